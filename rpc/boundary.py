@@ -1,0 +1,257 @@
+"""What happens around every call, whatever carries it: request id, identity, limits, constraints, deadline, status, log.
+
+`remote` and `local` bring calls here; servicers see a decoded, valid message and a `Call`, and raise what they mean.
+Nothing else in the project names a status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import protovalidate
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from rpc import errors
+from rpc.contract import Method
+from rpc.identity import Identity, Verifier
+
+DOMAIN = "pipeline"
+STATUS_METADATA = "grpc-status-details-bin"
+REQUEST_ID = "x-request-id"
+REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Violations that one answer lists; a client that breaks more rules than this learns of the rest later.
+MAX_VIOLATIONS = 50
+RETRY_AFTER_SECONDS = 1
+
+log = structlog.get_logger()
+
+Handler = Callable[[Any, "Call"], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a servicer is told about the call it answers. `deadline` is in the event loop's time, seconds."""
+
+    identity: Identity
+    request_id: str
+    token: str
+    deadline: float
+
+    def remaining_seconds(self) -> float:
+        """Seconds until the caller stops waiting; never negative."""
+        return max(0.0, self.deadline - asyncio.get_running_loop().time())
+
+    def forward(self) -> list[tuple[str, str]]:
+        """Metadata for a call made on behalf of this one: the caller's own token and the same request id."""
+        return [("authorization", f"Bearer {self.token}"), (REQUEST_ID, self.request_id)]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A refusal as every surface tells it: the parts of a `google.rpc.Status` with its ErrorInfo and BadRequest."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    details: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: tuple[tuple[str, str], ...] = ()
+
+    def to_status(self, request_id: str) -> status_pb2.Status:
+        """The rich error model's form, with the request id in its ErrorInfo."""
+        metadata = {**self.metadata, "request_id": request_id}
+        if self.details:
+            metadata["details"] = self.details
+        details: list[Message] = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata)]
+        if self.violations:
+            fields = [
+                error_details_pb2.BadRequest.FieldViolation(field=path, description=message, reason=self.reason)
+                for path, message in self.violations
+            ]
+            details.append(error_details_pb2.BadRequest(field_violations=fields))
+        if self.retryable:
+            details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_SECONDS)))
+        return status_pb2.Status(code=self.code.value[0], message=self.message, details=[_pack(each) for each in details])
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may well succeed a little later."""
+        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED) or self.reason == "OVERLOADED"
+
+
+INTERNAL = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error", "This is our fault; quote the request id.")
+CANCELLED = Failure(grpc.StatusCode.CANCELLED, "CANCELLED", "Call cancelled")
+
+
+class Refused(Exception):  # noqa: N818 - what the transports catch; `Failure` is the error
+    """Carries a failure from the boundary to the transport that called it."""
+
+    def __init__(self, failure: Failure, request_id: str) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.request_id = request_id
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What callers may be told of an exception. Unknown ones are INTERNAL: their text stays in the log."""
+    match error:
+        case errors.ValidationFailed():
+            violations = tuple(error.violations[:MAX_VIOLATIONS])
+            return Failure(_code(error), error.reason, error.message, violations=violations)
+        case errors.ServiceError():
+            return Failure(_code(error), error.reason, error.message, error.details, error.metadata)
+        case TimeoutError():
+            return failure_of(errors.DeadlineExceeded())
+        case grpc.aio.AioRpcError():
+            return _upstream(error)
+    return INTERNAL
+
+
+def _code(error: errors.ServiceError) -> grpc.StatusCode:
+    return grpc.StatusCode[error.code]
+
+
+def _upstream(error: grpc.aio.AioRpcError) -> Failure:
+    """The failure of a call we made: our own services' word is passed on, anything else is about the way there."""
+    told = dict(error.trailing_metadata() or ()).get(STATUS_METADATA)
+    status = status_pb2.Status.FromString(told) if isinstance(told, bytes) else status_pb2.Status()
+    info, violations = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(violations)
+    if info.domain == DOMAIN:
+        metadata = {key: value for key, value in info.metadata.items() if key not in ("details", "request_id")}
+        fields = tuple((each.field, each.description) for each in violations.field_violations)
+        return Failure(error.code(), info.reason, status.message, info.metadata.get("details", ""), metadata, fields)
+    match error.code():
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return failure_of(errors.DeadlineExceeded())
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Failure(error.code(), "TOO_LARGE", "Too large", "The message is larger than the service takes.")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return Failure(error.code(), "UNIMPLEMENTED", "Not implemented", "The service behind does not know this call.")
+        # A server that shuts down cancels what it has: for the caller that is a server that is not there.
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            what = "The service behind does not answer now; try again in a few seconds."
+            return Failure(grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service unavailable", what)
+    return INTERNAL
+
+
+def _pack(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def accept_request_id(offered: str | None) -> str:
+    """The caller's request id if it is one we can print anywhere, else a new one."""
+    return offered if offered and REQUEST_ID_SHAPE.fullmatch(offered) else uuid.uuid4().hex
+
+
+class Boundary:
+    """Runs calls. One per process: its limit is the process's."""
+
+    def __init__(self, verifier: Verifier, *, max_concurrent_calls: int, default_timeout_seconds: float) -> None:
+        self._verifier = verifier
+        self._limit = max_concurrent_calls
+        self._default_timeout = default_timeout_seconds
+        self._active = 0
+
+    async def run(
+        self,
+        method: Method,
+        handler: Handler,
+        request: Message | bytes | AsyncIterator[Message | bytes],
+        metadata: Mapping[str, str | bytes],
+        timeout_seconds: float | None,
+    ) -> Message:
+        """Answers one call. Raises Refused with what the caller is told, or CancelledError if the caller went away."""
+        started = time.perf_counter()
+        request_id = accept_request_id(_text(metadata, REQUEST_ID))
+        identity: Identity | None = None
+        failure: Failure | None = None
+        longest = method.max_timeout_seconds or self._default_timeout
+        timeout = longest if timeout_seconds is None else min(timeout_seconds, longest)
+        self._active += 1
+        try:
+            if self._active > self._limit:
+                raise errors.Overloaded("Server busy", details="Too many calls at once; try again in a second.")
+            async with asyncio.timeout(timeout):
+                identity, token = await self._verifier.identify(_text(metadata, "authorization"))
+                if identity.role not in method.roles:
+                    allowed = " or ".join(sorted(method.roles))
+                    raise errors.RoleNotAllowed("Permission denied", details=f"This call is for the role {allowed}.")
+                call = Call(identity, request_id, token, asyncio.get_running_loop().time() + timeout)
+                accepted = _accept(method, request) if isinstance(request, Message | bytes) else _each(method, request)
+                return await handler(accepted, call)
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr] - a coroutine runs in a task
+                failure = CANCELLED
+                raise
+            # A cancelled sub-task is not a cancelled call: whoever waits for this answer must get one.
+            failure = INTERNAL
+            log.exception("internal_error", rpc=method.path, request_id=request_id)
+            raise Refused(failure, request_id) from None
+        except Exception as error:
+            failure = failure_of(error)
+            if failure.code is grpc.StatusCode.INTERNAL:
+                log.exception("internal_error", rpc=method.path, request_id=request_id)
+            raise Refused(failure, request_id) from error
+        finally:
+            self._active -= 1
+            log.info(
+                "call",
+                rpc=method.path,
+                code=failure.code.name if failure else "OK",
+                reason=failure.reason if failure else None,
+                duration_ms=round((time.perf_counter() - started) * 1000, 2),
+                user=identity.user_id if identity else None,
+                request_id=request_id,
+            )
+
+
+def _text(metadata: Mapping[str, str | bytes], key: str) -> str | None:
+    value = metadata.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _accept(method: Method, request: Message | bytes) -> Message:
+    """Decodes a message and checks it against the contract's constraints."""
+    if isinstance(request, bytes):
+        try:
+            request = method.request.FromString(request)
+        except DecodeError:
+            raise errors.MalformedRequest(
+                "Malformed request", details=f"The bytes are not a {method.request.DESCRIPTOR.name}."
+            ) from None
+    violations = protovalidate.collect_violations(request)
+    if violations:
+        raise errors.ValidationFailed([_violation(each) for each in violations])
+    return request
+
+
+async def _each(method: Method, requests: AsyncIterator[Message | bytes]) -> AsyncIterator[Message]:
+    async for request in requests:
+        yield _accept(method, request)
+
+
+def _violation(violation: protovalidate.Violation) -> tuple[str, str]:
+    path = ""
+    for element in violation.proto.field.elements if violation.proto.field else ():
+        path += f".{element.field_name}" if path else element.field_name
+        if element.subscript is not None and element.subscript.field == "index":
+            path += f"[{element.subscript.value}]"
+    # `not_contains` quotes what it found, and a NUL byte prints as nothing.
+    message = (violation.proto.message or "is not valid").replace("`\0`", "NUL")
+    return path, message

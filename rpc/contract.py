@@ -1,0 +1,55 @@
+"""What the contracts say of each RPC, read from the descriptors once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from pipeline.common.v1 import options_pb2
+from rpc.identity import Role
+
+_ROLES: dict[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC. `path` is `/package.Service/Name`; `max_timeout_seconds` is None where the server's default holds."""
+
+    path: str
+    name: str
+    request: type[Message]
+    response: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+    roles: frozenset[Role]
+    safe_to_repeat: bool
+    http_success: int
+    max_timeout_seconds: float | None
+    descriptor: MethodDescriptor
+
+
+def methods(service: ServiceDescriptor) -> list[Method]:
+    """The RPCs of a service, in the order of the contract."""
+    return [_method(descriptor) for descriptor in service.methods]
+
+
+def _method(descriptor: MethodDescriptor) -> Method:
+    options = descriptor.GetOptions()
+    policy = options.Extensions[options_pb2.policy]
+    return Method(
+        path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
+        name=descriptor.name,
+        request=GetMessageClass(descriptor.input_type),
+        response=GetMessageClass(descriptor.output_type),
+        client_streaming=descriptor.client_streaming,
+        server_streaming=descriptor.server_streaming,
+        roles=frozenset(_ROLES[role] for role in policy.roles) or frozenset({"user"}),
+        safe_to_repeat=options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
+        http_success=policy.http_success or 200,
+        max_timeout_seconds=policy.max_timeout_ms / 1000 if policy.max_timeout_ms else None,
+        descriptor=descriptor,
+    )

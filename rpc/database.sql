@@ -1,0 +1,32 @@
+-- name: begin_as
+-- Opens a transaction and becomes the caller in one round trip. Both settings end with the transaction.
+-- The two values are a role from a fixed list and a canonical UUID, so they can stand in the text of a simple query.
+begin; select set_config('role', 'pipeline_{role}', true), set_config('request.jwt.claims', '{{"sub":"{user_id}","role":"{role}"}}', true);
+
+-- name: commit
+-- Ends a transaction, and with it the caller's role and claims.
+commit;
+
+-- name: rollback
+-- The same for a transaction that failed.
+rollback;
+
+-- name: guard
+-- What must hold before a server answers anybody: its login owns nothing and cannot step around row-level security,
+-- which is on and forced for every table, and every policy checks what is written as well as what is read.
+select
+    (select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname like 'lora\_%') as tables,
+    (select coalesce(array_agg(c.relname::text order by c.relname), '{}')
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname = 'public' and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)) as unguarded,
+    (select coalesce(array_agg(p.tablename::text || '.' || p.policyname::text order by 1), '{}')
+     from pg_policies p where p.schemaname = 'public' and p.cmd in ('ALL', 'INSERT', 'UPDATE') and p.with_check is null) as unchecked,
+    (select coalesce(array_agg(c.relname::text order by c.relname), '{}')
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
+     where n.nspname = 'public' and c.relkind in ('r', 'p') and r.rolname = session_user) as owned,
+    (select r.rolsuper or r.rolbypassrls from pg_roles r where r.rolname = session_user) as above_the_law;
+
+-- name: is_disabled
+-- Whether a user may not sign in any more. Runs as the service's login, which may read nothing else.
+select exists (select from disabled_users where user_id = $1);

@@ -1,0 +1,86 @@
+"""Keys of an issuer that publishes a key set: cached, asked for seldom, kept while the issuer is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import jwt
+import structlog
+
+from rpc.errors import IssuerUnavailable
+
+# How old keys get before they are asked for again: a key the issuer took back is refused after at most this.
+TTL_SECONDS = 300.0
+# Least time between two requests, whatever tokens ask for.
+COOLDOWN_SECONDS = 30.0
+# The same while there are no keys at all: nobody can sign in until one succeeds.
+COLD_COOLDOWN_SECONDS = 1.0
+TIMEOUT_SECONDS = 3.0
+MAX_BYTES = 256 * 1024
+
+log = structlog.get_logger()
+
+
+class KeySet:
+    """The keys at a JWKS address."""
+
+    algorithms = ["RS256", "ES256", "EdDSA"]  # noqa: RUF012 - an instance attribute in the protocol
+
+    def __init__(self, url: str, *, client: httpx.AsyncClient, cooldown_seconds: float = COOLDOWN_SECONDS) -> None:
+        self._url = url
+        self._client = client
+        self._cooldown = cooldown_seconds
+        self._keys: dict[str | None, jwt.PyJWK] | None = None
+        self._fetched_at = self._tried_at = -float("inf")
+        self._fetching = asyncio.Lock()
+
+    async def find(self, kid: str | None) -> Any:
+        """Returns the key with that id; None where the issuer has none. Raises IssuerUnavailable with a cold cache."""
+        if not isinstance(kid, str | None):
+            return None
+        await self._refresh(wanted=kid)
+        if self._keys is None:
+            raise IssuerUnavailable
+        return self._keys.get(kid)
+
+    def _is_due(self, wanted: str | None) -> bool:
+        now = time.monotonic()
+        stale = now - self._fetched_at > TTL_SECONDS
+        unknown = self._keys is None or wanted not in self._keys
+        cooldown = min(self._cooldown, COLD_COOLDOWN_SECONDS) if self._keys is None else self._cooldown
+        return (stale or unknown) and now - self._tried_at >= cooldown
+
+    async def _refresh(self, *, wanted: str | None) -> None:
+        if not self._is_due(wanted):
+            return
+        async with self._fetching:
+            if not self._is_due(wanted):
+                return
+            self._tried_at = time.monotonic()
+            try:
+                self._keys = await self._fetch()
+                self._fetched_at = time.monotonic()
+            except Exception as error:
+                # Whatever an issuer sends, the keys we have stay good; somebody must look, though.
+                log.exception("jwks_unavailable", url=self._url, error=repr(error), cached=self._keys is not None)
+
+    async def _fetch(self) -> dict[str | None, jwt.PyJWK]:
+        body = b""
+        async with (
+            asyncio.timeout(TIMEOUT_SECONDS),
+            self._client.stream("GET", self._url, follow_redirects=False) as response,
+        ):
+            response.raise_for_status()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise ValueError(f"more than {MAX_BYTES} bytes")
+        keys = jwt.PyJWKSet.from_json(body.decode()).keys
+        # An issuer with one key may leave its id out, and so may its tokens.
+        found: dict[str | None, jwt.PyJWK] = {key.key_id: key for key in keys}
+        if len(keys) == 1:
+            found[None] = keys[0]
+        return found

@@ -1,0 +1,57 @@
+"""A channel whose server is in this process: the same boundary, no wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+
+from rpc.boundary import STATUS_METADATA, Boundary, Handler, Refused
+from rpc.contract import Method, methods
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class LocalChannel:
+    """Has the shape of a grpc.aio channel as far as generated stubs and the gateway use it.
+
+    Messages are handed over as they are, so whoever gets one must not change it.
+    """
+
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
+        self._handlers: dict[str, tuple[Method, Handler]] = {}
+
+    def add_service(self, service: ServiceDescriptor, servicer: Any) -> None:
+        """Adds a servicer whose methods take `(message, Call)`."""
+        for method in methods(service):
+            self._handlers[method.path] = method, getattr(servicer, method.name)
+
+    def unary_unary(self, path: str, *_: Any, **__: Any) -> Callable[..., Awaitable[Message]]:
+        """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError."""
+        method, handler = self._handlers[path]
+
+        async def call(
+            request: Message | AsyncIterator[Message], *, metadata: Metadata = (), timeout: float | None = None, **_: Any
+        ) -> Message:
+            try:
+                return await self._boundary.run(method, handler, request, dict(metadata), timeout)
+            except Refused as refused:
+                raise _as_rpc_error(refused) from refused
+
+        return call
+
+    stream_unary = unary_unary
+
+
+def _as_rpc_error(refused: Refused) -> grpc.aio.AioRpcError:
+    status = refused.failure.to_status(refused.request_id).SerializeToString()
+    return grpc.aio.AioRpcError(
+        refused.failure.code,
+        initial_metadata=grpc.aio.Metadata(),
+        trailing_metadata=grpc.aio.Metadata((STATUS_METADATA, status)),
+        details=refused.failure.message,
+    )

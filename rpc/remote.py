@@ -1,0 +1,96 @@
+"""The boundary over grpc.aio: servers that answer through it, and channels to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+
+from rpc.boundary import STATUS_METADATA, Boundary, Handler, Refused
+from rpc.contract import Method, methods
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_METADATA_BYTES = 8 * 1024
+MAX_STREAMS_PER_CONNECTION = 256
+
+SERVER_OPTIONS = [
+    # Two processes on one port by mistake must not share it; `--workers` asks for it by name.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Below the soft limit nothing is refused, above the hard one everything: one number leaves nothing to chance.
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 3),
+]
+
+
+def add_service(server: grpc.aio.Server, service: ServiceDescriptor, servicer: Any, boundary: Boundary) -> None:
+    """Registers a servicer whose methods take `(message, Call)`; every call goes through the boundary.
+
+    Handlers are wrapped here and not in an interceptor: an interceptor costs each call another task switch, and it
+    sees bytes that do not decode only as an exception that reaches the client with its text.
+    """
+    handlers = {method.name: _handler(method, getattr(servicer, method.name), boundary) for method in methods(service)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+
+def _handler(method: Method, handler: Handler, boundary: Boundary) -> grpc.RpcMethodHandler[Any, Any]:
+    async def behave(request: bytes | AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        try:
+            metadata = dict(context.invocation_metadata() or ())
+            answer = await boundary.run(method, handler, request, metadata, context.time_remaining())
+            return answer.SerializeToString()
+        except Refused as refused:
+            status = refused.failure.to_status(refused.request_id)
+            trailing = ((STATUS_METADATA, status.SerializeToString()),)
+            await context.abort(refused.failure.code, refused.failure.message, trailing)
+            raise
+
+    # No deserializer: bytes that do not decode are the boundary's to refuse.
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(behave)
+    return grpc.unary_unary_rpc_method_handler(behave)
+
+
+def open_channel(address: str, services: Iterable[ServiceDescriptor]) -> grpc.aio.Channel:
+    """Opens the one channel to a server. Calls that are safe to repeat are, where the server was not there to answer."""
+    repeatable = [
+        {"service": method.descriptor.containing_service.full_name, "method": method.name}
+        for service in services
+        for method in methods(service)
+        if method.safe_to_repeat
+    ]
+    config = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": repeatable,
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+    }
+    return grpc.aio.insecure_channel(
+        address,
+        options=[
+            ("grpc.service_config", json.dumps(config)),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.min_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
+        ],
+    )

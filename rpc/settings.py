@@ -1,0 +1,76 @@
+"""Settings that every process shares. Each process's own `settings.py` adds to them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rpc.logs import LogFormat
+
+# HS256 takes its strength from the secret: RFC 7518 §3.2 asks for at least the hash's 256 bits.
+MIN_SECRET_BYTES = 32
+
+
+class CommonSettings(BaseSettings):
+    """Who issues tokens, how to log, and what a server takes at most."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address that servers listen on.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
+    log_format: LogFormat = Field("auto", description="auto, json or pretty.")
+    jwt_secret: SecretStr | None = Field(None, description="Secret of an HS256 issuer, at least 32 bytes.")
+    jwks_url: str | None = Field(
+        None, pattern="^https?://", description="Address of the key set of an RS256, ES256 or EdDSA issuer."
+    )
+    jwt_issuer: str = Field(min_length=1, description="`iss` that tokens must have.")
+    jwt_audience: str = Field("authenticated", min_length=1, description="`aud` that tokens must have.")
+    max_concurrent_calls: int = Field(256, ge=1, le=100_000, description="Calls a server works on at once.")
+    default_timeout_ms: int = Field(10_000, ge=1, le=600_000, description="Deadline of a call that names none.")
+    drain_seconds: float = Field(10.0, ge=0, le=20, description="Time that calls get to finish at SIGTERM.")
+    reflection: bool = Field(True, description="Whether gRPC reflection answers.")
+
+    @model_validator(mode="after")
+    def _one_issuer(self) -> Self:
+        if (self.jwt_secret is None) == (self.jwks_url is None):
+            raise ValueError("set one of PIPELINE_JWT_SECRET and PIPELINE_JWKS_URL")
+        if self.jwt_secret is not None and len(self.jwt_secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"PIPELINE_JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
+        return self
+
+
+class DatabaseSettings(BaseSettings):
+    """How a service reaches Postgres."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
+
+    database_url: SecretStr = Field(description="URL of the database, as the service's own login.")
+    database_pool_size: int = Field(10, ge=1, le=100, description="Connections a process opens at most.")
+
+    @model_validator(mode="after")
+    def _is_postgres(self) -> Self:
+        if not self.database_url.get_secret_value().startswith(("postgres://", "postgresql://")):
+            raise ValueError("PIPELINE_DATABASE_URL must start with postgresql://")
+        return self
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load(settings: type[Settings]) -> Settings:
+    """Reads settings from the environment. Tells all that is wrong in one line and exits with code 2."""
+    try:
+        return settings()
+    except ValidationError as error:
+        prefix = str(settings.model_config.get("env_prefix", ""))
+        faults = [
+            # The value itself stays out of the line: it may be a secret.
+            f"{(prefix + '_'.join(map(str, fault['loc'])).upper() + ': ') if fault['loc'] else ''}"
+            f"{fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        print("configuration: " + "; ".join(faults), file=sys.stderr)  # noqa: T201 - logging is not set up yet
+        raise SystemExit(2) from None
