@@ -108,6 +108,52 @@ class DatasetNotReady(ServiceError):
         )
 
 
+class DatasetTooLarge(ServiceError):
+    """A dataset of more training steps than can be counted."""
+
+    code = "OUT_OF_RANGE"
+    reason = "DATASET_TOO_LARGE"
+
+    def __init__(self) -> None:
+        super().__init__("Dataset too large", details="Its training steps are more than 2^53: split the dataset.")
+
+
+class JobNotFound(ServiceError):
+    """No such job, or somebody else's: the same answer for both."""
+
+    code = "NOT_FOUND"
+    reason = "JOB_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("Job not found or access denied", details="Check the id against GET /api/jobs.")
+
+
+class NotificationNotFound(ServiceError):
+    """No such notification, or somebody else's: the same answer for both."""
+
+    code = "NOT_FOUND"
+    reason = "NOTIFICATION_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Notification not found or access denied", details="Check the id against GET /api/notifications."
+        )
+
+
+class IdempotencyKeyReused(ServiceError):
+    """An idempotency key that belongs to a job with other content."""
+
+    code = "ALREADY_EXISTS"
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+    def __init__(self, *, job_id: str) -> None:
+        super().__init__(
+            "Idempotency key already used",
+            details=f"The key belongs to job {job_id}, which was asked for with other content; use a new key.",
+            metadata={"job_id": job_id},
+        )
+
+
 class Conflict(ServiceError):
     """Two calls that met in the database."""
 

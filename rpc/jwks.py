@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -11,6 +13,8 @@ import jwt
 import structlog
 
 from rpc.errors import IssuerUnavailable
+from rpc.identity import SharedSecret, Verifier, nobody
+from rpc.settings import CommonSettings
 
 # How old keys get before they are asked for again: a key the issuer took back is refused after at most this.
 TTL_SECONDS = 300.0
@@ -84,3 +88,16 @@ class KeySet:
         if len(keys) == 1:
             found[None] = keys[0]
         return found
+
+
+@asynccontextmanager
+async def open_verifier(
+    settings: CommonSettings, is_disabled: Callable[[str], Awaitable[bool]] = nobody
+) -> AsyncIterator[Verifier]:
+    """Opens the verifier of the issuer that the settings name."""
+    names = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience}
+    if settings.jwt_secret is not None:
+        yield Verifier(SharedSecret(settings.jwt_secret.get_secret_value()), **names, is_disabled=is_disabled)
+        return
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
+        yield Verifier(KeySet(str(settings.jwks_url), client=client), **names, is_disabled=is_disabled)

@@ -1,0 +1,80 @@
+"""Runs the Estimator server: `python -m estimator_service [--workers N]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+
+import uvloop
+
+from estimator_service.catalogue import CatalogueError
+from estimator_service.datasets import Datasets
+from estimator_service.service import EstimatorService
+from estimator_service.settings import EstimatorSettings
+from pipeline.estimator.v1 import estimator_pb2
+from rpc.boundary import Boundary
+from rpc.database import Database, GuardError
+from rpc.jwks import open_verifier
+from rpc.logs import setup_logs
+from rpc.serve import PortInUseError, Services, grpc_server, until_stopped
+from rpc.settings import load
+from rpc.workers import run_workers
+
+
+def services(settings: EstimatorSettings, database: Database) -> Services:
+    """The service of this process; SIGHUP makes it read its catalogue again. Raises CatalogueError."""
+    servicer = EstimatorService(settings.catalogue_file, Datasets(database))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, servicer.reload)
+    return {estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]: servicer}
+
+
+async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
+    """Serves until SIGTERM."""
+    async with AsyncExitStack() as stack:
+        url = settings.database_url.get_secret_value()
+        database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
+        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
+        boundary = Boundary(
+            verifier,
+            max_concurrent_calls=settings.max_concurrent_calls,
+            default_timeout_seconds=settings.default_timeout_ms / 1000,
+        )
+        _, report = await stack.enter_async_context(
+            grpc_server(
+                services(settings, database),
+                boundary,
+                host=settings.host,
+                port=settings.estimator_port,
+                reflect=settings.reflection,
+                share_port=share_port,
+                drain_seconds=settings.drain_seconds,
+            )
+        )
+        await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
+
+
+def main() -> int:
+    """Returns the exit code: 2 for what only its operator can mend."""
+    arguments = argparse.ArgumentParser(prog="python -m estimator_service", description=__doc__)
+    arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
+    chosen = arguments.parse_args()
+    settings = load(EstimatorSettings)
+    setup_logs(settings.log_level, settings.log_format)
+    return run_workers(chosen.workers, partial(_serve, settings, share_port=chosen.workers > 1))
+
+
+def _serve(settings: EstimatorSettings, *, share_port: bool) -> int:
+    try:
+        uvloop.run(serve(settings, share_port=share_port))
+    except (CatalogueError, GuardError, PortInUseError) as error:
+        print(f"estimator_service: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

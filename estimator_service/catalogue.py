@@ -1,0 +1,153 @@
+"""GPU types, presets and what goes with them: data from a TOML file, checked when it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from estimator_service.cost import Assumptions
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PresetName = Literal["fast", "balanced", "quality"]
+
+
+class CatalogueError(Exception):
+    """A catalogue file that cannot be used; says what is wrong in one line."""
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GpuType(_Data):
+    """One kind of GPU. Price in US dollars per GPU-hour, throughput in training tokens per second of one GPU."""
+
+    type: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Name
+    price_usd_per_hour: Positive
+    tokens_per_second: Positive
+    memory_gb: Positive
+    note: Name
+
+
+class PresetValues(_Data):
+    """The hyperparameters that a preset sets."""
+
+    learning_rate: float = Field(ge=1e-5, le=1e-3)
+    batch_size: int = Field(ge=1, le=64)
+    epochs: int = Field(ge=1, le=20)
+    rank: int = Field(ge=4, le=128)
+    alpha: Positive
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Preset(_Data):
+    """A named set of hyperparameters."""
+
+    id: PresetName
+    name: Name
+    description: Name
+    hyperparameters: PresetValues
+
+
+class Slider(_Data):
+    """Range of one slider on a page."""
+
+    field: Name
+    min: float
+    max: float
+    step: Positive
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.min >= self.max:
+            raise ValueError("min must be below max")
+        return self
+
+
+class GpuConfig(_Data):
+    """GPUs of a job."""
+
+    type: Name
+    count: int = Field(ge=1)
+
+
+class Defaults(_Data):
+    """What a form starts on."""
+
+    preset_id: PresetName
+    gpu_config: GpuConfig
+
+
+class Reference(_Data):
+    """The reference estimate's assumptions; see `cost.Assumptions`."""
+
+    startup_seconds: float = Field(ge=0, allow_inf_nan=False)
+    validation_seconds_per_epoch: float = Field(ge=0, allow_inf_nan=False)
+    save_seconds: float = Field(ge=0, allow_inf_nan=False)
+    storage_usd: float = Field(ge=0, allow_inf_nan=False)
+    default_pairs: int = Field(ge=1)
+    default_tokens_per_pair: int = Field(ge=1)
+
+
+class Catalogue(_Data):
+    """Everything a job can be configured with, as of one version."""
+
+    effective_at: AwareDatetime
+    gpu_types: tuple[GpuType, ...] = Field(min_length=1, max_length=100)
+    presets: tuple[Preset, ...] = Field(min_length=1)
+    sliders: tuple[Slider, ...]
+    defaults: Defaults
+    reference: Reference
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        for what, names in {
+            "gpu_types": [gpu.type for gpu in self.gpu_types],
+            "presets": [preset.id for preset in self.presets],
+            "sliders": [slider.field for slider in self.sliders],
+        }.items():
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"{what}: {', '.join(sorted(twice))} is there twice")
+        if self.defaults.gpu_config.type not in self.by_type:
+            raise ValueError(f"defaults.gpu_config.type: {self.defaults.gpu_config.type} is not in gpu_types")
+        if self.defaults.preset_id not in [preset.id for preset in self.presets]:
+            raise ValueError(f"defaults.preset_id: {self.defaults.preset_id} is not in presets")
+        return self
+
+    @cached_property
+    def by_type(self) -> Mapping[str, GpuType]:
+        """GPU types by their id."""
+        return {gpu.type: gpu for gpu in self.gpu_types}
+
+    @cached_property
+    def version(self) -> str:
+        """Twelve hex digits that change whenever any of the data does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+    @cached_property
+    def assumptions(self) -> Assumptions:
+        """What the reference estimate takes for granted."""
+        return Assumptions(**self.reference.model_dump())
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """Reads and checks a catalogue file. Raises CatalogueError."""
+    try:
+        return Catalogue.model_validate(tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CatalogueError(f"catalogue {path}: {error}") from error
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".removeprefix(": ").replace("Value error, ", "")
+            for fault in error.errors(include_url=False)
+        ]
+        raise CatalogueError(f"catalogue {path}: {'; '.join(faults)}") from error

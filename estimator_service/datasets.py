@@ -1,0 +1,60 @@
+"""The one query of the Estimator, and its cache."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from uuid import UUID
+
+from rpc.database import Database, load_queries
+from rpc.errors import DatasetNotFound, DatasetNotReady
+from rpc.identity import Identity
+
+SQL = load_queries("estimator_service", "datasets.sql")
+# A changed dataset must show in the next estimate within a second.
+FRESH_SECONDS = 0.9
+CACHE_SIZE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Statistics of a dataset that is ready for training; None where nobody counted."""
+
+    name: str
+    pairs: int | None
+    tokens: int | None
+
+
+class Datasets:
+    """Reads datasets as their owner, each at most once in `FRESH_SECONDS`.
+
+    Only what was found is remembered, under its owner's id: no answer crosses users, and a new dataset is seen at once.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cache: OrderedDict[tuple[str, str], tuple[float, Dataset]] = OrderedDict()
+
+    async def get(self, caller: Identity, dataset_id: str) -> Dataset:
+        """Raises DatasetNotFound, DatasetNotReady, DatabaseUnavailable."""
+        key = caller.user_id, dataset_id
+        now = time.monotonic()
+        found = self._cache.get(key)
+        if found is not None and now < found[0]:
+            return found[1]
+        dataset = await self._read(caller, UUID(dataset_id))
+        self._cache[key] = now + FRESH_SECONDS, dataset
+        self._cache.move_to_end(key)
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return dataset
+
+    async def _read(self, caller: Identity, dataset_id: UUID) -> Dataset:
+        async with self._database.as_caller(caller) as connection:
+            row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
+        if row is None:
+            raise DatasetNotFound
+        if row["status"] != "ready" or not row["training_ready"]:
+            raise DatasetNotReady(status=row["status"], training_ready=row["training_ready"])
+        return Dataset(row["name"], row["total_training_pairs"], row["total_tokens"])

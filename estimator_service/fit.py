@@ -1,0 +1,382 @@
+"""Fits the model's parameters to measured runs and writes fitted.toml: `python -m estimator_service fit MEASURED.csv`.
+
+Robust, regularised least squares on log tokens per second. Every parameter has a prior from physics; sources count alike
+up to a bound, so that one source with many rows does not decide alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimator_service import evaluate, memory, published
+from estimator_service.hardware import Hardware, hardware
+from estimator_service.memory import Footprint, MemoryParameters, footprint
+from estimator_service.parameters import Parameters, parse
+from estimator_service.performance import TimeParameters, step_time
+from estimator_service.published import Run
+from estimator_service.workload import Demand, demand, is_sharded
+
+Array = NDArray[np.float64]
+
+NOISE = 0.12  # log residual that counts as one standard deviation: published repeats differ by 7 to 13 %
+ROWS_OF_A_GROUP = 25  # beyond so many, rows of one group only share their weight
+AUXILIARY = 0.5  # weight of groups that state no token lengths: they tell ratios only
+PRIOR_WEIGHT = 1.5
+SOURCE_SD = 0.15  # a few sources tell little about how sources differ
+INSIDE = 0.8  # share of runs that P10 to P90 shall hold
+MEMORY_MARGIN = 0.1
+
+
+class Prior(NamedTuple):
+    """A value, the standard deviation of its log, and the reason."""
+
+    value: float
+    sd: float
+    why: str
+
+
+class Observations(NamedTuple):
+    """Measured runs as arrays: log tokens per second, and the index of the unknown length a run shares (-1: none)."""
+
+    runs: list[Run]
+    demand: Demand
+    hardware: Hardware
+    log_tokens_per_s: Array
+    lengths: NDArray[np.int64]
+    length_names: list[str]
+    length_spreads: Array
+
+    @property
+    def sources(self) -> NDArray[np.str_]:
+        """Held out together: rows of one publisher."""
+        return np.array([run.source for run in self.runs])
+
+
+class Peaks(NamedTuple):
+    """Runs with a measured peak, GiB as logs: what the allocator handed out, and what was held in all (NaN: not stated)."""
+
+    runs: list[Run]
+    footprint: Footprint
+    capacity: Array
+    log_allocated: Array
+    log_held: Array
+
+    @property
+    def sources(self) -> NDArray[np.str_]:
+        """Held out together: rows of one publisher."""
+        return np.array([run.source for run in self.runs])
+
+
+# Data sets whose mean length a source does not state: (group, word in the notes) → assumed tokens, log spread of it.
+UNKNOWN_LENGTHS: tuple[tuple[str, str, float, float], ...] = (
+    ("IISWC24", "commonsense", 79.0, 0.2),
+    ("IISWC24", "math", 174.0, 0.2),
+    ("H2O", "", 250.0, 2.0),
+    ("litgpt-A100-40", "", 110.0, 0.3),
+)
+LITGPT_GLOBAL_BATCH = 128
+
+
+def observe(runs: Sequence[Run]) -> Observations:
+    """Runs with a measured speed; those of unknown length enter with a length that is fitted along."""
+    kept: list[Run] = []
+    speeds, lengths, names, spreads = [], [], [], []
+    for run in runs:
+        if run.tokens_per_s:
+            kept.append(run)
+            speeds.append(run.tokens_per_s)
+            lengths.append(-1)
+            continue
+        for group, word, tokens, spread in UNKNOWN_LENGTHS:
+            samples = _samples_per_s(run)
+            if run.group == group and word in run.row["notes"] and samples:
+                accumulation = max(1, LITGPT_GLOBAL_BATCH // run.workload.batch) if group.startswith("litgpt") else 1
+                work = replace(run.workload, tokens=tokens, packed=False, accumulation=accumulation)
+                kept.append(replace(run, workload=work))
+                speeds.append(samples * tokens)
+                name = f"{group} {word}".strip()
+                if name not in names:
+                    names.append(name)
+                    spreads.append(spread)
+                lengths.append(names.index(name))
+                break
+    columns = [demand(run.workload, sharded=is_sharded(run.workload, run.gpu, run.count)) for run in kept]
+    machines = [hardware(run.gpu, run.count) for run in kept]
+    return Observations(
+        kept, Demand(*np.array(columns).T), Hardware(*np.array(machines).T), np.log(speeds),
+        np.array(lengths), names, np.array(spreads),
+    )  # fmt: skip
+
+
+def _samples_per_s(run: Run) -> float | None:
+    if samples := published.number(run.row.get("samples_per_s")):
+        return samples
+    if run.group == "H2O" and (seconds := published.number(run.row.get("train_time_s"))):
+        return 10_000 / seconds  # rows of the data set are not stated: the fitted length absorbs them
+    return None
+
+
+def select(data: Observations, mask: NDArray[np.bool_]) -> Observations:
+    """The observations where `mask` is true."""
+    chosen = [run for run, use in zip(data.runs, mask, strict=True) if use]
+    return data._replace(
+        runs=chosen, demand=Demand(*[column[mask] for column in data.demand]),  # type: ignore[index]
+        hardware=Hardware(*[column[mask] for column in data.hardware]),  # type: ignore[index]
+        log_tokens_per_s=data.log_tokens_per_s[mask], lengths=data.lengths[mask],
+    )  # fmt: skip
+
+
+def predicted(data: Observations, parameters: TimeParameters) -> Array:
+    """Log tokens per second of every observation."""
+    step = step_time(data.demand, data.hardware, parameters).step
+    return np.log(data.demand.tokens * data.demand.accumulation * data.hardware.count / step)
+
+
+def priors(model: str) -> dict[str, Prior]:
+    """Priors of the "time" or the "memory" model by parameter."""
+    text = files(__package__).joinpath("priors.toml").read_text()
+    return {name: Prior(**entry) for name, entry in tomllib.loads(text)[model].items()}
+
+
+def weights(groups: Sequence[str]) -> Array:
+    """Weight of each row, so that a group counts as ROWS_OF_A_GROUP rows at most."""
+    rows = np.array([groups.count(group) for group in groups])
+    return np.sqrt(np.minimum(rows, ROWS_OF_A_GROUP) / rows)
+
+
+def fit_time(data: Observations) -> tuple[TimeParameters, Array]:
+    """Parameters, and how much each narrowed against its prior (0: evidence says nothing, 1: all)."""
+    size = len(TimeParameters._fields)
+    weight = weights([run.group for run in data.runs]) * np.where(data.lengths < 0, 1.0, AUXILIARY)
+
+    def residuals(z: Array) -> Array:
+        log_length = np.append(z[size:], 0.0)[data.lengths]
+        miss = predicted(data, TimeParameters(*np.exp(z[:size]))) + log_length - data.log_tokens_per_s
+        return weight * miss / NOISE
+
+    best, narrowed = _regularised(residuals, priors("time"), TimeParameters._fields, data.length_spreads)
+    return TimeParameters(*best.tolist()), narrowed
+
+
+def fit_memory(data: Peaks) -> tuple[MemoryParameters, Array]:
+    """The same for memory, on allocated and reserved peaks together."""
+    weight = weights([run.group for run in data.runs])
+
+    def residuals(z: Array) -> Array:
+        used, held = predicted_memory(data, MemoryParameters(*np.exp(z)))
+        misses = np.concatenate([weight * (used - data.log_allocated), weight * (held - data.log_held)]) / NOISE
+        return misses[np.isfinite(misses)]
+
+    best, narrowed = _regularised(residuals, priors("memory"), MemoryParameters._fields, np.zeros(0))
+    return MemoryParameters(*best.tolist()), narrowed
+
+
+def _regularised(
+    misses: Callable[[Array], Array], prior: dict[str, Prior], names: Sequence[str], free: Array
+) -> tuple[Array, Array]:
+    """Best values of `names`, fitted as logs beside offsets of spread `free`, and how far each narrowed."""
+    centre = np.log([prior[name].value for name in names])
+    spread = np.array([prior[name].sd for name in names]) / PRIOR_WEIGHT
+    size = len(centre)
+
+    def residuals(z: Array) -> tuple[Array, Array]:
+        return misses(z), np.concatenate([(z[:size] - centre) / spread, z[size:] / free])
+
+    best, covariance = robust_least_squares(residuals, np.concatenate([centre, np.zeros(len(free))]))
+    return np.exp(best[:size]), 1.0 - np.sqrt(np.diag(covariance)[:size]) / spread
+
+
+def robust_least_squares(
+    residuals: Callable[[Array], tuple[Array, Array]], start: Array, steps: int = 60
+) -> tuple[Array, Array]:
+    """Levenberg-Marquardt on (data, prior) residuals, data under the soft-L1 loss: the optimum and its covariance."""
+
+    def cost(z: Array) -> float:
+        data, prior = residuals(z)
+        return float(np.sum(2.0 * (np.sqrt(1.0 + data**2) - 1.0)) + np.sum(prior**2))
+
+    z, damping, value = start.copy(), 1e-2, cost(start)
+    normal = np.eye(len(z))
+    for _ in range(steps):
+        data, prior = residuals(z)
+        root = (1.0 + data**2) ** -0.25  # square root of the loss's weight
+        here = np.concatenate([data, prior])
+        slope = np.empty((len(here), len(z)))
+        for column in range(len(z)):
+            moved = z.copy()
+            moved[column] += 1e-5
+            slope[:, column] = (np.concatenate(residuals(moved)) - here) / 1e-5
+        scale = np.concatenate([root, np.ones(len(prior))])
+        slope, here = slope * scale[:, None], here * scale
+        normal = slope.T @ slope
+        gradient = slope.T @ here
+        while damping < 1e8:
+            trial = z - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
+            if (better := cost(trial)) < value:
+                break
+            damping *= 4.0
+        else:
+            break
+        gain, z, value, damping = value - better, trial, better, damping / 6.0
+        if gain < 1e-9 * value:
+            break
+    return z, np.linalg.inv(normal)
+
+
+def observe_memory(runs: Sequence[Run]) -> Peaks:
+    """Runs with a measured peak."""
+    kept = [run for run in runs if run.allocated_gib or run.held_gib]
+    feet = [
+        footprint(run.workload, sharded=is_sharded(run.workload, run.gpu, run.count), count=run.count) for run in kept
+    ]
+    return Peaks(
+        kept, Footprint(*np.array(feet).T), np.array([run.gpu.usable_bytes for run in kept]),
+        np.log([run.allocated_gib or np.nan for run in kept]), np.log([run.held_gib or np.nan for run in kept]),
+    )  # fmt: skip
+
+
+def select_memory(data: Peaks, mask: NDArray[np.bool_]) -> Peaks:
+    """The peaks where `mask` is true."""
+    chosen = [run for run, use in zip(data.runs, mask, strict=True) if use]
+    return observe_memory(chosen)
+
+
+def predicted_memory(data: Peaks, p: MemoryParameters) -> tuple[Array, Array]:
+    """Log GiB (allocated, held) of every run."""
+    used = memory.allocated(data.footprint, p).total
+    held = memory.peak(data.footprint, p, data.capacity).total
+    return np.log(used / memory.GIB), np.log(held / memory.GIB)
+
+
+def leave_out(data: Observations, labels: NDArray[Any]) -> Array:
+    """Log error (predicted over measured speed) of every row, by a fit that saw no row with the same label."""
+    error = np.full(len(data.runs), np.nan)
+    for label in sorted(set(labels)):
+        held = labels == label
+        if np.any(held & (data.lengths < 0)):
+            parameters, _ = fit_time(select(data, ~held))
+            error[held] = (predicted(data, parameters) - data.log_tokens_per_s)[held]
+    error[data.lengths >= 0] = np.nan
+    return error
+
+
+def leave_out_memory(data: Peaks, labels: NDArray[Any]) -> Array:
+    """Log error of the held peak (of the allocated one where that is all there is), by fits that did not see the row."""
+    error = np.full(len(data.runs), np.nan)
+    for label in sorted(set(labels)):
+        out = labels == label
+        parameters, _ = fit_memory(select_memory(data, ~out))
+        used, held = predicted_memory(data, parameters)
+        miss = np.where(np.isfinite(data.log_held), held - data.log_held, used - data.log_allocated)
+        error[out] = miss[out]
+    return error
+
+
+def load(path: Path) -> list[Run]:
+    """The usable runs of a file."""
+    return [run for run in published.read(path) if isinstance(run, Run)]
+
+
+def spread_of(data: Observations, peaks: Peaks) -> dict[str, tuple[float, str]]:
+    """How far fits miss what they have not seen; sources count alike."""
+    error = leave_out(data, data.sources)
+    by_source = [error[(data.sources == source) & np.isfinite(error)] for source in sorted(set(data.sources))]
+    by_source = [part for part in by_source if len(part)]
+    width = float(np.mean([np.quantile(np.abs(part), INSIDE) for part in by_source]))
+    between = float(np.std([np.median(part) for part in by_source], ddof=1))
+    within = float(np.mean([1.4826 * np.median(np.abs(part - np.median(part))) for part in by_source]))
+    return {
+        "p10_to_p50": (width, "mean over sources of the 80 % quantile of the absolute log error, source held out"),
+        "unseen_gpu": (1.3, "prior: a power limit or a clock unknown by 20 % on top"),
+        "unseen_family": (1.1, "prior: kernels for an unusual shape unknown by 10 % on top"),
+        "unseen_stack": (1.15, "prior: kernels unknown by 15 % on top"),
+        "source_sd": (
+            math.sqrt((SOURCE_SD**2 + between**2) / 2.0),
+            "log spread of the medians of held-out sources, half way (in variance) to a prior of 0.15",
+        ),
+        "run_sd": (within, "log spread of runs around the median of their held-out source, robust"),
+        "memory_margin": (MEMORY_MARGIN, "prior: see README.md, Memory"),
+    }
+
+
+def render(runs: Sequence[Run], digest: str) -> str:
+    """The text of fitted.toml."""
+    data, peaks = observe(runs), observe_memory(runs)
+    lines = [
+        "# Written by `python -m estimator_service fit`; do not edit. `narrowed`: how much the measured runs narrowed a",
+        "# parameter against its prior (0: not at all).",
+        "",
+        "[provenance]",
+        f'sha256_of_measured_runs = "{digest}"',
+        "",
+    ]
+    for model, (found, narrowed) in {"time": fit_time(data), "memory": fit_memory(peaks)}.items():
+        prior = priors(model)
+        lines.append(f"[{model}]")
+        for (name, value), share in zip(found._asdict().items(), narrowed, strict=True):
+            entry = prior[name]
+            lines.append(
+                f"{name} = {{ value = {value:.4g}, prior = {entry.value:g}, prior_sd = {entry.sd:g}, "
+                f'narrowed = {max(0.0, share):.2f}, why = "{entry.why}" }}'
+            )
+        lines.append("")
+    lines.append("[spread]")
+    lines += [f"{name} = {value:.4g} # {why}" for name, (value, why) in spread_of(data, peaks).items()]
+    timed = [run for run in data.runs if run.tokens_per_s]
+    lines += ["", "[evidence]", f"rows = {len(timed)}", f"sources = {len({run.row['source'] for run in timed})}"]
+    for name, values in {
+        "gpus": {run.gpu.id for run in data.runs},
+        "families": {run.workload.model.family for run in data.runs},
+        "stacks": {run.workload.stack for run in timed},
+        "precisions": {run.workload.precision for run in timed},
+    }.items():
+        lines.append(f"{name} = [{', '.join(json.dumps(value) for value in sorted(values))}]")
+    return "\n".join(lines) + "\n"
+
+
+def held_out(runs: Sequence[Run]) -> dict[str, Parameters]:
+    """Parameters for each source, from fits that saw none of its rows."""
+    found = {}
+    for name in sorted({run.source for run in runs}):
+        others = [run for run in runs if run.source != name]
+        found[name] = parse(render(others, "cross-validation"))
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes fitted.toml, or prints it, or prints how fits predict what they have not seen; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m estimator_service fit", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="MEASURED.csv")
+    does = parser.add_mutually_exclusive_group()
+    does.add_argument("--print", action="store_true", help="print instead of writing fitted.toml")
+    does.add_argument("--cross-validate", action="store_true", help="predict each source by a fit on the others")
+    parser.add_argument("--calibrate-with", type=int, default=0, metavar="K", help="as `evaluate` has it")
+    chosen = parser.parse_args(argv)
+    try:
+        runs, digest = load(chosen.file), hashlib.sha256(chosen.file.read_bytes()).hexdigest()
+        if chosen.cross_validate:
+            report = evaluate.evaluate(chosen.file, chosen.calibrate_with, held_out(runs))
+            print(evaluate.text(report))  # noqa: T201 - a command line prints
+            return 0
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"fit: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    text = render(runs, digest)
+    if chosen.print:
+        print(text, end="")  # noqa: T201
+    else:
+        Path(str(files(__package__).joinpath("fitted.toml"))).write_text(text)
+    return 0

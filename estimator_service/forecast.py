@@ -1,0 +1,191 @@
+"""What a run will take: time with its range, memory with its verdict, and how far to trust them.
+
+The same formulas serve one point (floats) and a table of points (arrays); `table` and `forecast` agree to the digit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from estimator_service import memory
+from estimator_service.hardware import Gpu, Hardware, hardware
+from estimator_service.memory import Footprint, Memory, footprint
+from estimator_service.parameters import Parameters, fitted
+from estimator_service.performance import StepTime, step_time
+from estimator_service.workload import Demand, Workload, demand, is_sharded
+
+Confidence = Literal["high", "medium", "low"]
+VERDICTS: tuple[memory.Verdict, ...] = ("fits", "tight", "does_not_fit")
+
+# Beyond these the measured runs say nothing, whatever the GPU.
+SEEN_LENGTHS = (256, 65_536)
+SEEN_PARAMS_B = (0.4, 75.0)
+SEEN_GPUS = 64
+ODD_FROM = 1.5  # standard deviations
+PRIOR_RUNS = 2  # that the scatter of measured runs counts for, before a kind shows its own
+TIGHT_FROM = 0.95  # of the usable memory: above this one longer sample can end the run
+
+
+class Point(NamedTuple):
+    """A configuration on `count` GPUs; `correction` multiplies its speed as finished jobs taught."""
+
+    workload: Workload
+    gpu: Gpu
+    count: int  # type: ignore[assignment] # the field, not the method of a tuple
+    correction: float = 1.0
+    narrowing: float = 1.0
+
+
+class Numbers(NamedTuple):
+    """Seconds of an optimizer step (three quantiles), tokens per second of all GPUs, bytes of one GPU; floats or arrays."""
+
+    step_p10: float
+    step: float
+    step_p90: float
+    tokens_per_s: float
+    parts: StepTime
+    memory: Memory
+    allocated: float  # of that, what the framework's allocator hands out
+    verdict: Any  # index into VERDICTS
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Numbers of one point in words: why to trust them how much, and what takes the time (largest first)."""
+
+    numbers: Numbers
+    confidence: Confidence
+    reasons: tuple[str, ...]
+    drivers: tuple[tuple[str, float], ...]
+
+    @property
+    def verdict(self) -> memory.Verdict:
+        """Whether the run fits into the memory of its GPUs."""
+        return VERDICTS[int(self.numbers.verdict)]
+
+    @property
+    def is_quotable(self) -> bool:
+        """Whether a price may be promised on it."""
+        return self.confidence != "low"
+
+
+def forecast(point: Point, parameters: Parameters | None = None) -> Forecast:
+    """Predicts one point."""
+    p = parameters or fitted()
+    numbers = _numbers(*_counts(point), *_range(point, p), point.correction, p)
+    reasons = doubts(point, p)
+    parts = numbers.parts._asdict()
+    parts.pop("step")
+    total = sum(parts.values())
+    drivers = sorted(((name, seconds / total) for name, seconds in parts.items() if seconds), key=lambda x: -x[1])
+    confidence: Confidence = "high" if not reasons else "medium" if len(reasons) == 1 else "low"
+    return Forecast(numbers, confidence, reasons, tuple(drivers))
+
+
+def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numbers:
+    """Predicts many points at once; every field is an array in their order."""
+    p = parameters or fitted()
+    counts = [_counts(point) for point in points]
+    columns = [np.array(rows, dtype=float).T for rows in zip(*counts, strict=True)]
+    ranges = np.array([_range(point, p) for point in points]).T
+    corrections = np.array([point.correction for point in points])
+    kinds = (Demand(*columns[0]), Hardware(*columns[1]), Footprint(*columns[2]))
+    return _numbers(*kinds, ranges[0], ranges[1], corrections, p)
+
+
+def _counts(point: Point) -> tuple[Demand, Hardware, Footprint]:
+    workload, gpu, count = point.workload, point.gpu, point.count
+    sharded = is_sharded(workload, gpu, count)
+    return _demand(workload, sharded), hardware(gpu, count), _footprint(workload, sharded, count if sharded else 1)
+
+
+@lru_cache(maxsize=1024)
+def _demand(workload: Workload, sharded: bool) -> Demand:
+    return demand(workload, sharded=sharded)
+
+
+@lru_cache(maxsize=1024)
+def _footprint(workload: Workload, sharded: bool, count: int) -> Footprint:
+    return footprint(workload, sharded=sharded, count=count)
+
+
+def _numbers(d: Demand, h: Hardware, f: Footprint, faster: Any, slower: Any, correction: Any, p: Parameters) -> Numbers:
+    parts = step_time(d, h, p.time)
+    step = parts.step / correction
+    used = memory.allocated(f, p.memory)
+    peak = memory.peak(f, p.memory, h.memory)
+    # A full fine-tuning can still be run in 16 bits throughout: only what does not fit even so is refused.
+    least = memory.allocated(f._replace(pure=f.pure * 0.0 + 1.0), p.memory)
+    needed = least.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
+    full = memory.peak(f, p.memory, math.inf).total
+    verdict = (full > TIGHT_FROM * h.memory) * 1 + (needed > h.memory) * 1
+    return Numbers(
+        step_p10=step * faster, step=step, step_p90=step * slower,
+        tokens_per_s=d.tokens * d.accumulation * h.count / step, parts=parts, memory=peak,
+        allocated=used.total, verdict=verdict,
+    )  # fmt: skip
+
+
+def doubts(point: Point, p: Parameters) -> tuple[str, ...]:
+    """What of the point lies outside the measured runs, in words; empty when nothing does."""
+    w, evidence, found = point.workload, p.evidence, []
+    if point.gpu.id not in evidence.gpus:
+        found.append(f"no measured run on this GPU type ({point.gpu.id})")
+    if w.model.family not in evidence.families:
+        found.append(f"no measured run of this model family ({w.model.family})")
+    if w.stack not in evidence.stacks:
+        found.append(f"no measured run of this software stack ({w.stack})")
+    if w.precision not in evidence.precisions:
+        found.append(f"no measured run in this precision ({w.precision})")
+    if not SEEN_LENGTHS[0] <= w.length <= SEEN_LENGTHS[1]:
+        found.append(f"measured runs had {SEEN_LENGTHS[0]} to {SEEN_LENGTHS[1]} tokens a sequence")
+    if not SEEN_PARAMS_B[0] <= w.model.params_b <= SEEN_PARAMS_B[1]:
+        found.append(f"measured models had {SEEN_PARAMS_B[0]} to {SEEN_PARAMS_B[1]} billion parameters")
+    if point.count > SEEN_GPUS:
+        found.append(f"measured runs had at most {SEEN_GPUS} GPUs")
+    return tuple(found)
+
+
+def _range(point: Point, p: Parameters) -> tuple[float, float]:
+    """(P10, P90) as factors of the time."""
+    w, evidence, spread = point.workload, p.evidence, p.spread
+    width = spread.p10_to_p50 * point.narrowing
+    if point.gpu.id not in evidence.gpus:
+        width *= spread.unseen_gpu
+    if w.model.family not in evidence.families:
+        width *= spread.unseen_family
+    if w.stack not in evidence.stacks:
+        width *= spread.unseen_stack
+    return _factors(width)
+
+
+@lru_cache(maxsize=256)
+def _factors(width: float) -> tuple[float, float]:
+    return math.exp(-width), math.exp(width)
+
+
+def learned(log_ratios: Sequence[float], p: Parameters | None = None) -> tuple[float, float]:
+    """(speed factor, width factor) from log(measured ÷ predicted) of finished runs of one kind.
+
+    Empirical Bayes: kinds differ by `source_sd`, runs of one kind by `run_sd` until they show their own scatter, so that runs
+    which agree vouch for one another. A ratio far from what the others suggest (from 1, for the first) counts as less.
+    """
+    spread, n = (p or fitted()).spread, len(log_ratios)
+    if not n:
+        return 1.0, 1.0
+    ratios = np.array(log_ratios)
+    kinds, runs = spread.source_sd**2, spread.run_sd**2
+    centre, reach = float(np.median(ratios)) * (1.0 - 1.0 / n), ODD_FROM * math.sqrt(kinds + runs)
+    ratios = np.clip(ratios, centre - reach, centre + reach)
+    mean = float(np.mean(ratios))
+    freedom = PRIOR_RUNS + n - 1
+    scatter = (PRIOR_RUNS * runs + float(np.sum((ratios - mean) ** 2))) / freedom
+    weight = n * kinds / (n * kinds + scatter)
+    student = 1.0 + 0.75 / freedom  # a few runs tell their scatter badly: 80 % of Student's t over those of the normal
+    return math.exp(weight * mean), student * math.sqrt((scatter + kinds * (1.0 - weight)) / (runs + kinds))

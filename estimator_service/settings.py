@@ -1,0 +1,18 @@
+"""Settings of the Estimator process, from `PIPELINE_…` variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from rpc.settings import CommonSettings, DatabaseSettings
+
+
+class EstimatorSettings(CommonSettings, DatabaseSettings):
+    """What `python -m estimator_service` needs."""
+
+    estimator_port: int = Field(50051, ge=0, le=65535, description="Port of the Estimator server. 0: any free one.")
+    catalogue_file: Path = Field(
+        Path(__file__).with_name("catalogue.toml"), description="GPU types, prices and presets; read again on SIGHUP."
+    )

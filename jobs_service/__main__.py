@@ -1,0 +1,116 @@
+"""Runs the Jobs server: `python -m jobs_service [--workers N]`, and `python -m jobs_service migrate`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+import asyncpg
+import uvloop
+
+from jobs_service.datasets import DatasetService
+from jobs_service.jobs import JobsService
+from jobs_service.migrate import migrate
+from jobs_service.notifications import NotificationService
+from jobs_service.settings import JobsSettings, MigrateSettings
+from jobs_service.storage import Storage
+from jobs_service.store import Store
+from pipeline.datasets.v1 import datasets_pb2
+from pipeline.estimator.v1 import estimator_pb2
+from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.notifications.v1 import notifications_pb2
+from rpc.boundary import Boundary
+from rpc.database import Database, GuardError
+from rpc.jwks import open_verifier
+from rpc.logs import setup_logs
+from rpc.remote import open_channel
+from rpc.serve import PortInUseError, Services, grpc_server, until_stopped
+from rpc.settings import load
+from rpc.workers import run_workers
+
+ESTIMATOR = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
+
+
+def services(settings: JobsSettings, database: Database, estimator: Any) -> Services:
+    """The services of this process; `estimator` is a channel to the Estimator, of either kind."""
+    store = Store(database)
+    storage = Storage(settings.storage_url)
+    return {
+        jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: JobsService(store, EstimatorServiceStub(estimator)),
+        datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(
+            store, storage, max_bytes=settings.max_dataset_bytes
+        ),
+        notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(store),
+    }
+
+
+async def serve(settings: JobsSettings, *, share_port: bool) -> None:
+    """Serves until SIGTERM."""
+    async with AsyncExitStack() as stack:
+        url = settings.database_url.get_secret_value()
+        database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
+        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
+        channel = await stack.enter_async_context(open_channel(settings.estimator_address, [ESTIMATOR]))
+        boundary = Boundary(
+            verifier,
+            max_concurrent_calls=settings.max_concurrent_calls,
+            default_timeout_seconds=settings.default_timeout_ms / 1000,
+        )
+        _, report = await stack.enter_async_context(
+            grpc_server(
+                services(settings, database, channel),
+                boundary,
+                host=settings.host,
+                port=settings.jobs_port,
+                reflect=settings.reflection,
+                share_port=share_port,
+                drain_seconds=settings.drain_seconds,
+            )
+        )
+        await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
+
+
+def main() -> int:
+    """Returns the exit code: 2 for what only its operator can mend."""
+    arguments = argparse.ArgumentParser(prog="python -m jobs_service", description=__doc__)
+    arguments.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
+    arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
+    chosen = arguments.parse_args()
+    if chosen.command == "migrate":
+        return _migrate(load(MigrateSettings))
+    settings = load(JobsSettings)
+    setup_logs(settings.log_level, settings.log_format)
+    return run_workers(chosen.workers, partial(_serve, settings, share_port=chosen.workers > 1))
+
+
+def _serve(settings: JobsSettings, *, share_port: bool) -> int:
+    try:
+        uvloop.run(serve(settings, share_port=share_port))
+    except (GuardError, PortInUseError) as error:
+        print(f"jobs_service: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
+        return 2
+    return 0
+
+
+def _migrate(settings: MigrateSettings) -> int:
+    setup_logs()
+    try:
+        asyncio.run(
+            migrate(
+                settings.database_url.get_secret_value(), service_password=settings.service_password.get_secret_value()
+            )
+        )
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        what = str(error) or type(error).__name__
+        print(f"migrate: PIPELINE_DATABASE_URL: {what}", file=sys.stderr)  # noqa: T201 - one line for the operator
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Training data as it is stored: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class DatasetStatus(StrEnum):
+    """Where a dataset stands."""
+
+    UPLOADING = "uploading"
+    VALIDATING = "validating"
+    READY = "ready"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Training data of one user. `validation_errors`: `{"line", "reason"}`, the first 50."""
+
+    id: UUID
+    user_id: UUID
+    name: str
+    description: str | None
+    format: str | None
+    status: DatasetStatus
+    training_ready: bool
+    total_training_pairs: int | None
+    total_validation_pairs: int | None
+    total_tokens: int | None
+    p50_tokens: int | None
+    p95_tokens: int | None
+    longest_tokens: int | None
+    storage_bucket: str | None
+    storage_path: str | None
+    file_name: str | None
+    file_size: int | None
+    validated_at: datetime | None
+    validation_errors: Sequence[Mapping[str, Any]]
+    validation_error_count: int
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,70 @@
+"""DatasetService: a few lines for each RPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+from jobs_service import wire
+from jobs_service.importer import import_file
+from jobs_service.storage import Storage
+from jobs_service.store import Store
+from pipeline.datasets.v1 import datasets_pb2
+from rpc.boundary import Call
+from rpc.errors import ValidationFailed
+
+
+class DatasetService:
+    """Takes in training data and shows what there is."""
+
+    def __init__(self, store: Store, storage: Storage, *, max_bytes: int) -> None:
+        self._store = store
+        self._storage = storage
+        self._max_bytes = max_bytes
+
+    async def ImportDataset(
+        self, requests: AsyncIterator[datasets_pb2.ImportDatasetRequest], call: Call
+    ) -> datasets_pb2.ImportDatasetResponse:
+        first = await _first(requests)
+        dataset_id = uuid4()
+        path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"
+        file = await import_file(_chunks(first, requests), self._storage, path, max_bytes=self._max_bytes)
+        async with self._storage.removed_on_error(path):
+            dataset = await self._store.create_dataset(
+                call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file
+            )
+        return datasets_pb2.ImportDatasetResponse(dataset=wire.dataset(dataset))
+
+    async def GetDataset(
+        self, request: datasets_pb2.GetDatasetRequest, call: Call
+    ) -> datasets_pb2.GetDatasetResponse:
+        dataset = await self._store.get_dataset(call.identity, UUID(request.id))
+        return datasets_pb2.GetDatasetResponse(dataset=wire.dataset(dataset))
+
+    async def ListDatasets(
+        self, request: datasets_pb2.ListDatasetsRequest, call: Call
+    ) -> datasets_pb2.ListDatasetsResponse:
+        status = wire.dataset_status(request)
+        found = await self._store.list_datasets(
+            call.identity, **wire.page_of(request), status=status, search=request.search
+        )
+        datasets = [wire.dataset(dataset) for dataset in found.items]
+        return datasets_pb2.ListDatasetsResponse(datasets=datasets, pagination=wire.pagination(request, found))
+
+
+async def _first(requests: AsyncIterator[datasets_pb2.ImportDatasetRequest]) -> datasets_pb2.ImportDatasetRequest:
+    first = await anext(requests, None)
+    if first is None or not first.HasField("name"):
+        raise ValidationFailed([("name", "value is required")])
+    return first
+
+
+async def _chunks(
+    first: datasets_pb2.ImportDatasetRequest, rest: AsyncIterator[datasets_pb2.ImportDatasetRequest]
+) -> AsyncIterator[bytes]:
+    yield first.chunk
+    async for request in rest:
+        for name in ("name", "description", "file_name"):
+            if request.HasField(name):
+                raise ValidationFailed([(name, "belongs in the first message only")])
+        yield request.chunk

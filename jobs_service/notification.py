@@ -1,0 +1,25 @@
+"""What happened, told to one user: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A line in a user's inbox. `metadata` holds the ids and names that the message speaks of."""
+
+    id: UUID
+    user_id: UUID
+    type: str
+    title: str
+    message: str
+    priority: str
+    read: bool
+    action_url: str | None
+    metadata: Mapping[str, Any]
+    created_at: datetime

@@ -1,0 +1,109 @@
+-- name: create_job
+-- Job and notification in one statement, so both or neither; nothing where the dataset is not ready any more.
+-- `do update` waits for a rival with the same key and returns its row, where `do nothing` would return none.
+with dataset as (
+    select id, user_id, name, format, total_training_pairs
+    from lora_datasets
+    where id = $1 and status = 'ready' and training_ready and deleted_at is null
+), job as (
+    insert into lora_training_jobs (
+        user_id, dataset_id, preset_id, hyperparameters, gpu_config, total_epochs, total_steps,
+        estimated_total_cost, client_estimated_cost, hourly_rate, request_id, request_digest
+    )
+    select user_id, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 from dataset
+    on conflict on constraint lora_training_jobs_request_key do update set request_id = excluded.request_id
+    returning *, (xmax = 0) as created
+), notification as (
+    insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)
+    select
+        job.user_id, 'job_queued', 'Training Job Queued',
+        format('Your training job for "%s" has been queued and will start shortly', dataset.name),
+        'low', '/training/jobs/' || job.id,
+        jsonb_build_object('job_id', job.id, 'dataset_name', dataset.name)
+    from job cross join dataset
+    where job.created
+)
+select job.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
+from job join lora_datasets d on d.id = job.dataset_id;
+
+-- name: find_request
+-- The job that an idempotency key made before, whatever became of its dataset since.
+select j.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
+from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+where j.user_id = (select caller_id()) and j.request_id = $1;
+
+-- name: get_job
+-- Row-level security makes another user's job as absent as one that never was.
+select j.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
+from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+where j.id = $1;
+
+-- name: list_jobs
+-- A page and the exact total from one snapshot; the left join keeps the total where the page is empty. The owner is
+-- named although row-level security adds it: so the plan shows what the index is for.
+select counted.total, page.*
+from (
+    select count(*) as total from lora_training_jobs
+    where user_id = (select caller_id()) and status = any($1::text[])
+) counted
+left join lateral (
+    select j.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
+    from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+    where j.user_id = (select caller_id()) and j.status = any($1::text[])
+    order by j.created_at desc, j.id desc
+    limit $2 offset $3
+) page on true
+order by page.created_at desc, page.id desc;
+
+-- name: create_dataset
+-- Written once the whole file is read: a dataset is never half there.
+insert into lora_datasets (
+    id, user_id, name, description, format, status, training_ready, total_training_pairs, total_validation_pairs,
+    total_tokens, p50_tokens, p95_tokens, longest_tokens, storage_bucket, storage_path, file_name, file_size,
+    validated_at, validation_errors, validation_error_count
+)
+values (
+    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, now(), $16, $17
+)
+returning *;
+
+-- name: get_dataset
+-- Row-level security makes another user's dataset as absent as one that never was.
+select * from lora_datasets where id = $1 and deleted_at is null;
+
+-- name: list_datasets
+-- As list_jobs. A name is searched for as it is typed: strpos knows no wildcards.
+select counted.total, page.*
+from (
+    select count(*) as total from lora_datasets
+    where user_id = (select caller_id()) and deleted_at is null
+        and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
+) counted
+left join lateral (
+    select * from lora_datasets
+    where user_id = (select caller_id()) and deleted_at is null
+        and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
+    order by created_at desc, id desc
+    limit $2 offset $3
+) page on true
+order by page.created_at desc, page.id desc;
+
+-- name: list_notifications
+-- As list_jobs, with the number that are unread whatever the filter.
+select counted.total, counted.unread, page.*
+from (
+    select count(*) filter (where not (read and $1)) as total, count(*) filter (where not read) as unread
+    from lora_notifications
+    where user_id = (select caller_id())
+) counted
+left join lateral (
+    select * from lora_notifications
+    where user_id = (select caller_id()) and not (read and $1)
+    order by created_at desc, id desc
+    limit $2 offset $3
+) page on true
+order by page.created_at desc, page.id desc;
+
+-- name: mark_notification_read
+-- Doing it again changes nothing and returns the row all the same.
+update lora_notifications set read = true where id = $1 returning *;

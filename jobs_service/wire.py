@@ -1,0 +1,180 @@
+"""Contract messages ↔ the service's own models, both ways and nothing else."""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Protocol
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from jobs_service.dataset import Dataset
+from jobs_service.job import Configuration, Job, Price
+from jobs_service.notification import Notification
+from jobs_service.store import Page
+from pipeline.common.v1 import pagination_pb2
+from pipeline.datasets.v1 import datasets_pb2
+from pipeline.estimator.v1 import estimator_pb2
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.notifications.v1 import notifications_pb2
+
+CENT = Decimal("0.01")
+DEFAULT_LIMIT = 10
+
+
+class ListRequest(Protocol):
+    """A request for a page."""
+
+    page: int
+    limit: int
+
+
+def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
+    """What the request asks for."""
+    return Configuration(
+        dataset_id=UUID(request.dataset_id),
+        preset_id=_word(estimator_pb2.PresetId.Name(request.preset_id), "PRESET_ID_"),
+        hyperparameters=_set_fields(request.hyperparameters),
+        gpu_config=_set_fields(request.gpu_config),
+        client_estimated_cost=Decimal(str(request.estimated_cost)) if request.HasField("estimated_cost") else None,
+    )
+
+
+def request_id(request: jobs_pb2.CreateJobRequest) -> UUID | None:
+    """The idempotency key; None: not idempotent."""
+    return UUID(request.request_id) if request.request_id else None
+
+
+def estimate_request(request: jobs_pb2.CreateJobRequest) -> estimator_pb2.EstimateCostRequest:
+    """The question to the Estimator."""
+    return estimator_pb2.EstimateCostRequest(
+        dataset_id=request.dataset_id, gpu_config=request.gpu_config, hyperparameters=request.hyperparameters
+    )
+
+
+def price(answer: estimator_pb2.EstimateCostResponse) -> Price:
+    """The Estimator's answer. Its doubles are rounded to cents, so their shortest decimal is the amount meant."""
+    return Price(
+        estimated_total_cost=Decimal(str(answer.estimated_cost)),
+        hourly_rate=Decimal(str(answer.hourly_rate)),
+        total_steps=answer.training_details.total_steps,
+    )
+
+
+def job(model: Job) -> jobs_pb2.Job:
+    """A job as clients see it."""
+    return jobs_pb2.Job(
+        id=str(model.id),
+        user_id=str(model.user_id),
+        dataset_id=str(model.dataset_id),
+        dataset=jobs_pb2.JobDataset(
+            name=model.dataset_name, format=model.dataset_format, total_training_pairs=model.dataset_pairs
+        ),
+        preset_id=estimator_pb2.PresetId.Value(f"PRESET_ID_{model.preset_id.upper()}"),
+        hyperparameters=estimator_pb2.Hyperparameters(**model.hyperparameters),
+        gpu_config=estimator_pb2.GpuConfig(**model.gpu_config),
+        status=jobs_pb2.JobStatus.Value(f"JOB_STATUS_{model.status.upper()}"),
+        current_stage=model.current_stage,
+        progress=model.progress,
+        current_epoch=model.current_epoch,
+        total_epochs=model.total_epochs,
+        current_step=model.current_step,
+        total_steps=model.total_steps,
+        current_metrics=dict(model.current_metrics),
+        queued_at=model.queued_at,
+        started_at=model.started_at,
+        completed_at=model.completed_at,
+        estimated_total_cost=_cents(model.estimated_total_cost),
+        client_estimated_cost=_cents(model.client_estimated_cost),
+        estimate_differs=model.estimate_differs,
+        current_cost=_cents(model.current_cost),
+        final_cost=_cents(model.final_cost),
+        error_message=model.error_message,
+        retry_count=model.retry_count,
+        external_job_id=model.external_job_id,
+        artifact_id=str(model.artifact_id) if model.artifact_id else None,
+        created_at=model.created_at,
+        updated_at=model.updated_at,
+    )
+
+
+def dataset(model: Dataset) -> datasets_pb2.Dataset:
+    """A dataset as clients see it."""
+    return datasets_pb2.Dataset(
+        id=str(model.id),
+        user_id=str(model.user_id),
+        name=model.name,
+        description=model.description,
+        format=model.format,
+        status=datasets_pb2.DatasetStatus.Value(f"DATASET_STATUS_{model.status.upper()}"),
+        training_ready=model.training_ready,
+        total_training_pairs=model.total_training_pairs,
+        total_validation_pairs=model.total_validation_pairs,
+        total_tokens=model.total_tokens,
+        storage_bucket=model.storage_bucket,
+        storage_path=model.storage_path,
+        file_name=model.file_name,
+        file_size=model.file_size,
+        validated_at=model.validated_at,
+        validation_errors=[datasets_pb2.ValidationError(**error) for error in model.validation_errors],
+        validation_error_count=model.validation_error_count,
+        created_at=model.created_at,
+        updated_at=model.updated_at,
+    )
+
+
+def notification(model: Notification) -> notifications_pb2.Notification:
+    """A notification as clients see it."""
+    return notifications_pb2.Notification(
+        id=str(model.id),
+        user_id=str(model.user_id),
+        type=model.type,
+        title=model.title,
+        message=model.message,
+        priority=model.priority,
+        read=model.read,
+        action_url=model.action_url,
+        metadata=dict(model.metadata),
+        created_at=model.created_at,
+    )
+
+
+def page_of(request: ListRequest) -> dict[str, int]:
+    """The page that a request asks for, with the defaults of what it leaves out."""
+    return {"page": request.page or 1, "limit": request.limit or DEFAULT_LIMIT}
+
+
+def job_status(request: jobs_pb2.ListJobsRequest) -> str | None:
+    """The status to list; None: all."""
+    return _word(jobs_pb2.JobStatus.Name(request.status), "JOB_STATUS_") if request.HasField("status") else None
+
+
+def dataset_status(request: datasets_pb2.ListDatasetsRequest) -> str | None:
+    """The status to list; None: all."""
+    if not request.HasField("status"):
+        return None
+    return _word(datasets_pb2.DatasetStatus.Name(request.status), "DATASET_STATUS_")
+
+
+def pagination(request: ListRequest, found: Page[Any]) -> pagination_pb2.Pagination:
+    """Where the page stands."""
+    asked = page_of(request)
+    return pagination_pb2.Pagination(
+        page=asked["page"],
+        limit=asked["limit"],
+        total=found.total,
+        total_pages=math.ceil(found.total / asked["limit"]),
+    )
+
+
+def _set_fields(message: Message) -> dict[str, Any]:
+    return {field.name: value for field, value in message.ListFields()}
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()
+
+
+def _cents(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount.quantize(CENT, ROUND_HALF_UP))

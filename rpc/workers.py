@@ -1,0 +1,52 @@
+"""Several processes of one server, sharing its port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+
+def run_workers(count: int, main: Callable[[], int]) -> int:
+    """Runs `main` in `count` processes, in this one where that is 1. Returns the worst exit code.
+
+    Signals are passed on. A worker that dies takes the others with it: whoever started us starts all of them again.
+    Forks, so nothing that has threads (an event loop, a channel) may be open yet.
+    """
+    if count == 1:
+        return main()
+    children = {_fork(main) for _ in range(count)}
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            os.kill(child, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    worst = 0
+    while children:
+        child, status = os.wait()
+        children.discard(child)
+        code = os.waitstatus_to_exitcode(status)
+        if code and not worst:
+            worst = code if code > 0 else 1
+            pass_on(signal.SIGTERM, None)
+    return worst
+
+
+def _fork(main: Callable[[], int]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        code = main()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
