@@ -1,4 +1,4 @@
-"""Runs the Estimator server: `python -m estimator_service [--workers N]`."""
+"""Runs the Estimator server: `python -m estimator_service [--workers N]`; `evaluate` and `fit` judge and make its model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import uvloop
+from pipeline.estimator.v1 import estimator_pb2
 
+from estimator_service import evaluate, fit
 from estimator_service.catalogue import CatalogueError
 from estimator_service.datasets import Datasets
 from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
-from pipeline.estimator.v1 import estimator_pb2
 from rpc.boundary import Boundary
 from rpc.database import Database, GuardError
 from rpc.jwks import open_verifier
@@ -59,6 +60,9 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
 
 def main() -> int:
     """Returns the exit code: 2 for what only its operator can mend."""
+    commands = {"evaluate": evaluate.main, "fit": fit.main}
+    if len(sys.argv) > 1 and sys.argv[1] in commands:
+        return commands[sys.argv[1]](sys.argv[2:])
     arguments = argparse.ArgumentParser(prog="python -m estimator_service", description=__doc__)
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
     chosen = arguments.parse_args()

@@ -38,14 +38,14 @@ class GpuType(_Data):
 
 
 class PresetValues(_Data):
-    """The hyperparameters that a preset sets."""
+    """The hyperparameters that a preset sets. Their limits are the contract's, and checked where it is known."""
 
-    learning_rate: float = Field(ge=1e-5, le=1e-3)
-    batch_size: int = Field(ge=1, le=64)
-    epochs: int = Field(ge=1, le=20)
-    rank: int = Field(ge=4, le=128)
-    alpha: Positive
-    dropout: float = Field(ge=0, lt=1)
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    rank: int
+    alpha: float
+    dropout: float
 
 
 class Preset(_Data):
@@ -109,11 +109,12 @@ class Catalogue(_Data):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        for what, names in {
+        ids: dict[str, list[str]] = {
             "gpu_types": [gpu.type for gpu in self.gpu_types],
             "presets": [preset.id for preset in self.presets],
             "sliders": [slider.field for slider in self.sliders],
-        }.items():
+        }
+        for what, names in ids.items():
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ValueError(f"{what}: {', '.join(sorted(twice))} is there twice")

@@ -128,10 +128,7 @@ def averaged(parts: Sequence[dict[str, Any] | None]) -> dict[str, float] | None:
     known = [part for part in parts if part]
     if not known:
         return None
-    return {
-        name: (sum if name == "n" else np.mean)([part[name] for part in known])
-        for name in known[0]
-    }
+    return {name: (sum if name == "n" else np.mean)([part[name] for part in known]) for name in known[0]}
 
 
 def evaluate(path: Path, calibrate_with: int = 0, held_out: Mapping[str, Parameters] | None = None) -> dict[str, Any]:
@@ -175,9 +172,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         report = evaluate(chosen.file, chosen.calibrate_with)
     except (OSError, UnicodeDecodeError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)  # noqa: T201 - a command line prints
+        print(f"evaluate: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report, indent=2) if chosen.json else text(report))  # noqa: T201
+    print(json.dumps(report, indent=2) if chosen.json else text(report))
     return 0
 
 

@@ -133,8 +133,8 @@ def select(data: Observations, mask: NDArray[np.bool_]) -> Observations:
     """The observations where `mask` is true."""
     chosen = [run for run, use in zip(data.runs, mask, strict=True) if use]
     return data._replace(
-        runs=chosen, demand=Demand(*[column[mask] for column in data.demand]),  # type: ignore[index]
-        hardware=Hardware(*[column[mask] for column in data.hardware]),  # type: ignore[index]
+        runs=chosen, demand=Demand(*[column[mask] for column in data.demand]),
+        hardware=Hardware(*[column[mask] for column in data.hardware]),
         log_tokens_per_s=data.log_tokens_per_s[mask], lengths=data.lengths[mask],
     )  # fmt: skip
 
@@ -369,14 +369,14 @@ def main(argv: Sequence[str]) -> int:
         runs, digest = load(chosen.file), hashlib.sha256(chosen.file.read_bytes()).hexdigest()
         if chosen.cross_validate:
             report = evaluate.evaluate(chosen.file, chosen.calibrate_with, held_out(runs))
-            print(evaluate.text(report))  # noqa: T201 - a command line prints
+            print(evaluate.text(report))
             return 0
     except (OSError, UnicodeDecodeError) as error:
-        print(f"fit: {error}", file=sys.stderr)  # noqa: T201
+        print(f"fit: {error}", file=sys.stderr)
         return 2
     text = render(runs, digest)
     if chosen.print:
-        print(text, end="")  # noqa: T201
+        print(text, end="")
     else:
         Path(str(files(__package__).joinpath("fitted.toml"))).write_text(text)
     return 0

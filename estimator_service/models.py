@@ -126,5 +126,5 @@ def inferred(params_b: float, active_b: float | None = None) -> Model:
     return Model(
         name=f"inferred-{params_b:g}b", layers=layers, hidden=hidden, heads=max(1, hidden // 128),
         kv_heads=max(1, hidden // 512), head_dim=128, ffn=round(3.5 * hidden), vocab=vocab, params_b=params_b,
-        active_b=active_b, source="inferred from the parameter count",
+        active_b=active_b, shared_ffn=0, source="inferred from the parameter count",
     )  # fmt: skip

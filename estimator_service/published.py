@@ -130,7 +130,7 @@ def method_of(row: Mapping[str, str]) -> tuple[Method, int]:
 def precision_of(row: Mapping[str, str]) -> Precision:
     """Arithmetic of the matrix products: bf16 unless the row says otherwise."""
     text = row.get("precision", "").lower()
-    return next((name for name in get_args(Precision) if name in text), "bf16")  # type: ignore[no-any-return]
+    return next((name for name in get_args(Precision) if name in text), "bf16")
 
 
 def read_row(line: int, row: Mapping[str, str]) -> Run:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import structlog
+from pipeline.estimator.v1 import estimator_pb2
 
 from estimator_service import wire
 from estimator_service.catalogue import CatalogueError, read_catalogue
 from estimator_service.cost import estimate
 from estimator_service.datasets import Datasets
-from pipeline.estimator.v1 import estimator_pb2
 from rpc.boundary import Call
 
 log = structlog.get_logger()
@@ -23,11 +23,13 @@ class EstimatorService:
         self._file = catalogue_file
         self._datasets = datasets
         self._catalogue = read_catalogue(catalogue_file)
+        self._shown = wire.catalogue(self._catalogue)
 
     def reload(self) -> None:
         """Reads the catalogue file again; a bad one changes nothing but the log."""
         try:
-            self._catalogue = read_catalogue(self._file)
+            catalogue = read_catalogue(self._file)
+            self._catalogue, self._shown = catalogue, wire.catalogue(catalogue)
             log.info("catalogue_reloaded", version=self._catalogue.version)
         except CatalogueError as error:
             log.error("catalogue_kept", version=self._catalogue.version, error=str(error))
@@ -43,4 +45,4 @@ class EstimatorService:
     async def GetCatalogue(
         self, request: estimator_pb2.GetCatalogueRequest, call: Call
     ) -> estimator_pb2.GetCatalogueResponse:
-        return wire.catalogue(self._catalogue)
+        return self._shown

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import protovalidate
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+from pipeline.estimator.v1 import estimator_pb2
 
-from estimator_service.catalogue import Catalogue, GpuType
+from estimator_service.catalogue import Catalogue, CatalogueError, GpuType
 from estimator_service.cost import Estimate, Run, to_cents
 from estimator_service.datasets import Dataset
-from pipeline.estimator.v1 import estimator_pb2
 from rpc.errors import UnknownGpuType
 
 # A longer name than any GPU's is not worth repeating to whoever sent it.
@@ -57,8 +59,10 @@ def answer(found: Estimate, dataset: Dataset) -> estimator_pb2.EstimateCostRespo
 
 
 def catalogue(data: Catalogue) -> estimator_pb2.GetCatalogueResponse:
-    """The catalogue with the limits of the contract."""
-    return estimator_pb2.GetCatalogueResponse(
+    """The catalogue with the limits of the contract. Raises CatalogueError where a preset is outside them."""
+    effective_at = Timestamp()
+    effective_at.FromDatetime(data.effective_at)
+    answer = estimator_pb2.GetCatalogueResponse(
         gpu_types=[estimator_pb2.GpuType(**gpu.model_dump()) for gpu in data.gpu_types],
         presets=[
             estimator_pb2.Preset(
@@ -76,18 +80,25 @@ def catalogue(data: Catalogue) -> estimator_pb2.GetCatalogueResponse:
             gpu_config=estimator_pb2.GpuConfig(**data.defaults.gpu_config.model_dump()),
         ),
         version=data.version,
-        effective_at=data.effective_at,
+        effective_at=effective_at,
     )
+    for preset in answer.presets:
+        for violation in protovalidate.collect_violations(preset.hyperparameters):
+            raise CatalogueError(f"catalogue: preset {preset.name}: hyperparameters: {violation.proto}")
+    return answer
 
 
-def _preset_id(word: str) -> estimator_pb2.PresetId:
+def _preset_id(word: str) -> estimator_pb2.PresetId.ValueType:
     return estimator_pb2.PresetId.Value(f"PRESET_ID_{word.upper()}")
 
 
 @lru_cache(maxsize=1)
 def _limits() -> list[estimator_pb2.FieldLimit]:
-    groups = {"gpu_config": estimator_pb2.GpuConfig, "hyperparameters": estimator_pb2.Hyperparameters}
-    return [limit for path, message in groups.items() for limit in _limits_of(path, message.DESCRIPTOR)]
+    groups = {
+        "gpu_config": estimator_pb2.GpuConfig.DESCRIPTOR,
+        "hyperparameters": estimator_pb2.Hyperparameters.DESCRIPTOR,
+    }
+    return [limit for path, message in groups.items() for limit in _limits_of(path, message)]
 
 
 def _limits_of(path: str, message: Descriptor) -> list[estimator_pb2.FieldLimit]:

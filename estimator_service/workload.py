@@ -99,7 +99,7 @@ def padding(workload: Workload) -> float:
     """Computed over real tokens: samples padded to the longest of their micro-batch (lengths log-normal, spread 0.6)."""
     if workload.packed or workload.tokens is None or workload.batch == 1:
         return 1.0
-    longest = 1.0 + 0.35 * (workload.batch**0.5 - 1.0)
+    longest: float = 1.0 + 0.35 * (workload.batch**0.5 - 1.0)
     return max(1.0, min(longest, workload.length / workload.tokens))
 
 

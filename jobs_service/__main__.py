@@ -11,6 +11,11 @@ from typing import Any
 
 import asyncpg
 import uvloop
+from pipeline.datasets.v1 import datasets_pb2
+from pipeline.estimator.v1 import estimator_pb2
+from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.notifications.v1 import notifications_pb2
 
 from jobs_service.datasets import DatasetService
 from jobs_service.jobs import JobsService
@@ -19,11 +24,6 @@ from jobs_service.notifications import NotificationService
 from jobs_service.settings import JobsSettings, MigrateSettings
 from jobs_service.storage import Storage
 from jobs_service.store import Store
-from pipeline.datasets.v1 import datasets_pb2
-from pipeline.estimator.v1 import estimator_pb2
-from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
-from pipeline.jobs.v1 import jobs_pb2
-from pipeline.notifications.v1 import notifications_pb2
 from rpc.boundary import Boundary
 from rpc.database import Database, GuardError
 from rpc.jwks import open_verifier

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
+from pipeline.datasets.v1 import datasets_pb2
+
 from jobs_service import wire
 from jobs_service.importer import import_file
 from jobs_service.storage import Storage
 from jobs_service.store import Store
-from pipeline.datasets.v1 import datasets_pb2
 from rpc.boundary import Call
 from rpc.errors import ValidationFailed
 
@@ -35,9 +36,7 @@ class DatasetService:
             )
         return datasets_pb2.ImportDatasetResponse(dataset=wire.dataset(dataset))
 
-    async def GetDataset(
-        self, request: datasets_pb2.GetDatasetRequest, call: Call
-    ) -> datasets_pb2.GetDatasetResponse:
+    async def GetDataset(self, request: datasets_pb2.GetDatasetRequest, call: Call) -> datasets_pb2.GetDatasetResponse:
         dataset = await self._store.get_dataset(call.identity, UUID(request.id))
         return datasets_pb2.GetDatasetResponse(dataset=wire.dataset(dataset))
 

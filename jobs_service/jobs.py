@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
+from pipeline.jobs.v1 import jobs_pb2
+
 from jobs_service import wire
 from jobs_service.store import Store
-from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceAsyncStub
-from pipeline.jobs.v1 import jobs_pb2
 from rpc.boundary import Call
 
 
 class JobsService:
     """Queues training jobs, at the Estimator's price, and shows them to their owner."""
 
-    def __init__(self, store: Store, estimator: EstimatorServiceAsyncStub) -> None:
+    def __init__(self, store: Store, estimator: EstimatorServiceStub) -> None:
         self._store = store
         self._estimator = estimator
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from pipeline.notifications.v1 import notifications_pb2
+
 from jobs_service import wire
 from jobs_service.store import Store
-from pipeline.notifications.v1 import notifications_pb2
 from rpc.boundary import Call
 
 

@@ -96,7 +96,13 @@ class Store:
         return _page(rows, _job)
 
     async def create_dataset(
-        self, caller: Identity, dataset_id: UUID, name: str, description: str | None, file_name: str | None, file: Imported
+        self,
+        caller: Identity,
+        dataset_id: UUID,
+        name: str,
+        description: str | None,
+        file_name: str | None,
+        file: Imported,
     ) -> Dataset:
         """Records an imported file: `ready`, or `error` where it has bad lines."""
         status = DatasetStatus.ERROR if file.error_count else DatasetStatus.READY
@@ -181,10 +187,10 @@ def _page(rows: Sequence[asyncpg.Record], model: Callable[[asyncpg.Record], Item
     return Page([model(row) for row in rows if row["id"] is not None], rows[0]["total"])
 
 
-def _model(cls: type[Item]) -> Callable[[asyncpg.Record], Item]:
-    names = [(field.name, field.name in JSON_COLUMNS) for field in fields(cls)]  # type: ignore[arg-type] - dataclasses
+def _model(cls: Any) -> Callable[[asyncpg.Record], Any]:
+    names = [(field.name, field.name in JSON_COLUMNS) for field in fields(cls)]
 
-    def build(row: asyncpg.Record) -> Item:
+    def build(row: asyncpg.Record) -> Any:
         return cls(*[orjson.loads(row[name] or "[]") if is_json else row[name] for name, is_json in names])
 
     return build

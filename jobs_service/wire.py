@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
 from google.protobuf.message import Message
-
-from jobs_service.dataset import Dataset
-from jobs_service.job import Configuration, Job, Price
-from jobs_service.notification import Notification
-from jobs_service.store import Page
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 from pipeline.common.v1 import pagination_pb2
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
+
+from jobs_service.dataset import Dataset
+from jobs_service.job import Configuration, Job, Price
+from jobs_service.notification import Notification
+from jobs_service.store import Page
 
 CENT = Decimal("0.01")
 DEFAULT_LIMIT = 10
@@ -81,21 +85,21 @@ def job(model: Job) -> jobs_pb2.Job:
         total_epochs=model.total_epochs,
         current_step=model.current_step,
         total_steps=model.total_steps,
-        current_metrics=dict(model.current_metrics),
-        queued_at=model.queued_at,
-        started_at=model.started_at,
-        completed_at=model.completed_at,
+        current_metrics=_struct(model.current_metrics),
+        queued_at=_time(model.queued_at),
+        started_at=_time(model.started_at),
+        completed_at=_time(model.completed_at),
         estimated_total_cost=_cents(model.estimated_total_cost),
-        client_estimated_cost=_cents(model.client_estimated_cost),
+        client_estimated_cost=_cents_or_none(model.client_estimated_cost),
         estimate_differs=model.estimate_differs,
         current_cost=_cents(model.current_cost),
-        final_cost=_cents(model.final_cost),
+        final_cost=_cents_or_none(model.final_cost),
         error_message=model.error_message,
         retry_count=model.retry_count,
         external_job_id=model.external_job_id,
         artifact_id=str(model.artifact_id) if model.artifact_id else None,
-        created_at=model.created_at,
-        updated_at=model.updated_at,
+        created_at=_time(model.created_at),
+        updated_at=_time(model.updated_at),
     )
 
 
@@ -116,11 +120,11 @@ def dataset(model: Dataset) -> datasets_pb2.Dataset:
         storage_path=model.storage_path,
         file_name=model.file_name,
         file_size=model.file_size,
-        validated_at=model.validated_at,
+        validated_at=_time(model.validated_at),
         validation_errors=[datasets_pb2.ValidationError(**error) for error in model.validation_errors],
         validation_error_count=model.validation_error_count,
-        created_at=model.created_at,
-        updated_at=model.updated_at,
+        created_at=_time(model.created_at),
+        updated_at=_time(model.updated_at),
     )
 
 
@@ -135,8 +139,8 @@ def notification(model: Notification) -> notifications_pb2.Notification:
         priority=model.priority,
         read=model.read,
         action_url=model.action_url,
-        metadata=dict(model.metadata),
-        created_at=model.created_at,
+        metadata=_struct(model.metadata),
+        created_at=_time(model.created_at),
     )
 
 
@@ -176,5 +180,23 @@ def _word(name: str, prefix: str) -> str:
     return name.removeprefix(prefix).lower()
 
 
-def _cents(amount: Decimal | None) -> float | None:
-    return None if amount is None else float(amount.quantize(CENT, ROUND_HALF_UP))
+def _cents(amount: Decimal) -> float:
+    return float(amount.quantize(CENT, ROUND_HALF_UP))
+
+
+def _cents_or_none(amount: Decimal | None) -> float | None:
+    return None if amount is None else _cents(amount)
+
+
+def _time(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _struct(values: Mapping[str, Any]) -> Struct:
+    struct = Struct()
+    struct.update(dict(values))
+    return struct

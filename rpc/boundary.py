@@ -82,7 +82,9 @@ class Failure:
             details.append(error_details_pb2.BadRequest(field_violations=fields))
         if self.retryable:
             details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_SECONDS)))
-        return status_pb2.Status(code=self.code.value[0], message=self.message, details=[_pack(each) for each in details])
+        return status_pb2.Status(
+            code=self.code.value[0], message=self.message, details=[_pack(each) for each in details]
+        )
 
     @property
     def retryable(self) -> bool:
@@ -94,7 +96,7 @@ INTERNAL = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error", "This
 CANCELLED = Failure(grpc.StatusCode.CANCELLED, "CANCELLED", "Call cancelled")
 
 
-class Refused(Exception):  # noqa: N818 - what the transports catch; `Failure` is the error
+class Refused(Exception):
     """Carries a failure from the boundary to the transport that called it."""
 
     def __init__(self, failure: Failure, request_id: str) -> None:
@@ -140,7 +142,9 @@ def _upstream(error: grpc.aio.AioRpcError) -> Failure:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return Failure(error.code(), "TOO_LARGE", "Too large", "The message is larger than the service takes.")
         case grpc.StatusCode.UNIMPLEMENTED:
-            return Failure(error.code(), "UNIMPLEMENTED", "Not implemented", "The service behind does not know this call.")
+            return Failure(
+                error.code(), "UNIMPLEMENTED", "Not implemented", "The service behind does not know this call."
+            )
         # A server that shuts down cancels what it has: for the caller that is a server that is not there.
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             what = "The service behind does not answer now; try again in a few seconds."
@@ -196,7 +200,8 @@ class Boundary:
                 accepted = _accept(method, request) if isinstance(request, Message | bytes) else _each(method, request)
                 return await handler(accepted, call)
         except asyncio.CancelledError:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr] - a coroutine runs in a task
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
                 failure = CANCELLED
                 raise
             # A cancelled sub-task is not a cancelled call: whoever waits for this answer must get one.

@@ -8,8 +8,8 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-
 from pipeline.common.v1 import options_pb2
+
 from rpc.identity import Role
 
 _ROLES: dict[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}

@@ -28,9 +28,18 @@ SESSION_SETTINGS = {
     # Our statements are short: compiling them costs more than it saves.
     "jit": "off",
 }
-AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError)
-AWAY += (asyncpg.TooManyConnectionsError, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.AdminShutdownError)
-AWAY += (asyncpg.CrashShutdownError, asyncpg.InvalidCatalogNameError, asyncpg.InternalClientError)
+AWAY: tuple[type[Exception], ...] = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
 
 log = structlog.get_logger()
 

@@ -182,7 +182,19 @@ class DatabaseUnavailable(ServiceError):
     reason = "DATABASE_UNAVAILABLE"
 
     def __init__(self) -> None:
-        super().__init__("Database unavailable", details="The database does not answer now; try again in a few seconds.")
+        super().__init__(
+            "Database unavailable", details="The database does not answer now; try again in a few seconds."
+        )
+
+
+class StorageUnavailable(ServiceError):
+    """The dataset storage does not answer."""
+
+    code = "UNAVAILABLE"
+    reason = "STORAGE_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("Storage unavailable", details="The file cannot be kept now; try again in a few minutes.")
 
 
 class IssuerUnavailable(ServiceError):

@@ -35,7 +35,11 @@ class LocalChannel:
         method, handler = self._handlers[path]
 
         async def call(
-            request: Message | AsyncIterator[Message], *, metadata: Metadata = (), timeout: float | None = None, **_: Any
+            request: Message | AsyncIterator[Message],
+            *,
+            metadata: Metadata = (),
+            timeout: float | None = None,  # noqa: ASYNC109 - grpc.aio's own signature
+            **_: Any,
         ) -> Message:
             try:
                 return await self._boundary.run(method, handler, request, dict(metadata), timeout)

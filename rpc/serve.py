@@ -30,7 +30,14 @@ class PortInUseError(Exception):
 
 @asynccontextmanager
 async def grpc_server(
-    services: Services, boundary: Boundary, *, host: str, port: int, reflect: bool, share_port: bool, drain_seconds: float
+    services: Services,
+    boundary: Boundary,
+    *,
+    host: str,
+    port: int,
+    reflect: bool,
+    share_port: bool,
+    drain_seconds: float,
 ) -> AsyncIterator[tuple[int, Report]]:
     """Serves while its body runs, then drains: health says NOT_SERVING, calls get their time, the rest is cancelled.
 

@@ -1,0 +1,180 @@
+"""One PostgreSQL for the run, a database of its own for each test, and the real services on top."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import jwt
+import pytest
+from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
+from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
+from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
+from pipeline.notifications.v1.notifications_pb2_grpc import NotificationServiceStub
+
+from deploy.postgres import postgres
+from estimator_service.__main__ import services as estimator_services
+from estimator_service.settings import EstimatorSettings
+from jobs_service.__main__ import services as jobs_services
+from jobs_service.migrate import migrate
+from jobs_service.settings import JobsSettings
+from rpc.boundary import Boundary
+from rpc.database import Database
+from rpc.identity import SharedSecret, Verifier
+from rpc.local import LocalChannel
+from rpc.remote import open_channel
+from rpc.serve import grpc_server
+
+SECRET = "a-secret-of-the-tests-that-is-32-bytes-long"
+ISSUER, AUDIENCE = "pipeline-tests", "authenticated"
+SERVICE_PASSWORD = "service-password-of-the-tests"
+
+
+def token(user_id: str | None = None, **claims: Any) -> str:
+    """A token of the tests' issuer."""
+    now = int(time.time())
+    held = {"iss": ISSUER, "aud": AUDIENCE, "sub": user_id or str(uuid.uuid4()), "iat": now, "exp": now + 600}
+    return jwt.encode({**held, **claims}, SECRET, algorithm="HS256")
+
+
+def metadata(user_id: str | None = None, **claims: Any) -> list[tuple[str, str]]:
+    """Metadata of a signed-in caller."""
+    return [("authorization", f"Bearer {token(user_id, **claims)}")]
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """URL of a PostgreSQL with a migrated database `template` in it."""
+    # Under /tmp itself: pytest's folders are private, and PostgreSQL is another user where we are root.
+    folder = Path("/tmp") / f"pipeline-tests-{os.getpid()}-{worker_id}"
+    with postgres(folder / "data") as url:
+
+        async def prepare() -> None:
+            connection = await asyncpg.connect(url)
+            await connection.execute("create database template")
+            await connection.close()
+            await migrate(in_database(url, "template"), service_password=SERVICE_PASSWORD)
+
+        asyncio.run(prepare())
+        yield url
+    import shutil
+
+    shutil.rmtree(folder)
+
+
+def in_database(url: str, name: str) -> str:
+    """The same server's other database."""
+    return url.replace("/postgres?", f"/{name}?", 1)
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """A database of one test: `admin_url` for looking behind, `url` as the services have it."""
+
+    __test__ = False
+    admin_url: str
+    url: str
+
+
+@pytest.fixture
+async def database(cluster: str) -> AsyncIterator[TestDatabase]:
+    """A database of the test's own, with every table and no row."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = await asyncpg.connect(cluster)
+    await admin.execute(f"create database {name} template template")
+    try:
+        admin_url = in_database(cluster, name)
+        yield TestDatabase(admin_url, admin_url.replace("postgres:@", f"pipeline_service:{SERVICE_PASSWORD}@", 1))
+    finally:
+        await admin.execute(f"drop database {name} with (force)")
+        await admin.close()
+
+
+@pytest.fixture
+async def admin(database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that sees every row."""
+    connection = await asyncpg.connect(database.admin_url)
+    yield connection
+    await connection.close()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The services with a stub for each, as a client has them."""
+
+    estimator: EstimatorServiceStub
+    jobs: JobsServiceStub
+    datasets: DatasetServiceStub
+    notifications: NotificationServiceStub
+    estimator_channel: Any
+    jobs_channel: Any
+
+
+@pytest.fixture(params=["grpc", "local"])
+async def stack(request: pytest.FixtureRequest, database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
+    """Both services, over real gRPC and in this process: whatever is true of one way is true of the other."""
+    common = {"database_url": database.url, "jwt_secret": SECRET, "jwt_issuer": ISSUER}
+    estimator_settings = EstimatorSettings(**common)
+    jobs_settings = JobsSettings(**common, storage_url=f"file://{tmp_path}/storage")
+    async with AsyncExitStack() as opened:
+        pool = await opened.enter_async_context(Database.open(database.url, size=4))
+        verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
+
+        async def serve(services: Any) -> Any:
+            boundary = Boundary(verifier, max_concurrent_calls=64, default_timeout_seconds=10)
+            if request.param == "local":
+                channel = LocalChannel(boundary)
+                for descriptor, servicer in services.items():
+                    channel.add_service(descriptor, servicer)
+                return channel
+            port, report = await opened.enter_async_context(
+                grpc_server(
+                    services, boundary, host="127.0.0.1", port=0, reflect=True, share_port=False, drain_seconds=1
+                )
+            )
+            await report(True)
+            return await opened.enter_async_context(open_channel(f"127.0.0.1:{port}", services))
+
+        estimator = await serve(estimator_services(estimator_settings, pool))
+        jobs = await serve(jobs_services(jobs_settings, pool, estimator))
+        yield Stack(
+            EstimatorServiceStub(estimator),
+            JobsServiceStub(jobs),
+            DatasetServiceStub(jobs),
+            NotificationServiceStub(jobs),
+            estimator,
+            jobs,
+        )
+
+
+NewDataset = Callable[..., Any]
+
+
+@pytest.fixture
+def new_dataset(admin: asyncpg.Connection) -> NewDataset:
+    """Makes a dataset of a user and returns its id."""
+
+    async def make(user_id: str, **columns: Any) -> str:
+        row = {
+            "user_id": user_id,
+            "name": "Questions",
+            "status": "ready",
+            "training_ready": True,
+            "total_training_pairs": 5000,
+            "total_tokens": 1_250_000,
+            "format": "messages",
+            **columns,
+        }
+        places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+        statement = f"insert into lora_datasets ({', '.join(row)}) values ({places}) returning id"
+        return str(await admin.fetchval(statement, *row.values()))
+
+    return make
