@@ -30,7 +30,7 @@ from job join lora_datasets d on d.id = job.dataset_id;
 -- The job that an idempotency key made before, whatever became of its dataset since.
 select j.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
 from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
-where j.user_id = (select caller_id()) and j.request_id = $1;
+where j.request_id = $1;
 
 -- name: get_job
 -- Row-level security makes another user's job as absent as one that never was.
@@ -39,19 +39,20 @@ from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
 where j.id = $1;
 
 -- name: list_jobs
--- A page and the exact total from one snapshot; the left join keeps the total where the page is empty. The owner is
--- named although row-level security adds it: so the plan shows what the index is for.
+-- A page and the exact total from one snapshot; the left join keeps the total where the page is empty. Row-level
+-- security adds the owner, which leads the index. The page is cut before its datasets are looked up.
 select counted.total, page.*
 from (
-    select count(*) as total from lora_training_jobs
-    where user_id = (select caller_id()) and status = any($1::text[])
+    select count(*) as total from lora_training_jobs where status = any($1::text[])
 ) counted
 left join lateral (
     select j.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
-    from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
-    where j.user_id = (select caller_id()) and j.status = any($1::text[])
-    order by j.created_at desc, j.id desc
-    limit $2 offset $3
+    from (
+        select * from lora_training_jobs
+        where status = any($1::text[])
+        order by created_at desc, id desc
+        limit $2 offset $3
+    ) j join lora_datasets d on d.id = j.dataset_id
 ) page on true
 order by page.created_at desc, page.id desc;
 
@@ -76,13 +77,11 @@ select * from lora_datasets where id = $1 and deleted_at is null;
 select counted.total, page.*
 from (
     select count(*) as total from lora_datasets
-    where user_id = (select caller_id()) and deleted_at is null
-        and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
+    where deleted_at is null and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
 ) counted
 left join lateral (
     select * from lora_datasets
-    where user_id = (select caller_id()) and deleted_at is null
-        and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
+    where deleted_at is null and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
     order by created_at desc, id desc
     limit $2 offset $3
 ) page on true
@@ -94,11 +93,10 @@ select counted.total, counted.unread, page.*
 from (
     select count(*) filter (where not (read and $1)) as total, count(*) filter (where not read) as unread
     from lora_notifications
-    where user_id = (select caller_id())
 ) counted
 left join lateral (
     select * from lora_notifications
-    where user_id = (select caller_id()) and not (read and $1)
+    where not (read and $1)
     order by created_at desc, id desc
     limit $2 offset $3
 ) page on true

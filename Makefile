@@ -1,0 +1,49 @@
+# `make` prints what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help check test lint types contracts fast generate lock clean
+
+help: ## Print this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/installed: requirements-dev.txt pyproject.toml protos/build.py $(shell find protos/pipeline -name '*.proto')
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+generate: .venv/installed ## Build protos/gen from the contracts
+	$(BIN)/python protos/build.py
+
+check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/installed
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Breaking changes are judged against the main branch; a clone without one compares with its own last commit.
+contracts: generate
+	$(BIN)/buf lint protos/gen/image.binpb --config buf.yaml --path pipeline
+	@rm -rf .pipeline/main && mkdir -p .pipeline/main
+	@git archive $$(git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main || echo HEAD) protos | tar -x -C .pipeline/main
+	@$(BIN)/python .pipeline/main/protos/build.py
+	$(BIN)/buf breaking protos/gen/image.binpb --against .pipeline/main/protos/gen/image.binpb --config buf.yaml --path pipeline
+
+fast: .venv/installed
+	$(BIN)/pytest -q -n 2 -m "not browser and not slow"
+
+test: .venv/installed ## Every test
+	$(BIN)/pytest -q -n 2
+
+lock: .venv/installed ## Resolve the locks anew
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --group dev pyproject.toml -o requirements-dev.txt
+
+clean: ## Remove what is built; data in .pipeline/ stays
+	rm -rf .venv protos/gen .mypy_cache .ruff_cache .pytest_cache

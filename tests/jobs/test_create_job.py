@@ -1,0 +1,170 @@
+"""Creating and reading jobs, through the real door."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.notifications.v1 import notifications_pb2
+
+from tests.conftest import NewDataset, Stack, metadata
+
+ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
+
+
+def asked(dataset_id: str, **fields: Any) -> jobs_pb2.CreateJobRequest:
+    """The Balanced preset on two A100-80GB."""
+    return jobs_pb2.CreateJobRequest(
+        **{
+            "dataset_id": dataset_id,
+            "preset_id": "PRESET_ID_BALANCED",
+            "gpu_config": {"type": "A100-80GB", "count": 2},
+            "hyperparameters": {"batch_size": 4, "epochs": 3, "learning_rate": 5e-5, "rank": 16},
+            "estimated_cost": 6.03,
+            **fields,
+        }
+    )
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """What a program reads of an error."""
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return info
+
+
+async def test_a_new_job_is_queued_at_the_estimators_price(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A job has the price that the Estimator says, keeps the one the person saw, and its owner is told."""
+    request = asked(await new_dataset(ANN), estimated_cost=1.0)
+    job = (await stack.jobs.CreateJob(request, metadata=metadata(ANN))).job
+    assert (job.status, job.current_stage, job.progress) == (jobs_pb2.JOB_STATUS_QUEUED, "queued", 0)
+    # 3750 steps of 1000 tokens at 3600 tokens/s, and 1800 s around them: 0.7894 hours at 7 dollars.
+    assert (job.total_steps, job.total_epochs, job.estimated_total_cost) == (3750, 3, 6.03)
+    assert (job.client_estimated_cost, job.estimate_differs) == (1.0, True)
+    notice = await admin.fetchrow("select * from lora_notifications")
+    assert (notice["type"], notice["title"], notice["priority"]) == ("job_queued", "Training Job Queued", "low")
+    assert notice["message"] == 'Your training job for "Questions" has been queued and will start shortly'
+    assert notice["action_url"] == f"/training/jobs/{job.id}"
+
+
+async def test_the_same_key_makes_one_job(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """I01: ten callers with one key and one request get one job, and its owner one notification."""
+    request = asked(await new_dataset(ANN), request_id=str(uuid.uuid4()))
+    held = metadata(ANN)
+    answers = await asyncio.gather(*[stack.jobs.CreateJob(request, metadata=held) for _ in range(10)])
+    assert len({answer.job.id for answer in answers}) == 1
+    assert await admin.fetchval("select count(*) from lora_training_jobs") == 1
+    assert await admin.fetchval("select count(*) from lora_notifications") == 1
+
+
+async def test_a_key_with_other_content_is_refused(stack: Stack, new_dataset: NewDataset) -> None:
+    """I02 and Z03: a key stands for one request of one user; the refusal names the job it belongs to."""
+    dataset, other, key = await new_dataset(ANN), await new_dataset(BOB), str(uuid.uuid4())
+    job = (await stack.jobs.CreateJob(asked(dataset, request_id=key), metadata=metadata(ANN))).job
+    changed = asked(dataset, request_id=key, gpu_config={"type": "H100", "count": 1})
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stack.jobs.CreateJob(changed, metadata=metadata(ANN))
+    info = reason_of(refused.value)
+    assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert (info.reason, info.metadata["job_id"]) == ("IDEMPOTENCY_KEY_REUSED", job.id)
+    theirs = (await stack.jobs.CreateJob(asked(other, request_id=key), metadata=metadata(BOB))).job
+    assert theirs.id != job.id
+
+
+async def test_neither_job_nor_notification_without_the_other(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """S14: when the notification cannot be written, there is no job either, and the caller learns nothing of why."""
+    dataset = await new_dataset(ANN)
+    await admin.execute("alter table lora_notifications add constraint broken check (type <> 'job_queued')")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))
+    assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert await admin.fetchval("select count(*) from lora_training_jobs") == 0
+
+
+async def test_anothers_job_is_as_absent_as_none(stack: Stack, new_dataset: NewDataset) -> None:
+    """Z01: reading somebody else's job and reading no job at all get the same answer."""
+    job = (await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))).job
+    told = []
+    for job_id in (job.id, str(uuid.uuid4())):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job_id), metadata=metadata(BOB))
+        info = reason_of(refused.value)
+        told.append((refused.value.code(), refused.value.details(), info.reason, info.metadata["details"]))
+    assert told[0] == told[1]
+    assert told[0][0] is grpc.StatusCode.NOT_FOUND
+    listed = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(BOB))
+    assert (list(listed.jobs), listed.pagination.total) == ([], 0)
+
+
+async def test_lists_have_pages_totals_and_filters(stack: Stack, new_dataset: NewDataset) -> None:
+    """Q07: jobs come newest first with the exact total, and a page past the end is empty with the same total."""
+    dataset = await new_dataset(ANN)
+    made = [(await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))).job.id for _ in range(3)]
+    first = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=2), metadata=metadata(ANN))
+    assert [job.id for job in first.jobs] == made[:0:-1]
+    assert (first.pagination.total, first.pagination.total_pages, first.pagination.page) == (3, 2, 1)
+    assert first.jobs[0].dataset.name == "Questions"
+    beyond = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(page=2**31 - 1, limit=100), metadata=metadata(ANN))
+    assert (list(beyond.jobs), beyond.pagination.total) == ([], 3)
+    running = jobs_pb2.ListJobsRequest(status=jobs_pb2.JOB_STATUS_RUNNING)
+    assert (await stack.jobs.ListJobs(running, metadata=metadata(ANN))).pagination.total == 0
+
+
+async def test_notifications_are_read_once(stack: Stack, new_dataset: NewDataset) -> None:
+    """A notification is unread until its owner reads it; reading it twice changes nothing; nobody else can."""
+    await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))
+    unread = notifications_pb2.ListNotificationsRequest(unread=True)
+    found = await stack.notifications.ListNotifications(unread, metadata=metadata(ANN))
+    assert (found.unread_count, found.pagination.total) == (1, 1)
+    mark = notifications_pb2.MarkNotificationReadRequest(id=found.notifications[0].id)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stack.notifications.MarkNotificationRead(mark, metadata=metadata(BOB))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    for _ in range(2):
+        assert (await stack.notifications.MarkNotificationRead(mark, metadata=metadata(ANN))).notification.read
+    found = await stack.notifications.ListNotifications(unread, metadata=metadata(ANN))
+    assert (found.unread_count, found.pagination.total) == (0, 0)
+    everything = notifications_pb2.ListNotificationsRequest()
+    assert (await stack.notifications.ListNotifications(everything, metadata=metadata(ANN))).pagination.total == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "held", "code"),
+    [
+        ("Z04", [], grpc.StatusCode.UNAUTHENTICATED),
+        ("M01", [("x-user-id", ANN), ("x-role", "user")], grpc.StatusCode.UNAUTHENTICATED),
+        ("A01", [("authorization", "Basic x")], grpc.StatusCode.UNAUTHENTICATED),
+        ("A15", metadata(ANN, role="service_role"), grpc.StatusCode.PERMISSION_DENIED),
+        ("Z06", metadata(ANN, role="worker"), grpc.StatusCode.PERMISSION_DENIED),
+        ("A04", metadata(ANN, exp=1), grpc.StatusCode.UNAUTHENTICATED),
+        ("A07", metadata(ANN, aud="other"), grpc.StatusCode.UNAUTHENTICATED),
+        ("A08", metadata(ANN, iss="pipeline-tests/"), grpc.StatusCode.UNAUTHENTICATED),
+        ("A09", metadata("not-a-uuid"), grpc.StatusCode.UNAUTHENTICATED),
+    ],
+)
+async def test_nobody_is_believed_without_a_token(
+    stack: Stack, row: str, held: list[tuple[str, str]], code: grpc.StatusCode
+) -> None:
+    """A service called without its gateway takes nobody's word for who they are."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=held)
+    assert refused.value.code() is code, row
+
+
+async def test_a_disabled_user_is_out(stack: Stack, admin: asyncpg.Connection) -> None:
+    """A20: a user who is disabled cannot sign in with a token that still has time."""
+    await admin.execute("insert into disabled_users (user_id) values ($1)", ANN)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(ANN))
+    assert reason_of(refused.value).reason == "USER_DISABLED"
