@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -36,11 +37,15 @@ from rpc.workers import run_workers
 ESTIMATOR = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
 
 
-def services(settings: JobsSettings, database: Database, estimator: Any) -> Services:
-    """The services of this process; `estimator` is a channel to the Estimator, of either kind."""
+@asynccontextmanager
+async def open_services(settings: JobsSettings, database: Database, estimator: Any) -> AsyncIterator[Services]:
+    """The services of this process, and their background tasks as long as its body runs.
+
+    `estimator` is a channel to the Estimator, of either kind.
+    """
     store = Store(database)
     storage = Storage(settings.storage_url)
-    return {
+    yield {
         jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: JobsService(store, EstimatorServiceStub(estimator)),
         datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(
             store, storage, max_bytes=settings.max_dataset_bytes
@@ -60,10 +65,13 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
             verifier,
             max_concurrent_calls=settings.max_concurrent_calls,
             default_timeout_seconds=settings.default_timeout_ms / 1000,
+            max_streams=settings.max_watches,
+            max_streams_per_user=settings.max_watches_per_user,
         )
+        opened = await stack.enter_async_context(open_services(settings, database, channel))
         _, report = await stack.enter_async_context(
             grpc_server(
-                services(settings, database, channel),
+                opened,
                 boundary,
                 host=settings.host,
                 port=settings.jobs_port,

@@ -10,7 +10,9 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,16 +39,23 @@ RETRY_AFTER_SECONDS = 1
 log = structlog.get_logger()
 
 Handler = Callable[[Any, "Call"], Awaitable[Message]]
+StreamHandler = Callable[[Any, "Call"], AsyncGenerator[Message, None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a servicer is told about the call it answers. `deadline` is in the event loop's time, seconds."""
+    """What a servicer is told about the call it answers. `deadline` is in the event loop's time, seconds.
+
+    Long streams ask two things more, now and then: `recheck` raises Unauthenticated once the token holds no more, and
+    `draining` is set when the server stops.
+    """
 
     identity: Identity
     request_id: str
     token: str
     deadline: float
+    recheck: Callable[[], Awaitable[None]]
+    draining: asyncio.Event
 
     def remaining_seconds(self) -> float:
         """Seconds until the caller stops waiting; never negative."""
@@ -163,14 +172,67 @@ def accept_request_id(offered: str | None) -> str:
     return offered if offered and REQUEST_ID_SHAPE.fullmatch(offered) else uuid.uuid4().hex
 
 
-class Boundary:
-    """Runs calls. One per process: its limit is the process's."""
+class Stream:
+    """The messages of one server-streaming call, made in a task of its own; at most one waits to be taken.
 
-    def __init__(self, verifier: Verifier, *, max_concurrent_calls: int, default_timeout_seconds: float) -> None:
+    Raises Refused where the call fails. Leaving the `async with` around it, or `cancel`, ends the call.
+    """
+
+    def __init__(self, pump: Callable[[asyncio.Queue[Message | Refused | None]], Any], name: str) -> None:
+        self._handoff: asyncio.Queue[Message | Refused | None] = asyncio.Queue(1)
+        self._pump = asyncio.create_task(pump(self._handoff), name=name)
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Message:
+        item = await self._handoff.get()
+        if item is None:
+            raise StopAsyncIteration
+        if isinstance(item, Refused):
+            raise item
+        return item
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.cancel()
+        await asyncio.gather(self._pump, return_exceptions=True)
+
+    def __del__(self) -> None:
+        # As grpc.aio does: a call that nobody reads any more ends.
+        if not self._pump.done() and not self._pump.get_loop().is_closed():
+            self._pump.cancel()
+
+    def cancel(self) -> None:
+        """Ends the call; whoever waits for a message is told that there are no more."""
+        self._pump.cancel()
+        if not self._handoff.empty():
+            self._handoff.get_nowait()
+        self._handoff.put_nowait(None)
+
+
+class Boundary:
+    """Runs calls. One per process: its limits are the process's."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        *,
+        max_concurrent_calls: int,
+        default_timeout_seconds: float,
+        max_streams: int = 2_000,
+        max_streams_per_user: int = 50,
+    ) -> None:
         self._verifier = verifier
         self._limit = max_concurrent_calls
         self._default_timeout = default_timeout_seconds
+        self._max_streams = max_streams
+        self._max_streams_per_user = max_streams_per_user
         self._active = 0
+        self._streams: Counter[str] = Counter()
+        self.draining = asyncio.Event()
 
     async def run(
         self,
@@ -181,24 +243,80 @@ class Boundary:
         timeout_seconds: float | None,
     ) -> Message:
         """Answers one call. Raises Refused with what the caller is told, or CancelledError if the caller went away."""
+        self._active += 1
+        try:
+            async with self._call(method, metadata, timeout_seconds, busy=self._active > self._limit) as call:
+                accepted = _accept(method, request) if isinstance(request, Message | bytes) else _each(method, request)
+                return await handler(accepted, call)
+        finally:
+            self._active -= 1
+
+    def stream(
+        self,
+        method: Method,
+        handler: StreamHandler,
+        request: Message | bytes,
+        metadata: Mapping[str, str | bytes],
+        timeout_seconds: float | None,
+    ) -> Stream:
+        """Starts one server-streaming call. It does not count as a call at work: streams have limits of their own."""
+
+        async def pump(handoff: asyncio.Queue[Message | Refused | None]) -> None:
+            try:
+                async with self._call(method, metadata, timeout_seconds) as call, self._stream_of(call.identity):
+                    accepted = _accept(method, request)
+                    async with aclosing(handler(accepted, call)) as messages:
+                        async for message in messages:
+                            await handoff.put(message)
+            except Refused as refused:
+                await handoff.put(refused)
+            else:
+                await handoff.put(None)
+
+        return Stream(pump, f"stream {method.path}")
+
+    @asynccontextmanager
+    async def _stream_of(self, identity: Identity) -> AsyncIterator[None]:
+        user = identity.user_id
+        if sum(self._streams.values()) >= self._max_streams:
+            raise errors.TooManyWatches("Server busy", details="Too many watches at once; try again in a while.")
+        if self._streams[user] >= self._max_streams_per_user:
+            most = self._max_streams_per_user
+            raise errors.TooManyWatches("Too many watches", details=f"A user may have {most} open; close one.")
+        self._streams[user] += 1
+        try:
+            yield
+        finally:
+            self._streams[user] -= 1
+            if not self._streams[user]:
+                del self._streams[user]
+
+    @asynccontextmanager
+    async def _call(
+        self, method: Method, metadata: Mapping[str, str | bytes], timeout_seconds: float | None, *, busy: bool = False
+    ) -> AsyncIterator[Call]:
+        """What is around a call of any kind: who calls, until when, what its failure is called, and the line about it."""
         started = time.perf_counter()
         request_id = accept_request_id(_text(metadata, REQUEST_ID))
+        authorization = _text(metadata, "authorization")
         identity: Identity | None = None
         failure: Failure | None = None
         longest = method.max_timeout_seconds or self._default_timeout
         timeout = longest if timeout_seconds is None else min(timeout_seconds, longest)
-        self._active += 1
+
+        async def recheck() -> None:
+            await self._verifier.identify(authorization)
+
         try:
-            if self._active > self._limit:
+            if busy:
                 raise errors.Overloaded("Server busy", details="Too many calls at once; try again in a second.")
             async with asyncio.timeout(timeout):
-                identity, token = await self._verifier.identify(_text(metadata, "authorization"))
+                identity, token = await self._verifier.identify(authorization)
                 if identity.role not in method.roles:
                     allowed = " or ".join(sorted(method.roles))
                     raise errors.RoleNotAllowed("Permission denied", details=f"This call is for the role {allowed}.")
-                call = Call(identity, request_id, token, asyncio.get_running_loop().time() + timeout)
-                accepted = _accept(method, request) if isinstance(request, Message | bytes) else _each(method, request)
-                return await handler(accepted, call)
+                deadline = asyncio.get_running_loop().time() + timeout
+                yield Call(identity, request_id, token, deadline, recheck, self.draining)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -214,7 +332,6 @@ class Boundary:
                 log.exception("internal_error", rpc=method.path, request_id=request_id)
             raise Refused(failure, request_id) from error
         finally:
-            self._active -= 1
             log.info(
                 "call",
                 rpc=method.path,

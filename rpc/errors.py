@@ -168,6 +168,81 @@ class Overloaded(ServiceError):
     reason = "OVERLOADED"
 
 
+class TooManyWatches(ServiceError):
+    """A caller, or a server, with as many streams open as it may have."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "TOO_MANY_WATCHES"
+
+
+class BufferOverrun(ServiceError):
+    """A caller that reads a stream more slowly than its messages come."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "BUFFER_OVERRUN"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Reader too slow", details="Events came faster than they were read; watch again with the last id."
+        )
+
+
+class BadCursor(ServiceError):
+    """A place in a stream that is none of ours, or lies in the future."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "BAD_CURSOR"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Bad cursor", details="last_event_id must be the id of a message of this watch; leave it out to start anew."
+        )
+
+
+class LeaseLost(ServiceError):
+    """A report on a lease that is over."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "LEASE_LOST"
+
+    def __init__(self) -> None:
+        super().__init__("Lease lost", details="The lease is over; stop working on this job.")
+
+
+class JobFinal(ServiceError):
+    """A change to what will not change any more."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "JOB_FINAL"
+
+    def __init__(self, *, status: str) -> None:
+        super().__init__("Job is over", details=f"It ended as '{status}'.", metadata={"status": status})
+
+
+class InvalidTransition(ServiceError):
+    """A change that the job's state does not allow."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "INVALID_TRANSITION"
+
+    def __init__(self, what: str, *, status: str) -> None:
+        super().__init__("Not in this state", details=what, metadata={"status": status})
+
+
+class OpenJobsLimit(ServiceError):
+    """A user with as many open jobs as one may have."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "QUOTA"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            "Too many open jobs",
+            details=f"A user may have {limit} jobs that are not final; wait for one, or cancel one.",
+            metadata={"limit": str(limit)},
+        )
+
+
 class TooLarge(ServiceError):
     """A body, file, message or header above its limit."""
 

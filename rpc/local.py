@@ -9,7 +9,7 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from rpc.boundary import STATUS_METADATA, Boundary, Handler, Refused
+from rpc.boundary import STATUS_METADATA, Boundary, Refused, Stream
 from rpc.contract import Method, methods
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -23,12 +23,12 @@ class LocalChannel:
 
     def __init__(self, boundary: Boundary) -> None:
         self._boundary = boundary
-        self._handlers: dict[str, tuple[Method, Handler]] = {}
+        self._handlers: dict[str, tuple[Method, Any]] = {}
 
     def add_service(self, service: ServiceDescriptor, servicer: Any) -> None:
         """Adds a servicer whose methods take `(message, Call)`."""
         for method in methods(service):
-            self._handlers[method.path] = method, getattr(servicer, method.name)
+            self._handlers[method.path] = method, getattr(servicer, method.name, None)
 
     def unary_unary(self, path: str, *_: Any, **__: Any) -> Callable[..., Awaitable[Message]]:
         """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError."""
@@ -49,6 +49,40 @@ class LocalChannel:
         return call
 
     stream_unary = unary_unary
+
+    def unary_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., LocalStream]:
+        """Returns the callable of a server-streaming RPC; iterating over its answer raises AioRpcError."""
+        method, handler = self._handlers[path]
+
+        def call(request: Message, *, metadata: Metadata = (), timeout: float | None = None, **_: Any) -> LocalStream:
+            return LocalStream(self._boundary.stream(method, handler, request, dict(metadata), timeout))
+
+        return call
+
+
+class LocalStream:
+    """Has the shape of grpc.aio's call that is answered with a stream, as far as it is used."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> LocalStream:
+        return self
+
+    async def __anext__(self) -> Message:
+        try:
+            return await anext(self._stream)
+        except Refused as refused:
+            raise _as_rpc_error(refused) from refused
+
+    async def read(self) -> Any:
+        """The next message, or `grpc.aio.EOF`."""
+        return await anext(self, grpc.aio.EOF)
+
+    def cancel(self) -> bool:
+        """Ends the call."""
+        self._stream.cancel()
+        return True
 
 
 def _as_rpc_error(refused: Refused) -> grpc.aio.AioRpcError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -10,12 +11,16 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
-from rpc.boundary import STATUS_METADATA, Boundary, Handler, Refused
+from rpc.boundary import STATUS_METADATA, Boundary, Handler, Refused, StreamHandler, failure_of
 from rpc.contract import Method, methods
+from rpc.errors import BufferOverrun
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_METADATA_BYTES = 8 * 1024
-MAX_STREAMS_PER_CONNECTION = 256
+# A gateway has one connection for all its callers' calls and watches. How many are worked on is the boundary's to limit.
+MAX_STREAMS_PER_CONNECTION = 4096
+# A client that takes no message for this long is not waited for.
+SEND_TIMEOUT_SECONDS = 30.0
 
 SERVER_OPTIONS = [
     # Two processes on one port by mistake must not share it; `--workers` asks for it by name.
@@ -37,26 +42,57 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, servicer: A
     Handlers are wrapped here and not in an interceptor: an interceptor costs each call another task switch, and it
     sees bytes that do not decode only as an exception that reaches the client with its text.
     """
-    handlers = {method.name: _handler(method, getattr(servicer, method.name), boundary) for method in methods(service)}
+    handlers = {
+        method.name: _handler(method, getattr(servicer, method.name), boundary)
+        for method in methods(service)
+        if hasattr(servicer, method.name)
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
 
-def _handler(method: Method, handler: Handler, boundary: Boundary) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: Method, handler: Any, boundary: Boundary) -> grpc.RpcMethodHandler[Any, Any]:
+    # No deserializer: bytes that do not decode are the boundary's to refuse.
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(_streamed(method, handler, boundary))
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(_answered(method, handler, boundary))
+    return grpc.unary_unary_rpc_method_handler(_answered(method, handler, boundary))
+
+
+def _answered(method: Method, handler: Handler, boundary: Boundary) -> Any:
     async def behave(request: bytes | AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
             metadata = dict(context.invocation_metadata() or ())
             answer = await boundary.run(method, handler, request, metadata, context.time_remaining())
             return answer.SerializeToString()
         except Refused as refused:
-            status = refused.failure.to_status(refused.request_id)
-            trailing = ((STATUS_METADATA, status.SerializeToString()),)
-            await context.abort(refused.failure.code, refused.failure.message, trailing)
+            await _abort(context, refused)
             raise
 
-    # No deserializer: bytes that do not decode are the boundary's to refuse.
-    if method.client_streaming:
-        return grpc.stream_unary_rpc_method_handler(behave)
-    return grpc.unary_unary_rpc_method_handler(behave)
+    return behave
+
+
+def _streamed(method: Method, handler: StreamHandler, boundary: Boundary) -> Any:
+    async def behave(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        metadata = dict(context.invocation_metadata() or ())
+        try:
+            async with boundary.stream(method, handler, request, metadata, context.time_remaining()) as messages:
+                async for message in messages:
+                    try:
+                        async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                            await context.write(message.SerializeToString())
+                    except TimeoutError:
+                        raise Refused(failure_of(BufferOverrun()), "") from None
+        except Refused as refused:
+            await _abort(context, refused)
+
+    return behave
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], refused: Refused) -> None:
+    status = refused.failure.to_status(refused.request_id)
+    trailing = ((STATUS_METADATA, status.SerializeToString()),)
+    await context.abort(refused.failure.code, refused.failure.message, trailing)
 
 
 def open_channel(address: str, services: Iterable[ServiceDescriptor]) -> grpc.aio.Channel:

@@ -39,8 +39,9 @@ async def grpc_server(
     share_port: bool,
     drain_seconds: float,
 ) -> AsyncIterator[tuple[int, Report]]:
-    """Serves while its body runs, then drains: health says NOT_SERVING, calls get their time, the rest is cancelled.
+    """Serves while its body runs, then drains.
 
+    Draining: health says NOT_SERVING, streams are told, calls get their time, the rest is cancelled.
     Yields the port it got and a function that sets the health of all services. Raises PortInUseError.
     """
     options = [*SERVER_OPTIONS, ("grpc.so_reuseport", 1)] if share_port else SERVER_OPTIONS
@@ -70,6 +71,7 @@ async def grpc_server(
     try:
         yield bound, report
     finally:
+        boundary.draining.set()
         await health.enter_graceful_shutdown()
         await server.stop(drain_seconds)
         log.info("stopped", address=f"{host}:{bound}")

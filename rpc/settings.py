@@ -29,6 +29,8 @@ class CommonSettings(BaseSettings):
     jwt_issuer: str = Field(min_length=1, description="`iss` that tokens must have.")
     jwt_audience: str = Field("authenticated", min_length=1, description="`aud` that tokens must have.")
     max_concurrent_calls: int = Field(256, ge=1, le=100_000, description="Calls a server works on at once.")
+    max_watches: int = Field(2_000, ge=1, le=100_000, description="Streams a server has open at once.")
+    max_watches_per_user: int = Field(50, ge=1, le=100_000, description="Streams a user has open at once in a server.")
     default_timeout_ms: int = Field(10_000, ge=1, le=600_000, description="Deadline of a call that names none.")
     drain_seconds: float = Field(10.0, ge=0, le=20, description="Time that calls get to finish at SIGTERM.")
     reflection: bool = Field(True, description="Whether gRPC reflection answers.")

@@ -23,7 +23,7 @@ from pipeline.notifications.v1.notifications_pb2_grpc import NotificationService
 from deploy.postgres import postgres
 from estimator_service.__main__ import services as estimator_services
 from estimator_service.settings import EstimatorSettings
-from jobs_service.__main__ import services as jobs_services
+from jobs_service.__main__ import open_services as open_jobs_services
 from jobs_service.migrate import migrate
 from jobs_service.settings import JobsSettings
 from rpc.boundary import Boundary
@@ -144,7 +144,7 @@ async def stack(request: pytest.FixtureRequest, database: TestDatabase, tmp_path
             return await opened.enter_async_context(open_channel(f"127.0.0.1:{port}", services))
 
         estimator = await serve(estimator_services(estimator_settings, pool))
-        jobs = await serve(jobs_services(jobs_settings, pool, estimator))
+        jobs = await serve(await opened.enter_async_context(open_jobs_services(jobs_settings, pool, estimator)))
         yield Stack(
             EstimatorServiceStub(estimator),
             JobsServiceStub(jobs),
