@@ -29,11 +29,11 @@ types: .venv/installed
 
 # Breaking changes are judged against the main branch; a clone without one compares with its own last commit.
 contracts: generate
-	$(BIN)/buf lint protos/gen/image.binpb --config buf.yaml --path pipeline
+	$(BIN)/buf lint protos/gen/pipeline/image.binpb --config buf.yaml --path pipeline
 	@rm -rf .pipeline/main && mkdir -p .pipeline/main
 	@git archive $$(git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main || echo HEAD) protos | tar -x -C .pipeline/main
 	@$(BIN)/python .pipeline/main/protos/build.py
-	$(BIN)/buf breaking protos/gen/image.binpb --against .pipeline/main/protos/gen/image.binpb --config buf.yaml --path pipeline
+	$(BIN)/buf breaking protos/gen/pipeline/image.binpb --against $$(find .pipeline/main/protos/gen -name image.binpb) --config buf.yaml --path pipeline
 
 fast: .venv/installed
 	$(BIN)/pytest -q -n 2 -m "not browser and not slow"

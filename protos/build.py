@@ -39,7 +39,9 @@ def generate() -> Path:
     gen.mkdir()
     validate = gen / "validate.binpb"
     validate.write_bytes(_validate_descriptor())
-    image = gen / "image.binpb"
+    # In the package: the gateway documents its API with the comments in it.
+    image = gen / "pipeline" / "image.binpb"
+    image.parent.mkdir()
     sources = sorted(str(path.relative_to(HERE)) for path in HERE.glob("pipeline/**/*.proto"))
     google = Path(str(files("google.api").joinpath("http.proto"))).parents[2]
     arguments = [

@@ -35,6 +35,31 @@ REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Violations that one answer lists; a client that breaks more rules than this learns of the rest later.
 MAX_VIOLATIONS = 50
 RETRY_AFTER_SECONDS = 1
+# The same refusal over HTTP: by its status, unless its reason has a status of its own there.
+HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+HTTP_STATUS_OF_REASON: Mapping[str, int] = {
+    "METHOD_NOT_ALLOWED": 405,
+    "NOT_ACCEPTABLE": 406,
+    "REQUEST_TIMEOUT": 408,
+    "TOO_LARGE": 413,
+    "URI_TOO_LONG": 414,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "HEADERS_TOO_LARGE": 431,
+}
 
 log = structlog.get_logger()
 
@@ -94,6 +119,11 @@ class Failure:
         return status_pb2.Status(
             code=self.code.value[0], message=self.message, details=[_pack(each) for each in details]
         )
+
+    @property
+    def http_status(self) -> int:
+        """Status of this refusal over HTTP."""
+        return HTTP_STATUS_OF_REASON.get(self.reason) or HTTP_STATUS.get(self.code, 500)
 
     @property
     def retryable(self) -> bool:

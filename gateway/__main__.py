@@ -1,0 +1,117 @@
+"""Runs the gateway: `python -m gateway [--workers N]`; `python -m gateway openapi` prints the API's OpenAPI document."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+import grpc.aio
+import orjson
+import uvloop
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pipeline.datasets.v1 import datasets_pb2
+from pipeline.estimator.v1 import estimator_pb2
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.notifications.v1 import notifications_pb2
+
+from gateway.app import Gateway
+from gateway.openapi import document
+from gateway.serve import http_server
+from gateway.settings import GatewaySettings
+from gateway.transcode import routes
+from rpc.contract import methods
+from rpc.jwks import open_verifier
+from rpc.logs import setup_logs
+from rpc.remote import open_channel
+from rpc.serve import PortInUseError, until_stopped
+from rpc.settings import load
+from rpc.workers import run_workers
+
+# Services that the JSON API shows, by the process that serves them.
+ESTIMATOR = [estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]]
+JOBS = [
+    jobs_pb2.DESCRIPTOR.services_by_name["JobsService"],
+    datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"],
+    notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"],
+]
+HEALTH_TIMEOUT_SECONDS = 1.0
+
+
+async def serve(settings: GatewaySettings, *, share_port: bool) -> None:
+    """Serves until SIGTERM."""
+    async with AsyncExitStack() as stack:
+        verifier = await stack.enter_async_context(open_verifier(settings))
+        estimator = await stack.enter_async_context(open_channel(settings.estimator_address, ESTIMATOR))
+        jobs = await stack.enter_async_context(open_channel(settings.jobs_address, JOBS))
+        channels = by_name(ESTIMATOR, estimator) | by_name(JOBS, jobs)
+        app = Gateway(settings, channels, verifier, partial(health, {"estimator": estimator, "jobs": jobs}))
+        await stack.enter_async_context(
+            http_server(
+                app,
+                host=settings.host,
+                port=settings.gateway_port,
+                share_port=share_port,
+                drain_seconds=settings.drain_seconds,
+            )
+        )
+        await until_stopped()
+
+
+def by_name(services: list[ServiceDescriptor], channel: Any) -> dict[str, Any]:
+    """A channel for each of these services."""
+    return {service.full_name: channel for service in services}
+
+
+async def health(channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, bool]:
+    """Asks each server whether it serves, which it does while its database answers."""
+
+    async def serves(channel: grpc.aio.Channel) -> bool:
+        try:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    return dict(zip(channels, await asyncio.gather(*map(serves, channels.values())), strict=True))
+
+
+class _Unconnected:
+    """A channel that nobody calls: the document needs routes, not servers."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+def main() -> int:
+    """Returns the exit code: 2 for what only its operator can mend."""
+    arguments = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
+    arguments.add_argument("command", nargs="?", choices=["serve", "openapi"], default="serve")
+    arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
+    chosen = arguments.parse_args()
+    if chosen.command == "openapi":
+        found = [route for service in (*ESTIMATOR, *JOBS) for route in routes(methods(service), _Unconnected())]
+        sys.stdout.buffer.write(orjson.dumps(document(found), option=orjson.OPT_INDENT_2) + b"\n")
+        return 0
+    settings = load(GatewaySettings)
+    setup_logs(settings.log_level, settings.log_format)
+    return run_workers(chosen.workers, partial(_serve, settings, share_port=chosen.workers > 1))
+
+
+def _serve(settings: GatewaySettings, *, share_port: bool) -> int:
+    try:
+        uvloop.run(serve(settings, share_port=share_port))
+    except PortInUseError as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

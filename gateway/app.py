@@ -1,0 +1,183 @@
+"""The gateway as one ASGI application: the shell around every request, and what it serves beside the RPCs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from google.protobuf.descriptor_pool import Default
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.auth import authorization, values
+from gateway.errors import MethodNotAllowed
+from gateway.events import stream
+from gateway.exchange import ClientGone, Exchange
+from gateway.openapi import document
+from gateway.pages import Ready, pages
+from gateway.settings import GatewaySettings
+from gateway.transcode import Metadata, Transcoder, routes
+from rpc.boundary import REQUEST_ID, failure_of
+from rpc.contract import methods
+from rpc.identity import LEEWAY_SECONDS, Verifier
+
+CSP = (
+    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'self'; object-src 'none'; form-action 'self'"
+)
+SECURITY_HEADERS = [
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+]
+CORS_METHODS = b"GET, POST, PUT, PATCH, DELETE"
+CORS_HEADERS = b"authorization, content-type, idempotency-key, last-event-id, x-request-id, grpc-timeout, traceparent"
+CORS_EXPOSED = b"x-request-id, retry-after"
+TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+# Headers that would name a caller or speak for a service. Nothing reads them; who sends them is worth knowing.
+FORGED = re.compile(rb"x-user-id|x-role|x-internal-.*|grpc-status|grpc-metadata-.*|x-.*-bin")
+QUIET_PATHS = frozenset({b"/healthz", b"/readyz"})
+
+log = structlog.get_logger()
+
+
+class Gateway:
+    """JSON and pages in front of the services."""
+
+    def __init__(
+        self, settings: GatewaySettings, channels: Mapping[str, Any], verifier: Verifier, ready: Ready
+    ) -> None:
+        """`channels`: by a service's full name, of grpc.aio or `rpc.local`; `ready` tells what is up, by its name."""
+        services = {name: Default().FindServiceByName(name) for name in channels}
+        found = [route for name, service in services.items() for route in routes(methods(service), channels[name])]
+        self._transcoder = Transcoder(
+            found,
+            default_timeout_seconds=settings.default_timeout_ms / 1000,
+            max_body_bytes=settings.max_body_bytes,
+            silence_seconds=settings.body_timeout_ms / 1000,
+        )
+        self._verifier = verifier
+        self._settings = settings
+        self._pages = pages(settings, verifier, orjson.dumps(document(found)), ready)
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Ends the event streams: a server that stops waits for its answers, and these have no end of their own."""
+        self._closing.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        started = time.perf_counter()
+        exchange = Exchange(scope, receive, self._with_headers(scope, send))
+        scope["exchange"] = exchange
+        try:
+            await self._answer(exchange, scope)
+        except ClientGone:
+            exchange.status, exchange.reason = exchange.status or 499, "CANCELLED"
+        except Exception as error:
+            await self._refuse(exchange, error)
+        finally:
+            self._log(exchange, started)
+
+    async def _answer(self, exchange: Exchange, scope: Scope) -> None:
+        exchange.own_origin()
+        if exchange.method == "OPTIONS":
+            await self._preflight(exchange)
+            return
+        if exchange.method in ("TRACE", "CONNECT"):
+            raise MethodNotAllowed({"GET", "HEAD", "OPTIONS", "POST"})
+        if self._pages.has(exchange.raw_path):
+            await self._pages(scope, exchange.receive, exchange.send)
+            return
+        route, variables = self._transcoder.find(exchange)
+        held = authorization(
+            exchange.headers,
+            method=exchange.method,
+            own_origin=exchange.own_origin(),
+            cookie=self._settings.session_cookie,
+        )
+        identity, token = await self._verifier.identify(held)
+        exchange.user = identity.user_id
+        metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, exchange.request_id), *_trace(exchange)]
+        if route.method.server_streaming:
+            ends = identity.expires_at + LEEWAY_SECONDS
+            await stream(exchange, self._transcoder, route, variables, metadata, closing=self._closing, expires_at=ends)
+            return
+        await self._transcoder.answer(exchange, route, variables, metadata)
+
+    async def _preflight(self, exchange: Exchange) -> None:
+        headers = {b"cache-control": b"no-store", b"vary": b"origin"}
+        if self._allowed_origin(exchange.headers):
+            headers |= {
+                b"access-control-allow-methods": CORS_METHODS,
+                b"access-control-allow-headers": CORS_HEADERS,
+                b"access-control-max-age": b"600",
+            }
+        await exchange.send({"type": "http.response.start", "status": 204, "headers": list(headers.items())})
+        await exchange.send({"type": "http.response.body", "body": b""})
+
+    async def _refuse(self, exchange: Exchange, error: Exception) -> None:
+        failure = failure_of(error)
+        if failure.http_status == 500:
+            log.error("internal_error", path=_shown(exchange.raw_path), request_id=exchange.request_id, exc_info=error)
+        if exchange.status is not None:
+            # Half an answer is out: only a broken connection tells the client that the rest will not come.
+            raise error
+        headers = {b"allow": error.allow.encode()} if isinstance(error, MethodNotAllowed) else None
+        try:
+            await exchange.refuse(failure, headers)
+        except ClientGone:
+            exchange.reason = "CANCELLED"
+
+    def _with_headers(self, scope: Scope, send: Send) -> Send:
+        async def sender(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                request_id = scope["exchange"].request_id.encode()
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS, (b"x-request-id", request_id)]
+                origin = self._allowed_origin(scope["headers"])
+                if origin:
+                    message["headers"] += [
+                        (b"access-control-allow-origin", origin),
+                        (b"access-control-expose-headers", CORS_EXPOSED),
+                        (b"vary", b"origin"),
+                    ]
+            await send(message)
+
+        return sender
+
+    def _allowed_origin(self, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+        origin = values(headers, b"origin")
+        return origin[0].encode("latin-1") if origin and origin[0] in self._settings.cors_origins else None
+
+    def _log(self, exchange: Exchange, started: float) -> None:
+        forged = sum(FORGED.fullmatch(name) is not None for name, _ in exchange.headers)
+        write = log.debug if exchange.raw_path in QUIET_PATHS else log.info
+        write(
+            "http",
+            method=exchange.method,
+            # Without its query, which may hold what somebody should not have put there.
+            path=_shown(exchange.raw_path),
+            status=exchange.status,
+            reason=exchange.reason,
+            duration_ms=round((time.perf_counter() - started) * 1000, 2),
+            user=exchange.user,
+            request_id=exchange.request_id,
+            **({"dropped_headers": forged} if forged else {}),
+        )
+
+
+def _trace(exchange: Exchange) -> Metadata:
+    """The caller's trace, handed on where it is one; a broken one is left out, and whoever traces starts its own."""
+    given = values(exchange.headers, b"traceparent")
+    return [("traceparent", given[0])] if len(given) == 1 and TRACEPARENT.fullmatch(given[0]) else []
+
+
+def _shown(raw_path: bytes) -> str:
+    return raw_path[:200].decode("ascii", "backslashreplace")

@@ -1,0 +1,217 @@
+"""One HTTP request and its answer, on bare ASGI: what the transcoder and the shell around it share."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.auth import values
+from gateway.errors import NotAcceptable, RequestTimeout, UnsupportedMediaType
+from rpc.boundary import Failure, accept_request_id
+from rpc.errors import MalformedRequest, TooLarge
+
+JSON = "application/json"
+GZIP_FROM_BYTES = 1024
+# Fast answers end before anybody could have left; only slower ones are worth a task that watches for it.
+WATCH_AFTER_SECONDS = 0.02
+# A client that takes nothing for this long is not waiting any more.
+SEND_TIMEOUT_SECONDS = 30.0
+GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class ClientGone(Exception):
+    """Nobody is there to answer any more."""
+
+
+class Exchange:
+    """A request, and the way to answer it once."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope["raw_path"]
+        self.query: bytes = scope["query_string"]
+        self.scheme: str = scope["scheme"]
+        self.request_id = accept_request_id(next(iter(values(self.headers, b"x-request-id")), None))
+        self.user: str | None = None
+        self.status: int | None = None
+        self.reason: str | None = None
+        self.receive = receive
+        self._send = send
+
+    def header(self, name: str) -> str | None:
+        """The value of a header that comes once; None where there is none. Raises MalformedRequest."""
+        found = values(self.headers, name.encode())
+        if len(found) > 1:
+            raise MalformedRequest("Malformed request", details=f"Send one {name} header.")
+        return found[0] if found else None
+
+    def own_origin(self) -> str:
+        """The origin that our own page has where it was asked for as this request was. Raises MalformedRequest."""
+        return f"{self.scheme}://{self.header('host') or ''}"
+
+    def timeout_seconds(self) -> float | None:
+        """The deadline that the client asks for with `grpc-timeout`. Raises MalformedRequest."""
+        text = self.header("grpc-timeout")
+        if text is None:
+            return None
+        found = GRPC_TIMEOUT.fullmatch(text)
+        if found is None:
+            raise MalformedRequest("Malformed request", details="grpc-timeout is a number and a unit, such as 500m.")
+        return int(found[1]) * UNIT_SECONDS[found[2]]
+
+    def accepts(self, kind: str) -> None:
+        """Raises NotAcceptable where the client's Accept has no room for this media type."""
+        accept = ",".join(values(self.headers, b"accept"))
+        if not accept:
+            return
+        taken = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+        if not taken & {kind, f"{kind.partition('/')[0]}/*", "*/*"}:
+            raise NotAcceptable(kind)
+
+    def has_type(self, *kinds: str) -> None:
+        """Raises UnsupportedMediaType unless the body is of one of these media types, in UTF-8 and not encoded."""
+        kind, _, parameters = (self.header("content-type") or "").partition(";")
+        charset = parameters.replace(" ", "").replace('"', "").lower()
+        encoded = (self.header("content-encoding") or "identity").lower() != "identity"
+        if kind.strip().lower() not in kinds or charset not in ("", "charset=utf-8") or encoded:
+            raise UnsupportedMediaType(kinds)
+
+    async def body(self, *, limit: int, silence_seconds: float) -> bytes:
+        """The whole body. Raises TooLarge without reading on, RequestTimeout and ClientGone."""
+        length = self.header("content-length")
+        if length is not None and int(length) > limit:
+            raise _too_large(limit)
+        parts, size = [], 0
+        async for part in self.chunks(silence_seconds=silence_seconds):
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+        return b"".join(parts)
+
+    async def chunks(self, *, silence_seconds: float) -> AsyncIterator[bytes]:
+        """The body as it comes in. Raises RequestTimeout and ClientGone."""
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(silence_seconds):
+                    event = await self.receive()
+            except TimeoutError:
+                raise RequestTimeout(silence_seconds) from None
+            if event["type"] == "http.disconnect":
+                raise ClientGone
+            more = event.get("more_body", False)
+            if event.get("body"):
+                yield event["body"]
+
+    async def send(self, message: Message) -> None:
+        """Sends one ASGI message. Raises ClientGone where nobody takes it."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientGone from None
+
+    async def answer(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        kind: bytes = b"application/json",
+        headers: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        """Answers with a whole body, compressed where that is worth it; a HEAD request gets the headers of the same."""
+        sent = [(b"content-type", kind), (b"cache-control", b"no-store"), *(headers or {}).items()]
+        if len(body) >= GZIP_FROM_BYTES and any("gzip" in value for value in values(self.headers, b"accept-encoding")):
+            body = gzip.compress(body, 5, mtime=0)
+            sent += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
+        sent.append((b"content-length", str(len(body)).encode()))
+        await self.send({"type": "http.response.start", "status": status, "headers": sent})
+        await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def refuse(self, failure: Failure, headers: Mapping[bytes, bytes] | None = None) -> None:
+        """Answers with an error body."""
+        self.reason = failure.reason
+        told = {**(headers or {})}
+        if failure.retryable:
+            told[b"retry-after"] = b"1"
+        if failure.http_status in (408, 413, 414, 431):
+            # The rest of the request is still on its way, and nobody will read it.
+            told[b"connection"] = b"close"
+        await self.answer(failure.http_status, orjson.dumps(error_body(failure, self.request_id)), headers=told)
+
+
+def error_body(failure: Failure, request_id: str) -> dict[str, Any]:
+    """An error as every JSON surface tells it."""
+    details: Any = failure.details
+    if failure.violations:
+        details = {}
+        for path, message in failure.violations:
+            details.setdefault(path, []).append(message)
+    return {
+        "error": failure.message,
+        "details": details,
+        "code": failure.code.name,
+        "reason": failure.reason,
+        "request_id": request_id,
+    }
+
+
+class stop_when_client_leaves:  # noqa: N801 - reads as a sentence: `async with stop_when_client_leaves(exchange):`
+    """Cancels its body when the client goes away, which ends the call upstream; raises ClientGone instead.
+
+    `start` begins to watch at once; before it, `receive` belongs to whoever reads the request.
+    """
+
+    def __init__(self, exchange: Exchange, *, delay_seconds: float | None = WATCH_AFTER_SECONDS) -> None:
+        self._receive = exchange.receive
+        self._delay = delay_seconds
+        self._watching: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._gone = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.current_task()
+        if self._delay is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._delay, self.start)
+        return self
+
+    def start(self) -> None:
+        """Watches from now on."""
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name="watch-client")
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        assert self._task is not None
+        self._task.cancel()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        if self._gone and isinstance(error, asyncio.CancelledError):
+            assert self._task is not None
+            self._task.uncancel()
+            raise ClientGone from None
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge("Body too large", details=f"The body may have {limit} bytes at most.")
