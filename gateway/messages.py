@@ -63,7 +63,7 @@ def _object(message: Descriptor) -> Any:
     # A TypedDict and not a model: its value is the very dictionary that the message's class takes.
     fields = {json_name(field): _readable(field) | None for field in message.fields}
     # mypy wants a TypedDict to be written out.
-    shape: Any = STRICT(TypedDict(message.name, fields, total=False))  # type: ignore[misc, operator]
+    shape: Any = STRICT(TypedDict(message.name, fields, total=False))  # type: ignore[operator]
     groups = [[json_name(field) for field in each.fields] for each in message.oneofs if len(each.fields) > 1]
     if not groups:
         return shape
