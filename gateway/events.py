@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -48,7 +47,8 @@ async def stream(
     message = await transcoder.request(exchange, route, variables)
     show = _event_writer(route)
     async with stop_when_client_leaves(exchange, delay_seconds=0):
-        events = aiter(route.call(message, metadata=metadata, timeout=route.method.max_timeout_seconds))
+        call = route.call(message, metadata=metadata, timeout=route.method.max_timeout_seconds)
+        events = aiter(call)
         pending = asyncio.ensure_future(anext(events, ENDED))
         stop = asyncio.create_task(closing.wait(), name="wait-for-closing")
         try:
@@ -76,8 +76,7 @@ async def stream(
             pending.cancel()
             stop.cancel()
             await asyncio.gather(pending, stop, return_exceptions=True)
-            with suppress(Exception):
-                await events.aclose()
+            call.cancel()
 
 
 async def _relay_next(
