@@ -15,7 +15,7 @@ from jobs_service.dataset import Dataset, DatasetStatus
 from jobs_service.importer import Imported
 from jobs_service.job import Configuration, Job, JobState, Price
 from jobs_service.notification import Notification
-from rpc.database import Database, load_queries
+from rpc.database import Database, Transaction, load_queries
 from rpc.errors import (
     DatasetNotFound,
     DatasetNotReady,
@@ -161,7 +161,7 @@ class Store:
         return _notification(row)
 
     @asynccontextmanager
-    async def _as_caller(self, caller: Identity) -> AsyncIterator[asyncpg.Connection]:
+    async def _as_caller(self, caller: Identity) -> AsyncIterator[Transaction]:
         try:
             async with self._database.as_caller(caller) as connection:
                 yield connection
@@ -170,7 +170,7 @@ class Store:
                 raise CONSTRAINTS[error.constraint_name]() from error
             raise
 
-    async def _get_dataset(self, connection: asyncpg.Connection, dataset_id: UUID) -> Dataset:
+    async def _get_dataset(self, connection: Transaction, dataset_id: UUID) -> Dataset:
         row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
         if row is None:
             raise DatasetNotFound

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,9 @@ REQUEST_ID = "x-request-id"
 REQUEST_ID_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Violations that one answer lists; a client that breaks more rules than this learns of the rest later.
 MAX_VIOLATIONS = 50
+# A status travels as metadata, which most clients take no more of than 8 KiB, in base64.
+MAX_STATUS_BYTES = 5 * 1024
+MAX_VIOLATION_CHARACTERS = 2_000
 RETRY_AFTER_SECONDS = 1
 # The same refusal over HTTP: by its status, unless its reason has a status of its own there.
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
@@ -63,6 +66,8 @@ HTTP_STATUS_OF_REASON: Mapping[str, int] = {
 
 log = structlog.get_logger()
 
+# Waits for the one message of a call that comes over a wire; None where the call ends without it.
+Receive = Callable[[], Awaitable[bytes | None]]
 Handler = Callable[[Any, "Call"], Awaitable[Message]]
 StreamHandler = Callable[[Any, "Call"], AsyncGenerator[Message, None]]
 
@@ -109,16 +114,21 @@ class Failure:
             metadata["details"] = self.details
         details: list[Message] = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata)]
         if self.violations:
-            fields = [
-                error_details_pb2.BadRequest.FieldViolation(field=path, description=message, reason=self.reason)
-                for path, message in self.violations
-            ]
-            details.append(error_details_pb2.BadRequest(field_violations=fields))
+            details.append(self._bad_request())
         if self.retryable:
             details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_SECONDS)))
         return status_pb2.Status(
             code=self.code.value[0], message=self.message, details=[_pack(each) for each in details]
         )
+
+    def _bad_request(self) -> error_details_pb2.BadRequest:
+        told = error_details_pb2.BadRequest()
+        for path, message in self.violations:
+            told.field_violations.add(field=path, description=message[:MAX_VIOLATION_CHARACTERS], reason=self.reason)
+            if told.ByteSize() > MAX_STATUS_BYTES:
+                del told.field_violations[-1]
+                break
+        return told
 
     @property
     def http_status(self) -> int:
@@ -197,6 +207,18 @@ def _pack(message: Message) -> AnyMessage:
     return packed
 
 
+def as_mapping(metadata: Iterable[tuple[str, str | bytes]] | None) -> Mapping[str, str | bytes]:
+    """Metadata by key. What is there twice is joined, as HTTP does: two tokens are none."""
+    pairs = tuple(metadata or ())
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key in found:
+            texts = [value for name, value in pairs if name == key and isinstance(value, str)]
+            if len(texts) > 1:
+                found[key] = ", ".join(texts)
+    return found
+
+
 def accept_request_id(offered: str | None) -> str:
     """The caller's request id if it is one we can print anywhere, else a new one."""
     return offered if offered and REQUEST_ID_SHAPE.fullmatch(offered) else uuid.uuid4().hex
@@ -268,16 +290,20 @@ class Boundary:
         self,
         method: Method,
         handler: Handler,
-        request: Message | bytes | AsyncIterator[Message | bytes],
+        request: Message | Receive | AsyncIterator[Message | bytes],
         metadata: Mapping[str, str | bytes],
         timeout_seconds: float | None,
     ) -> Message:
-        """Answers one call. Raises Refused with what the caller is told, or CancelledError if the caller went away."""
+        """Answers one call. Raises Refused with what the caller is told, or CancelledError if the caller went away.
+
+        `request` is a message of this process, or brings in what comes over a wire.
+        """
         self._active += 1
         try:
             async with self._call(method, metadata, timeout_seconds, busy=self._active > self._limit) as call:
-                accepted = _accept(method, request) if isinstance(request, Message | bytes) else _each(method, request)
-                return await handler(accepted, call)
+                if isinstance(request, AsyncIterator):
+                    return await handler(_each(method, request), call)
+                return await handler(await _only(method, request), call)
         finally:
             self._active -= 1
 
@@ -285,7 +311,7 @@ class Boundary:
         self,
         method: Method,
         handler: StreamHandler,
-        request: Message | bytes,
+        request: Message | Receive,
         metadata: Mapping[str, str | bytes],
         timeout_seconds: float | None,
     ) -> Stream:
@@ -294,7 +320,7 @@ class Boundary:
         async def pump(handoff: asyncio.Queue[Message | Refused | None]) -> None:
             try:
                 async with self._call(method, metadata, timeout_seconds) as call, self._stream_of(call.identity):
-                    accepted = _accept(method, request)
+                    accepted = await _only(method, request)
                     async with aclosing(handler(accepted, call)) as messages:
                         async for message in messages:
                             await handoff.put(message)
@@ -340,6 +366,8 @@ class Boundary:
         try:
             if busy:
                 raise errors.Overloaded("Server busy", details="Too many calls at once; try again in a second.")
+            if timeout <= 0:
+                raise errors.DeadlineExceeded
             async with asyncio.timeout(timeout):
                 identity, token = await self._verifier.identify(authorization)
                 if identity.role not in method.roles:
@@ -391,6 +419,13 @@ def _accept(method: Method, request: Message | bytes) -> Message:
     if violations:
         raise errors.ValidationFailed([_violation(each) for each in violations])
     return request
+
+
+async def _only(method: Method, request: Message | Receive) -> Message:
+    received = request if isinstance(request, Message) else await request()
+    if received is None:
+        raise errors.NoMessage("No message", details="The call ended without a request.")
+    return _accept(method, received)
 
 
 async def _each(method: Method, requests: AsyncIterator[Message | bytes]) -> AsyncIterator[Message]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import structlog
@@ -57,11 +57,57 @@ def load_queries(package: str, name: str) -> Mapping[str, str]:
 SQL = load_queries("rpc", "database.sql")
 
 
+class Transaction:
+    """A caller's transaction, as statements are run in it.
+
+    A migration that adds a column makes Postgres refuse the statements that a connection prepared before it. Where such
+    a statement is the first of its transaction, nothing has happened yet: the transaction begins anew, and it runs again.
+    """
+
+    def __init__(self, connection: asyncpg.Connection, begin: str) -> None:
+        self._connection = connection
+        self._begin = begin
+        self._untouched = True
+
+    async def begin(self) -> None:
+        """Opens the transaction as its caller."""
+        await self._connection.execute(self._begin)
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """All rows of a statement."""
+        return cast("list[asyncpg.Record]", await self._run(self._connection.fetch, statement, *arguments))
+
+    async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
+        """The first row of a statement; None where there is none."""
+        return await self._run(self._connection.fetchrow, statement, *arguments)
+
+    async def fetchval(self, statement: str, *arguments: Any) -> Any:
+        """The first column of the first row; None where there is none."""
+        return await self._run(self._connection.fetchval, statement, *arguments)
+
+    async def execute(self, statement: str, *arguments: Any) -> str:
+        """Runs a statement and returns its command tag."""
+        return cast(str, await self._run(self._connection.execute, statement, *arguments))
+
+    async def _run(self, method: Callable[..., Awaitable[Any]], statement: str, *arguments: Any) -> Any:
+        untouched, self._untouched = self._untouched, False
+        try:
+            return await method(statement, *arguments)
+        except asyncpg.InvalidCachedStatementError:
+            if not untouched:
+                raise
+            # asyncpg has dropped what every connection of the pool had prepared.
+            await self._connection.execute(SQL["rollback"])
+            await self.begin()
+            return await method(statement, *arguments)
+
+
 class Database:
     """A lazily connecting pool. Opening it needs no database: a server starts without one and says so in its health."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._guarded = False
         self.healthy = False
 
     @classmethod
@@ -75,7 +121,7 @@ class Database:
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=15,
             server_settings=SESSION_SETTINGS,
-            reset=_reset,
+            connection_class=_Connection,
         )
         async with pool:
             try:
@@ -84,25 +130,35 @@ class Database:
                 pool.terminate()
 
     @asynccontextmanager
-    async def as_caller(self, caller: Identity) -> AsyncIterator[asyncpg.Connection]:
+    async def as_caller(self, caller: Identity) -> AsyncIterator[Transaction]:
         """A transaction in which `caller` sees and writes their own rows only. Commits unless its body raises.
 
         Raises DatabaseUnavailable, Conflict, NotOwner, DeadlineExceeded; other database errors pass as they are.
         """
+        async with self._connection() as connection:
+            transaction = Transaction(connection, SQL["begin_as"].format(role=caller.role, user_id=caller.user_id))
+            try:
+                await transaction.begin()
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise GuardError(f"the login may not become pipeline_{caller.role}") from error
+            yield transaction
+            await connection.execute(SQL["commit"])
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         with _translated():
+            if not self._guarded:
+                await self.check()
             connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
-        try:
-            with _translated():
-                await connection.execute(SQL["begin_as"].format(role=caller.role, user_id=caller.user_id))
+            try:
                 yield connection
-                await connection.execute(SQL["commit"])
-        finally:
-            await self._pool.release(connection)
+            finally:
+                await self._pool.release(connection)
 
     async def is_disabled(self, user_id: str) -> bool:
         """Whether a user may not sign in any more."""
-        with _translated():
-            return bool(await self._pool.fetchval(SQL["is_disabled"], user_id, timeout=ACQUIRE_TIMEOUT_SECONDS))
+        async with self._connection() as connection:
+            return bool(await connection.fetchval(SQL["is_disabled"], user_id))
 
     async def check(self) -> None:
         """Makes sure that the database answers and guards its rows. Raises GuardError, or what asyncpg raises."""
@@ -114,6 +170,7 @@ class Database:
         if found["unguarded"] or found["unchecked"]:
             what = ", ".join([*found["unguarded"], *found["unchecked"]])
             raise GuardError(f"row-level security is not on, forced and checked for {what}")
+        self._guarded = True
 
     async def watch(self, report: Callable[[bool], Any]) -> None:
         """Keeps `healthy` true to the facts and reports each change, until cancelled. Raises GuardError."""
@@ -135,14 +192,17 @@ class Database:
             await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _reset(connection: asyncpg.Connection) -> None:
-    """Readies a connection for its next caller.
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that the pool readies for its next caller with no more work than that takes."""
 
-    Every setting we make ends with its transaction, so ending that is enough; asyncpg's own RESET ALL costs Postgres
-    as much as an estimate's query. A connection that cannot even roll back is thrown away.
-    """
-    if connection.is_in_transaction():
-        await connection.execute(SQL["rollback"], timeout=CLEAN_UP_TIMEOUT_SECONDS)
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own signature
+        """Every setting we make ends with its transaction, so ending that is enough.
+
+        asyncpg's own RESET ALL costs Postgres as much as an estimate's query. A connection that cannot even roll back is
+        thrown away.
+        """
+        if self.is_in_transaction():
+            await self.execute(SQL["rollback"], timeout=timeout or CLEAN_UP_TIMEOUT_SECONDS)
 
 
 class _translated:  # noqa: N801 - reads as a word: `with _translated():`
@@ -155,7 +215,12 @@ class _translated:  # noqa: N801 - reads as a word: `with _translated():`
         match error:
             case asyncpg.QueryCanceledError():
                 raise DeadlineExceeded from error
-            case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError() | asyncpg.LockNotAvailableError():
+            case (
+                asyncpg.SerializationError()
+                | asyncpg.DeadlockDetectedError()
+                | asyncpg.LockNotAvailableError()
+                | asyncpg.InvalidCachedStatementError()
+            ):
                 raise Conflict("Conflict", details="Two calls met in the database; repeat this one.") from error
             case asyncpg.InsufficientPrivilegeError():
                 raise NotOwner("Permission denied", details="The row belongs to somebody else.") from error

@@ -41,6 +41,13 @@ class MalformedRequest(ServiceError):
     reason = "MALFORMED_REQUEST"
 
 
+class NoMessage(ServiceError):
+    """A call of an RPC that takes one message, without one."""
+
+    code = "UNIMPLEMENTED"
+    reason = "UNIMPLEMENTED"
+
+
 class UnknownGpuType(ValidationFailed):
     """A GPU type that the catalogue does not have."""
 

@@ -33,9 +33,17 @@ class KeySet:
 
     algorithms = ["RS256", "ES256", "EdDSA"]  # noqa: RUF012 - an instance attribute in the protocol
 
-    def __init__(self, url: str, *, client: httpx.AsyncClient, cooldown_seconds: float = COOLDOWN_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        client: httpx.AsyncClient,
+        ttl_seconds: float = TTL_SECONDS,
+        cooldown_seconds: float = COOLDOWN_SECONDS,
+    ) -> None:
         self._url = url
         self._client = client
+        self._ttl = ttl_seconds
         self._cooldown = cooldown_seconds
         self._keys: dict[str | None, jwt.PyJWK] | None = None
         self._fetched_at = self._tried_at = -float("inf")
@@ -52,13 +60,15 @@ class KeySet:
 
     def _is_due(self, wanted: str | None) -> bool:
         now = time.monotonic()
-        stale = now - self._fetched_at > TTL_SECONDS
+        stale = now - self._fetched_at > self._ttl
         unknown = self._keys is None or wanted not in self._keys
         cooldown = min(self._cooldown, COLD_COOLDOWN_SECONDS) if self._keys is None else self._cooldown
         return (stale or unknown) and now - self._tried_at >= cooldown
 
     async def _refresh(self, *, wanted: str | None) -> None:
-        if not self._is_due(wanted):
+        known = self._keys is not None and wanted in self._keys
+        # Whoever needs a key that is on its way waits for it; whoever has theirs does not.
+        if not self._is_due(wanted) and (known or not self._fetching.locked()):
             return
         async with self._fetching:
             if not self._is_due(wanted):
@@ -82,7 +92,14 @@ class KeySet:
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise ValueError(f"more than {MAX_BYTES} bytes")
-        keys = jwt.PyJWKSet.from_json(body.decode()).keys
+        # Keys for signatures of our algorithms only: not those for encryption, and never a secret published by mistake.
+        keys = [
+            key
+            for key in jwt.PyJWKSet.from_json(body.decode()).keys
+            if key.algorithm_name in self.algorithms and key.public_key_use in (None, "sig")
+        ]
+        if not keys:
+            raise ValueError("no key that we can use")
         # An issuer with one key may leave its id out, and so may its tokens.
         found: dict[str | None, jwt.PyJWK] = {key.key_id: key for key in keys}
         if len(keys) == 1:

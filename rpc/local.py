@@ -9,7 +9,7 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from rpc.boundary import STATUS_METADATA, Boundary, Refused, Stream
+from rpc.boundary import STATUS_METADATA, Boundary, Refused, Stream, as_mapping
 from rpc.contract import Method, methods
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -42,7 +42,7 @@ class LocalChannel:
             **_: Any,
         ) -> Message:
             try:
-                return await self._boundary.run(method, handler, request, dict(metadata), timeout)
+                return await self._boundary.run(method, handler, request, as_mapping(metadata), timeout)
             except Refused as refused:
                 raise _as_rpc_error(refused) from refused
 
@@ -55,7 +55,7 @@ class LocalChannel:
         method, handler = self._handlers[path]
 
         def call(request: Message, *, metadata: Metadata = (), timeout: float | None = None, **_: Any) -> LocalStream:
-            return LocalStream(self._boundary.stream(method, handler, request, dict(metadata), timeout))
+            return LocalStream(self._boundary.stream(method, handler, request, as_mapping(metadata), timeout))
 
         return call
 

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
-from rpc.boundary import STATUS_METADATA, Boundary, Handler, Refused, StreamHandler, failure_of
+from rpc.boundary import STATUS_METADATA, Boundary, Handler, Receive, Refused, StreamHandler, as_mapping, failure_of
 from rpc.contract import Method, methods
 from rpc.errors import BufferOverrun
 
@@ -51,18 +51,21 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, servicer: A
 
 
 def _handler(method: Method, handler: Any, boundary: Boundary) -> grpc.RpcMethodHandler[Any, Any]:
-    # No deserializer: bytes that do not decode are the boundary's to refuse.
+    # No deserializer: bytes that do not decode are the boundary's to refuse. And whatever comes in is read as a stream:
+    # the library's own handlers of one message never answer a call that ends without it, and wait for it without a deadline.
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_streamed(method, handler, boundary))
-    if method.client_streaming:
-        return grpc.stream_unary_rpc_method_handler(_answered(method, handler, boundary))
-    return grpc.unary_unary_rpc_method_handler(_answered(method, handler, boundary))
+        return grpc.stream_stream_rpc_method_handler(_streamed(method, handler, boundary))
+    return grpc.stream_unary_rpc_method_handler(_answered(method, handler, boundary))
+
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def _answered(method: Method, handler: Handler, boundary: Boundary) -> Any:
-    async def behave(request: bytes | AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    async def behave(requests: AsyncIterator[bytes], context: Context) -> bytes:
+        request = aiter(requests) if method.client_streaming else _reading(context)
+        metadata = as_mapping(context.invocation_metadata())
         try:
-            metadata = dict(context.invocation_metadata() or ())
             answer = await boundary.run(method, handler, request, metadata, context.time_remaining())
             return answer.SerializeToString()
         except Refused as refused:
@@ -73,8 +76,8 @@ def _answered(method: Method, handler: Handler, boundary: Boundary) -> Any:
 
 
 def _streamed(method: Method, handler: StreamHandler, boundary: Boundary) -> Any:
-    async def behave(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        metadata = dict(context.invocation_metadata() or ())
+    async def behave(requests: AsyncIterator[bytes], context: Context) -> None:
+        request, metadata = _reading(context), as_mapping(context.invocation_metadata())
         try:
             async with boundary.stream(method, handler, request, metadata, context.time_remaining()) as messages:
                 async for message in messages:
@@ -87,6 +90,14 @@ def _streamed(method: Method, handler: StreamHandler, boundary: Boundary) -> Any
             await _abort(context, refused)
 
     return behave
+
+
+def _reading(context: Context) -> Receive:
+    async def receive() -> bytes | None:
+        message = await context.read()
+        return None if message is grpc.aio.EOF else message
+
+    return receive
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], refused: Refused) -> None:

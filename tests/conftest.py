@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import jwt
 import pytest
+from google.protobuf.descriptor import ServiceDescriptor
 from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
@@ -116,6 +117,7 @@ class Stack:
     notifications: NotificationServiceStub
     estimator_channel: Any
     jobs_channel: Any
+    channels: Mapping[ServiceDescriptor, Any]
 
 
 @pytest.fixture(params=["grpc", "local"])
@@ -143,8 +145,10 @@ async def stack(request: pytest.FixtureRequest, database: TestDatabase, tmp_path
             await report(True)
             return await opened.enter_async_context(open_channel(f"127.0.0.1:{port}", services))
 
-        estimator = await serve(estimator_services(estimator_settings, pool))
-        jobs = await serve(await opened.enter_async_context(open_jobs_services(jobs_settings, pool, estimator)))
+        pricing = estimator_services(estimator_settings, pool)
+        estimator = await serve(pricing)
+        queueing = await opened.enter_async_context(open_jobs_services(jobs_settings, pool, estimator))
+        jobs = await serve(queueing)
         yield Stack(
             EstimatorServiceStub(estimator),
             JobsServiceStub(jobs),
@@ -152,6 +156,7 @@ async def stack(request: pytest.FixtureRequest, database: TestDatabase, tmp_path
             NotificationServiceStub(jobs),
             estimator,
             jobs,
+            {**dict.fromkeys(pricing, estimator), **dict.fromkeys(queueing, jobs)},
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -116,9 +117,15 @@ async def test_a_change_shows_within_a_second_and_never_to_another(
         await stack.estimator.EstimateCost(request, metadata=metadata(BOB))
     assert refused.value.details() == "Dataset not found or access denied"
     await admin.execute("update lora_datasets set total_tokens = total_tokens * 2")
-    async with asyncio.timeout(1):
-        while (await stack.estimator.EstimateCost(request, metadata=metadata(ANN))).estimated_cost == 6.03:
-            await asyncio.sleep(0.02)
+    changed = time.monotonic()
+    # Asked a second after the change or later, an estimate knows it, however slow the machine is.
+    while True:
+        asked_at = time.monotonic()
+        answer = await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
+        if answer.estimated_cost != 6.03:
+            break
+        assert asked_at - changed < 1
+        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""A server of one service at a port of its own, for what happens on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from pipeline.estimator.v1 import estimator_pb2
+
+from rpc.boundary import Boundary
+from rpc.identity import SharedSecret, Verifier
+from rpc.serve import grpc_server
+from tests.conftest import AUDIENCE, ISSUER, SECRET
+
+SERVICE = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
+
+
+class Servicer:
+    """Answers the Estimator's RPCs with what a test has planted; counts the calls that reach it."""
+
+    def __init__(self, behave: Callable[..., Any] | None = None) -> None:
+        self.calls = 0
+        self._behave = behave
+
+    async def EstimateCost(self, request: Any, call: Any) -> Any:
+        self.calls += 1
+        return estimator_pb2.EstimateCostResponse()
+
+    async def GetCatalogue(self, request: Any, call: Any) -> Any:
+        self.calls += 1
+        if self._behave is not None:
+            await self._behave(call)
+        return estimator_pb2.GetCatalogueResponse()
+
+
+def boundary(*, limit: int = 64, seconds: float = 10) -> Boundary:
+    """A boundary that believes the tests' issuer."""
+    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
+    return Boundary(verifier, max_concurrent_calls=limit, default_timeout_seconds=seconds)
+
+
+Serve = Callable[..., Coroutine[Any, Any, str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts a server with a planted servicer and returns its address."""
+    async with AsyncExitStack() as opened:
+
+        async def start(servicer: Any, *, reflect: bool = True, limit: int = 64, seconds: float = 10) -> str:
+            port, report = await opened.enter_async_context(
+                grpc_server(
+                    {SERVICE: servicer},
+                    boundary(limit=limit, seconds=seconds),
+                    host="127.0.0.1",
+                    port=0,
+                    reflect=reflect,
+                    share_port=False,
+                    drain_seconds=0.2,
+                )
+            )
+            await report(True)
+            return f"127.0.0.1:{port}"
+
+        yield start

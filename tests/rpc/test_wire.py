@@ -1,0 +1,370 @@
+"""Group 5 of the faults: what comes in over the wire of gRPC, and what a broken handler sends out over it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pipeline.estimator.v1 import estimator_pb2
+
+from rpc.errors import Conflict
+from rpc.local import LocalChannel
+from tests.conftest import metadata, token
+from tests.door import refusal, refused
+from tests.rpc import raw
+from tests.rpc.conftest import SERVICE, Serve, Servicer, boundary
+
+PATH = f"/{SERVICE.full_name}/"
+CATALOGUE = f"{PATH}GetCatalogue"
+INTERNAL, UNIMPLEMENTED = grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED
+
+
+def nested(levels: int) -> bytes:
+    """Groups within each other: what a decoder follows downwards."""
+    return b"\x0b" * levels + b"\x0c" * levels
+
+
+@pytest.mark.parametrize(
+    ("row", "data"),
+    [
+        ("G01 random bytes", b"\xff\xfe\x00random"),
+        ("G01 truncated field", b"\x0a\x24abc"),
+        ("G01 bad UTF-8", b"\x0a\x02\xff\xfe"),
+        ("G01 too deep", nested(101)),
+        ("G01 unclosed groups", b"\x0b" * 200),
+    ],
+)
+async def test_bytes_that_are_no_message_are_refused_with_a_fixed_text(serve: Serve, row: str, data: bytes) -> None:
+    """G01: the answer is INVALID_ARGUMENT, says nothing of the decoder, and the handler is not run."""
+    servicer = Servicer()
+    async with grpc.aio.insecure_channel(await serve(servicer)) as channel:
+        told = await refused(channel.unary_unary(f"{PATH}EstimateCost")(data, metadata=metadata()))
+    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"), row
+    assert (told.message, servicer.calls) == ("Malformed request", 0)
+    assert told.metadata["details"] == "The bytes are not a EstimateCostRequest."
+
+
+async def test_an_empty_message_lacks_its_required_fields(serve: Serve) -> None:
+    """G02: every required field is named."""
+    async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
+        told = await refused(channel.unary_unary(f"{PATH}EstimateCost")(b"", metadata=metadata()))
+    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(told.violations) == {"dataset_id", "gpu_config", "hyperparameters"}
+
+
+async def test_unknown_fields_are_dropped(serve: Serve) -> None:
+    """G03: a field of a newer contract does not disturb."""
+    async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
+        answer = await channel.unary_unary(CATALOGUE)(b"\xba\x3e\x03abc", metadata=metadata())
+    assert answer == b""
+
+
+async def test_a_call_without_a_message_is_told_so(serve: Serve) -> None:
+    """G04: a unary call that ends without its message, and one whose message is cut off, get UNIMPLEMENTED at once."""
+    servicer = Servicer()
+    address = await serve(servicer)
+    held = ("authorization", f"Bearer {token()}")
+    async with asyncio.timeout(5):
+        for body in (b"", b"\0\0\0\0\5a"):
+            answer = await raw.call(address, CATALOGUE, body, held)
+            assert answer.status == UNIMPLEMENTED.value[0], body
+    assert servicer.calls == 0
+
+
+async def test_a_second_message_is_never_read(serve: Serve) -> None:
+    """G04: a unary call with two messages is answered by the first; it does not hang and is not run twice."""
+    servicer = Servicer()
+
+    async def twice() -> AsyncIterator[bytes]:
+        yield b""
+        yield b""
+
+    async with grpc.aio.insecure_channel(await serve(servicer)) as channel, asyncio.timeout(5):
+        assert await channel.stream_unary(CATALOGUE)(twice(), metadata=metadata()) == b""
+    assert servicer.calls == 1
+
+
+async def test_a_silent_caller_is_let_go(serve: Serve) -> None:
+    """G04 and G10: a call that never sends its message and names no deadline ends at the server's."""
+    answer = await raw.call(
+        await serve(Servicer(), seconds=0.2), CATALOGUE, b"", ("authorization", f"Bearer {token()}"), end=False
+    )
+    assert answer.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/x", f"{PATH}Nothing", PATH, "/no.Service/GetCatalogue"])
+async def test_what_is_not_there_is_unimplemented(serve: Serve, path: str) -> None:
+    """G05: an unknown method, service or path."""
+    async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(path)(b"", metadata=metadata())
+    assert caught.value.code() is UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+async def test_too_large_a_message_is_not_held(serve: Serve, compression: grpc.Compression) -> None:
+    """G06: a message over the limit, and one that gzip makes small, are refused without being unpacked."""
+    servicer = Servicer()
+    async with grpc.aio.insecure_channel(await serve(servicer)) as channel:
+        send = channel.unary_unary(f"{PATH}EstimateCost")
+        bomb = b"\0" * 100_000_000
+        before = psutil.Process().memory_info().rss
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await send(bomb, metadata=metadata(), compression=compression)
+        grown = psutil.Process().memory_info().rss - before
+    assert (caught.value.code(), servicer.calls) == (grpc.StatusCode.RESOURCE_EXHAUSTED, 0)
+    # The client is this process too: compressed, it holds next to nothing of its own.
+    if compression is grpc.Compression.Gzip:
+        assert grown < 40_000_000
+
+
+@pytest.mark.parametrize(
+    ("row", "headers", "body"),
+    [
+        ("G07 compressed without an encoding", [], b"\1\0\0\0\0"),
+        # RFC and row say UNIMPLEMENTED; the core refuses the header itself, before any code of ours.
+        ("G07 unknown encoding", [("grpc-encoding", "zork")], b"\1\0\0\0\1a"),
+        ("G07 no gzip", [("grpc-encoding", "gzip")], b"\1\0\0\0\1a"),
+        ("M06 no timeout", [("grpc-timeout", "100x")], raw.EMPTY_MESSAGE),
+        ("M06 negative timeout", [("grpc-timeout", "-5S")], raw.EMPTY_MESSAGE),
+        ("binary metadata that is not base64", [("x-some-bin", "!!!")], raw.EMPTY_MESSAGE),
+    ],
+)
+async def test_a_broken_frame_is_an_error_of_the_transport(
+    serve: Serve, row: str, headers: list[tuple[str, str]], body: bytes
+) -> None:
+    """G07: the core answers INTERNAL, and no handler is run."""
+    servicer = Servicer()
+    held = ("authorization", f"Bearer {token()}")
+    answer = await raw.call(await serve(servicer), CATALOGUE, body, held, *headers)
+    assert (answer.status, servicer.calls) == (INTERNAL.value[0], 0), row
+
+
+@pytest.mark.parametrize(
+    ("row", "headers"),
+    [
+        ("M05 non-ASCII value", [("x-some", b"\xff\xfe")]),
+        ("M03 non-ASCII request id", [("x-request-id", "é".encode())]),
+        ("M06 years of timeout", [("grpc-timeout", "99999999H")]),
+        ("binary metadata", [("x-some-bin", "AP8")]),
+        ("a key twice", [("x-some", "1"), ("x-some", "2")]),
+    ],
+)
+async def test_odd_metadata_does_not_disturb(serve: Serve, row: str, headers: list[tuple[str, str | bytes]]) -> None:
+    """Metadata that nobody reads may be anything."""
+    held = ("authorization", f"Bearer {token()}")
+    answer = await raw.call(await serve(Servicer()), CATALOGUE, raw.EMPTY_MESSAGE, held, *headers)
+    assert answer.status == 0, row
+
+
+@pytest.mark.parametrize("size", [9_000, 20_000, 70_000])
+async def test_metadata_over_the_limit_is_always_refused(serve: Serve, size: int) -> None:
+    """G08: 7 KiB always pass, more than 8 KiB never do."""
+    async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
+        for _ in range(10):
+            assert await channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), ("x-some", "a" * 7_000)]) == b""
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), ("x-some", "a" * size)])
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_two_tokens_are_none(serve: Serve) -> None:
+    """M08: a caller who sends two tokens is not believed either of them."""
+    async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
+        told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), *metadata()]))
+    assert told.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_deadline_that_is_over_runs_nothing(serve: Serve) -> None:
+    """G09: over the wire and in this process, a call whose time is over gets DEADLINE_EXCEEDED and no handler."""
+    servicer = Servicer()
+    held = ("authorization", f"Bearer {token()}")
+    answer = await raw.call(await serve(servicer), CATALOGUE, raw.EMPTY_MESSAGE, held, ("grpc-timeout", "0n"))
+    assert answer.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    local = LocalChannel(boundary())
+    local.add_service(SERVICE, servicer)
+    call = local.unary_unary(CATALOGUE)
+    for timeout in (0.0, -1.0):
+        told = await refused(call(estimator_pb2.GetCatalogueRequest(), metadata=metadata(), timeout=timeout))
+        assert told.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert servicer.calls == 0
+
+
+@pytest.mark.parametrize("way", ["deadline", "cancel"])
+async def test_who_waits_no_longer_stops_the_work(serve: Serve, way: str) -> None:
+    """G09 and D01: when its caller's time is over or its caller goes away, the handler is cancelled within 100 ms."""
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def work(call: Any) -> None:
+        started.set()
+        try:
+            await asyncio.sleep(30)
+        finally:
+            stopped.set()
+
+    async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel:
+        timeout = 0.2 if way == "deadline" else None
+        call = channel.unary_unary(CATALOGUE)(b"", metadata=metadata(), timeout=timeout)
+        await started.wait()
+        if way == "cancel":
+            call.cancel()
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+            await call
+        async with asyncio.timeout(0.5):
+            await stopped.wait()
+
+
+@pytest.mark.parametrize("asked", [None, 3600.0])
+async def test_no_call_outlives_the_servers_limit(serve: Serve, asked: float | None) -> None:
+    """G10: a call without a deadline has the server's; one that asks for more gets no more."""
+
+    async def work(call: Any) -> None:
+        assert call.remaining_seconds() <= 0.2
+        await asyncio.sleep(30)
+
+    async with grpc.aio.insecure_channel(await serve(Servicer(work), seconds=0.2)) as channel:
+        told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata(), timeout=asked))
+    assert (told.code, told.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("reflect", [True, False])
+async def test_reflection_answers_only_where_it_is_on(serve: Serve, reflect: bool) -> None:
+    """G15: switched off, it is UNIMPLEMENTED; switched on, it lists every service."""
+    async with grpc.aio.insecure_channel(await serve(Servicer(), reflect=reflect)) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        if reflect:
+            names = [each.name async for answer in answers for each in answer.list_services_response.service]
+            assert {SERVICE.full_name, "grpc.health.v1.Health"} <= set(names)
+            return
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            [answer async for answer in answers]
+        assert caught.value.code() is UNIMPLEMENTED
+
+
+async def test_health_is_told_by_name(serve: Serve) -> None:
+    """G16: the server as a whole and each service are SERVING, an unknown one is NOT_FOUND; nobody needs a token."""
+    async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", SERVICE.full_name):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health.Check(health_pb2.HealthCheckRequest(service="no.Service"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_http_1_is_shown_the_door(serve: Serve) -> None:
+    """G17: an HTTP/1.1 request to the gRPC port is closed on, and the next caller is served."""
+    address = await serve(Servicer())
+    reader, writer = await asyncio.open_connection(*address.split(":"))
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(5):
+        await reader.read()
+    writer.close()
+    async with grpc.aio.insecure_channel(address) as channel:
+        assert await channel.unary_unary(CATALOGUE)(b"", metadata=metadata()) == b""
+
+
+async def test_a_bug_is_told_to_the_log_only(serve: Serve) -> None:
+    """G18: an exception nobody meant is INTERNAL with its request id; its text is in the log and nowhere else."""
+
+    async def work(call: Any) -> None:
+        raise ValueError("postgresql://user:secret@host/db")
+
+    request_id = uuid.uuid4().hex
+    async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel:
+        with structlog.testing.capture_logs() as lines:
+            held = [*metadata(), ("x-request-id", request_id)]
+            told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=held))
+    assert (told.code, told.message, told.reason) == (INTERNAL, "internal error", "INTERNAL")
+    assert told.metadata == {"request_id": request_id, "details": "This is our fault; quote the request id."}
+    bug, line = lines
+    assert (bug["event"], bug["request_id"], bug["exc_info"]) == ("internal_error", request_id, True)
+    assert (line["event"], line["code"], line["request_id"]) == ("call", "INTERNAL", request_id)
+
+
+@pytest.mark.parametrize("way", ["sub-task", "raised"])
+async def test_a_cancelled_sub_task_does_not_leave_its_caller_waiting(serve: Serve, way: str) -> None:
+    """G19: a handler whose own task was cancelled answers INTERNAL at once."""
+
+    async def work(call: Any) -> None:
+        if way == "raised":
+            raise asyncio.CancelledError
+        task = asyncio.create_task(asyncio.sleep(30))
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await task
+
+    async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel, asyncio.timeout(5):
+        started = time.perf_counter()
+        told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
+    assert told.code is INTERNAL
+    assert time.perf_counter() - started < 1
+
+
+async def test_a_full_server_says_so_at_once(serve: Serve) -> None:
+    """L02: a call above the limit is refused without work, told when to come back, and served when there is room."""
+    going, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def work(call: Any) -> None:
+        going.release()
+        await go.wait()
+
+    async with grpc.aio.insecure_channel(await serve(Servicer(work), limit=2)) as channel:
+        send, held = channel.unary_unary(CATALOGUE), metadata()
+        waiting = [asyncio.ensure_future(_answer(send, held)) for _ in range(2)]
+        for _ in waiting:
+            await going.acquire()
+        told = await refused(send(b"", metadata=held))
+        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert told.retryable
+        go.set()
+        assert await asyncio.gather(*waiting) == [b"", b""]
+        assert await send(b"", metadata=held) == b""
+
+
+async def _answer(send: Any, held: Any) -> bytes:
+    return await send(b"", metadata=held)
+
+
+async def test_an_answer_fits_what_clients_take(serve: Serve) -> None:
+    """However much there is to tell, the status is small enough for a client's limit on metadata."""
+
+    async def work(call: Any) -> None:
+        from rpc.errors import ValidationFailed
+
+        raise ValidationFailed([(f"field[{number}]", "x" * 3_000) for number in range(100)])
+
+    async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel:
+        told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
+    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert 1 <= len(told.violations) < 100
+
+
+async def test_each_call_has_one_line(serve: Serve) -> None:
+    """One canonical line a call, with who, what and how long; tokens and what was sent are not in it."""
+
+    async def work(call: Any) -> None:
+        raise Conflict("Conflict", details="Two calls met.")
+
+    user = str(uuid.uuid4())
+    held = metadata(user)
+    async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel:
+        with structlog.testing.capture_logs() as lines, pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(CATALOGUE)(b"\xba\x3e\x06secret", metadata=held)
+    (line,) = lines
+    assert line["rpc"] == CATALOGUE
+    assert (line["code"], line["reason"], line["user"]) == ("ABORTED", "CONFLICT", user)
+    assert line["request_id"] == refusal(caught.value).metadata["request_id"]
+    assert 0 <= line["duration_ms"] < 5_000
+    assert held[0][1].split()[1] not in str(lines)
+    assert "secret" not in str(lines)
