@@ -1,0 +1,469 @@
+"""Group 7 of the faults: who is believed. Over real gRPC, with key sets from an issuer of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import httpx
+import jwt
+import pytest
+import structlog
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from rpc.boundary import Boundary
+from rpc.identity import SharedSecret, Verifier
+from rpc.jwks import KeySet
+from rpc.serve import grpc_server
+from tests.conftest import AUDIENCE, ISSUER, SECRET
+from tests.door import Refusal, refused
+from tests.rpc.conftest import SERVICE, Servicer
+
+CATALOGUE = f"/{SERVICE.full_name}/GetCatalogue"
+ANN = "aaaaaaaa-0000-4000-8000-000000000001"
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+OTHER_RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+UNAUTHENTICATED, DENIED, OK = "UNAUTHENTICATED", "PERMISSION_DENIED", "OK"
+
+
+def public(key: Any, kid: str | None) -> dict[str, Any]:
+    """The JWK of a private key."""
+    kinds = {rsa.RSAPrivateKey: RSAAlgorithm, ec.EllipticCurvePrivateKey: ECAlgorithm}
+    algorithm: Any = next((kind for base, kind in kinds.items() if isinstance(key, base)), OKPAlgorithm)
+    jwk = algorithm.to_jwk(key.public_key(), as_dict=True)
+    return {**jwk, "use": "sig", **({"kid": kid} if kid else {})}
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    """Claims that hold; a change to None leaves one out."""
+    now = int(time.time())
+    held = {"iss": ISSUER, "aud": AUDIENCE, "sub": ANN, "iat": now, "exp": now + 600, **changed}
+    return {name: value for name, value in held.items() if value is not None}
+
+
+def encoded(part: Any) -> str:
+    """A part of a JWT, base64url without padding; what is not bytes becomes JSON as Python writes it, NaN and all."""
+    data = part if isinstance(part, bytes) else json.dumps(part).encode()
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def signed(payload: Any, header: dict[str, Any] | None = None, secret: str = SECRET) -> str:
+    """An HS256 token of any header and payload, which no library would make."""
+    head = f"{encoded({'alg': 'HS256', 'typ': 'JWT', **(header or {})})}.{encoded(payload)}"
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(head.encode(), secret.encode())
+    return f"{head}.{encoded(signature)}"
+
+
+def flipped(token: str) -> str:
+    """The token with one bit of its signature changed."""
+    head, _, signature = token.rpartition(".")
+    data = bytearray(base64.urlsafe_b64decode(signature + "=="))
+    data[0] ^= 1
+    return f"{head}.{encoded(bytes(data))}"
+
+
+def future(seconds: float) -> int:
+    """A time from now, in seconds since the epoch."""
+    return int(time.time() + seconds)
+
+
+Door = Callable[[str | None], Any]
+
+
+@pytest.fixture
+async def doors() -> AsyncIterator[Callable[[Verifier], Any]]:
+    """Serves behind a verifier and returns a function that knocks with an `authorization` value."""
+    async with AsyncExitStack() as opened:
+
+        async def serve(verifier: Verifier) -> Door:
+            boundary = Boundary(verifier, max_concurrent_calls=2000, default_timeout_seconds=10)
+            port, _ = await opened.enter_async_context(
+                grpc_server(
+                    {SERVICE: Servicer()},
+                    boundary,
+                    host="127.0.0.1",
+                    port=0,
+                    reflect=False,
+                    share_port=False,
+                    drain_seconds=0.2,
+                )
+            )
+            channel = await opened.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+            call = channel.unary_unary(CATALOGUE)
+
+            async def knock(authorization: str | None) -> Refusal | None:
+                held = [] if authorization is None else [("authorization", authorization)]
+                try:
+                    await call(b"", metadata=held)
+                except grpc.aio.AioRpcError as error:
+                    return await refused(_raise(error))
+                return None
+
+            return knock
+
+        yield serve
+
+
+async def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture
+async def door(doors: Any) -> Door:
+    """Behind a verifier of the tests' shared secret."""
+    return await doors(Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE))
+
+
+def code(told: Refusal | None) -> str:
+    """The status word of an answer."""
+    return OK if told is None else told.code.name
+
+
+@pytest.mark.parametrize(
+    ("row", "authorization", "wanted"),
+    [
+        ("A01 none", lambda: None, UNAUTHENTICATED),
+        ("A01 no token", lambda: "Bearer", UNAUTHENTICATED),
+        ("A01 empty token", lambda: "Bearer ", UNAUTHENTICATED),
+        ("A01 basic", lambda: "Basic x", UNAUTHENTICATED),
+        ("A01 lower case", lambda: f"bearer {signed(claims())}", OK),
+        ("A02 none", lambda: f"Bearer {jwt.encode(claims(), '', algorithm='none')}", UNAUTHENTICATED),
+        ("A02 NoNe", lambda: f"Bearer {encoded({'alg': 'NoNe'})}.{encoded(claims())}.", UNAUTHENTICATED),
+        ("A02 HS512", lambda: f"Bearer {jwt.encode(claims(), SECRET * 2, algorithm='HS512')}", UNAUTHENTICATED),
+        ("A03 stripped", lambda: f"Bearer {signed(claims()).rpartition('.')[0]}.", UNAUTHENTICATED),
+        ("A03 one bit", lambda: f"Bearer {flipped(signed(claims()))}", UNAUTHENTICATED),
+        ("A03 other key", lambda: f"Bearer {signed(claims(), secret=SECRET[::-1])}", UNAUTHENTICATED),
+        ("A13 crit", lambda: f"Bearer {signed(claims(), {'crit': ['exp']})}", UNAUTHENTICATED),
+        ("A13 crit unknown", lambda: f"Bearer {signed(claims(), {'crit': ['x'], 'x': 1})}", UNAUTHENTICATED),
+        ("A13 b64", lambda: f"Bearer {signed(claims(), {'b64': False, 'crit': ['b64']})}", UNAUTHENTICATED),
+        ("A14 JWE", lambda: f"Bearer {encoded({'alg': 'dir', 'enc': 'A256GCM'})}..a.b.c", UNAUTHENTICATED),
+        ("A14 nested", lambda: f"Bearer {signed(signed(claims()).encode(), {'cty': 'JWT'})}", UNAUTHENTICATED),
+        ("A14 three dots", lambda: f"Bearer {signed(claims())}.x", UNAUTHENTICATED),
+        ("A14 two parts", lambda: "Bearer a.b", UNAUTHENTICATED),
+        ("A14 spaces", lambda: f"Bearer  {signed(claims())}", UNAUTHENTICATED),
+        ("A14 a space in it", lambda: f"Bearer {signed(claims())} x", UNAUTHENTICATED),
+        ("A14 no JSON", lambda: f"Bearer {encoded(b'x')}.{encoded(b'y')}.z", UNAUTHENTICATED),
+        ("A14 a list", lambda: f"Bearer {signed([1])}", UNAUTHENTICATED),
+        ("A16 typ", lambda: f"Bearer {signed(claims(), {'typ': 'ID'})}", UNAUTHENTICATED),
+        ("A16 nonce", lambda: f"Bearer {signed(claims(nonce='n'))}", UNAUTHENTICATED),
+        ("A16 at_hash", lambda: f"Bearer {signed(claims(at_hash='h'))}", UNAUTHENTICATED),
+        ("A16 token_use", lambda: f"Bearer {signed(claims(token_use='id'))}", UNAUTHENTICATED),
+        ("A16 access token", lambda: f"Bearer {signed(claims(), {'typ': 'at+jwt'})}", OK),
+    ],
+)
+async def test_only_a_token_of_the_issuer_opens(
+    door: Door, row: str, authorization: Callable[[], str | None], wanted: str
+) -> None:
+    """A01 to A03, A13, A14, A16: everything else is UNAUTHENTICATED, with a sentence that says what to do."""
+    told = await door(authorization())
+    assert code(told) == wanted, row
+    assert told is None or told.metadata["details"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("row", "changed", "wanted"),
+    [
+        ("A04 a second ago", {"exp": -1}, OK),
+        ("A04 past the leeway", {"exp": -31}, UNAUTHENTICATED),
+        ("A05 missing", {"exp": None}, UNAUTHENTICATED),
+        ("A05 string", {"exp": "9999999999"}, UNAUTHENTICATED),
+        ("A05 1e30", {"exp": 1e30}, UNAUTHENTICATED),
+        ("A05 negative", {"exp": -(10**12)}, UNAUTHENTICATED),
+        ("A05 NaN", {"exp": float("nan")}, UNAUTHENTICATED),
+        ("A05 infinite", {"exp": float("inf")}, UNAUTHENTICATED),
+        ("A05 true", {"exp": True}, UNAUTHENTICATED),
+        ("A05 a list", {"exp": [9999999999]}, UNAUTHENTICATED),
+        ("A06 nbf within the leeway", {"nbf": 20}, OK),
+        ("A06 nbf later", {"nbf": 60}, UNAUTHENTICATED),
+        ("A06 iat later", {"iat": 60}, UNAUTHENTICATED),
+        ("A06 nbf string", {"nbf": "x"}, UNAUTHENTICATED),
+        ("A07 missing", {"aud": None}, UNAUTHENTICATED),
+        ("A07 other", {"aud": "other"}, UNAUTHENTICATED),
+        ("A07 none of a list", {"aud": []}, UNAUTHENTICATED),
+        ("A07 number", {"aud": 5}, UNAUTHENTICATED),
+        ("A07 list with ours", {"aud": ["other", AUDIENCE]}, OK),
+        ("A21 another service's", {"aud": "pipeline.jobs"}, UNAUTHENTICATED),
+        ("A08 other", {"iss": "https://evil.example"}, UNAUTHENTICATED),
+        ("A08 trailing slash", {"iss": f"{ISSUER}/"}, UNAUTHENTICATED),
+        ("A08 list", {"iss": [ISSUER]}, UNAUTHENTICATED),
+        ("A08 missing", {"iss": None}, UNAUTHENTICATED),
+        ("A09 missing", {"sub": None}, UNAUTHENTICATED),
+        ("A09 empty", {"sub": ""}, UNAUTHENTICATED),
+        ("A09 number", {"sub": 5}, UNAUTHENTICATED),
+        ("A09 not a UUID", {"sub": "ann"}, UNAUTHENTICATED),
+        ("A09 UUID in braces", {"sub": f"{{{ANN}}}"}, UNAUTHENTICATED),
+        ("A09 with a line break", {"sub": f"{ANN}\n"}, UNAUTHENTICATED),
+        ("A09 SQL", {"sub": f"{ANN}'; drop table x; --"}, UNAUTHENTICATED),
+        ("A09 long", {"sub": "a" * 4000}, UNAUTHENTICATED),
+        ("A15 not in the list", {"role": "admin"}, DENIED),
+        ("A15 service_role", {"role": "service_role"}, DENIED),
+        ("A15 worker", {"role": "worker"}, DENIED),
+        ("A15 array", {"role": ["user"]}, UNAUTHENTICATED),
+        ("A15 empty", {"role": ""}, DENIED),
+        ("A15 Supabase's", {"role": "authenticated"}, OK),
+    ],
+)
+async def test_claims_must_hold(door: Door, row: str, changed: dict[str, Any], wanted: str) -> None:
+    """A04 to A09, A15, A21: times within the leeway, our audience and issuer, a user that is a UUID, a role we know."""
+    relative = ("exp", "nbf", "iat")
+    moved = {
+        name: future(value) if name in relative and type(value) is int and abs(value) < 10**6 else value
+        for name, value in changed.items()
+    }
+    assert code(await door(f"Bearer {signed(claims(**moved))}")) == wanted, row
+
+
+async def test_a_token_longer_than_metadata_is_refused_before_it_is_read(door: Door) -> None:
+    """A14: 100 kB of token is RESOURCE_EXHAUSTED; one that just fits is UNAUTHENTICATED."""
+    with pytest.raises(AssertionError, match="RESOURCE_EXHAUSTED"):
+        await door(f"Bearer {'a' * 100_000}")
+    assert code(await door(f"Bearer {signed(claims(x='a' * 5_000))}")) == OK
+
+
+async def test_an_expired_token_says_so_even_where_it_was_good_before(doors: Any) -> None:
+    """A04 and A21: a token remembered as good is not good for a moment longer than it says."""
+    knock = await doors(Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE))
+    token = signed(claims(exp=future(-29)))
+    assert await knock(f"Bearer {token}") is None
+    async with asyncio.timeout(10):
+        while (told := await knock(f"Bearer {token}")) is None:
+            await asyncio.sleep(0.05)
+    assert told.reason == "TOKEN_EXPIRED"
+
+
+async def test_a_disabled_user_is_out_within_a_minute(doors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A20: the check is made anew when the trust in a token ends, and that is after less than 60 s."""
+    from rpc import identity
+
+    assert identity.TRUST_SECONDS <= 60
+    monkeypatch.setattr(identity, "TRUST_SECONDS", 0.2)
+    disabled: set[str] = set()
+
+    async def is_disabled(user_id: str) -> bool:
+        return user_id in disabled
+
+    knock = await doors(Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=is_disabled))
+    token = f"Bearer {signed(claims())}"
+    assert await knock(token) is None
+    disabled.add(ANN)
+    async with asyncio.timeout(5):
+        while (told := await knock(token)) is None:
+            await asyncio.sleep(0.02)
+    assert (told.code.name, told.reason) == (UNAUTHENTICATED, "USER_DISABLED")
+
+
+@dataclass
+class Issuer:
+    """A tiny HTTP server with a key set. `behave` overrides what it answers."""
+
+    url: str = ""
+    keys: list[dict[str, Any]] = field(default_factory=list)
+    behave: Callable[[asyncio.StreamWriter], Any] | None = None
+    fetched: int = 0
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request, one answer, good-bye."""
+        await reader.readuntil(b"\r\n\r\n")
+        self.fetched += 1
+        try:
+            if self.behave is not None:
+                await self.behave(writer)
+            else:
+                await reply(writer, json.dumps({"keys": self.keys}).encode())
+        except ConnectionError:
+            pass  # the client had enough
+        finally:
+            writer.close()
+
+
+async def reply(writer: asyncio.StreamWriter, body: bytes, status: str = "200 OK", *headers: str) -> None:
+    """An HTTP/1.1 answer."""
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers, "", ""]
+    writer.write("\r\n".join(lines).encode() + body)
+    await writer.drain()
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    """An issuer with an RSA key `r`, an EC key `e` and an Ed25519 key `d`."""
+    there = Issuer(keys=[public(RSA, "r"), public(EC, "e"), public(ED, "d")])
+    server = await asyncio.start_server(there.answer, "127.0.0.1", 0)
+    there.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+    async with server:
+        yield there
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """What fetches keys."""
+    async with httpx.AsyncClient(timeout=3) as opened:
+        yield opened
+
+
+def by(key: Any, kid: str | None, **header: Any) -> str:
+    """A token of the issuer, signed with one of its keys."""
+    algorithm = {"RSAPrivateKey": "RS256", "ECPrivateKey": "ES256"}.get(type(key).__name__.lstrip("_"), "EdDSA")
+    named = {**header, **({"kid": kid} if kid is not None else {})}
+    return "Bearer " + jwt.encode(claims(), key, algorithm=algorithm, headers=named)
+
+
+def verifier(issuer: Issuer, client: httpx.AsyncClient, **options: float) -> Verifier:
+    """Believes the issuer's keys."""
+    return Verifier(KeySet(issuer.url, client=client, **options), issuer=ISSUER, audience=AUDIENCE)
+
+
+@pytest.mark.parametrize("key", ["RS256", "ES256", "EdDSA"])
+async def test_every_algorithm_of_a_key_set_is_taken(doors: Any, issuer: Issuer, client: Any, key: str) -> None:
+    """A token signed with RS256, ES256 or EdDSA holds; with the key of another id it does not."""
+    knock = await doors(verifier(issuer, client))
+    private, kid = {"RS256": (RSA, "r"), "ES256": (EC, "e"), "EdDSA": (ED, "d")}[key]
+    assert await knock(by(private, kid)) is None
+    for other in {"r", "e", "d"} - {kid}:
+        assert code(await knock(by(private, other))) == UNAUTHENTICATED
+    assert issuer.fetched == 1
+
+
+async def test_one_key_needs_no_id(doors: Any, issuer: Issuer, client: Any) -> None:
+    """An issuer with a single key may leave its id out, and so may its tokens; with several, an id is needed."""
+    knock = await doors(verifier(issuer, client))
+    assert code(await knock(by(RSA, None))) == UNAUTHENTICATED
+    issuer.keys = [public(RSA, None)]
+    knock = await doors(verifier(issuer, client))
+    assert await knock(by(RSA, None)) is None
+
+
+async def test_a_public_key_is_no_secret(doors: Any, issuer: Issuer, client: Any) -> None:
+    """A02 and A12: a key set's public keys verify, they do not sign; keys that a token brings along are not looked at."""
+    knock = await doors(verifier(issuer, client))
+    pem = RSA.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    evil = public(OTHER_RSA, "r")
+    for row, token in {
+        "A02 PEM as secret": signed(claims(), {"kid": "r"}, pem.decode()),
+        "A02 JWK as secret": signed(claims(), {"kid": "r"}, json.dumps(issuer.keys[0])),
+        "A02 none": jwt.encode(claims(), "", algorithm="none", headers={"kid": "r"}),
+        "A12 jwk": by(OTHER_RSA, "r", jwk=evil).removeprefix("Bearer "),
+        "A12 jku": by(OTHER_RSA, "r", jku="http://127.0.0.1:1/keys").removeprefix("Bearer "),
+        "A12 x5u": by(OTHER_RSA, "r", x5u="http://127.0.0.1:1/cert").removeprefix("Bearer "),
+        "A03 other key": by(OTHER_RSA, "r").removeprefix("Bearer "),
+    }.items():
+        assert code(await knock(f"Bearer {token}")) == UNAUTHENTICATED, row
+    assert issuer.fetched == 1
+
+
+async def test_keys_for_other_uses_are_left_alone(doors: Any, issuer: Issuer, client: Any) -> None:
+    """A key for encryption does not verify, and a secret that an issuer publishes by mistake is none of its keys."""
+    secret = encoded(SECRET.encode())
+    issuer.keys += [{**public(OTHER_RSA, "enc"), "use": "enc"}, {"kty": "oct", "k": secret, "kid": "oct"}, "x", {}]
+    knock = await doors(verifier(issuer, client))
+    assert await knock(by(RSA, "r")) is None
+    assert code(await knock(by(OTHER_RSA, "enc"))) == UNAUTHENTICATED
+    assert code(await knock(f"Bearer {signed(claims(), {'kid': 'oct'})}")) == UNAUTHENTICATED
+    forged = signed(claims(), {"kid": "oct", "alg": "RS256"})
+    assert code(await knock(f"Bearer {forged}")) == UNAUTHENTICATED
+
+
+async def test_unknown_keys_do_not_hammer_the_issuer(doors: Any, issuer: Issuer, client: Any) -> None:
+    """A10 and A11: a thousand tokens with unknown ids, odd ones among them, cost the issuer one request."""
+    from rpc.jwks import COOLDOWN_SECONDS
+
+    assert COOLDOWN_SECONDS == 30
+    knock = await doors(verifier(issuer, client))
+    odd = ["../../x", "' or 1=1 --", "k" * 1000, "", "é"]
+    kids = [*odd, *(str(uuid.uuid4()) for _ in range(1000 - len(odd)))]
+    for start in range(0, len(kids), 100):
+        told = await asyncio.gather(*[knock(by(RSA, kid)) for kid in kids[start : start + 100]])
+        assert {code(each) for each in told} == {UNAUTHENTICATED}
+    assert code(await knock("Bearer " + signed(claims(), {"alg": "RS256", "kid": ["r"]}))) == UNAUTHENTICATED
+    assert issuer.fetched == 1
+    assert await knock(by(RSA, "r")) is None
+
+
+async def slow(writer: asyncio.StreamWriter) -> None:
+    """Never answers."""
+    await asyncio.sleep(30)
+
+
+BROKEN: dict[str, Callable[[asyncio.StreamWriter], Any]] = {
+    "500": lambda writer: reply(writer, b"", "500 Internal Server Error"),
+    "timeout": slow,
+    "garbage": lambda writer: reply(writer, b"\xff<html>"),
+    "no keys": lambda writer: reply(writer, b'{"keys": []}'),
+    "not a set": lambda writer: reply(writer, b"[1]"),
+    "deep": lambda writer: reply(writer, b"[" * 100_000),
+    "10 MB": lambda writer: reply(writer, b" " * 10_000_000),
+    "redirect": lambda writer: reply(writer, b"", "302 Found", "location: http://127.0.0.1:1/keys"),
+    "cut off": lambda writer: reply(writer, b'{"keys"', "200 OK", "content-length: 900"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_keys_outlive_their_issuer(
+    doors: Any, issuer: Issuer, client: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A17: with keys in hand, an issuer that fails in any way changes nothing but the log, which raises an alarm."""
+    monkeypatch.setattr("rpc.jwks.TIMEOUT_SECONDS", 0.3)
+    knock = await doors(verifier(issuer, client, ttl_seconds=0, cooldown_seconds=0))
+    assert await knock(by(RSA, "r")) is None
+    issuer.behave = BROKEN[how]
+    with structlog.testing.capture_logs() as lines:
+        assert await knock(by(EC, "e")) is None
+    alarms = [line for line in lines if line["event"] == "jwks_unavailable"]
+    assert [(line["log_level"], line["cached"]) for line in alarms] == [("error", True)]
+    issuer.behave = None
+    assert await knock(by(ED, "d")) is None
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_without_keys_nobody_is_wrong(
+    doors: Any, issuer: Issuer, client: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A18: without any keys the caller is told UNAVAILABLE and to come back, not that their token is bad."""
+    monkeypatch.setattr("rpc.jwks.TIMEOUT_SECONDS", 0.3)
+    issuer.behave = BROKEN[how]
+    knock = await doors(verifier(issuer, client, cooldown_seconds=0))
+    told = await knock(by(RSA, "r"))
+    assert told is not None
+    assert (told.code.name, told.reason, told.retryable) == ("UNAVAILABLE", "ISSUER_UNAVAILABLE", True)
+    issuer.behave = None
+    assert await knock(by(RSA, "r")) is None
+
+
+async def test_the_first_callers_share_one_fetch(doors: Any, issuer: Issuer, client: Any) -> None:
+    """A18: callers who come while the first keys are on their way wait for them and are let in."""
+
+    async def later(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        await reply(writer, json.dumps({"keys": issuer.keys}).encode())
+
+    issuer.behave = later
+    knock = await doors(verifier(issuer, client))
+    tokens = [by(key, kid) for key, kid in ((RSA, "r"), (EC, "e"), (ED, "d")) for _ in range(5)]
+    assert await asyncio.gather(*[knock(token) for token in tokens]) == [None] * 15
+    assert issuer.fetched == 1
+
+
+async def test_rotation_is_followed(doors: Any, issuer: Issuer, client: Any) -> None:
+    """A19: a new key is taken when the cool-down is over, an old one is refused when the keys have had their time."""
+    from rpc.jwks import COOLDOWN_SECONDS, TTL_SECONDS
+
+    assert (COOLDOWN_SECONDS, TTL_SECONDS) == (30, 300)
+    knock = await doors(verifier(issuer, client, ttl_seconds=0.5, cooldown_seconds=0.2))
+    assert await knock(by(RSA, "r")) is None
+    issuer.keys = [public(OTHER_RSA, "new"), public(EC, "e")]
+    async with asyncio.timeout(5):
+        while await knock(by(OTHER_RSA, "new")) is not None:
+            await asyncio.sleep(0.05)
+    # Another token of the old key: the one above is trusted for its while.
+    assert code(await knock(by(RSA, "r", nth=2))) == UNAUTHENTICATED
