@@ -23,8 +23,6 @@ MAX_STREAMS_PER_CONNECTION = 4096
 SEND_TIMEOUT_SECONDS = 30.0
 
 SERVER_OPTIONS = [
-    # Two processes on one port by mistake must not share it; `--workers` asks for it by name.
-    ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # Below the soft limit nothing is refused, above the hard one everything: one number leaves nothing to chance.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),

@@ -44,8 +44,9 @@ async def grpc_server(
     Draining: health says NOT_SERVING, streams are told, calls get their time, the rest is cancelled.
     Yields the port it got and a function that sets the health of all services. Raises PortInUseError.
     """
-    options = [*SERVER_OPTIONS, ("grpc.so_reuseport", 1)] if share_port else SERVER_OPTIONS
-    server = grpc.aio.server(options=options)
+    # Two processes on one port by mistake must not share it; `--workers` asks for it by name. Of an option given twice
+    # gRPC takes the first.
+    server = grpc.aio.server(options=[("grpc.so_reuseport", int(share_port)), *SERVER_OPTIONS])
     health = health_aio.HealthServicer()
     names = [service.full_name for service in services]
 
