@@ -23,7 +23,7 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     ]
     renderer: list[structlog.typing.Processor] = (
         # A traceback with the values of variables would tell tokens and passwords.
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if pretty
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
     )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+# Looked up before any fork: the child of a process with threads may not import.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def tie_to_parent(number: signal.Signals) -> None:
+    """In a child: has the kernel send it this signal when the thread that started it is gone. Linux only; else nothing."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, int(number))
 
 
 def run_workers(count: int, main: Callable[[], int]) -> int:
@@ -43,6 +54,7 @@ def _fork(main: Callable[[], int]) -> int:
         return child
     code = 1
     try:
+        tie_to_parent(signal.SIGTERM)
         code = main()
     except BaseException:
         traceback.print_exc()
