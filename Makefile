@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint types contracts fast generate lock clean
+.PHONY: help up env check test lint types contracts fast generate lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,13 @@ help: ## Print this
 
 generate: .venv/installed ## Build protos/gen from the contracts
 	$(BIN)/python protos/build.py
+
+up: export PIPELINE_DEV_ISSUER := 1
+up: .venv/installed $(if $(wildcard gateway/ui/package.json),ui) ## Run everything on this machine until Ctrl-C
+	@$(BIN)/pipeline up
+
+env: .venv/installed ## Write deploy/env.example anew from the settings
+	$(BIN)/python -m deploy.env
 
 check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
 

@@ -1,0 +1,169 @@
+"""The `pipeline` command: runs the suite on one machine, and makes tokens for a first try."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import shlex
+import sys
+import uuid
+from pathlib import Path
+
+from rich.console import Console
+
+from deploy.local import up
+from deploy.processes import SetupError
+from deploy.running import Issuer, Running, ask, read
+from deploy.settings import LocalSettings, UpSettings, plain
+from gateway.auth import DEMO_USER, SESSION_SECONDS
+from rpc.logs import setup_logs
+from rpc.settings import load
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MAX_TTL_SECONDS = 30 * 86_400
+
+
+def main() -> int:
+    """Returns the exit code: 2 for what only whoever typed the command can mend."""
+    parser = argparse.ArgumentParser(prog="pipeline", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("up", help="run everything on this machine until Ctrl-C: PostgreSQL and three servers")
+    serve = commands.add_parser("serve", help="run gateway and services in one process, the fastest way on one machine")
+    serve.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the ports")
+    token = commands.add_parser("token", help="print a token of the development issuer")
+    file = commands.add_parser("import", help="import a JSONL file as a dataset, into the stack that runs here")
+    for command in (token, file):
+        command.add_argument(
+            "--user", type=uuid.UUID, default=uuid.UUID(DEMO_USER), help="whose; the demo user's if none"
+        )
+    token.add_argument("--role", choices=["user", "worker"], default="user")
+    token.add_argument("--ttl", type=_seconds, default="1h", metavar="TIME", help="how long it holds: 30m, 1h, 7d")
+    file.add_argument("file", type=Path)
+    file.add_argument("--name", help="the dataset's name; the file's if none")
+    file.add_argument("--description")
+    file.add_argument("--address", help="where the Jobs service listens, if nothing runs here")
+    chosen = parser.parse_args()
+    try:
+        return {"up": _up, "serve": _serve, "token": _token, "import": _import}[chosen.command](chosen)
+    except SetupError as error:
+        print(f"pipeline: {error}", file=sys.stderr)
+        return 2
+
+
+def _up(_: argparse.Namespace) -> int:
+    settings = load(UpSettings)
+    # What happens is told on the way, and the servers have logs of their own.
+    setup_logs("warning")
+    console = Console(highlight=False, soft_wrap=True)
+    asyncio.run(
+        up(settings, lambda text: console.print(text, style="dim", markup=False), _Show(console, settings.local_dir))
+    )
+    return 0
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    # Only this command needs the servers' code.
+    from deploy.serve import serve
+
+    return serve(chosen.workers)
+
+
+def _token(chosen: argparse.Namespace) -> int:
+    print(_issuer().open().token(str(chosen.user), role=chosen.role, seconds=chosen.ttl))
+    return 0
+
+
+def _import(chosen: argparse.Namespace) -> int:
+    from deploy.importing import import_file
+
+    running = read(load(LocalSettings).local_dir)
+    address = chosen.address or (running and running.jobs)
+    if not address:
+        raise SetupError("nothing runs here: start it with `make up`, or say --address HOST:PORT")
+    token = _issuer().open().token(str(chosen.user), seconds=3600)
+    name = chosen.name or chosen.file.stem
+    dataset = asyncio.run(import_file(address, token, chosen.file, name=name, description=chosen.description))
+    for error in dataset.validation_errors:
+        print(f"{chosen.file}:{error.line}: {error.reason}", file=sys.stderr)
+    if dataset.validation_error_count:
+        raise SetupError(f"{chosen.file}: {dataset.validation_error_count} bad lines; the dataset is not ready")
+    print(f"{dataset.id}  {dataset.total_training_pairs} pairs, {dataset.total_tokens} tokens")
+    return 0
+
+
+def _issuer() -> Issuer:
+    """The development issuer, of the environment if it asks for it, else of the stack that runs here. Raises SetupError."""
+    settings = load(LocalSettings)
+    if settings.dev_issuer:
+        secret = plain(settings.jwt_secret)
+        if secret is not None:
+            return Issuer(secret, settings.jwt_issuer, settings.jwt_audience)
+    running = read(settings.local_dir)
+    if running is None or running.issuer is None:
+        raise SetupError(
+            "the development issuer is off: start the stack with `make up`, "
+            "or set PIPELINE_DEV_ISSUER=1 and PIPELINE_JWT_SECRET"
+        )
+    return running.issuer
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"([1-9]\d{0,7})([smhd])", text)
+    if found is None or int(found[1]) * UNITS[found[2]] > MAX_TTL_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30m, 1h or 7d, at most 30d")
+    return int(found[1]) * UNITS[found[2]]
+
+
+class _Show:
+    """Tells how to reach what runs. Commands stand on lines of their own, to be pasted as they are."""
+
+    def __init__(self, console: Console, folder: Path) -> None:
+        self._console = console
+        self._folder = folder
+
+    def __call__(self, running: Running, dataset: str | None) -> None:
+        self._say(f"\nPipeline is running. Ctrl-C stops it; its data stays in {self._folder}/.", "bold green")
+        self._entry("Page", running.gateway)
+        if running.issuer is not None and dataset is not None:
+            token = running.issuer.open().token(seconds=SESSION_SECONDS)
+            self._entry("Token of the demo user, good for 12 hours", token)
+            self._entry("What would training on the demo dataset cost?", _curl(running, token, dataset))
+            self._entry("The same user's datasets, over gRPC", _grpcurl(running, token))
+        self._entry("Logs", f"{self._folder}/logs/")
+
+    def _entry(self, title: str, text: str) -> None:
+        self._say(f"\n{title}", "bold")
+        self._say(text)
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False)
+
+
+def _curl(running: Running, token: str, dataset: str) -> str:
+    """An estimate with the values that the page starts on."""
+    catalogue = ask(running.gateway, "/api/catalogue", token)[1]["data"]
+    preset = next(each for each in catalogue["presets"] if each["id"] == catalogue["defaults"]["preset_id"])
+    body = {
+        "dataset_id": dataset,
+        "gpu_config": catalogue["defaults"]["gpu_config"],
+        "hyperparameters": {name: value for name, value in preset["hyperparameters"].items() if value is not None},
+    }
+    url = f"{running.gateway}/api/jobs/estimate"
+    headers = (f"authorization: Bearer {token}", "content-type: application/json")
+    return shlex.join(
+        ["curl", "-sS", url, *(part for line in headers for part in ("-H", line)), "-d", json.dumps(body)]
+    )
+
+
+def _grpcurl(running: Running, token: str) -> str:
+    beside = Path(sys.executable).with_name("grpcurl")
+    here = Path.cwd()
+    program = str(beside.relative_to(here) if beside.is_relative_to(here) else beside) if beside.exists() else "grpcurl"
+    call = "pipeline.datasets.v1.DatasetService/ListDatasets"
+    return shlex.join([program, "-plaintext", "-H", f"authorization: Bearer {token}", "-d", "{}", running.jobs, call])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""`pipeline up`: PostgreSQL, its tables, the three servers as processes of their own, and something to try them with."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import asyncpg
+
+from deploy import demo
+from deploy.postgres import Postgres, PostgresError
+from deploy.processes import Server, SetupError, last_line, rotate
+from deploy.running import Issuer, Running, announced, ask, write_private
+from deploy.settings import UpSettings, environment, plain
+from jobs_service.migrate import migrate
+
+SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": "gateway"}
+READY_SECONDS = 60.0
+POLL_SECONDS = 0.05
+WATCH_SECONDS = 0.5
+# What `migrate` may meet on the way to a database and in it.
+DATABASE_ERRORS = (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+Tell = Callable[[str], None]
+Show = Callable[[Running, str | None], None]
+
+
+async def up(settings: UpSettings, tell: Tell, show: Show) -> None:
+    """Runs the stack until SIGINT, SIGTERM or SIGHUP. `show` is called once it is ready, with the demo dataset's id.
+
+    Raises SetupError, with one line for the operator.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stack = asyncio.create_task(_run(settings, tell, show), name="stack")
+    stopped = asyncio.create_task(stop.wait(), name="wait-for-signal")
+    await asyncio.wait({stack, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        tell("stopping")
+    for task in (stack, stopped):
+        task.cancel()
+    for ended in await asyncio.gather(stack, stopped, return_exceptions=True):
+        if isinstance(ended, PostgresError):
+            raise SetupError(str(ended)) from ended
+        if isinstance(ended, Exception):
+            raise ended
+
+
+async def _run(settings: UpSettings, tell: Tell, show: Show) -> None:
+    folder = settings.local_dir.absolute()
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_alone(folder))
+        addresses = _addresses(settings)
+        generated = _generated(folder)
+        password = plain(settings.service_password) or generated["service_password"]
+        admin_url = plain(settings.database_url)
+        if admin_url is None:
+            tell("starting PostgreSQL")
+            admin_url = await stack.enter_async_context(_postgres(folder / "postgres", logs / "postgres.log", tell))
+        for name in await _migrate(admin_url, password):
+            tell(f"migrated {name}")
+        issuer = None
+        if settings.dev_issuer:
+            secret = plain(settings.jwt_secret) or generated["jwt_secret"]
+            issuer = Issuer(secret, settings.jwt_issuer, settings.jwt_audience)
+        variables = environment(
+            host=settings.host,
+            log_format=settings.log_format,
+            estimator_address=addresses["estimator"],
+            jobs_address=addresses["jobs"],
+            database_url=_as_service(admin_url, password),
+            storage_url=settings.storage_url or f"file://{folder}/storage",
+            dev_issuer=settings.dev_issuer,
+            **{f"{name}_port": address.rpartition(":")[2] for name, address in addresses.items()},
+            **(asdict(issuer) if issuer else {}),
+        )
+        tell("starting the Estimator, the Jobs service and the gateway")
+        servers = {
+            await stack.enter_async_context(_kept(name, logs / f"{name}.log", variables, tell)) for name in SERVERS
+        }
+        gateway = f"http://{addresses['gateway']}"
+        running = Running(gateway, addresses["estimator"], addresses["jobs"], admin_url, os.getpid(), issuer)
+        await _until_ready(running, servers, logs)
+        dataset = await demo.ensure(running, variables, folder, tell) if issuer else None
+        show(running, dataset)
+        stack.enter_context(announced(folder, running))
+        await _until_one_fails(servers)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process; the kernel lets go of it whatever ends us."""
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(f"another `pipeline up` runs on {folder}: stop it, or set PIPELINE_LOCAL_DIR") from None
+        yield
+
+
+def _addresses(settings: UpSettings) -> Mapping[str, str]:
+    """Where each server is reached, on ports that are free now."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - only compared
+    found = {}
+    with ExitStack() as held:
+        for name in SERVERS:
+            port = getattr(settings, f"{name}_port")
+            probe = held.enter_context(socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as error:
+                what = f"port {port} on {settings.host}: {os.strerror(error.errno or 0).lower()}"
+                raise SetupError(f"{what}; free it, or set PIPELINE_{name.upper()}_PORT") from None
+            found[name] = f"{host}:{probe.getsockname()[1]}"
+    return found
+
+
+def _generated(folder: Path) -> Mapping[str, str]:
+    """Secrets of this folder, made once; only its owner may read them."""
+    file = folder / "secrets.json"
+    if not file.exists():
+        made = {"jwt_secret": secrets.token_urlsafe(48), "service_password": secrets.token_urlsafe(24)}
+        write_private(file, json.dumps(made))
+    return dict(json.loads(file.read_text()))
+
+
+@asynccontextmanager
+async def _postgres(data: Path, log: Path, tell: Tell) -> AsyncIterator[str]:
+    """PostgreSQL from its wheel, started again if it dies."""
+    rotate(log)
+    server = Postgres(data, log)
+    server.start()
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if not server.is_running():
+                tell(f"PostgreSQL ended; starting it again (see {log})")
+                try:
+                    # Not in another thread: PostgreSQL lives as long as the thread that starts it.
+                    server.start()
+                except PostgresError as error:
+                    tell(str(error))
+
+    keeper = asyncio.create_task(keep(), name="keep-postgres")
+    try:
+        yield server.url
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        server.close()
+
+
+async def _migrate(admin_url: str, password: str) -> list[str]:
+    try:
+        return await migrate(admin_url, service_password=password)
+    except DATABASE_ERRORS as error:
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise SetupError(f"PIPELINE_DATABASE_URL: {what}") from error
+
+
+def _as_service(admin_url: str, password: str) -> str:
+    """The same database for the servers: their login owns nothing and is bound by row-level security."""
+    parts = urlsplit(admin_url)
+    where = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"pipeline_service:{quote(password, safe='')}@{where}"))
+
+
+@asynccontextmanager
+async def _kept(name: str, log: Path, variables: Mapping[str, str], tell: Tell) -> AsyncIterator[asyncio.Task[None]]:
+    """A server that runs while the body does; yields the task that ends only with what the operator must mend."""
+    server = Server(name, [sys.executable, "-m", SERVERS[name]], variables, log, tell)
+    keeper = asyncio.create_task(server.run(), name=f"keep-{name}")
+    try:
+        yield keeper
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        await server.stop()
+
+
+async def _until_ready(running: Running, servers: set[asyncio.Task[None]], logs: Path) -> None:
+    async def ready() -> None:
+        while True:
+            status, _ = await asyncio.to_thread(ask, running.gateway, "/readyz")
+            if status == 200:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    asking = asyncio.create_task(ready(), name="wait-until-ready")
+    try:
+        done, _ = await asyncio.wait({asking, *servers}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if not done:
+            last = "; ".join(f"{name}: {last_line(logs / f'{name}.log')}" for name in SERVERS)
+            raise SetupError(f"not ready after {READY_SECONDS:.0f} s. {last}")
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _until_one_fails(servers: set[asyncio.Task[None]]) -> None:
+    done, _ = await asyncio.wait(servers, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

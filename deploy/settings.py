@@ -1,0 +1,79 @@
+"""Settings of the `pipeline` command, from `PIPELINE_…` variables, and the environment of the servers that it starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from estimator_service.settings import EstimatorSettings
+from gateway.settings import GatewaySettings
+from jobs_service.settings import JobsSettings
+from rpc.logs import LogFormat
+
+
+class LocalSettings(BaseSettings):
+    """What every `pipeline` command reads: where the local stack lives, and who makes tokens."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
+
+    local_dir: Path = Field(
+        Path(".pipeline"), description="Where `pipeline up` keeps data, logs and what it generated."
+    )
+    dev_issuer: bool = Field(
+        False, description="Whether we make tokens for a demo user and anybody else ourselves. Never for others' data."
+    )
+    jwt_secret: SecretStr | None = Field(None, description="Secret of an HS256 issuer; generated with the dev issuer.")
+    jwt_issuer: str = Field("pipeline-dev", min_length=1, description="`iss` that tokens must have.")
+    jwt_audience: str = Field("authenticated", min_length=1, description="`aud` that tokens must have.")
+
+
+class UpSettings(LocalSettings):
+    """What `pipeline up` needs: nothing, with the development issuer; otherwise the issuer of the tokens."""
+
+    host: str = Field("127.0.0.1", description="Address that servers listen on.")
+    gateway_port: int = Field(8080, ge=0, le=65535, description="Port of the gateway. 0: any free one.")
+    estimator_port: int = Field(50051, ge=0, le=65535, description="Port of the Estimator server. 0: any free one.")
+    jobs_port: int = Field(50052, ge=0, le=65535, description="Port of the Jobs server. 0: any free one.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
+    log_format: LogFormat = Field("pretty", description="How the servers log into the local folder: json or pretty.")
+    database_url: SecretStr | None = Field(
+        None, description="An administrator's URL of a database to use in place of the embedded one."
+    )
+    service_password: SecretStr | None = Field(
+        None, min_length=12, description="Password that `pipeline_service` gets. `pipeline up` generates one."
+    )
+    storage_url: str | None = Field(
+        None, description="Where datasets are kept. Default: `storage` in the local folder."
+    )
+    jwks_url: str | None = Field(None, description="Address of the key set of an issuer.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        url = self.database_url
+        if url is not None and not url.get_secret_value().startswith(("postgres://", "postgresql://")):
+            raise ValueError("PIPELINE_DATABASE_URL must start with postgresql://")
+        if not self.dev_issuer and not (self.jwt_secret or self.jwks_url):
+            raise ValueError(
+                "set PIPELINE_JWT_SECRET or PIPELINE_JWKS_URL, with PIPELINE_JWT_ISSUER, "
+                "or PIPELINE_DEV_ISSUER=1 for a try on your own machine (`make up` does)"
+            )
+        return self
+
+
+class ServeSettings(EstimatorSettings, JobsSettings, GatewaySettings):
+    """What `pipeline serve` needs: what the three servers need."""
+
+
+def plain(secret: SecretStr | None) -> str | None:
+    """The secret itself, None where there is none."""
+    return None if secret is None else secret.get_secret_value()
+
+
+def environment(**settings: object) -> Mapping[str, str]:
+    """Our own environment with settings on top, for a process that we start."""
+    return os.environ | {f"PIPELINE_{name.upper()}": str(value) for name, value in settings.items()}

@@ -1,0 +1,33 @@
+"""`deploy/env.example` says what the settings say."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+from pydantic_settings import BaseSettings
+
+from deploy import env
+
+MODULES = ("rpc", "estimator_service", "jobs_service", "gateway", "deploy")
+
+
+def test_env_example_is_what_the_settings_say() -> None:
+    """The file is the one that `make env` writes."""
+    assert env.FILE.read_text() == env.example(), "run `make env`"
+
+
+def test_every_setting_is_in_it() -> None:
+    """No field of any settings class of any process is missing, and each says what it is."""
+    text = env.FILE.read_text()
+    found = [
+        (cls, name, field)
+        for module in MODULES
+        for _, cls in inspect.getmembers(importlib.import_module(f"{module}.settings"), inspect.isclass)
+        if issubclass(cls, BaseSettings)
+        for name, field in cls.model_fields.items()
+    ]
+    assert len(found) > 20
+    for cls, name, field in found:
+        assert f"\nPIPELINE_{name.upper()}=" in text or f"\n#PIPELINE_{name.upper()}=" in text, (cls, name)
+        assert field.description, (cls, name)

@@ -1,0 +1,165 @@
+"""`pipeline up` as whoever starts it sees it: a process, what it prints, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from deploy.running import Stack, ask, stack
+from deploy.settings import environment
+from gateway.auth import DEMO_USER
+from tests.deploy.processes import child, wait_for
+
+
+@pytest.fixture(scope="module")
+def up(shared_folder: Path) -> Iterator[Stack]:
+    """A stack that was started for the first time."""
+    with stack(shared_folder) as started:
+        yield started
+
+
+def pasted(up: Stack, program: str) -> subprocess.CompletedProcess[str]:
+    """What the printed line that starts with a program does in a shell."""
+    (line,) = [line for line in up.output.read_text().splitlines() if re.match(rf"\S*\b{program} ", line)]
+    return subprocess.run(line, shell=True, capture_output=True, text=True, timeout=20)
+
+
+@pytest.mark.slow
+def test_the_printed_lines_work_when_pasted(up: Stack) -> None:
+    """The curl line prices the demo dataset, and the grpcurl line lists it through reflection."""
+    priced = pasted(up, "curl")
+    assert json.loads(priced.stdout)["success"] is True, priced
+    listed = pasted(up, "grpcurl")
+    assert listed.returncode == 0, listed
+    (dataset,) = json.loads(listed.stdout)["datasets"]
+    assert (dataset["format"], dataset["status"]) == ("messages", "DATASET_STATUS_READY")
+    assert int(dataset["total_training_pairs"]) > 2000
+    assert int(dataset["total_tokens"]) > 100_000
+
+
+@pytest.mark.slow
+def test_run_json_says_where_everything_is(up: Stack, shared_folder: Path) -> None:
+    """The file names the gateway, both services and the database, and only its owner may read it, as the secrets."""
+    found = json.loads((shared_folder / "run.json").read_text())
+    assert found["gateway"].startswith("http://127.0.0.1:")
+    assert ask(found["gateway"], "/readyz")[0] == 200
+    for name in ("estimator", "jobs"):
+        host, _, port = found[name].partition(":")
+        with closing(socket.create_connection((host, int(port)), timeout=5)):
+            pass
+    assert found["database_url"].startswith("postgresql://postgres:@")
+    for name in ("run.json", "secrets.json"):
+        assert stat.S_IMODE((shared_folder / name).stat().st_mode) == 0o600, name
+
+
+@pytest.mark.slow
+def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> None:
+    """`pipeline token` finds the stack and makes a token that it takes, of any user."""
+    bob = "bbbbbbbb-0000-4000-8000-000000000002"
+    for arguments, total in (([], 1), (["--user", bob, "--ttl", "5m"], 0)):
+        command = [sys.executable, "-m", "deploy.cli", "token", *arguments]
+        made = subprocess.run(
+            command, env=environment(local_dir=shared_folder), capture_output=True, text=True, check=True
+        )
+        status, found = ask(up.running.gateway, "/api/datasets", made.stdout.strip())
+        assert (status, found["data"]["pagination"]["total"]) == (200, total)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["estimator_service", "jobs_service", "gateway", "postgres"])
+def test_what_is_killed_is_started_again(up: Stack, name: str) -> None:
+    """N02, N05: after SIGKILL of any one process a request answers again within seconds, at the same address."""
+    child(up, name).kill()
+    before = ask(up.running.gateway, "/api/datasets", up.token)[0]
+    assert before in (0, 200, 503), before
+    wait_for(lambda: ask(up.running.gateway, "/api/datasets", up.token)[0] == 200)
+    wait_for(lambda: ask(up.running.gateway, "/readyz")[0] == 200)
+
+
+@pytest.mark.slow
+def test_one_stack_for_one_folder(up: Stack, shared_folder: Path) -> None:
+    """A second start on the same folder says so in one line and exits with code 2; the first goes on."""
+    with pytest.raises(Exception, match="another `pipeline up` runs on"), stack(shared_folder):
+        pass
+    assert ask(up.running.gateway, "/readyz")[0] == 200
+
+
+def run(folder: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """A `pipeline` command that ends by itself, with nothing of ours in its environment but these settings."""
+    clean = {name: value for name, value in environment().items() if not name.startswith("PIPELINE_")}
+    added = {f"PIPELINE_{name.upper()}": str(value) for name, value in {"local_dir": folder, **settings}.items()}
+    command = [sys.executable, "-m", "deploy.cli", *arguments]
+    return subprocess.run(command, env=clean | added, capture_output=True, text=True, timeout=60)
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """A command ended with code 2 and one line on stderr that has these words and no trace of Python."""
+    assert done.returncode == 2, done
+    assert done.stderr.count("\n") == 1, done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+FREE = {"gateway_port": 0, "estimator_port": 0, "jobs_port": 0}
+
+
+@pytest.mark.parametrize("name", ["gateway", "estimator", "jobs"])
+def test_a_port_in_use_is_one_line(folder: Path, name: str) -> None:
+    """N09: a start on a port that somebody has says which one, and what to set."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(folder, "up", **{**FREE, f"{name}_port": port}, dev_issuer=1)
+    refused(done, f"port {port} on 127.0.0.1", f"PIPELINE_{name.upper()}_PORT")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"dev_issuer": 0}, ["PIPELINE_JWT_SECRET", "PIPELINE_DEV_ISSUER"]),
+        ({"dev_issuer": 1, "database_url": "mysql://x"}, ["PIPELINE_DATABASE_URL", "postgresql://"]),
+        ({"dev_issuer": 1, "database_url": "postgresql://nobody@127.0.0.1:1/none"}, ["PIPELINE_DATABASE_URL"]),
+        ({"dev_issuer": 1, "database_url": "postgresql://nobody@127.0.0.1:x/none"}, ["PIPELINE_DATABASE_URL"]),
+        ({"dev_issuer": 1, "gateway_port": "http"}, ["PIPELINE_GATEWAY_PORT"]),
+    ],
+)
+def test_what_is_missing_or_wrong_is_one_line(folder: Path, settings: dict[str, object], words: list[str]) -> None:
+    """N10: without a secret, or with a database URL that leads nowhere, a start ends with code 2 and says what to set."""
+    refused(run(folder, "up", **{**FREE, **settings}), *words)
+
+
+@pytest.mark.slow
+def test_what_a_server_refuses_ends_the_start(folder: Path) -> None:
+    """N10: a secret that is too short for the servers ends the start with their line."""
+    done = run(folder, "up", **FREE, dev_issuer=1, jwt_secret="short")
+    refused(done, "PIPELINE_JWT_SECRET must be at least 32 bytes")
+
+
+def test_no_token_without_the_development_issuer(folder: Path) -> None:
+    """`pipeline token` needs PIPELINE_DEV_ISSUER or a stack that runs with it; a secret alone is not enough."""
+    secret = "a-secret-of-the-tests-that-is-32-bytes-long"
+    refused(run(folder, "token"), "PIPELINE_DEV_ISSUER")
+    refused(run(folder, "token", jwt_secret=secret, jwt_issuer="somebody"), "PIPELINE_DEV_ISSUER")
+    made = run(folder, "token", jwt_secret=secret, jwt_issuer="somebody", dev_issuer=1)
+    assert made.returncode == 0, made
+    assert made.stdout.count(".") == 2
+    for ttl in ("1", "0h", "31d", "-1h"):
+        assert run(folder, "token", f"--ttl={ttl}").returncode == 2, ttl
+
+
+def test_the_demo_user_is_the_default(folder: Path) -> None:
+    """A token without `--user` is the demo user's."""
+    import jwt
+
+    secret = "a-secret-of-the-tests-that-is-32-bytes-long"
+    made = run(folder, "token", jwt_secret=secret, dev_issuer=1)
+    claims = jwt.decode(made.stdout.strip(), secret, algorithms=["HS256"], audience="authenticated")
+    assert claims["sub"] == DEMO_USER
