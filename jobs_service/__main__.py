@@ -7,6 +7,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -17,14 +18,21 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
+from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.census import Census
 from jobs_service.datasets import DatasetService
+from jobs_service.history import History
 from jobs_service.jobs import JobsService
+from jobs_service.life import Life
 from jobs_service.migrate import migrate
 from jobs_service.notifications import NotificationService
 from jobs_service.settings import JobsSettings, MigrateSettings
 from jobs_service.storage import Storage
 from jobs_service.store import Store
+from jobs_service.sweeper import Sweeper
+from jobs_service.watch import Tailer, Watches
+from jobs_service.workers import WorkerService
 from rpc.boundary import Boundary
 from rpc.database import Database, GuardError
 from rpc.jwks import open_verifier
@@ -43,15 +51,29 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
 
     `estimator` is a channel to the Estimator, of either kind.
     """
-    store = Store(database)
+    store = Store(database, max_open_jobs=settings.max_open_jobs, max_attempts=settings.max_attempts)
     storage = Storage(settings.storage_url)
-    yield {
-        jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: JobsService(store, EstimatorServiceStub(estimator)),
+    retention = timedelta(hours=settings.event_retention_hours)
+    life, history = Life(database, lease_time=timedelta(milliseconds=settings.lease_ms)), History(database)
+    tailer = Tailer(history, poll_seconds=settings.watch_poll_ms / 1000)
+    sweeper = Sweeper(life, history, every_seconds=settings.sweep_ms / 1000, retention=retention)
+    watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
+    jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
+    tasks = [asyncio.create_task(tailer.run(), name="tail"), asyncio.create_task(sweeper.run(), name="sweep")]
+    served: Services = {
+        jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
+        workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
         datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(
             store, storage, max_bytes=settings.max_dataset_bytes
         ),
         notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(store),
     }
+    try:
+        yield served
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def serve(settings: JobsSettings, *, share_port: bool) -> None:

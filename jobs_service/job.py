@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -25,14 +25,44 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+# The spec's chain, and the ways back into the queue: an attempt that did not end the job. The database checks the same.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.INITIALIZING, JobState.CANCELLED}),
-    JobState.INITIALIZING: frozenset({JobState.RUNNING, JobState.CANCELLED}),
-    JobState.RUNNING: frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}),
+    JobState.INITIALIZING: frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}),
     JobState.COMPLETED: frozenset(),
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
 }
+FINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
+
+
+class StatusReason(StrEnum):
+    """Why a job is in its state, where that says more than the state."""
+
+    TRAINER_ERROR = "trainer_error"
+    LEASE_EXPIRED = "lease_expired"
+    COST_LIMIT = "cost_limit"
+    DURATION_LIMIT = "duration_limit"
+    CANCELLED_BY_OWNER = "cancelled_by_owner"
+    RELEASED = "released"
+
+
+class JobAction(StrEnum):
+    """What an owner may do with a job."""
+
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+def allowed_actions(state: JobState) -> list[JobAction]:
+    """What an owner may do with a job in a state."""
+    if JobState.CANCELLED in TRANSITIONS[state]:
+        return [JobAction.CANCEL]
+    return [JobAction.RETRY] if state == JobState.FAILED else []
+
+
+DEFAULT_PRIORITY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +74,19 @@ class Configuration:
     hyperparameters: Mapping[str, Any]
     gpu_config: Mapping[str, Any]
     client_estimated_cost: Decimal | None
+    max_cost_usd: Decimal | None = None
+    max_duration_seconds: int | None = None
+    priority: int = DEFAULT_PRIORITY
+    retried_from: UUID | None = None
 
     def digest(self) -> bytes:
-        """A fingerprint: two requests with the same one ask for the same job. SHA-256, 32 bytes."""
-        return sha256(orjson.dumps(asdict(self), default=str, option=orjson.OPT_SORT_KEYS)).digest()
+        """A fingerprint: two requests with the same one ask for the same job. SHA-256, 32 bytes.
+
+        What has its default stays out of it, so that a new field leaves the fingerprints of old requests as they are.
+        """
+        defaults = {field.name: field.default for field in fields(self) if field.default is not MISSING}
+        asked = {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
+        return sha256(orjson.dumps(asked, default=str, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +100,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it is stored, with its dataset in short. Costs in US dollars, unrounded; progress in percent."""
+    """A job as its owner sees it, with its dataset in short. Costs in US dollars, unrounded, up to now; progress in percent.
+
+    `own_ahead`: jobs of the same owner and GPU type that wait before it; None where it does not wait.
+    """
 
     id: UUID
     user_id: UUID
@@ -93,9 +135,41 @@ class Job:
     artifact_id: UUID | None
     created_at: datetime
     updated_at: datetime
+    priority: int
+    max_cost_usd: Decimal | None
+    max_duration_seconds: int | None
+    status_reason: StatusReason | None
+    revision: int
+    attempt: int
+    max_attempts: int
+    retried_from: UUID | None
+    artifact_uri: str | None
+    trainer: str | None
+    billed_seconds: float
+    seconds_left: float | None
+    own_ahead: int | None
+
+    def configuration(self) -> Configuration:
+        """What it takes to ask for the same job again."""
+        return Configuration(
+            dataset_id=self.dataset_id,
+            preset_id=self.preset_id,
+            hyperparameters=self.hyperparameters,
+            gpu_config=self.gpu_config,
+            client_estimated_cost=None,
+            max_cost_usd=self.max_cost_usd,
+            max_duration_seconds=self.max_duration_seconds,
+            priority=self.priority,
+            retried_from=self.id,
+        )
 
     @property
     def estimate_differs(self) -> bool:
         """Whether the person saw another price than the job has: by half a cent or more."""
         seen = self.client_estimated_cost
         return seen is not None and abs(seen - self.estimated_total_cost) >= Decimal("0.005")
+
+
+def cost_limit_share(cost: Decimal, limit: Decimal | None) -> float | None:
+    """How much of a cost limit is used, 0 to 1; None without a limit."""
+    return None if limit is None else float(min(cost / limit, Decimal(1)))

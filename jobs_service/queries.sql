@@ -1,18 +1,34 @@
+-- name: lock_user
+-- One creation at a time for a user, so that two cannot both take the last place below the limit.
+select pg_advisory_xact_lock(hashtextextended('jobs of ' || caller_id(), 0));
+
 -- name: create_job
--- Job and notification in one statement, so both or neither; nothing where the dataset is not ready any more.
+-- Job, event and notification in one statement, so all or none; nothing where the dataset is not ready any more or the
+-- user has as many open jobs as one may have.
 -- `do update` waits for a rival with the same key and returns its row, where `do nothing` would return none.
 with dataset as (
     select id, user_id, name, format, total_training_pairs
     from lora_datasets
     where id = $1 and status = 'ready' and training_ready and deleted_at is null
+    and (
+        select count(*) from lora_training_jobs
+        where user_id = (select caller_id()) and status in ('queued', 'initializing', 'running')
+    ) < $17
 ), job as (
     insert into lora_training_jobs (
         user_id, dataset_id, preset_id, hyperparameters, gpu_config, total_epochs, total_steps,
-        estimated_total_cost, client_estimated_cost, hourly_rate, request_id, request_digest
+        estimated_total_cost, client_estimated_cost, hourly_rate, request_id, request_digest,
+        max_cost_usd, max_duration_seconds, priority, retried_from, max_attempts, revision
     )
-    select user_id, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 from dataset
+    select user_id, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1 from dataset
     on conflict on constraint lora_training_jobs_request_key do update set request_id = excluded.request_id
     returning *, (xmax = 0) as created
+), event as (
+    insert into job_events (job_id, user_id, revision, type, status, data)
+    select
+        id, user_id, revision, 'queued', status,
+        jsonb_build_object('current_stage', current_stage, 'attempt', attempt, 'current_cost', current_cost)
+    from job where created
 ), notification as (
     insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)
     select
@@ -23,36 +39,38 @@ with dataset as (
     from job cross join dataset
     where job.created
 )
-select job.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
+select
+    job.*, null::double precision as seconds_left,
+    (
+        select count(*) from lora_training_jobs a
+        where a.status = 'queued' and a.gpu_type = job.gpu_type and a.user_id = job.user_id and a.place <= job.place
+    ) as own_ahead,
+    d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
 from job join lora_datasets d on d.id = job.dataset_id;
 
 -- name: find_request
 -- The job that an idempotency key made before, whatever became of its dataset since.
-select j.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
-from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
-where j.request_id = $1;
+select * from job_details where request_id = $1;
 
 -- name: get_job
 -- Row-level security makes another user's job as absent as one that never was.
-select j.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
-from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
-where j.id = $1;
+select * from job_details where id = $1;
 
 -- name: list_jobs
 -- A page and the exact total from one snapshot; the left join keeps the total where the page is empty. Row-level
--- security adds the owner, which leads the index. The page is cut before its datasets are looked up.
+-- security adds the owner, which leads the index. The page is cut before its details are looked up.
 select counted.total, page.*
 from (
     select count(*) as total from lora_training_jobs where status = any($1::text[])
 ) counted
 left join lateral (
-    select j.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
+    select details.*
     from (
-        select * from lora_training_jobs
+        select id from lora_training_jobs
         where status = any($1::text[])
         order by created_at desc, id desc
         limit $2 offset $3
-    ) j join lora_datasets d on d.id = j.dataset_id
+    ) j join job_details details on details.id = j.id
 ) page on true
 order by page.created_at desc, page.id desc;
 

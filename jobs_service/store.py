@@ -1,71 +1,62 @@
-"""Jobs, datasets and notifications in Postgres: row ↔ model. With `migrate`, the only file that talks to it."""
+"""Jobs as their owners see them, datasets and notifications in Postgres: row ↔ model.
+
+With `life` (how jobs move), `history` (what happened) and `migrate`, the only files that talk to Postgres.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from jobs_service.dataset import Dataset, DatasetStatus
 from jobs_service.importer import Imported
 from jobs_service.job import Configuration, Job, JobState, Price
 from jobs_service.notification import Notification
-from rpc.database import Database, Transaction, load_queries
+from jobs_service.rows import Page, as_caller, as_json, page_of, reader
+from rpc.database import Database, load_queries
 from rpc.errors import (
     DatasetNotFound,
     DatasetNotReady,
     IdempotencyKeyReused,
     JobNotFound,
     NotificationNotFound,
-    ServiceError,
+    OpenJobsLimit,
 )
 from rpc.identity import Identity
 
 SQL = load_queries("jobs_service", "queries.sql")
-# What breaking a constraint means to the caller. Any other one broken is a bug of ours, and answered as such.
-CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {"lora_training_jobs_dataset_fkey": DatasetNotFound}
-JSON_COLUMNS = frozenset({"hyperparameters", "gpu_config", "current_metrics", "metadata", "validation_errors"})
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """A page of a list, and how many there are in all."""
-
-    items: Sequence[Item]
-    total: int
 
 
 class Store:
     """What the Jobs service keeps. Every method acts as its caller, under row-level security."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_open_jobs: int, max_attempts: int) -> None:
         self._database = database
+        self._max_open_jobs = max_open_jobs
+        self._max_attempts = max_attempts
 
     async def find_request(self, caller: Identity, request_id: UUID, wanted: Configuration) -> Job | None:
         """The job that an idempotency key made before, if any. Raises IdempotencyKeyReused."""
-        async with self._as_caller(caller) as connection:
+        async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["find_request"], request_id)
         return row and _same_request(row, wanted)
 
     async def create_job(self, caller: Identity, wanted: Configuration, price: Price, request_id: UUID | None) -> Job:
         """Creates a job and its notification, or finds the job that the same request made before.
 
-        Raises DatasetNotFound, DatasetNotReady, IdempotencyKeyReused.
+        Raises DatasetNotFound, DatasetNotReady, IdempotencyKeyReused, OpenJobsLimit.
         """
-        async with self._as_caller(caller) as connection:
+        async with as_caller(self._database, caller) as connection:
+            await connection.execute(SQL["lock_user"])
             row = await connection.fetchrow(
                 SQL["create_job"],
                 wanted.dataset_id,
                 wanted.preset_id,
-                orjson.dumps(wanted.hyperparameters).decode(),
-                orjson.dumps(wanted.gpu_config).decode(),
+                as_json(wanted.hyperparameters),
+                as_json(wanted.gpu_config),
                 wanted.hyperparameters["epochs"],
                 price.total_steps,
                 price.estimated_total_cost,
@@ -73,27 +64,43 @@ class Store:
                 price.hourly_rate,
                 request_id,
                 wanted.digest() if request_id else None,
+                wanted.max_cost_usd,
+                wanted.max_duration_seconds,
+                wanted.priority,
+                wanted.retried_from,
+                self._max_attempts,
+                self._max_open_jobs,
             )
-            if row is None:
-                # The Estimator found it ready a moment ago: it changed in between.
-                dataset = await self._get_dataset(connection, wanted.dataset_id)
-                raise DatasetNotReady(status=dataset.status, training_ready=dataset.training_ready)
-        return _job(row) if row["created"] else _same_request(row, wanted)
+            if row is not None and row["created"]:
+                return _job(row)
+            earlier = request_id and await connection.fetchrow(SQL["find_request"], request_id)
+            if earlier:
+                return _same_request(earlier, wanted)
+            # The Estimator found it ready a moment ago: it changed in between, or this is a job too many.
+            row = await connection.fetchrow(SQL["get_dataset"], wanted.dataset_id)
+            dataset = _found(row, _dataset, DatasetNotFound)
+        if dataset.status == DatasetStatus.READY and dataset.training_ready:
+            raise OpenJobsLimit(limit=self._max_open_jobs)
+        raise DatasetNotReady(status=dataset.status, training_ready=dataset.training_ready)
 
     async def get_job(self, caller: Identity, job_id: UUID) -> Job:
         """Raises JobNotFound."""
-        async with self._as_caller(caller) as connection:
+        async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["get_job"], job_id)
-        if row is None:
-            raise JobNotFound
-        return _job(row)
+        return _found(row, _job, JobNotFound)
+
+    async def get_job_by_request(self, caller: Identity, request_id: UUID) -> Job:
+        """Raises JobNotFound."""
+        async with as_caller(self._database, caller) as connection:
+            row = await connection.fetchrow(SQL["find_request"], request_id)
+        return _found(row, _job, JobNotFound)
 
     async def list_jobs(self, caller: Identity, *, page: int, limit: int, status: str | None) -> Page[Job]:
         """The caller's jobs, newest first."""
         statuses = [status] if status else [*JobState]
-        async with self._as_caller(caller) as connection:
+        async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_jobs"], statuses, limit, (page - 1) * limit)
-        return _page(rows, _job)
+        return page_of(rows, _job)
 
     async def create_dataset(
         self,
@@ -107,7 +114,7 @@ class Store:
         """Records an imported file: `ready`, or `error` where it has bad lines."""
         status = DatasetStatus.ERROR if file.error_count else DatasetStatus.READY
         errors = [{"line": error.line, "reason": error.reason} for error in file.errors]
-        async with self._as_caller(caller) as connection:
+        async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(
                 SQL["create_dataset"],
                 dataset_id,
@@ -125,56 +132,48 @@ class Store:
                 file.storage_path,
                 file_name,
                 file.file_size,
-                orjson.dumps(errors).decode(),
+                as_json(errors),
                 file.error_count,
             )
         return _dataset(row)
 
     async def get_dataset(self, caller: Identity, dataset_id: UUID) -> Dataset:
         """Raises DatasetNotFound."""
-        async with self._as_caller(caller) as connection:
-            return await self._get_dataset(connection, dataset_id)
+        async with as_caller(self._database, caller) as connection:
+            row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
+        return _found(row, _dataset, DatasetNotFound)
 
     async def list_datasets(
         self, caller: Identity, *, page: int, limit: int, status: str | None, search: str
     ) -> Page[Dataset]:
         """The caller's datasets, newest first; `search` is part of a name in any case."""
         statuses = [status] if status else [*DatasetStatus]
-        async with self._as_caller(caller) as connection:
+        async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_datasets"], statuses, limit, (page - 1) * limit, search)
-        return _page(rows, _dataset)
+        return page_of(rows, _dataset)
 
     async def list_notifications(
         self, caller: Identity, *, page: int, limit: int, unread: bool
     ) -> tuple[Page[Notification], int]:
         """The caller's notifications, newest first, and how many they have not read."""
-        async with self._as_caller(caller) as connection:
+        async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_notifications"], unread, limit, (page - 1) * limit)
-        return _page(rows, _notification), rows[0]["unread"]
+        return page_of(rows, _notification), rows[0]["unread"]
 
     async def mark_notification_read(self, caller: Identity, notification_id: UUID) -> Notification:
         """Raises NotificationNotFound."""
-        async with self._as_caller(caller) as connection:
+        async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["mark_notification_read"], notification_id)
-        if row is None:
-            raise NotificationNotFound
-        return _notification(row)
+        return _found(row, _notification, NotificationNotFound)
 
-    @asynccontextmanager
-    async def _as_caller(self, caller: Identity) -> AsyncIterator[Transaction]:
-        try:
-            async with self._database.as_caller(caller) as connection:
-                yield connection
-        except asyncpg.IntegrityConstraintViolationError as error:
-            if error.constraint_name in CONSTRAINTS:
-                raise CONSTRAINTS[error.constraint_name]() from error
-            raise
 
-    async def _get_dataset(self, connection: Transaction, dataset_id: UUID) -> Dataset:
-        row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
-        if row is None:
-            raise DatasetNotFound
-        return _dataset(row)
+Model = TypeVar("Model")
+
+
+def _found(row: asyncpg.Record | None, read: Callable[[asyncpg.Record], Model], absent: type[Exception]) -> Model:
+    if row is None:
+        raise absent
+    return read(row)
 
 
 def _same_request(row: asyncpg.Record, wanted: Configuration) -> Job:
@@ -183,19 +182,6 @@ def _same_request(row: asyncpg.Record, wanted: Configuration) -> Job:
     return _job(row)
 
 
-def _page(rows: Sequence[asyncpg.Record], model: Callable[[asyncpg.Record], Item]) -> Page[Item]:
-    return Page([model(row) for row in rows if row["id"] is not None], rows[0]["total"])
-
-
-def _model(cls: Any) -> Callable[[asyncpg.Record], Any]:
-    names = [(field.name, field.name in JSON_COLUMNS) for field in fields(cls)]
-
-    def build(row: asyncpg.Record) -> Any:
-        return cls(*[orjson.loads(row[name] or "[]") if is_json else row[name] for name, is_json in names])
-
-    return build
-
-
-_job: Callable[[asyncpg.Record], Job] = _model(Job)
-_dataset: Callable[[asyncpg.Record], Dataset] = _model(Dataset)
-_notification: Callable[[asyncpg.Record], Notification] = _model(Notification)
+_job: Callable[[asyncpg.Record], Job] = reader(Job)
+_dataset: Callable[[asyncpg.Record], Dataset] = reader(Dataset)
+_notification: Callable[[asyncpg.Record], Notification] = reader(Notification)

@@ -18,10 +18,20 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
 
+from jobs_service.census import Waiting
 from jobs_service.dataset import Dataset
-from jobs_service.job import Configuration, Job, Price
+from jobs_service.job import (
+    DEFAULT_PRIORITY,
+    FINAL,
+    Configuration,
+    Job,
+    JobState,
+    Price,
+    allowed_actions,
+    cost_limit_share,
+)
 from jobs_service.notification import Notification
-from jobs_service.store import Page
+from jobs_service.rows import Page
 
 CENT = Decimal("0.01")
 DEFAULT_LIMIT = 10
@@ -42,18 +52,23 @@ def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
         hyperparameters=_set_fields(request.hyperparameters),
         gpu_config=_set_fields(request.gpu_config),
         client_estimated_cost=Decimal(str(request.estimated_cost)) if request.HasField("estimated_cost") else None,
+        max_cost_usd=Decimal(str(request.max_cost_usd)) if request.HasField("max_cost_usd") else None,
+        max_duration_seconds=request.max_duration_seconds if request.HasField("max_duration_seconds") else None,
+        priority=request.priority if request.HasField("priority") else DEFAULT_PRIORITY,
     )
 
 
-def request_id(request: jobs_pb2.CreateJobRequest) -> UUID | None:
+def request_id(request: jobs_pb2.CreateJobRequest | jobs_pb2.RetryJobRequest) -> UUID | None:
     """The idempotency key; None: not idempotent."""
     return UUID(request.request_id) if request.request_id else None
 
 
-def estimate_request(request: jobs_pb2.CreateJobRequest) -> estimator_pb2.EstimateCostRequest:
+def estimate_request(wanted: Configuration) -> estimator_pb2.EstimateCostRequest:
     """The question to the Estimator."""
     return estimator_pb2.EstimateCostRequest(
-        dataset_id=request.dataset_id, gpu_config=request.gpu_config, hyperparameters=request.hyperparameters
+        dataset_id=str(wanted.dataset_id),
+        gpu_config=estimator_pb2.GpuConfig(**wanted.gpu_config),
+        hyperparameters=estimator_pb2.Hyperparameters(**wanted.hyperparameters),
     )
 
 
@@ -66,8 +81,9 @@ def price(answer: estimator_pb2.EstimateCostResponse) -> Price:
     )
 
 
-def job(model: Job) -> jobs_pb2.Job:
+def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
     """A job as clients see it."""
+    reason = model.status_reason
     return jobs_pb2.Job(
         id=str(model.id),
         user_id=str(model.user_id),
@@ -85,21 +101,53 @@ def job(model: Job) -> jobs_pb2.Job:
         total_epochs=model.total_epochs,
         current_step=model.current_step,
         total_steps=model.total_steps,
-        current_metrics=_struct(model.current_metrics),
-        queued_at=_time(model.queued_at),
-        started_at=_time(model.started_at),
-        completed_at=_time(model.completed_at),
-        estimated_total_cost=_cents(model.estimated_total_cost),
-        client_estimated_cost=_cents_or_none(model.client_estimated_cost),
+        current_metrics=struct(model.current_metrics),
+        queued_at=time(model.queued_at),
+        started_at=time(model.started_at),
+        completed_at=time(model.completed_at),
+        estimated_total_cost=cents(model.estimated_total_cost),
+        client_estimated_cost=cents_or_none(model.client_estimated_cost),
         estimate_differs=model.estimate_differs,
-        current_cost=_cents(model.current_cost),
-        final_cost=_cents_or_none(model.final_cost),
+        current_cost=cents(model.current_cost),
+        final_cost=cents_or_none(model.final_cost),
         error_message=model.error_message,
         retry_count=model.retry_count,
         external_job_id=model.external_job_id,
         artifact_id=str(model.artifact_id) if model.artifact_id else None,
-        created_at=_time(model.created_at),
-        updated_at=_time(model.updated_at),
+        created_at=time(model.created_at),
+        updated_at=time(model.updated_at),
+        is_final=model.status in FINAL,
+        allowed_actions=actions(model.status),
+        queue_position=waiting.position if waiting else None,
+        waiting_reason=waiting_reason(waiting) if waiting else None,
+        max_cost_usd=float(model.max_cost_usd) if model.max_cost_usd is not None else None,
+        max_duration_seconds=model.max_duration_seconds,
+        priority=model.priority,
+        attempt=model.attempt,
+        max_attempts=model.max_attempts,
+        cost_limit_share=cost_limit_share(model.current_cost, model.max_cost_usd),
+        status_reason=jobs_pb2.StatusReason.Value(f"STATUS_REASON_{reason.upper()}") if reason else None,
+        revision=model.revision,
+        retried_from=str(model.retried_from) if model.retried_from else None,
+        seconds_left=model.seconds_left,
+        billed_seconds=model.billed_seconds,
+        artifact_uri=model.artifact_uri,
+        trainer=model.trainer,
+    )
+
+
+def actions(state: JobState) -> list[jobs_pb2.JobAction.ValueType]:
+    """What an owner may do with a job in a state."""
+    return [jobs_pb2.JobAction.Value(f"JOB_ACTION_{action.upper()}") for action in allowed_actions(state)]
+
+
+def waiting_reason(model: Waiting) -> jobs_pb2.WaitingReason:
+    """Why a job waits."""
+    return jobs_pb2.WaitingReason(
+        code=jobs_pb2.WaitingCode.Value(f"WAITING_CODE_{model.code.upper()}"),
+        message=model.message,
+        gpus_needed=model.gpus_needed,
+        gpus_offered=model.gpus_offered,
     )
 
 
@@ -120,11 +168,11 @@ def dataset(model: Dataset) -> datasets_pb2.Dataset:
         storage_path=model.storage_path,
         file_name=model.file_name,
         file_size=model.file_size,
-        validated_at=_time(model.validated_at),
+        validated_at=time(model.validated_at),
         validation_errors=[datasets_pb2.ValidationError(**error) for error in model.validation_errors],
         validation_error_count=model.validation_error_count,
-        created_at=_time(model.created_at),
-        updated_at=_time(model.updated_at),
+        created_at=time(model.created_at),
+        updated_at=time(model.updated_at),
     )
 
 
@@ -139,8 +187,8 @@ def notification(model: Notification) -> notifications_pb2.Notification:
         priority=model.priority,
         read=model.read,
         action_url=model.action_url,
-        metadata=_struct(model.metadata),
-        created_at=_time(model.created_at),
+        metadata=struct(model.metadata),
+        created_at=time(model.created_at),
     )
 
 
@@ -180,15 +228,18 @@ def _word(name: str, prefix: str) -> str:
     return name.removeprefix(prefix).lower()
 
 
-def _cents(amount: Decimal) -> float:
+def cents(amount: Decimal) -> float:
+    """Money as the wire has it: US dollars rounded to cents."""
     return float(amount.quantize(CENT, ROUND_HALF_UP))
 
 
-def _cents_or_none(amount: Decimal | None) -> float | None:
-    return None if amount is None else _cents(amount)
+def cents_or_none(amount: Decimal | None) -> float | None:
+    """The same for money that may not be there."""
+    return None if amount is None else cents(amount)
 
 
-def _time(moment: datetime | None) -> Timestamp | None:
+def time(moment: datetime | None) -> Timestamp | None:
+    """A time as the wire has it."""
     if moment is None:
         return None
     stamp = Timestamp()
@@ -196,7 +247,8 @@ def _time(moment: datetime | None) -> Timestamp | None:
     return stamp
 
 
-def _struct(values: Mapping[str, Any]) -> Struct:
+def struct(values: Mapping[str, Any]) -> Struct:
+    """A JSON object as the wire has it."""
     struct = Struct()
     struct.update(dict(values))
     return struct

@@ -14,7 +14,8 @@ import jwt
 
 from rpc.errors import IssuerUnavailable, RoleNotAllowed, TokenExpired, Unauthenticated, UserDisabled
 
-Role = Literal["user", "worker"]
+# `system` is for our own background tasks: no token can have it.
+Role = Literal["user", "worker", "system"]
 
 LEEWAY_SECONDS = 30
 # A verified token is believed this long without another look at its user: a disabled user is out after at most this.
@@ -35,6 +36,9 @@ class Identity:
     user_id: str
     role: Role
     expires_at: float
+
+
+SYSTEM = Identity("00000000-0000-0000-0000-000000000000", "system", math.inf)
 
 
 class Keys(Protocol):

@@ -28,7 +28,7 @@ class LocalChannel:
     def add_service(self, service: ServiceDescriptor, servicer: Any) -> None:
         """Adds a servicer whose methods take `(message, Call)`."""
         for method in methods(service):
-            self._handlers[method.path] = method, getattr(servicer, method.name, None)
+            self._handlers[method.path] = method, getattr(servicer, method.name)
 
     def unary_unary(self, path: str, *_: Any, **__: Any) -> Callable[..., Awaitable[Message]]:
         """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError."""

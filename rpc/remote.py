@@ -40,11 +40,7 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, servicer: A
     Handlers are wrapped here and not in an interceptor: an interceptor costs each call another task switch, and it
     sees bytes that do not decode only as an exception that reaches the client with its text.
     """
-    handlers = {
-        method.name: _handler(method, getattr(servicer, method.name), boundary)
-        for method in methods(service)
-        if hasattr(servicer, method.name)
-    }
+    handlers = {method.name: _handler(method, getattr(servicer, method.name), boundary) for method in methods(service)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
 

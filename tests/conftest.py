@@ -20,6 +20,7 @@ from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from pipeline.notifications.v1.notifications_pb2_grpc import NotificationServiceStub
+from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
 from deploy.postgres import postgres
 from estimator_service.__main__ import services as estimator_services
@@ -115,6 +116,7 @@ class Stack:
     jobs: JobsServiceStub
     datasets: DatasetServiceStub
     notifications: NotificationServiceStub
+    workers: WorkerServiceStub
     estimator_channel: Any
     jobs_channel: Any
     channels: Mapping[ServiceDescriptor, Any]
@@ -154,6 +156,7 @@ async def stack(request: pytest.FixtureRequest, database: TestDatabase, tmp_path
             JobsServiceStub(jobs),
             DatasetServiceStub(jobs),
             NotificationServiceStub(jobs),
+            WorkerServiceStub(jobs),
             estimator,
             jobs,
             {**dict.fromkeys(pricing, estimator), **dict.fromkeys(queueing, jobs)},

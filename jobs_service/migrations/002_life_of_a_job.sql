@@ -50,11 +50,12 @@ alter table lora_training_jobs
             'trainer_error', 'lease_expired', 'cost_limit', 'duration_limit', 'cancelled_by_owner', 'released'
         )
     ),
-    -- Whoever works on it has a lease, and nobody else.
+    -- Whoever works on it has a lease, and nobody else. The token stays when the lease is over.
     add constraint lora_training_jobs_lease_check check (
-        (status in ('initializing', 'running')) = (lease_token is not null)
-        and (lease_token is null) = (lease_expires_at is null)
-        and (lease_token is null or (worker_id is not null and lease_started_at is not null and lease_epoch > 0))
+        (status in ('initializing', 'running')) = (lease_expires_at is not null)
+        and (lease_expires_at is null or (
+            worker_id is not null and lease_token is not null and lease_started_at is not null and lease_epoch > 0
+        ))
     ),
     add constraint lora_training_jobs_final_cost_check check (
         final_cost is null or status in ('completed', 'failed', 'cancelled')
@@ -64,6 +65,73 @@ alter table lora_training_jobs
     );
 -- Reports rewrite the row every few seconds; room on its page keeps them off the indexes.
 alter table lora_training_jobs set (fillfactor = 85);
+
+-- Time on GPUs up to now, in seconds: that of earlier attempts, and since the lease that runs. What comes after a lease's end
+-- is nobody's to pay. `expires` is null where no lease runs.
+create function live_seconds(
+    billed double precision, spent double precision, started timestamptz, expires timestamptz
+) returns double precision
+language sql stable parallel safe
+as $$
+    select case
+        when expires is null then billed
+        else spent + greatest(0, extract(epoch from least(now(), expires) - started))::double precision
+    end
+$$;
+
+-- Cost up to now, US dollars: the frozen rate for that time, and never more than the owner's limit.
+create function live_cost(
+    billed numeric, spent numeric, hourly_rate numeric, started timestamptz, expires timestamptz, most numeric
+) returns numeric
+language sql stable parallel safe
+as $$
+    select case
+        when expires is null then billed
+        else least(most, spent + hourly_rate * greatest(0, extract(epoch from least(now(), expires) - started)) / 3600)
+    end
+$$;
+
+-- Time on GPUs left before the nearer of the owner's limits, in seconds; null where there is none.
+create function seconds_to_limit(
+    cost numeric, hourly_rate numeric, most numeric, seconds double precision, longest bigint
+) returns double precision
+language sql immutable parallel safe
+as $$
+    select greatest(0, nearer)
+    from (select least(
+        ((most - cost) / nullif(hourly_rate, 0) * 3600)::double precision, (longest - seconds)::double precision
+    )) as limits (nearer)
+    where nearer is not null
+$$;
+
+-- A job as its owner sees it: costs up to now, its dataset in short, and how many of the owner's jobs wait before it.
+create view job_details with (security_invoker = true) as
+select
+    j.id, j.user_id, j.dataset_id, j.preset_id, j.hyperparameters, j.gpu_config, j.gpu_type, j.gpu_count, j.status,
+    j.current_stage, j.progress, j.current_epoch, j.total_epochs, j.current_step, j.total_steps, j.current_metrics,
+    j.queued_at, j.started_at, j.completed_at, j.estimated_total_cost, j.client_estimated_cost, j.hourly_rate,
+    live_cost(
+        j.current_cost, j.spent_cost, j.hourly_rate, j.lease_started_at, j.lease_expires_at, j.max_cost_usd
+    ) as current_cost,
+    j.final_cost, j.error_message, j.retry_count, j.external_job_id, j.artifact_id, j.created_at, j.updated_at,
+    j.request_id, j.request_digest, j.priority, j.max_cost_usd, j.max_duration_seconds, j.status_reason, j.revision,
+    j.attempt, j.max_attempts, j.retried_from, j.artifact_uri, j.trainer,
+    live_seconds(j.billed_seconds, j.spent_seconds, j.lease_started_at, j.lease_expires_at) as billed_seconds,
+    case
+        when j.status = 'running' and j.progress >= 1 and j.current_step > j.running_from_step
+        then extract(epoch from j.updated_at - j.running_since)::double precision
+            * (j.total_steps - j.current_step) / (j.current_step - j.running_from_step)
+    end as seconds_left,
+    case
+        when j.status = 'queued' then (
+            select count(*) from lora_training_jobs a
+            where a.status = 'queued' and a.gpu_type = j.gpu_type and a.user_id = j.user_id
+            and (a.place, a.id) < (j.place, j.id)
+        )
+    end as own_ahead,
+    d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs
+from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id;
+grant select on job_details to pipeline_user;
 
 -- Which states follow which, and who may move a job where. Jobs are moved by our statements alone, whose conditions say
 -- the same: this holds whatever those say.
@@ -112,6 +180,7 @@ create table job_events (
     constraint job_events_revision_key unique (job_id, revision)
 );
 create index job_events_user_idx on job_events (user_id, xid, seq);
+create index job_events_progress_idx on job_events (created_at) where type = 'progress';
 
 create table job_metrics (
     job_id uuid not null,
@@ -177,8 +246,8 @@ using (user_id = (select caller_id())) with check (user_id = (select caller_id()
 grant select, insert on job_events, cost_records to pipeline_user;
 grant select on job_metrics to pipeline_user;
 grant update (
-    status, current_stage, status_reason, revision, current_cost, final_cost, billed_seconds, lease_token,
-    lease_expires_at, completed_at, updated_at
+    status, current_stage, status_reason, revision, current_cost, final_cost, billed_seconds, lease_expires_at,
+    completed_at, updated_at
 ) on lora_training_jobs to pipeline_user;
 
 -- Trainers see what waits and what they have or had last, change that alone, and write about that alone.
@@ -220,7 +289,7 @@ grant select (
     current_epoch, total_epochs, current_step, total_steps, current_metrics, hourly_rate, current_cost, final_cost,
     error_message, status_reason, revision, attempt, max_attempts, max_cost_usd, max_duration_seconds, worker_id,
     lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since, running_from_step, spent_cost,
-    spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at
+    spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at, retry_count, external_job_id
 ) on lora_training_jobs to pipeline_worker;
 grant update (
     status, current_stage, progress, current_epoch, current_step, current_metrics, current_cost, final_cost,
@@ -245,7 +314,7 @@ grant select on lora_training_jobs, job_events, trainer_offers to pipeline_syste
 grant select (id, name) on lora_datasets to pipeline_system;
 grant update (
     status, current_stage, current_cost, final_cost, error_message, status_reason, retry_count, revision, attempt,
-    lease_token, lease_expires_at, billed_seconds, cost_warned, completed_at, updated_at
+    lease_expires_at, billed_seconds, cost_warned, completed_at, updated_at
 ) on lora_training_jobs to pipeline_system;
 grant insert on job_events, cost_records, lora_notifications to pipeline_system;
 grant delete on job_events, trainer_offers to pipeline_system;

@@ -1,0 +1,103 @@
+"""Where a job stands in the queue, and why it waits."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import accumulate
+from uuid import UUID
+
+from jobs_service.history import History
+from jobs_service.job import Job, JobState
+
+# A place in the queue may be this old.
+FRESH_SECONDS = 2.0
+
+
+class WaitingCode(StrEnum):
+    """Kinds of reasons to wait."""
+
+    QUEUE = "queue"
+    NO_TRAINER = "no_trainer"
+    NEXT_ATTEMPT = "next_attempt"
+    NEXT = "next"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A place in the queue, from 1, and why."""
+
+    position: int
+    code: WaitingCode
+    message: str
+    gpus_needed: int
+    gpus_offered: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """The jobs that wait for one GPU type: how many each user has, and the same in order, with sums."""
+
+    by_user: Mapping[UUID, int]
+    ordered: list[int] = field(default_factory=list)
+    sums: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, by_user: Mapping[UUID, int]) -> _Queue:
+        ordered = sorted(by_user.values())
+        return cls(by_user, ordered, [0, *accumulate(ordered)])
+
+    def before(self, user: UUID, turns: int) -> int:
+        """Jobs of other users that can start before a user's job that is that many turns away."""
+        fewer = bisect_left(self.ordered, turns)
+        everybody = self.sums[fewer] + turns * (len(self.ordered) - fewer)
+        return everybody - min(self.by_user.get(user, 0), turns)
+
+
+class Census:
+    """Counts the queue for all who ask, at most once in `FRESH_SECONDS`."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._queues: Mapping[str, _Queue] = {}
+        self._offers: Mapping[str, int] = {}
+        self._counted = -FRESH_SECONDS
+        self._counting = asyncio.Lock()
+
+    async def waiting(self, jobs: Iterable[Job]) -> dict[UUID, Waiting]:
+        """Places and reasons of those of the jobs that wait."""
+        queued = [job for job in jobs if job.status == JobState.QUEUED]
+        if queued:
+            await self._count()
+        return {job.id: self._place(job) for job in queued}
+
+    async def _count(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with self._counting:
+            if loop.time() - self._counted < FRESH_SECONDS:
+                return
+            rows, self._offers = await self._history.census()
+            users: dict[str, dict[UUID, int]] = {}
+            for gpu_type, user_id, waiting in rows:
+                users.setdefault(gpu_type, {})[user_id] = waiting
+            self._queues = {gpu_type: _Queue.of(by_user) for gpu_type, by_user in users.items()}
+            self._counted = loop.time()
+
+    def _place(self, job: Job) -> Waiting:
+        gpu_type, needed = job.gpu_config["type"], job.gpu_config["count"]
+        turns = (job.own_ahead or 0) + 1
+        queue = self._queues.get(gpu_type)
+        position = turns + (queue.before(job.user_id, turns) if queue else 0)
+        offered = self._offers.get(gpu_type, 0)
+        if offered < needed:
+            code, message = WaitingCode.NO_TRAINER, f"No trainer offers {needed} GPUs of type {gpu_type} now."
+        elif position > 1:
+            code, message = WaitingCode.QUEUE, f"At most {position - 1} jobs start before it."
+        elif job.attempt > 1:
+            code, message = WaitingCode.NEXT_ATTEMPT, f"Attempt {job.attempt} of {job.max_attempts} starts next."
+        else:
+            code, message = WaitingCode.NEXT, "It is the next to start."
+        return Waiting(position, code, message, needed, offered)

@@ -1,0 +1,79 @@
+-- name: position
+-- Where the events stand: nothing that is not visible yet will ever appear before `safe`, and nothing is at or beyond `next`.
+select
+    pg_snapshot_xmin(pg_current_snapshot())::text::bigint as safe,
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next,
+    now() as at;
+
+-- name: tail_events
+-- All users' events after a place, in the order of (xid, seq). A transaction that commits late has a number that is not
+-- below the oldest one running, so reading up to that misses nothing.
+select
+    s.safe::text::bigint as safe, now() as read_at,
+    e.xid::text::bigint as xid, e.seq, e.job_id, e.user_id, e.revision, e.type, e.status, e.data, e.created_at
+from (select pg_snapshot_xmin(pg_current_snapshot()) as safe) s
+left join lateral (
+    select * from job_events
+    where (xid, seq) > ($1::text::xid8, $2::bigint) and xid < s.safe
+    order by xid, seq
+    limit $3
+) e on true
+order by e.xid, e.seq;
+
+-- name: events_between
+-- The caller's events after one place and up to another, of one job or of all.
+select xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, created_at
+from job_events
+where user_id = (select caller_id())
+and (xid, seq) > ($1::text::xid8, $2::bigint) and (xid, seq) <= ($3::text::xid8, $4::bigint)
+and ($5::uuid is null or job_id = $5)
+order by xid, seq
+limit $6;
+
+-- name: has_events_after
+-- Whether a job has an event after a place.
+select exists (
+    select from job_events where job_id = $1 and (xid, seq) > ($2::text::xid8, $3::bigint)
+);
+
+-- name: list_events
+-- A page of a job's events and how many there are.
+select counted.total, page.*
+from (select count(*) as total from job_events where job_id = $1) counted
+left join lateral (
+    select xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, created_at
+    from job_events
+    where job_id = $1
+    order by revision desc
+    limit $2 offset $3
+) page on true
+order by page.revision desc;
+
+-- name: list_metrics
+-- Evenly thinned out to at most $2 points; the first and the last are among them.
+select step, epoch, values, created_at, total
+from (
+    select *, row_number() over (order by step) - 1 as nth, count(*) over () as total
+    from job_metrics where job_id = $1
+) m
+where total <= $2 or nth = 0
+or nth * ($2 - 1) / (total - 1) > (nth - 1) * ($2 - 1) / (total - 1)
+order by step;
+
+-- name: prune_events
+-- Reports of old; what moved a job stays.
+delete from job_events
+where (xid, seq) in (
+    select xid, seq from job_events
+    where type = 'progress' and created_at < now() - $1::interval
+    limit $2
+    for update skip locked
+);
+
+-- name: queue_census
+-- How many jobs of each user wait for each GPU type.
+select gpu_type, user_id, count(*) as waiting from lora_training_jobs where status = 'queued' group by gpu_type, user_id;
+
+-- name: offers_of_late
+-- Most GPUs of each type that one trainer offered in the last minute.
+select gpu_type, max(gpu_count) as gpus from trainer_offers where seen_at > now() - interval '1 minute' group by gpu_type;

@@ -1,0 +1,330 @@
+-- name: offer_gpus
+-- What a trainer has free, for those who ask why their job waits. Not written again while it says the same.
+insert into trainer_offers as known (worker_id, gpu_type, gpu_count)
+select (select caller_id()), o.gpu_type, o.gpus from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
+on conflict on constraint trainer_offers_pkey do update set gpu_count = excluded.gpu_count, seen_at = now()
+where known.gpu_count <> excluded.gpu_count or known.seen_at < now() - interval '10 seconds';
+
+-- name: claim_jobs
+-- Queued to initializing. Users take turns: they stand in a ring, and a claim goes on where the last one ended ($3).
+-- `turn` looks up one user after the other in the queue's index; `candidate` takes a few jobs of each, more than wanted,
+-- so that claims at the same time find others; `locked` skips what those have locked. Nothing but the queue's index is
+-- read before that, so a claim costs the same however many jobs are finished.
+with recursive offer as (
+    select o.gpu_type, o.gpus from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
+), turn as (
+    (
+        select o.gpu_type, o.gpus, s.lap, s.upto, u.user_id, 1 as nth
+        from offer o
+        cross join (
+            values (0, $3::uuid, null::uuid), (1, '00000000-0000-0000-0000-000000000000'::uuid, $3::uuid)
+        ) as s (lap, start, upto)
+        cross join lateral (
+            select user_id from lora_training_jobs
+            where status = 'queued' and gpu_type = o.gpu_type and user_id >= s.start
+            order by user_id limit 1
+        ) u
+        where s.upto is null or u.user_id < s.upto
+    )
+    union all
+    select t.gpu_type, t.gpus, t.lap, t.upto, u.user_id, t.nth + 1
+    from turn t
+    cross join lateral (
+        select user_id from lora_training_jobs
+        where status = 'queued' and gpu_type = t.gpu_type and user_id > t.user_id
+        order by user_id limit 1
+    ) u
+    where t.nth < $4 + 16 and (t.upto is null or u.user_id < t.upto)
+), candidate as (
+    select
+        c.id, t.lap, t.user_id, t.gpu_type, t.gpus,
+        row_number() over (partition by t.gpu_type, t.user_id order by c.place, c.id) as round
+    from turn t
+    cross join lateral (
+        select id, place from lora_training_jobs
+        where status = 'queued' and gpu_type = t.gpu_type and user_id = t.user_id and gpu_count <= t.gpus
+        order by place, id limit $4 + 16
+    ) c
+    order by round, t.lap, t.user_id
+    limit $4 * 4 + 32
+), locked as (
+    select j.id, j.gpu_count, c.gpu_type, c.gpus, c.round, c.lap, c.user_id
+    from candidate c join lora_training_jobs j on j.id = c.id
+    where j.status = 'queued'
+    order by c.round, c.lap, c.user_id
+    limit $4
+    for update of j skip locked
+), fitting as (
+    select id, round, lap, user_id
+    from (
+        select *, sum(gpu_count) over (partition by gpu_type order by round, lap, user_id, id) as used from locked
+    ) l
+    where used <= gpus
+)
+update lora_training_jobs j set
+    status = 'initializing', current_stage = 'initializing', worker_id = (select caller_id()), trainer = nullif($5, ''),
+    lease_epoch = lease_epoch + 1, lease_token = gen_random_uuid(), lease_started_at = now(),
+    lease_expires_at = clock_timestamp() + $6, spent_cost = current_cost, spent_seconds = billed_seconds,
+    running_since = null, status_reason = null, error_message = null, revision = revision + 1, updated_at = now()
+from fitting f
+where j.id = f.id and j.status = 'queued'
+returning j.id, f.round, f.lap, f.user_id;
+
+-- name: leases
+-- What a trainer needs of the jobs it was just given. The dataset is its to read from now on.
+select
+    j.id as job_id, j.lease_token, j.lease_epoch, j.lease_expires_at as expires_at, j.attempt, j.max_attempts,
+    j.hyperparameters, j.gpu_config, j.total_epochs, j.total_steps, j.dataset_id, d.name as dataset_name,
+    d.format as dataset_format, d.total_training_pairs as dataset_pairs, d.total_tokens as dataset_tokens,
+    d.storage_bucket, d.storage_path,
+    seconds_to_limit(
+        j.spent_cost, j.hourly_rate, j.max_cost_usd, j.spent_seconds, j.max_duration_seconds
+    ) as seconds_left
+from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+where j.id = any($1::uuid[]);
+
+-- name: report_progress
+-- Initializing to running with the first epoch or step; then on, and never back within an attempt. Renews the lease.
+-- `now()` is this transaction's alone, so a column that has it was set here.
+update lora_training_jobs set
+    status = case when $4::integer > 0 or $5::bigint > 0 then 'running' else status end,
+    started_at = coalesce(started_at, case when $4 > 0 or $5 > 0 then now() end),
+    running_since = coalesce(running_since, case when $4 > 0 or $5 > 0 then now() end),
+    running_from_step = case when running_since is null then $5 else running_from_step end,
+    current_stage = coalesce(
+        nullif($3, ''), case when ($4 > 0 or $5 > 0) and running_since is null then 'training' else current_stage end
+    ),
+    current_epoch = case when running_since is null then $4 else greatest(current_epoch, $4) end,
+    current_step = case when running_since is null then $5 else greatest(current_step, $5) end,
+    progress = 100.0 * case when running_since is null then $5 else greatest(current_step, $5) end
+        / greatest(total_steps, 1),
+    current_metrics = case
+        when $6::jsonb = '{}' or (running_since is not null and $5 < current_step) then current_metrics
+        else $6
+    end,
+    external_job_id = coalesce(nullif($7, ''), external_job_id),
+    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
+    lease_expires_at = clock_timestamp() + $8,
+    revision = revision + 1, updated_at = now()
+where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
+returning
+    id, lease_expires_at as expires_at,
+    status = 'running' and running_since = now() as started, started_at = now() as first_started,
+    coalesce(current_cost >= max_cost_usd or billed_seconds >= max_duration_seconds, false) as over_limit,
+    seconds_to_limit(
+        current_cost, hourly_rate, max_cost_usd, billed_seconds, max_duration_seconds
+    ) as seconds_left;
+
+-- name: complete_job
+-- Running to completed, by whoever has the lease.
+update lora_training_jobs set
+    status = 'completed', current_stage = 'completed', progress = 100,
+    current_metrics = case when $5::jsonb = '{}' then current_metrics else $5 end,
+    artifact_uri = nullif($3, ''), artifact_id = $4, error_message = null, status_reason = null,
+    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    final_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
+    lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
+where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'running'
+returning id;
+
+-- name: fail_job
+-- Back to the queue while the error is worth another attempt and there is one; else failed.
+update lora_training_jobs set
+    status = case when $4 and attempt < max_attempts then 'queued' else 'failed' end,
+    current_stage = case when $4 and attempt < max_attempts then 'queued' else 'failed' end,
+    completed_at = case when $4 and attempt < max_attempts then null else now() end,
+    final_cost = case
+        when $4 and attempt < max_attempts then null
+        else live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
+    end,
+    attempt = case when $4 and attempt < max_attempts then attempt + 1 else attempt end,
+    retry_count = case when $4 and attempt < max_attempts then attempt else retry_count end,
+    error_message = $3, status_reason = 'trainer_error',
+    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
+    lease_expires_at = null, revision = revision + 1, updated_at = now()
+where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
+returning id, status;
+
+-- name: release_job
+-- Back to the queue without losing an attempt.
+update lora_training_jobs set
+    status = 'queued', current_stage = 'queued', status_reason = 'released',
+    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
+    lease_expires_at = null, revision = revision + 1, updated_at = now()
+where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
+returning id;
+
+-- name: cancel_job
+-- From any state that is not final. The trainer's lease ends with it.
+update lora_training_jobs set
+    status = 'cancelled', current_stage = 'cancelled', status_reason = 'cancelled_by_owner',
+    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    final_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
+    lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
+where id = $1 and status in ('queued', 'initializing', 'running')
+returning id;
+
+-- name: expire_leases
+-- Back to the queue with an attempt more, or failed after the last. A report at the same instant wins or loses the row;
+-- both conditions are looked at again once it is ours. Several sweepers share the work.
+with expired as (
+    select id from lora_training_jobs
+    where status in ('initializing', 'running') and lease_expires_at <= clock_timestamp()
+    limit $1
+    for update skip locked
+)
+update lora_training_jobs j set
+    status = case when attempt < max_attempts then 'queued' else 'failed' end,
+    current_stage = case when attempt < max_attempts then 'queued' else 'failed' end,
+    completed_at = case when attempt < max_attempts then null else now() end,
+    final_cost = case
+        when attempt < max_attempts then null
+        else live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
+    end,
+    error_message = format('The trainer was not heard of in time (attempt %s of %s).', attempt, max_attempts),
+    attempt = least(attempt + 1, max_attempts),
+    retry_count = case when attempt < max_attempts then attempt else retry_count end,
+    status_reason = 'lease_expired',
+    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
+    lease_expires_at = null, revision = revision + 1, updated_at = now()
+from expired
+where j.id = expired.id and j.status in ('initializing', 'running') and j.lease_expires_at <= clock_timestamp()
+returning j.id, j.status;
+
+-- name: warn_of_cost
+-- Once for a job, at 80 % of its cost limit.
+with near as (
+    select id from lora_training_jobs
+    where status in ('initializing', 'running') and not cost_warned and max_cost_usd is not null
+    and ($2::uuid is null or id = $2)
+    and live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
+        >= 0.8 * max_cost_usd
+    limit $1
+    for update skip locked
+)
+update lora_training_jobs j set
+    cost_warned = true, revision = revision + 1, updated_at = now(),
+    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at)
+from near
+where j.id = near.id and j.status in ('initializing', 'running') and not j.cost_warned
+returning j.id;
+
+-- name: stop_at_limits
+-- Failed, with the limit as its reason, once the owner's limit of cost or time is reached.
+with over as (
+    select
+        id,
+        coalesce(
+            live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
+            >= max_cost_usd, false
+        ) as by_cost
+    from lora_training_jobs
+    where status in ('initializing', 'running') and ($2::uuid is null or id = $2)
+    and (
+        live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
+            >= max_cost_usd
+        or live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at) >= max_duration_seconds
+    )
+    limit $1
+    for update skip locked
+)
+update lora_training_jobs j set
+    status = 'failed', current_stage = 'failed',
+    status_reason = case when by_cost then 'cost_limit' else 'duration_limit' end,
+    error_message = case
+        when by_cost then format('Stopped at its cost limit of $%s.', trim_scale(max_cost_usd))
+        else format('Stopped at its time limit of %s seconds.', max_duration_seconds)
+    end,
+    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    final_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
+    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
+    lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
+from over
+where j.id = over.id and j.status in ('initializing', 'running')
+returning j.id, j.status_reason;
+
+-- name: record
+-- What a change leaves behind, in its own transaction: an event for each job; where a lease ended ($4) a line of costs, with
+-- the fingerprint of the report that ended it ($5); and words to the owner, each a template of the dataset's name, the
+-- error, the attempt and the number of attempts.
+with moved as (
+    select
+        j.id, j.user_id, j.revision, j.status, j.current_stage, j.progress, j.current_epoch, j.current_step,
+        j.current_metrics, j.current_cost, j.final_cost, j.attempt, j.max_attempts, j.error_message, j.status_reason,
+        j.max_cost_usd, j.lease_epoch, j.lease_token, j.lease_started_at, j.worker_id, j.hourly_rate, j.spent_cost,
+        j.spent_seconds, j.billed_seconds, j.running_since, j.running_from_step, j.total_steps, j.updated_at,
+        d.name as dataset_name
+    from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+    where j.id = any($1::uuid[])
+), event as (
+    insert into job_events (job_id, user_id, revision, type, status, data)
+    select
+        id, user_id, revision, $2, status,
+        jsonb_strip_nulls(jsonb_build_object(
+            'current_stage', current_stage, 'progress', progress, 'current_epoch', current_epoch,
+            'current_step', current_step, 'current_metrics', current_metrics, 'current_cost', current_cost,
+            'final_cost', final_cost, 'attempt', attempt, 'error_message', error_message,
+            'status_reason', status_reason, 'max_cost_usd', max_cost_usd,
+            'seconds_left', case
+                when status = 'running' and progress >= 1 and current_step > running_from_step
+                then extract(epoch from updated_at - running_since) * (total_steps - current_step)
+                    / (current_step - running_from_step)
+            end,
+            'log_lines', $3::text[]
+        ))
+    from moved
+), cost as (
+    insert into cost_records (
+        job_id, user_id, lease_epoch, attempt, worker_id, lease_token, outcome, result_digest, hourly_rate,
+        billed_seconds, cost_usd, started_at, ended_at
+    )
+    select
+        id, user_id, lease_epoch, case when status = 'queued' and $4 <> 'released' then attempt - 1 else attempt end,
+        worker_id, lease_token, $4, $5, hourly_rate, billed_seconds - spent_seconds, current_cost - spent_cost,
+        lease_started_at, updated_at
+    from moved
+    where $4::text is not null and lease_epoch > 0
+    -- A job that waits was charged when its last lease ended.
+    on conflict do nothing
+)
+insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)
+select
+    m.user_id, n.type, n.title,
+    format(n.template, m.dataset_name, coalesce(m.error_message, ''), m.attempt, m.max_attempts),
+    n.priority, '/training/jobs/' || m.id,
+    jsonb_build_object('job_id', m.id, 'dataset_name', m.dataset_name)
+from moved m
+cross join unnest($6::text[], $7::text[], $8::text[], $9::text[]) as n (type, title, template, priority);
+
+-- name: record_metrics
+-- A later lease's value of the same step takes the place of an earlier one's.
+insert into job_metrics as known (job_id, user_id, step, epoch, lease_epoch, values)
+select j.id, j.user_id, p.step, p.epoch, j.lease_epoch, p.values
+from lora_training_jobs j
+cross join unnest($2::bigint[], $3::double precision[], $4::jsonb[]) as p (step, epoch, values)
+where j.id = $1
+on conflict on constraint job_metrics_pkey do update
+set epoch = excluded.epoch, lease_epoch = excluded.lease_epoch, values = excluded.values, created_at = now()
+where known.lease_epoch <= excluded.lease_epoch;
+
+-- name: lease_outcome
+-- How a lease ended, by its token: what a repeated or late report is answered from.
+select outcome, result_digest from cost_records where job_id = $1 and lease_token = $2;
+
+-- name: is_initializing
+-- Whether a lease runs whose job has not begun to train.
+select exists (
+    select from lora_training_jobs
+    where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'initializing'
+);
+
+-- name: forget_offers
+-- Trainers that are gone for an hour.
+delete from trainer_offers where seen_at < now() - interval '1 hour';

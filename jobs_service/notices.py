@@ -1,0 +1,47 @@
+"""The words in which owners are told what happened to their jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A kind of notification. `template`: %1$s the dataset's name, %2$s the error, %3$s the attempt, %4$s the last one."""
+
+    type: str
+    title: str
+    template: str
+    priority: str
+
+
+STARTED = Notice("job_started", "Training Started", 'Your training job for "%1$s" has started', "low")
+COMPLETED = Notice(
+    "job_completed", "Training Completed", 'Your training job for "%1$s" has completed; the adapter is ready', "medium"
+)
+FAILED = Notice("job_failed", "Training Failed", 'Your training job for "%1$s" has failed: %2$s', "high")
+CANCELLED = Notice("job_cancelled", "Training Cancelled", 'Your training job for "%1$s" has been cancelled', "low")
+LEASE_LOST = Notice(
+    "job_lease_lost",
+    "Trainer Lost",
+    'Your training job for "%1$s" lost its trainer and is queued again, for attempt %3$s of %4$s',
+    "medium",
+)
+RETRIED = Notice(
+    "job_retried",
+    "Training Retried",
+    'Your training job for "%1$s" met an error and is queued again, for attempt %3$s of %4$s: %2$s',
+    "medium",
+)
+COST_WARNING = Notice(
+    "job_cost_warning",
+    "80 % of the Cost Limit",
+    'Your training job for "%1$s" has used 80 % of its cost limit',
+    "medium",
+)
+COST_LIMIT = Notice(
+    "job_cost_limit",
+    "Cost Limit Reached",
+    'Your training job for "%1$s" has used 100 % of its cost limit and was stopped',
+    "high",
+)

@@ -1,0 +1,68 @@
+"""What the stores share: transactions whose broken constraints have a meaning, and rows that become models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import orjson
+
+from rpc.database import Database, Transaction
+from rpc.errors import DatasetNotFound, ServiceError, ValidationFailed
+from rpc.identity import Identity
+
+# What breaking a constraint means to the caller. Any other one broken is a bug of ours, and answered as such.
+CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {
+    "lora_training_jobs_dataset_fkey": DatasetNotFound,
+    "lora_training_jobs_position_check": lambda: ValidationFailed(
+        [("step", "epoch and step are at most the job's total_epochs and total_steps")]
+    ),
+}
+JSON_COLUMNS = frozenset(
+    {"hyperparameters", "gpu_config", "current_metrics", "metadata", "validation_errors", "data", "values"}
+)
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """A page of a list, and how many there are in all."""
+
+    items: Sequence[Item]
+    total: int
+
+
+@asynccontextmanager
+async def as_caller(database: Database, caller: Identity) -> AsyncIterator[Transaction]:
+    """A transaction of a caller's. Raises what a broken constraint means."""
+    try:
+        async with database.as_caller(caller) as connection:
+            yield connection
+    except asyncpg.IntegrityConstraintViolationError as error:
+        if error.constraint_name in CONSTRAINTS:
+            raise CONSTRAINTS[error.constraint_name]() from error
+        raise
+
+
+def page_of(rows: Sequence[asyncpg.Record], model: Callable[[asyncpg.Record], Item], *, key: str = "id") -> Page[Item]:
+    """The page that a list statement answers with: one row without a `key` where it is empty."""
+    return Page([model(row) for row in rows if row[key] is not None], rows[0]["total"])
+
+
+def reader(cls: Any) -> Callable[[asyncpg.Record], Any]:
+    """A function that makes a row a model whose fields have the columns' names."""
+    names = [(field.name, field.name in JSON_COLUMNS) for field in fields(cls)]
+
+    def read(row: asyncpg.Record) -> Any:
+        return cls(*[orjson.loads(row[name] or "[]") if is_json else row[name] for name, is_json in names])
+
+    return read
+
+
+def as_json(value: Any) -> str:
+    """A value as a jsonb parameter takes it."""
+    return orjson.dumps(value).decode()
