@@ -39,7 +39,7 @@ class History:
     async def position(self, caller: Identity) -> Position:
         """Where the events stand now."""
         async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(SQL["position"])
+            (row,) = await connection.fetch(SQL["position"])
         return Position(_place(row["safe"], row["at"]), row["next"], row["at"])
 
     async def tail(self, after: Cursor) -> tuple[list[JobEvent], Cursor, bool]:

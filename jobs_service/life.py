@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-import asyncpg
-
 from jobs_service.event import EventType, MetricPoint
 from jobs_service.job import JobState
 from jobs_service.lease import (

@@ -122,18 +122,32 @@ class Stack:
     channels: Mapping[ServiceDescriptor, Any]
 
 
+@pytest.fixture
+def jobs_overrides() -> dict[str, Any]:
+    """Settings of the Jobs service that a module's tests want otherwise; theirs takes this one's place."""
+    return {}
+
+
 @pytest.fixture(params=["grpc", "local"])
-async def stack(request: pytest.FixtureRequest, database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
+async def stack(
+    request: pytest.FixtureRequest, database: TestDatabase, tmp_path: Path, jobs_overrides: dict[str, Any]
+) -> AsyncIterator[Stack]:
     """Both services, over real gRPC and in this process: whatever is true of one way is true of the other."""
     common = {"database_url": database.url, "jwt_secret": SECRET, "jwt_issuer": ISSUER}
     estimator_settings = EstimatorSettings(**common)
-    jobs_settings = JobsSettings(**common, storage_url=f"file://{tmp_path}/storage")
+    jobs_settings = JobsSettings(**common, storage_url=f"file://{tmp_path}/storage", **jobs_overrides)
     async with AsyncExitStack() as opened:
         pool = await opened.enter_async_context(Database.open(database.url, size=4))
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
 
         async def serve(services: Any) -> Any:
-            boundary = Boundary(verifier, max_concurrent_calls=64, default_timeout_seconds=10)
+            boundary = Boundary(
+                verifier,
+                max_concurrent_calls=64,
+                default_timeout_seconds=10,
+                max_streams=jobs_settings.max_watches,
+                max_streams_per_user=jobs_settings.max_watches_per_user,
+            )
             if request.param == "local":
                 channel = LocalChannel(boundary)
                 for descriptor, servicer in services.items():
