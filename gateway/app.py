@@ -14,29 +14,18 @@ from google.protobuf.descriptor_pool import Default
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.auth import authorization, values
-from gateway.errors import MethodNotAllowed
+from gateway.errors import MethodNotAllowed, UriTooLong
 from gateway.events import stream
-from gateway.exchange import ClientGone, Exchange
+from gateway.exchange import SECURITY_HEADERS, ClientGone, Exchange
 from gateway.openapi import document
 from gateway.pages import Ready, pages
+from gateway.query import MAX_PATH_BYTES
 from gateway.settings import GatewaySettings
 from gateway.transcode import Metadata, Transcoder, routes
 from rpc.boundary import REQUEST_ID, failure_of
 from rpc.contract import methods
 from rpc.identity import LEEWAY_SECONDS, Verifier
 
-CSP = (
-    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'self'; object-src 'none'; form-action 'self'"
-)
-SECURITY_HEADERS = [
-    (b"content-security-policy", CSP.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
-]
 CORS_METHODS = b"GET, POST, PUT, PATCH, DELETE"
 CORS_HEADERS = b"authorization, content-type, idempotency-key, last-event-id, x-request-id, grpc-timeout, traceparent"
 CORS_EXPOSED = b"x-request-id, retry-after"
@@ -94,6 +83,8 @@ class Gateway:
         if exchange.method in ("TRACE", "CONNECT"):
             raise MethodNotAllowed({"GET", "HEAD", "OPTIONS", "POST"})
         if self._pages.has(exchange.raw_path):
+            if len(exchange.raw_path) > MAX_PATH_BYTES:
+                raise UriTooLong("path", MAX_PATH_BYTES)
             await self._pages(scope, exchange.receive, exchange.send)
             return
         route, variables = self._transcoder.find(exchange)

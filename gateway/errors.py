@@ -67,7 +67,7 @@ class RequestTimeout(ServiceError):
     reason = "REQUEST_TIMEOUT"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__("Request timeout", details=f"Nothing more came for {seconds:g} seconds; send it again.")
+        super().__init__("Request timeout", details=f"The rest did not come within {seconds:g} seconds; send it again.")
 
 
 class CrossSiteRequest(ServiceError):
@@ -80,3 +80,13 @@ class CrossSiteRequest(ServiceError):
         super().__init__(
             "Cross-site request refused", details="Call from the page itself, or send a bearer token and no cookie."
         )
+
+
+class HeadersTooLarge(ServiceError):
+    """More or longer headers than a request may have."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "HEADERS_TOO_LARGE"
+
+    def __init__(self, limit: str) -> None:
+        super().__init__("Headers too large", details=f"The headers may have {limit} at most.")

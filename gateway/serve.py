@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 
 from gateway.app import Gateway
+from gateway.protocol import Protocol
 from rpc.serve import PortInUseError
 
 BACKLOG = 2048
@@ -36,7 +37,7 @@ async def http_server(
     """Serves while its body runs, then drains. Yields the port it got. Raises PortInUseError."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         ws="none",
         loop="none",
         lifespan="off",

@@ -25,7 +25,9 @@ class GatewaySettings(CommonSettings):
         False, description="Makes tokens for anybody who asks. For a first start, never for users."
     )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body, bytes.")
-    body_timeout_ms: int = Field(10_000, ge=10, le=600_000, description="Longest silence inside a request's body.")
+    body_timeout_ms: int = Field(
+        10_000, ge=10, le=600_000, description="Time that a JSON body, or the next piece of an upload, may take."
+    )
 
     @model_validator(mode="after")
     def _dev_issuer_has_a_secret(self) -> Self:

@@ -175,7 +175,7 @@ class Transcoder:
     async def _body_fields(self, exchange: Exchange, route: Route) -> dict[str, Any]:
         if route.body:
             exchange.has_type(JSON)
-        body = await exchange.body(limit=self._max_body, silence_seconds=self._silence)
+        body = await exchange.body(limit=self._max_body, timeout_seconds=self._silence)
         if not route.body and not body:
             return {}
         message = route.method.descriptor.input_type

@@ -1,0 +1,131 @@
+"""HTTP/1.1 framing: uvicorn's own protocol, with the limits and refusals that it leaves out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.errors import HeadersTooLarge, UriTooLong
+from gateway.exchange import SECURITY_HEADERS, error_body
+from gateway.query import MAX_QUERY_BYTES
+from rpc.boundary import accept_request_id, failure_of
+from rpc.errors import MalformedRequest, ServiceError
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 8 * 1024
+MAX_HEAD_BYTES = 16 * 1024
+# A path above its own limit is refused where routes are known; this is where no route could have it.
+MAX_URL_BYTES = MAX_QUERY_BYTES + MAX_HEAD_BYTES
+HEAD_TIMEOUT_SECONDS = 8.0
+# A client that takes nothing for this long is not waiting any more.
+SEND_TIMEOUT_SECONDS = 30.0
+
+log = structlog.get_logger()
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. A request that is not HTTP as it must be gets an error body like any other, and the end."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._in_head = True
+        self._head_bytes = 0
+        self._refusal: ServiceError | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head_timer, self._send_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_URL_BYTES + MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refusal = self._refusal or HeadersTooLarge(f"{MAX_HEAD_BYTES} bytes together")
+            self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._wait_for_head()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > MAX_URL_BYTES:
+            self._refuse(UriTooLong("path and query", MAX_URL_BYTES))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(HeadersTooLarge(f"{MAX_HEADERS} lines"))
+        if len(name) + len(value) > MAX_HEADER_BYTES:
+            self._refuse(HeadersTooLarge(f"{MAX_HEADER_BYTES} bytes each"))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._refuse(HeadersTooLarge(f"{MAX_HEAD_BYTES} bytes together"))
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self._refuse(_malformed("Send one Host header."))
+        if not self.url.startswith(b"/") and self.url != b"*":
+            self._refuse(_malformed("The request line names a path, such as /api/jobs."))
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what cannot be read, and closes."""
+        self._in_head = False
+        failure = failure_of(self._refusal or _malformed("The request is not HTTP/1.1 as it must be."))
+        request_id = accept_request_id(None)
+        body = orjson.dumps(error_body(failure, request_id))
+        headers = [
+            *SECURITY_HEADERS,
+            (b"content-type", b"application/json"),
+            (b"cache-control", b"no-store"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            (b"x-request-id", request_id.encode()),
+        ]
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(b"HTTP/1.1 %d \r\n" % failure.http_status + lines + b"\r\n" + body)
+        self.transport.close()
+        log.info("http", status=failure.http_status, reason=failure.reason, request_id=request_id)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._send_timer = self.loop.call_later(SEND_TIMEOUT_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+
+    def _wait_for_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self.transport.close)
+
+    def _refuse(self, refusal: ServiceError) -> None:
+        """Stops the parser, which then asks for the answer. Raises the refusal."""
+        self._refusal = refusal
+        raise refusal
+
+
+def _malformed(details: str) -> MalformedRequest:
+    return MalformedRequest("Malformed request", details=details)

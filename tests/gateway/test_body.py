@@ -1,0 +1,153 @@
+"""Group 4 of the faults: what a JSON body may be."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from tests.conftest import NewDataset
+from tests.gateway.conftest import ANN, asked
+
+ID = "aaaaaaaa-0000-4000-8000-00000000000a"
+
+
+def body(**fields: Any) -> bytes:
+    """A good request with some fields changed."""
+    return orjson.dumps({**asked(ID, preset_id="fast"), **fields})
+
+
+def changed(path: str, text: str) -> bytes:
+    """A good request in which one value is this very text."""
+    group, _, name = path.rpartition(".")
+    whole: Any = asked(ID, preset_id="fast")
+    (whole[group] if group else whole)[name] = "@"
+    return orjson.dumps(whole).replace(b'"@"', text.encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize(
+    ("row", "content"),
+    [
+        ("J01", b""),
+        *[("J02", text) for text in (b"null", b"[]", b'"x"', b"5", b"true")],
+        ("J04", body().replace(b'"fast"', b'"fast","preset_id":"custom"')),
+        ("J04", changed("gpu_config.count", '1,"count":2')),
+        *[("J09", changed("hyperparameters.learning_rate", text)) for text in ("NaN", "Infinity", "-Infinity")],
+        ("J12", changed("gpu_config.type", '"\ud800"')),
+        ("J12", body().replace(b"H100", b"\xff").replace(b"A100", b"\xff")),
+        ("J12", b"\xef\xbb\xbf" + body()),
+        ("J12", changed("gpu_config.type", r'"\ud800"')),
+        ("J14", body() + b"x"),
+        ("J14", body()[:-1] + b",}"),
+        ("J14", b"/* */" + body()),
+        ("J14", body().replace(b'"', b"'")),
+        ("J14", b"{dataset_id:1}"),
+        *[("J15", b"[" * depth + b"]" * depth) for depth in (33, 200, 5_000, 100_000)],
+        *[("J15", b'{"a":' * depth + b"1" + b"}" * depth) for depth in (5_000, 100_000)],
+        ("J16", b"[" * (1024 * 1024)),
+        ("J16", orjson.dumps({f"key{number}": 1 for number in range(60_000)})),
+        ("J17", changed("gpu_config.count", "1" * 1_000_000)),
+    ],
+)
+async def test_what_is_not_json_is_refused_at_once(ann: httpx.AsyncClient, row: str, content: bytes) -> None:
+    """A body that is not a JSON object as it must be gets 400 with one sentence, in no time, whatever its size."""
+    started = time.perf_counter()
+    answer = await ann.post("/api/jobs", content=content, headers={"content-type": "application/json"})
+    seconds = time.perf_counter() - started
+    told = answer.json()
+    assert (answer.status_code, told["reason"], type(told["details"])) == (400, "MALFORMED_REQUEST", str), row
+    # The promise is 50 ms, on a machine of its own; a blow-up takes seconds.
+    assert seconds < 0.5
+
+
+@pytest.mark.parametrize(
+    ("row", "content", "field"),
+    [
+        ("J03", body(stray=1), "stray"),
+        ("J03", body(**{"@type": "x"}), "@type"),
+        ("J03", body(**{"[ext.field]": 1}), "[ext.field]"),
+        ("J15", b'{"a":' * 200 + b"1" + b"}" * 200, "a"),
+        ("J04", body(presetId="fast"), "presetId"),
+        ("J21", body(status="completed"), "status"),
+        ("J22", body(user_id=ID), "user_id"),
+        ("J23", body(__proto__={}), "__proto__"),
+        *[
+            ("J06", changed("gpu_config.count", text), "gpu_config.count")
+            for text in (
+                "2147483648",
+                "-2147483649",
+                "5.5",
+                '"5.0"',
+                '"1_000"',
+                '" 5"',
+                '""',
+                "true",
+                '"5"',
+                "1e400",
+                "[]",
+            )
+        ],
+        ("J06", changed("hyperparameters.batch_size", "4.5"), "hyperparameters.batch_size"),
+        *[
+            ("J09", changed("hyperparameters.learning_rate", text), "hyperparameters.learning_rate")
+            for text in ('"NaN"', '"5e-5"', "1e400", "true", "{}")
+        ],
+        *[
+            ("J10", changed("hyperparameters.learning_rate", text), "hyperparameters.learning_rate")
+            for text in ("-0.0", "5e-324", "1e308")
+        ],
+        *[("J10", changed("estimated_cost", text), "estimated_cost") for text in ("1e308", "-1", "1e400")],
+        ("J13", changed("gpu_config.type", r'"a\u0000b"'), "gpu_config.type"),
+        ("J18", changed("gpu_config.type", f'"{"x" * 4097}"'), "gpu_config.type"),
+        ("J20", changed("gpu_config", "null"), "gpu_config"),
+        ("J20", changed("hyperparameters", "null"), "hyperparameters"),
+        ("enum", changed("preset_id", '"FAST"'), "preset_id"),
+        ("enum", changed("preset_id", '"unspecified"'), "preset_id"),
+        ("enum", changed("preset_id", "1"), "preset_id"),
+        ("uuid", changed("dataset_id", f'"{{{ID}}}"'), "dataset_id"),
+        ("object", changed("gpu_config", '"H100"'), "gpu_config"),
+    ],
+)
+async def test_a_field_that_is_wrong_is_named(ann: httpx.AsyncClient, row: str, content: bytes, field: str) -> None:
+    """A field that is unknown, of the wrong type or outside its limits gets 400 with its path and what it must be."""
+    answer = await ann.post("/api/jobs", content=content, headers={"content-type": "application/json"})
+    told = answer.json()
+    assert (answer.status_code, told["error"], list(told["details"])) == (400, "Validation error", [field]), row
+    assert told["details"][field][0]
+
+
+async def test_every_missing_field_is_named(ann: httpx.AsyncClient) -> None:
+    """G02: an empty request names each field that it needs."""
+    answer = await ann.post("/api/jobs", json={})
+    assert set(answer.json()["details"]) == {"dataset_id", "gpu_config", "hyperparameters", "preset_id"}
+    answer = await ann.post("/api/jobs", json=asked(ID, preset_id="fast", gpu_config={}))
+    assert set(answer.json()["details"]) == {"gpu_config.type", "gpu_config.count"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 200, "👩‍👩‍👧‍👦" * 25, "\u202eabc\u200b", "<script>alert(1)</script>", "'; drop table lora_datasets; --"],
+)
+async def test_text_is_kept_to_the_letter(ann: httpx.AsyncClient, name: str) -> None:
+    """J18: a name up to its limit comes back as it went in, whatever is in it; one character more is refused."""
+    sent = {"headers": {"content-type": "application/jsonl"}, "content": b'{"prompt":"a","completion":"b"}'}
+    answer = await ann.post("/api/datasets", params={"name": name}, **sent)
+    assert (answer.status_code, answer.json()["data"]["name"]) == (201, name)
+    found = await ann.get("/api/datasets", params={"search": name})
+    assert found.json()["data"]["pagination"]["total"] == 1
+    refused = await ann.post("/api/datasets", params={"name": "x" * 201}, **sent)
+    assert (refused.status_code, list(refused.json()["details"])) == (400, ["name"])
+
+
+async def test_limits_are_inclusive(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+    """Both ends of every range are inside it, and alpha and dropout may be left out or be null."""
+    dataset = await new_dataset(ANN)
+    for values in (
+        {"batch_size": 1, "epochs": 1, "learning_rate": 1e-5, "rank": 4, "alpha": 1e-9, "dropout": 0},
+        {"batch_size": 64, "epochs": 20, "learning_rate": 1e-3, "rank": 128, "alpha": None, "dropout": 0.999},
+    ):
+        answer = await ann.post("/api/jobs/estimate", json=asked(dataset, hyperparameters=values))
+        assert answer.status_code == 200, answer.text
