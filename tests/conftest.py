@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,13 @@ class TestDatabase:
 @pytest.fixture
 async def database(cluster: str) -> AsyncIterator[TestDatabase]:
     """A database of the test's own, with every table and no row."""
+    async with new_database(cluster) as made:
+        yield made
+
+
+@asynccontextmanager
+async def new_database(cluster: str) -> AsyncIterator[TestDatabase]:
+    """A database with every table and no row, gone in the end."""
     name = f"test_{uuid.uuid4().hex}"
     admin = await asyncpg.connect(cluster)
     await admin.execute(f"create database {name} template template")
@@ -133,11 +140,18 @@ async def stack(
     request: pytest.FixtureRequest, database: TestDatabase, tmp_path: Path, jobs_overrides: dict[str, Any]
 ) -> AsyncIterator[Stack]:
     """Both services, over real gRPC and in this process: whatever is true of one way is true of the other."""
-    common = {"database_url": database.url, "jwt_secret": SECRET, "jwt_issuer": ISSUER}
+    async with open_stack(request.param, database.url, tmp_path, **jobs_overrides) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides: Any) -> AsyncIterator[Stack]:
+    """Both services, `grpc` or `local`; `jobs_overrides` are settings of the Jobs service."""
+    common = {"database_url": database_url, "jwt_secret": SECRET, "jwt_issuer": ISSUER}
     estimator_settings = EstimatorSettings(**common)
-    jobs_settings = JobsSettings(**common, storage_url=f"file://{tmp_path}/storage", **jobs_overrides)
+    jobs_settings = JobsSettings(**common, storage_url=f"file://{folder}/storage", **jobs_overrides)
     async with AsyncExitStack() as opened:
-        pool = await opened.enter_async_context(Database.open(database.url, size=4))
+        pool = await opened.enter_async_context(Database.open(database_url, size=4))
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
 
         async def serve(services: Any) -> Any:
@@ -148,7 +162,7 @@ async def stack(
                 max_streams=jobs_settings.max_watches,
                 max_streams_per_user=jobs_settings.max_watches_per_user,
             )
-            if request.param == "local":
+            if way == "local":
                 channel = LocalChannel(boundary)
                 for descriptor, servicer in services.items():
                     channel.add_service(descriptor, servicer)
@@ -185,18 +199,23 @@ def new_dataset(admin: asyncpg.Connection) -> NewDataset:
     """Makes a dataset of a user and returns its id."""
 
     async def make(user_id: str, **columns: Any) -> str:
-        row = {
-            "user_id": user_id,
-            "name": "Questions",
-            "status": "ready",
-            "training_ready": True,
-            "total_training_pairs": 5000,
-            "total_tokens": 1_250_000,
-            "format": "messages",
-            **columns,
-        }
-        places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
-        statement = f"insert into lora_datasets ({', '.join(row)}) values ({places}) returning id"
-        return str(await admin.fetchval(statement, *row.values()))
+        return await insert_dataset(admin, user_id, **columns)
 
     return make
+
+
+async def insert_dataset(connection: asyncpg.Connection, user_id: str, **columns: Any) -> str:
+    """Inserts a dataset that is ready, but for `columns`; returns its id."""
+    row = {
+        "user_id": user_id,
+        "name": "Questions",
+        "status": "ready",
+        "training_ready": True,
+        "total_training_pairs": 5000,
+        "total_tokens": 1_250_000,
+        "format": "messages",
+        **columns,
+    }
+    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    statement = f"insert into lora_datasets ({', '.join(row)}) values ({places}) returning id"
+    return str(await connection.fetchval(statement, *row.values()))

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
+import pytest_asyncio
 
 from gateway.__main__ import ESTIMATOR, JOBS, by_name
 from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity import SharedSecret, Verifier
-from tests.conftest import AUDIENCE, ISSUER, SECRET, Stack, token
+from tests.conftest import (
+    AUDIENCE,
+    ISSUER,
+    SECRET,
+    NewDataset,
+    Stack,
+    TestDatabase,
+    insert_dataset,
+    new_database,
+    open_stack,
+    token,
+)
 
-ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 ALLOWED = "https://good.example"
 
 
-def bearer(user_id: str = ANN, **claims: Any) -> dict[str, str]:
+def bearer(user_id: str, **claims: Any) -> dict[str, str]:
     """Headers of a signed-in caller."""
     return {"authorization": f"Bearer {token(user_id, **claims)}"}
 
@@ -34,8 +48,31 @@ def asked(dataset_id: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-async def gateway_url(stack: Stack) -> AsyncIterator[str]:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These tests share one stack, and with it one event loop: each has users of its own, who see nobody else's rows."""
+    for item in items:
+        if "gateway_url" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_database(cluster: str) -> AsyncIterator[TestDatabase]:
+    """The database of these tests."""
+    async with new_database(cluster) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["grpc", "local"])
+async def shared_stack(
+    request: pytest.FixtureRequest, shared_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """The services of these tests, both ways."""
+    async with open_stack(request.param, shared_database.url, tmp_path_factory.mktemp("gateway")) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def gateway_url(shared_stack: Stack) -> AsyncIterator[str]:
     """A gateway's address."""
     settings = GatewaySettings(
         jwt_secret=SECRET,
@@ -49,21 +86,35 @@ async def gateway_url(stack: Stack) -> AsyncIterator[str]:
     async def ready() -> Mapping[str, bool]:
         return {"estimator": True, "jobs": True}
 
-    channels = by_name(ESTIMATOR, stack.estimator_channel) | by_name(JOBS, stack.jobs_channel)
+    channels = by_name(ESTIMATOR, shared_stack.estimator_channel) | by_name(JOBS, shared_stack.jobs_channel)
     app = Gateway(settings, channels, verifier, ready)
     async with http_server(app, host="127.0.0.1", port=0, share_port=False, drain_seconds=1) as port:
         yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
+def me() -> str:
+    """A user of the test's own."""
+    return str(uuid.uuid4())
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def http(gateway_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client without credentials."""
     async with httpx.AsyncClient(base_url=gateway_url, timeout=10) as client:
         yield client
 
 
-@pytest.fixture
-async def ann(gateway_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Ann's client."""
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=10, headers=bearer(ANN)) as client:
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(gateway_url: str, me: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The client of `me`."""
+    async with httpx.AsyncClient(base_url=gateway_url, timeout=10, headers=bearer(me)) as client:
         yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def new_dataset(shared_database: TestDatabase) -> AsyncIterator[NewDataset]:
+    """Makes a dataset of a user and returns its id."""
+    connection = await asyncpg.connect(shared_database.admin_url)
+    yield partial(insert_dataset, connection)
+    await connection.close()

@@ -8,12 +8,14 @@ import httpx
 import orjson
 
 from tests.conftest import NewDataset
-from tests.gateway.conftest import ANN, BOB, asked, bearer
+from tests.gateway.conftest import asked, bearer
+
+OTHER = "bbbbbbbb-0000-4000-8000-000000000002"
 
 
-async def test_an_estimate_has_every_figure(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_an_estimate_has_every_figure(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """The estimate over JSON is that of the formula, to the digit, in the shape of the specification."""
-    answer = await ann.post("/api/jobs/estimate", json=asked(await new_dataset(ANN)))
+    answer = await api.post("/api/jobs/estimate", json=asked(await new_dataset(me)))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json() == {
         "success": True,
@@ -32,26 +34,26 @@ async def test_an_estimate_has_every_figure(ann: httpx.AsyncClient, new_dataset:
     }
 
 
-async def test_a_job_is_created_read_and_listed(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_a_job_is_created_read_and_listed(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A job goes in with 201 and comes back alike from its address and from the list."""
-    body = asked(await new_dataset(ANN), preset_id="balanced", estimated_cost=6.03)
-    created = await ann.post("/api/jobs", json=body)
+    body = asked(await new_dataset(me), preset_id="balanced", estimated_cost=6.03)
+    created = await api.post("/api/jobs", json=body)
     assert created.status_code == 201
     job = created.json()["data"]
     assert (job["status"], job["current_stage"], job["preset_id"]) == ("queued", "queued", "balanced")
     assert (job["current_metrics"], job["current_cost"], job["started_at"]) == ({}, 0.0, None)
     assert (job["estimated_total_cost"], job["estimate_differs"]) == (6.03, False)
     assert job["queued_at"].endswith("Z")
-    assert (await ann.get(f"/api/jobs/{job['id']}")).json()["data"] == job
-    listed = (await ann.get("/api/jobs?page=1&limit=10&status=queued")).json()["data"]
+    assert (await api.get(f"/api/jobs/{job['id']}")).json()["data"] == job
+    listed = (await api.get("/api/jobs?page=1&limit=10&status=queued")).json()["data"]
     assert listed == {"jobs": [job], "pagination": {"page": 1, "limit": 10, "total": 1, "totalPages": 1}}
     assert job["dataset"] == {"name": "Questions", "format": "messages", "total_training_pairs": 5000}
 
 
-async def test_a_dataset_goes_up_as_its_file(ann: httpx.AsyncClient) -> None:
+async def test_a_dataset_goes_up_as_its_file(api: httpx.AsyncClient) -> None:
     """A file is imported by posting it; its name and description are query parameters, and it can be found again."""
     line = orjson.dumps({"prompt": "Hello", "completion": "Good day"}) + b"\n"
-    answer = await ann.post(
+    answer = await api.post(
         "/api/datasets?name=My+greetings&file_name=greetings.jsonl",
         content=line * 50_000,
         headers={"content-type": "application/jsonl"},
@@ -60,51 +62,51 @@ async def test_a_dataset_goes_up_as_its_file(ann: httpx.AsyncClient) -> None:
     dataset = answer.json()["data"]
     assert (dataset["name"], dataset["status"], dataset["format"]) == ("My greetings", "ready", "prompt_completion")
     assert (dataset["total_training_pairs"], dataset["file_size"]) == (50_000, 50_000 * len(line))
-    found = (await ann.get("/api/datasets?search=greet&status=ready")).json()["data"]
+    found = (await api.get("/api/datasets?search=greet&status=ready")).json()["data"]
     assert [each["id"] for each in found["datasets"]] == [dataset["id"]]
-    assert (await ann.get(f"/api/datasets/{dataset['id']}")).json()["data"] == dataset
+    assert (await api.get(f"/api/datasets/{dataset['id']}")).json()["data"] == dataset
 
 
-async def test_notifications_are_listed_and_read(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_notifications_are_listed_and_read(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A new job's notification is unread, is marked as read without a body, and then is not unread any more."""
-    job = (await ann.post("/api/jobs", json=asked(await new_dataset(ANN), preset_id="custom"))).json()["data"]
-    unread = (await ann.get("/api/notifications?unread=true")).json()["data"]
+    job = (await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="custom"))).json()["data"]
+    unread = (await api.get("/api/notifications?unread=true")).json()["data"]
     (notice,) = unread["notifications"]
     assert notice["metadata"] == {"job_id": job["id"], "dataset_name": "Questions"}
     assert (notice["action_url"], unread["unread_count"]) == (f"/training/jobs/{job['id']}", 1)
-    marked = await ann.post(f"/api/notifications/{notice['id']}/read")
+    marked = await api.post(f"/api/notifications/{notice['id']}/read")
     assert (marked.status_code, marked.json()["data"]["read"]) == (200, True)
-    assert (await ann.get("/api/notifications?unread=true")).json()["data"]["notifications"] == []
+    assert (await api.get("/api/notifications?unread=true")).json()["data"]["notifications"] == []
 
 
-async def test_the_catalogue_is_there(ann: httpx.AsyncClient) -> None:
+async def test_the_catalogue_is_there(api: httpx.AsyncClient) -> None:
     """What a form needs comes over the API: types, presets, limits, sliders and defaults."""
-    data = (await ann.get("/api/catalogue")).json()["data"]
+    data = (await api.get("/api/catalogue")).json()["data"]
     assert [preset["id"] for preset in data["presets"]] == ["fast", "balanced", "quality"]
     assert data["defaults"] == {"preset_id": "balanced", "gpu_config": {"type": "A100-80GB", "count": 2}}
 
 
 async def test_anothers_things_are_as_absent_as_none(
-    ann: httpx.AsyncClient, http: httpx.AsyncClient, new_dataset: NewDataset
+    api: httpx.AsyncClient, http: httpx.AsyncClient, new_dataset: NewDataset, me: str
 ) -> None:
     """Z01: another user's job and no job at all get the same bytes; so do datasets."""
-    dataset = await new_dataset(ANN)
-    job = (await ann.post("/api/jobs", json=asked(dataset, preset_id="fast"))).json()["data"]["id"]
+    dataset = await new_dataset(me)
+    job = (await api.post("/api/jobs", json=asked(dataset, preset_id="fast"))).json()["data"]["id"]
     for path, known in (("/api/jobs/{}", job), ("/api/datasets/{}", dataset)):
         told = [
-            (await http.get(path.format(each), headers=bearer(BOB) | {"x-request-id": "same"})).content
+            (await http.get(path.format(each), headers=bearer(OTHER) | {"x-request-id": "same"})).content
             for each in (known, uuid.uuid4())
         ]
         assert told[0] == told[1]
     for body in (asked(dataset), asked(str(uuid.uuid4()))):
-        answer = await http.post("/api/jobs/estimate", json=body, headers=bearer(BOB))
+        answer = await http.post("/api/jobs/estimate", json=body, headers=bearer(OTHER))
         assert (answer.status_code, answer.json()["error"]) == (404, "Dataset not found or access denied")
 
 
-async def test_a_dataset_that_is_not_ready_says_so(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_a_dataset_that_is_not_ready_says_so(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A dataset that cannot be trained on gets 400 with its status and readiness in the details."""
-    body = asked(await new_dataset(ANN, status="validating", training_ready=False))
-    answer = await ann.post("/api/jobs/estimate", json=body)
+    body = asked(await new_dataset(me, status="validating", training_ready=False))
+    answer = await api.post("/api/jobs/estimate", json=body)
     told = answer.json()
     assert (answer.status_code, told["error"], told["reason"]) == (
         400,
@@ -115,21 +117,21 @@ async def test_a_dataset_that_is_not_ready_says_so(ann: httpx.AsyncClient, new_d
     assert "training_ready is false" in told["details"]
 
 
-async def test_idempotency_over_http(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_idempotency_over_http(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """I01, I02, I04 and I05: the header is the key; again is the same job, other content or a bad key is refused."""
-    body = asked(await new_dataset(ANN), preset_id="fast")
+    body = asked(await new_dataset(me), preset_id="fast")
     key = {"idempotency-key": str(uuid.uuid4())}
-    first, again = [(await ann.post("/api/jobs", json=body, headers=key)).json()["data"]["id"] for _ in range(2)]
+    first, again = [(await api.post("/api/jobs", json=body, headers=key)).json()["data"]["id"] for _ in range(2)]
     assert first == again
-    other = await ann.post("/api/jobs", json={**body, "preset_id": "quality"}, headers=key)
+    other = await api.post("/api/jobs", json={**body, "preset_id": "quality"}, headers=key)
     assert (other.status_code, other.json()["reason"]) == (409, "IDEMPOTENCY_KEY_REUSED")
     assert first in other.json()["details"]
-    bad = await ann.post("/api/jobs", json=body, headers={"idempotency-key": "x"})
+    bad = await api.post("/api/jobs", json=body, headers={"idempotency-key": "x"})
     assert (bad.status_code, list(bad.json()["details"])) == (400, ["request_id"])
-    disagrees = await ann.post("/api/jobs", json={**body, "request_id": str(uuid.uuid4())}, headers=key)
+    disagrees = await api.post("/api/jobs", json={**body, "request_id": str(uuid.uuid4())}, headers=key)
     assert (disagrees.status_code, list(disagrees.json()["details"])) == (400, ["request_id"])
     empty = [
-        (await ann.post("/api/jobs", json={**body, "request_id": ""}, headers={"idempotency-key": ""})).json()
+        (await api.post("/api/jobs", json={**body, "request_id": ""}, headers={"idempotency-key": ""})).json()
         for _ in range(2)
     ]
     assert empty[0]["data"]["id"] != empty[1]["data"]["id"]

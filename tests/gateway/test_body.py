@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tests.conftest import NewDataset
-from tests.gateway.conftest import ANN, asked
+from tests.gateway.conftest import asked
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 
@@ -52,10 +52,10 @@ def changed(path: str, text: str) -> bytes:
         ("J17", changed("gpu_config.count", "1" * 1_000_000)),
     ],
 )
-async def test_what_is_not_json_is_refused_at_once(ann: httpx.AsyncClient, row: str, content: bytes) -> None:
+async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: str, content: bytes) -> None:
     """A body that is not a JSON object as it must be gets 400 with one sentence, in no time, whatever its size."""
     started = time.perf_counter()
-    answer = await ann.post("/api/jobs", content=content, headers={"content-type": "application/json"})
+    answer = await api.post("/api/jobs", content=content, headers={"content-type": "application/json"})
     seconds = time.perf_counter() - started
     told = answer.json()
     assert (answer.status_code, told["reason"], type(told["details"])) == (400, "MALFORMED_REQUEST", str), row
@@ -111,19 +111,19 @@ async def test_what_is_not_json_is_refused_at_once(ann: httpx.AsyncClient, row: 
         ("object", changed("gpu_config", '"H100"'), "gpu_config"),
     ],
 )
-async def test_a_field_that_is_wrong_is_named(ann: httpx.AsyncClient, row: str, content: bytes, field: str) -> None:
+async def test_a_field_that_is_wrong_is_named(api: httpx.AsyncClient, row: str, content: bytes, field: str) -> None:
     """A field that is unknown, of the wrong type or outside its limits gets 400 with its path and what it must be."""
-    answer = await ann.post("/api/jobs", content=content, headers={"content-type": "application/json"})
+    answer = await api.post("/api/jobs", content=content, headers={"content-type": "application/json"})
     told = answer.json()
     assert (answer.status_code, told["error"], list(told["details"])) == (400, "Validation error", [field]), row
     assert told["details"][field][0]
 
 
-async def test_every_missing_field_is_named(ann: httpx.AsyncClient) -> None:
+async def test_every_missing_field_is_named(api: httpx.AsyncClient) -> None:
     """G02: an empty request names each field that it needs."""
-    answer = await ann.post("/api/jobs", json={})
+    answer = await api.post("/api/jobs", json={})
     assert set(answer.json()["details"]) == {"dataset_id", "gpu_config", "hyperparameters", "preset_id"}
-    answer = await ann.post("/api/jobs", json=asked(ID, preset_id="fast", gpu_config={}))
+    answer = await api.post("/api/jobs", json=asked(ID, preset_id="fast", gpu_config={}))
     assert set(answer.json()["details"]) == {"gpu_config.type", "gpu_config.count"}
 
 
@@ -131,23 +131,23 @@ async def test_every_missing_field_is_named(ann: httpx.AsyncClient) -> None:
     "name",
     ["x" * 200, "👩‍👩‍👧‍👦" * 25, "\u202eabc\u200b", "<script>alert(1)</script>", "'; drop table lora_datasets; --"],
 )
-async def test_text_is_kept_to_the_letter(ann: httpx.AsyncClient, name: str) -> None:
+async def test_text_is_kept_to_the_letter(api: httpx.AsyncClient, name: str) -> None:
     """J18: a name up to its limit comes back as it went in, whatever is in it; one character more is refused."""
     sent = {"headers": {"content-type": "application/jsonl"}, "content": b'{"prompt":"a","completion":"b"}'}
-    answer = await ann.post("/api/datasets", params={"name": name}, **sent)
+    answer = await api.post("/api/datasets", params={"name": name}, **sent)
     assert (answer.status_code, answer.json()["data"]["name"]) == (201, name)
-    found = await ann.get("/api/datasets", params={"search": name})
+    found = await api.get("/api/datasets", params={"search": name})
     assert found.json()["data"]["pagination"]["total"] == 1
-    refused = await ann.post("/api/datasets", params={"name": "x" * 201}, **sent)
+    refused = await api.post("/api/datasets", params={"name": "x" * 201}, **sent)
     assert (refused.status_code, list(refused.json()["details"])) == (400, ["name"])
 
 
-async def test_limits_are_inclusive(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_limits_are_inclusive(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """Both ends of every range are inside it, and alpha and dropout may be left out or be null."""
-    dataset = await new_dataset(ANN)
+    dataset = await new_dataset(me)
     for values in (
         {"batch_size": 1, "epochs": 1, "learning_rate": 1e-5, "rank": 4, "alpha": 1e-9, "dropout": 0},
         {"batch_size": 64, "epochs": 20, "learning_rate": 1e-3, "rank": 128, "alpha": None, "dropout": 0.999},
     ):
-        answer = await ann.post("/api/jobs/estimate", json=asked(dataset, hyperparameters=values))
+        answer = await api.post("/api/jobs/estimate", json=asked(dataset, hyperparameters=values))
         assert answer.status_code == 200, answer.text

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import NewDataset, token
 from tests.gateway import raw
-from tests.gateway.conftest import ALLOWED, ANN, asked
+from tests.gateway.conftest import ALLOWED, asked
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 LONG = "a" * 10_240
@@ -53,10 +53,10 @@ LONG = "a" * 10_240
     ],
 )
 async def test_paths_are_taken_as_they_are(
-    gateway_url: str, row: str, method: str, target: str, status: int, reason: str | None
+    gateway_url: str, row: str, method: str, target: str, status: int, reason: str | None, me: str
 ) -> None:
     """A path is ours to the byte or it is not there; nothing is mended and nobody is sent elsewhere."""
-    answer = await raw.send(gateway_url, raw.request(method, target, authorization=f"Bearer {token(ANN)}"))
+    answer = await raw.send(gateway_url, raw.request(method, target, authorization=f"Bearer {token(me)}"))
     told = answer.json()
     assert (answer.status, told.get("reason")) == (status, reason), row
     assert answer.headers["x-request-id"]
@@ -81,40 +81,40 @@ async def test_paths_are_taken_as_they_are(
         ("A23", "access_token=secret", "access_token"),
     ],
 )
-async def test_a_query_is_exact_or_refused(ann: httpx.AsyncClient, row: str, query: str, field: str) -> None:
+async def test_a_query_is_exact_or_refused(api: httpx.AsyncClient, row: str, query: str, field: str) -> None:
     """What is not a value of a parameter that there is gets 400 with the parameter's name, never a default."""
     path = f"/api/jobs/{ID}" if row == "Q02" else "/api/jobs"
-    answer = await ann.get(f"{path}?{query}")
+    answer = await api.get(f"{path}?{query}")
     told = answer.json()
     assert (answer.status_code, told["error"], list(told["details"])) == (400, "Validation error", [field]), row
 
 
 @pytest.mark.parametrize("bad", ["1", "TRUE", "", "yes"])
-async def test_a_bool_is_true_or_false(ann: httpx.AsyncClient, bad: str) -> None:
+async def test_a_bool_is_true_or_false(api: httpx.AsyncClient, bad: str) -> None:
     """Q10: nothing else counts as a bool."""
-    answer = await ann.get(f"/api/notifications?unread={bad}")
+    answer = await api.get(f"/api/notifications?unread={bad}")
     assert (answer.status_code, list(answer.json()["details"])) == (400, ["unread"])
 
 
-async def test_query_and_body_do_not_mix(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_query_and_body_do_not_mix(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """Q03 and Q11: where the body is the message, a field in the query is refused, a message's above all."""
-    body = asked(await new_dataset(ANN))
+    body = asked(await new_dataset(me))
     for query in (f"dataset_id={ID}", "gpu_config=x", "gpu_config.type=H100", "gpu_config[type]=H100"):
-        answer = await ann.post(f"/api/jobs/estimate?{query}", json=body)
+        answer = await api.post(f"/api/jobs/estimate?{query}", json=body)
         assert (answer.status_code, answer.json()["error"]) == (400, "Validation error"), query
 
 
-async def test_a_page_past_the_end_is_empty(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_a_page_past_the_end_is_empty(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """Q07: a page that is not there has no rows, and the true total."""
-    await ann.post("/api/jobs", json=asked(await new_dataset(ANN), preset_id="fast"))
-    answer = await ann.get("/api/jobs?page=7&limit=100")
+    await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="fast"))
+    answer = await api.get("/api/jobs?page=7&limit=100")
     assert answer.json()["data"] == {"jobs": [], "pagination": {"page": 7, "limit": 100, "total": 1, "totalPages": 1}}
 
 
-async def test_head_has_the_headers_of_get(ann: httpx.AsyncClient) -> None:
+async def test_head_has_the_headers_of_get(api: httpx.AsyncClient) -> None:
     """R03: HEAD answers with the headers of the same GET and no body."""
     for path in ("/api/catalogue", "/healthz"):
-        got, head = await ann.get(path), await ann.head(path)
+        got, head = await api.get(path), await api.head(path)
         assert (head.status_code, head.content) == (200, b"")
         for name in ("content-type", "content-length", "content-security-policy", "cache-control"):
             assert head.headers[name] == got.headers[name]
@@ -135,9 +135,9 @@ async def test_cors_is_for_listed_origins(http: httpx.AsyncClient, origin: str, 
     assert ("access-control-allow-headers" in preflight.headers) == allowed
 
 
-async def test_method_overrides_are_ignored(ann: httpx.AsyncClient) -> None:
+async def test_method_overrides_are_ignored(api: httpx.AsyncClient) -> None:
     """R07: the method is the one of the request line."""
-    answer = await ann.get("/api/jobs", headers={"x-http-method-override": "DELETE"})
+    answer = await api.get("/api/jobs", headers={"x-http-method-override": "DELETE"})
     assert answer.status_code == 200
 
 
@@ -145,9 +145,9 @@ async def test_method_overrides_are_ignored(ann: httpx.AsyncClient) -> None:
     ("accept", "status"),
     [("text/html", 406), ("text/html, */*;q=0.1", 200), ("application/json", 200), ("application/*", 200)],
 )
-async def test_accept_is_honoured(ann: httpx.AsyncClient, accept: str, status: int) -> None:
+async def test_accept_is_honoured(api: httpx.AsyncClient, accept: str, status: int) -> None:
     """R10: a client that takes no JSON is told so with 406."""
-    answer = await ann.get("/api/jobs", headers={"accept": accept})
+    answer = await api.get("/api/jobs", headers={"accept": accept})
     assert answer.status_code == status
 
 
@@ -163,14 +163,14 @@ async def test_accept_is_honoured(ann: httpx.AsyncClient, accept: str, status: i
         ("H17", {"content-type": "application/json", "content-encoding": "br"}),
     ],
 )
-async def test_only_json_is_taken(ann: httpx.AsyncClient, row: str, headers: dict[str, str]) -> None:
+async def test_only_json_is_taken(api: httpx.AsyncClient, row: str, headers: dict[str, str]) -> None:
     """R11, R12 and H17: a body of another type, charset or encoding gets 415."""
-    answer = await ann.post("/api/jobs/estimate", content=b"{}", headers=headers)
+    answer = await api.post("/api/jobs/estimate", content=b"{}", headers=headers)
     assert (answer.status_code, answer.json()["reason"]) == (415, "UNSUPPORTED_MEDIA_TYPE"), row
 
 
-async def test_an_upper_case_id_is_the_same(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+async def test_an_upper_case_id_is_the_same(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """Q18: a UUID in upper case names the same job."""
-    job = (await ann.post("/api/jobs", json=asked(await new_dataset(ANN), preset_id="fast"))).json()["data"]
-    assert (await ann.get(f"/api/jobs/{job['id'].upper()}")).json()["data"]["id"] == job["id"]
+    job = (await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="fast"))).json()["data"]
+    assert (await api.get(f"/api/jobs/{job['id'].upper()}")).json()["data"]["id"] == job["id"]
     assert uuid.UUID(job["id"])
