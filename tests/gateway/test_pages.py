@@ -1,0 +1,136 @@
+"""What the gateway serves beside the RPCs."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from google.api import annotations_pb2
+
+from gateway.__main__ import ESTIMATOR, JOBS
+from gateway.app import Gateway
+from gateway.serve import http_server
+from gateway.settings import GatewaySettings
+from rpc.identity import SharedSecret, Verifier
+from tests.conftest import AUDIENCE, ISSUER, SECRET
+
+
+async def test_the_document_has_every_call(http: httpx.AsyncClient) -> None:
+    """The OpenAPI document has each RPC with a rule, with its limits, its descriptions and the error body."""
+    document = (await http.get("/api/openapi.json")).json()
+    assert document["openapi"] == "3.1.0"
+    rules = [
+        method.GetOptions().Extensions[annotations_pb2.http]
+        for service in (*ESTIMATOR, *JOBS)
+        for method in service.methods
+        if method.GetOptions().HasExtension(annotations_pb2.http)
+    ]
+    for rule in rules:
+        verb = rule.WhichOneof("pattern")
+        operation = document["paths"][getattr(rule, verb)][verb]
+        assert operation["description"]
+        assert operation["responses"]["401"]
+    schemas = document["components"]["schemas"]
+    count = schemas["GpuConfig"]["properties"]["count"]
+    assert (count["minimum"], count["maximum"]) == (1, 8)
+    assert schemas["GpuConfig"]["required"] == ["type", "count"]
+    assert "totalPages" in schemas["Pagination"]["required"]
+    assert "IDEMPOTENCY_KEY_REUSED" in schemas["ErrorBody"]["properties"]["reason"]["enum"]
+    listing = {each["name"]: each["schema"] for each in document["paths"]["/api/jobs"]["get"]["parameters"]}
+    assert (listing["limit"]["maximum"], listing["status"]["enum"][0]) == (100, "queued")
+
+
+async def test_every_reference_of_the_document_is_there(http: httpx.AsyncClient) -> None:
+    """Nothing in the OpenAPI document points at something that is not in it."""
+    document = (await http.get("/api/openapi.json")).json()
+
+    def references(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+            return own + [each for value in node.values() for each in references(value)]
+        return [each for item in node for each in references(item)] if isinstance(node, list) else []
+
+    for reference in references(document):
+        _, *path = reference.split("/")
+        node = document
+        for part in path:
+            node = node[part]
+
+
+async def test_the_documentation_works_offline(http: httpx.AsyncClient) -> None:
+    """The documentation page asks for nothing but our own files, and each of them is there."""
+    page = (await http.get("/api/docs")).text
+    asked_for = [part.partition('"')[0] for part in page.split('="')[1:] if part.startswith(("/", "http"))]
+    assert len(asked_for) == 3
+    for path in asked_for:
+        assert path.startswith("/api/docs/")
+        assert (await http.get(path)).status_code == 200
+    assert "/api/openapi.json" in (await http.get("/api/docs/start.js")).text
+
+
+async def test_large_answers_are_compressed(gateway_url: str, api: httpx.AsyncClient) -> None:
+    """An answer worth it is sent with gzip to those that take it, and only to them."""
+    for path in ("/api/catalogue", "/api/openapi.json"):
+        plain = await api.get(path, headers={"accept-encoding": "identity"})
+        async with api.stream("GET", path, headers={"accept-encoding": "gzip"}) as packed:
+            body = b"".join([part async for part in packed.aiter_raw()])
+        assert ("content-encoding" in plain.headers, packed.headers["content-encoding"]) == (False, "gzip")
+        assert gzip.decompress(body) == plain.content
+        assert len(body) < len(plain.content) / 2
+
+
+async def gateway(page: Path, up: bool, *, dev_issuer: bool = False) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway without services."""
+    settings = GatewaySettings(jwt_secret=SECRET, jwt_issuer=ISSUER, ui_dir=page, dev_issuer=dev_issuer)
+    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
+
+    async def ready() -> Mapping[str, bool]:
+        return {"estimator": True, "jobs": up}
+
+    app = Gateway(settings, {}, verifier, ready)
+    async with (
+        http_server(app, host="127.0.0.1", port=0, share_port=False, drain_seconds=1) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("up", [True, False])
+async def test_ready_means_that_everything_answers(tmp_path: Path, up: bool) -> None:
+    """A gateway is alive by itself, and ready when what is behind it is."""
+    async for client in gateway(tmp_path, up):
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        answer = await client.get("/readyz")
+        assert answer.status_code == (200 if up else 503)
+        assert answer.json()["checks"] == {"estimator": True, "jobs": up}
+
+
+async def test_the_page_is_the_folder(tmp_path: Path) -> None:
+    """Files of the page are served as they are; a person's address gets its index; anything else is not there."""
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text("<p>page</p>")
+    (tmp_path / "assets" / "a-1.js").write_text("1")
+    (tmp_path.parent / "secret.txt").write_text("secret")
+    person = {"accept": "text/html,*/*"}
+    async for client in gateway(tmp_path, True):
+        for path in ("/", "/login", "/training/jobs/1"):
+            answer = await client.get(path, headers=person)
+            assert (answer.status_code, answer.text) == (200, "<p>page</p>")
+            assert answer.headers["cache-control"] == "no-cache"
+        script = await client.get("/assets/a-1.js")
+        assert (script.text, "immutable" in script.headers["cache-control"]) == ("1", True)
+        for path in ("/assets/none.js", "/api/none", "/..%2fsecret.txt", "/%2e%2e/secret.txt", "/assets", "/training"):
+            answer = await client.get(path, headers={"accept": "*/*"})
+            assert (answer.status_code, answer.json()["reason"]) == (404, "ROUTE_NOT_FOUND"), path
+        assert (await client.post("/login")).status_code == 404
+
+
+async def test_nobody_signs_in_without_the_development_issuer(tmp_path: Path) -> None:
+    """The development issuer is off unless asked for by name: then there is no sign-in, and nobody is signed in."""
+    async for client in gateway(tmp_path, True):
+        assert (await client.post("/api/session", headers={"sec-fetch-site": "same-origin"})).status_code == 404
+        assert (await client.get("/api/session")).json()["data"] == {"user_id": None, "dev_issuer": False}
