@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Callable
 
 import asyncpg
 import httpx
@@ -26,7 +27,7 @@ ID = "aaaaaaaa-0000-4000-8000-00000000000a"
         ("A01", "Basic x", 401, "TOKEN_INVALID"),
         ("A01", f"bearer {token()}", 200, None),
         ("A03", f"Bearer {token()[:-3]}", 401, "TOKEN_INVALID"),
-        ("A04", f"Bearer {token(exp=int(time.time()) - 1)}", 200, None),
+        ("A04", lambda: f"Bearer {token(exp=int(time.time()) - 1)}", 200, None),
         ("A04", f"Bearer {token(exp=int(time.time()) - 300)}", 401, "TOKEN_EXPIRED"),
         ("A07", f"Bearer {token(aud='other')}", 401, "TOKEN_INVALID"),
         ("A08", f"Bearer {token(iss='other')}", 401, "TOKEN_INVALID"),
@@ -45,10 +46,10 @@ ID = "aaaaaaaa-0000-4000-8000-00000000000a"
     ids=[f"{number}" for number in range(19)],
 )
 async def test_a_token_holds_or_it_does_not(
-    gateway_url: str, row: str, held: str | None, status: int, reason: str | None
+    gateway_url: str, row: str, held: str | Callable[[], str] | None, status: int, reason: str | None
 ) -> None:
     """Without a token that holds there is no answer but 401, and a token for something else gets 403."""
-    headers = {} if held is None else {"authorization": held}
+    headers = {} if held is None else {"authorization": held() if callable(held) else held}
     answer = await raw.send(gateway_url, raw.request("GET", "/api/jobs", **headers))
     assert (answer.status, answer.json().get("reason")) == (status, reason), row
 
