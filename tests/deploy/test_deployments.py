@@ -1,0 +1,101 @@
+"""The Dockerfile, the compose file and the Kubernetes manifests, as far as they can be read without running them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import env
+
+DEPLOY = Path(env.__file__).parent
+FILES = [DEPLOY / "Dockerfile", DEPLOY / "compose.yaml", *sorted((DEPLOY / "kubernetes").glob("*.yaml"))]
+MANIFESTS = [found for path in FILES[2:] for found in yaml.safe_load_all(path.read_text())]
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every pod of the manifests, with the name of what makes it."""
+    for manifest in MANIFESTS:
+        if manifest["kind"] in ("Deployment", "Job"):
+            yield manifest["metadata"]["name"], manifest["spec"]["template"]["spec"]
+
+
+def commands() -> set[tuple[str, ...]]:
+    """Every command line of ours that some file starts."""
+    found = {tuple(container["command"]) for _, pod in pods() for container in pod["containers"]}
+    found |= {tuple(each["command"]) for each in COMPOSE["services"].values() if "command" in each}
+    (image,) = re.findall(r"^CMD (.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    return found | {tuple(json.loads(image))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_files_set_what_there_is_and_no_development_issuer(path: Path) -> None:
+    """A variable that a file sets is one that a process reads; none turns the development issuer on."""
+    text = path.read_text()
+    assert "DEV_ISSUER" not in text
+    known = set(re.findall(r"^#?(PIPELINE_\w+)=", env.FILE.read_text(), re.MULTILINE))
+    assert set(re.findall(r"PIPELINE_\w+", text)) <= known
+
+
+def test_every_command_exists() -> None:
+    """Each command that a container starts is one of ours and takes its arguments."""
+    found = commands()
+    assert len(found) == 4
+    for program, *arguments in found:
+        assert program == "python"
+        done = subprocess.run([sys.executable, *arguments, "--help"], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done
+
+
+def test_pods_are_not_root_and_bounded() -> None:
+    """Every pod runs as somebody else than root, writes nowhere by itself, and has a memory limit and probes."""
+    found = dict(pods())
+    assert set(found) == {"pipeline-migrate", "pipeline-estimator", "pipeline-jobs", "pipeline-gateway"}
+    for name, pod in found.items():
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["automountServiceAccountToken"] is False, name
+        for container in pod["containers"]:
+            secured = container["securityContext"]
+            assert secured["allowPrivilegeEscalation"] is False, name
+            assert secured["readOnlyRootFilesystem"] is True, name
+            assert secured["capabilities"] == {"drop": ["ALL"]}, name
+            assert container["resources"]["limits"]["memory"], name
+            if name != "pipeline-migrate":
+                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), name
+    for name in ("estimator", "jobs"):
+        (service,) = [each for each in MANIFESTS if each["kind"] == "Service" and each["metadata"]["name"] == name]
+        assert service["spec"]["clusterIP"] == "None", "a channel sees pods through a headless service only"
+
+
+def test_secrets_are_named_and_not_told() -> None:
+    """No file holds a secret: manifests refer to one, the compose file asks for each."""
+    assert not [each for each in MANIFESTS if each["kind"] == "Secret"]
+    told = [
+        variable["name"]
+        for _, pod in pods()
+        for container in pod["containers"]
+        for variable in container.get("env", ())
+        if "value" in variable
+    ]
+    assert told == []
+    (config,) = [each for each in MANIFESTS if each["kind"] == "ConfigMap"]
+    assert not [name for name in config["data"] if re.search("SECRET|PASSWORD|DATABASE_URL", name)]
+    for service in COMPOSE["services"].values():
+        for name, value in service.get("environment", {}).items():
+            if re.search("SECRET|PASSWORD|DATABASE_URL", name):
+                assert "${" in value, name
+
+
+def test_the_kustomization_has_every_manifest() -> None:
+    """What is in the folder is what `kubectl apply -k` applies."""
+    folder = DEPLOY / "kubernetes"
+    listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == sorted(path.name for path in folder.glob("*.yaml") if path.name != "kustomization.yaml")
