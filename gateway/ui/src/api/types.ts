@@ -1,0 +1,17 @@
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type Catalogue = Schemas["GetCatalogueResponse"];
+export type GpuType = Schemas["GpuType"];
+export type Preset = Schemas["Preset"];
+export type PresetId = Schemas["PresetId"];
+export type EstimateRequest = Schemas["EstimateCostRequest"];
+export type Estimate = Schemas["EstimateCostResponse"];
+export type CreateJobRequest = Schemas["CreateJobRequest"];
+export type Job = Schemas["Job"];
+export type JobStatus = Schemas["JobStatus"];
+export type Dataset = Schemas["Dataset"];
+export type DatasetStatus = Schemas["DatasetStatus"];
+export type Notification = Schemas["Notification"];
+export type Pagination = Schemas["Pagination"];

@@ -1,0 +1,56 @@
+import { CircleAlert, WifiOff, type LucideIcon } from "lucide-react";
+import type { ReactNode } from "react";
+
+import { explain } from "@/api/errors";
+import { useOnline } from "@/hooks/online";
+import { Button } from "./ui/button";
+
+type EmptyProps = { icon: LucideIcon; title: string; children: ReactNode; action?: ReactNode };
+
+/** A place where something could be, and how to get it there. */
+export function Empty({ icon: Icon, title, children, action }: EmptyProps) {
+  return (
+    <div className="flex flex-col items-center px-6 py-14 text-center">
+      <span className="mb-4 grid size-12 place-items-center rounded-2xl bg-brand-soft text-brand">
+        <Icon className="size-5.5" aria-hidden />
+      </span>
+      <h2 className="font-semibold tracking-tight">{title}</h2>
+      <p className="mt-1 max-w-sm text-sm text-pretty text-soft">{children}</p>
+      {action && <div className="mt-5">{action}</div>}
+    </div>
+  );
+}
+
+/** What failed, why, and a way to try again. */
+export function Failed({ error, onRetry }: { error: unknown; onRetry: () => void }) {
+  const online = useOnline();
+  const { title, description } = explain(error);
+  const Icon = online ? CircleAlert : WifiOff;
+  return (
+    <div role="alert" className="flex flex-col items-center px-6 py-12 text-center">
+      <span className="mb-4 grid size-12 place-items-center rounded-2xl bg-bad-soft text-bad">
+        <Icon className="size-5.5" aria-hidden />
+      </span>
+      <h2 className="font-semibold tracking-tight">{online ? title : "You are offline"}</h2>
+      <p className="mt-1 max-w-md text-sm text-pretty text-soft">
+        {online ? description : "This is loaded as soon as the connection is back."}
+      </p>
+      <Button className="mt-5" onClick={onRetry}>
+        Try again
+      </Button>
+    </div>
+  );
+}
+
+/** A query that has nothing yet because there is no connection. */
+export function Offline() {
+  return (
+    <div role="status" className="flex flex-col items-center px-6 py-12 text-center">
+      <span className="mb-4 grid size-12 place-items-center rounded-2xl bg-warn-soft text-warn">
+        <WifiOff className="size-5.5" aria-hidden />
+      </span>
+      <h2 className="font-semibold tracking-tight">You are offline</h2>
+      <p className="mt-1 text-sm text-soft">This is loaded as soon as the connection is back.</p>
+    </div>
+  );
+}

@@ -1,0 +1,11 @@
+import { useNow } from "@/hooks/now";
+import { ago, moment } from "@/lib/format";
+
+export function TimeAgo({ at }: { at: string }) {
+  const now = useNow();
+  return (
+    <time dateTime={at} title={moment(at)} className="whitespace-nowrap">
+      {ago(at, now)}
+    </time>
+  );
+}

@@ -1,0 +1,54 @@
+import { keepPreviousData, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+
+import { client, dataOf } from "@/api/client";
+import { ApiError } from "@/api/errors";
+import type { Dataset, DatasetStatus } from "@/api/types";
+import { upload, type UploadProgress } from "@/api/upload";
+
+const UNDER_WAY: ReadonlySet<DatasetStatus> = new Set<DatasetStatus>(["uploading", "validating"]);
+
+type Asked = { page?: number; limit?: number; status?: DatasetStatus; search?: string };
+
+/** A page of the caller's datasets, newest first; refreshed while one of them is on its way. */
+export function useDatasets(asked: Asked) {
+  return useQuery({
+    queryKey: ["datasets", "list", asked],
+    queryFn: async ({ signal }) => {
+      const { datasets, pagination } = await dataOf(client.GET("/api/datasets", { params: { query: asked }, signal }));
+      if (!pagination) throw new Error("a page of datasets says where it stands");
+      return { datasets, pagination };
+    },
+    placeholderData: keepPreviousData,
+    refetchInterval: ({ state }) => (state.data?.datasets.some(({ status }) => UNDER_WAY.has(status)) ? 4000 : false),
+  });
+}
+
+export function useDataset(id: string | null) {
+  return useQuery<Dataset, ApiError>({
+    queryKey: ["datasets", "one", id],
+    queryFn: ({ signal }) => {
+      if (id === null) throw new Error("asks nothing");
+      return dataOf(client.GET("/api/datasets/{id}", { params: { path: { id } }, signal }));
+    },
+    enabled: id !== null,
+  });
+}
+
+export type ImportAsked = {
+  file: File;
+  name: string;
+  description: string;
+  signal: AbortSignal;
+  onProgress: (progress: UploadProgress) => void;
+};
+
+export function useImportDataset() {
+  const queries = useQueryClient();
+  return useMutation<Dataset, ApiError, ImportAsked>({
+    mutationFn: ({ file, name, description, signal, onProgress }) => {
+      const query = new URLSearchParams({ name, file_name: file.name, ...(description ? { description } : {}) });
+      return upload<Dataset>(`/api/datasets?${query.toString()}`, file, { signal, onProgress });
+    },
+    onSettled: () => queries.invalidateQueries({ queryKey: ["datasets"] }),
+  });
+}

@@ -1,0 +1,59 @@
+import { Link } from "react-router";
+
+import type { Job } from "@/api/types";
+import { capitalise, count, moment, scientific } from "@/lib/format";
+import { Fact, Panel } from "./panel";
+
+/** The frozen configuration, and when what happened. */
+export function FactsPanel({ job }: { job: Job }) {
+  const held = job.hyperparameters;
+  const times = [
+    ["Queued", job.queued_at],
+    ["Started", job.started_at],
+    ["Ended", job.completed_at],
+    ["Last change", job.updated_at],
+  ] as const;
+  return (
+    <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Frozen when it was queued</span>}>
+      <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
+        <Fact name="Preset">{capitalise(job.preset_id)}</Fact>
+        <Fact name="GPUs">{job.gpu_config && `${job.gpu_config.count} × ${job.gpu_config.type}`}</Fact>
+        <Fact name="Learning rate">{held && scientific(held.learning_rate)}</Fact>
+        <Fact name="Batch size">{held?.batch_size}</Fact>
+        <Fact name="Epochs">{held?.epochs}</Fact>
+        <Fact name="LoRA rank">{held?.rank}</Fact>
+        <Fact name="LoRA alpha">{held?.alpha ?? "the trainer’s"}</Fact>
+        <Fact name="Dropout">{held?.dropout ?? "the trainer’s"}</Fact>
+      </dl>
+      <h3 className="mt-5 mb-3 border-t border-line pt-4 text-sm font-semibold">Dataset</h3>
+      <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
+        <Fact name="Name">
+          {job.dataset ? (
+            <Link
+              className="text-brand underline-offset-4 hover:underline"
+              to={`/datasets?search=${encodeURIComponent(job.dataset.name)}`}
+            >
+              {job.dataset.name}
+            </Link>
+          ) : (
+            "deleted"
+          )}
+        </Fact>
+        <Fact name="Format">{job.dataset?.format?.replace("_", " / ") ?? "–"}</Fact>
+        <Fact name="Training pairs">
+          {job.dataset?.total_training_pairs == null ? "–" : count(job.dataset.total_training_pairs)}
+        </Fact>
+      </dl>
+      <h3 className="mt-5 mb-3 border-t border-line pt-4 text-sm font-semibold">Times</h3>
+      <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
+        {times.map(([name, at]) => (
+          <Fact key={name} name={name}>
+            {at ? <time dateTime={at}>{moment(at)}</time> : "not yet"}
+          </Fact>
+        ))}
+        {job.external_job_id && <Fact name="Trainer’s id">{job.external_job_id}</Fact>}
+        {job.artifact_id && <Fact name="Adapter">{job.artifact_id}</Fact>}
+      </dl>
+    </Panel>
+  );
+}

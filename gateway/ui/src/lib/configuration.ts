@@ -1,0 +1,215 @@
+import type { Catalogue, CreateJobRequest, EstimateRequest, Job, Preset, PresetId } from "@/api/types";
+import { scientific } from "./format";
+
+/** The numbers a person sets, by their path in the API: the catalogue names limits and sliders the same way. */
+export const FIELDS = [
+  "gpu_config.count",
+  "hyperparameters.learning_rate",
+  "hyperparameters.batch_size",
+  "hyperparameters.epochs",
+  "hyperparameters.rank",
+  "hyperparameters.alpha",
+  "hyperparameters.dropout",
+] as const;
+export type Field = (typeof FIELDS)[number];
+
+const OPTIONAL: ReadonlySet<Field> = new Set<Field>(["hyperparameters.alpha", "hyperparameters.dropout"]);
+const FRACTIONAL: ReadonlySet<Field> = new Set<Field>([
+  "hyperparameters.learning_rate",
+  "hyperparameters.alpha",
+  "hyperparameters.dropout",
+]);
+
+/** What a person has set so far. A value of null is left out; NaN is text that is no number, kept until corrected. */
+export type Configuration = {
+  readonly datasetId: string | null;
+  readonly presetId: PresetId;
+  /** The preset that custom values started from. */
+  readonly basedOn: PresetId;
+  readonly gpuType: string;
+  readonly values: Readonly<Record<Field, number | null>>;
+};
+
+export function startingConfiguration(catalogue: Catalogue, datasetId: string | null): Configuration {
+  const { preset_id: presetId, gpu_config: gpus } = catalogue.defaults ?? {};
+  const preset = catalogue.presets.find(({ id }) => id === presetId) ?? catalogue.presets[0];
+  if (!preset || !gpus) throw new Error("The catalogue has no presets");
+  const blank: Configuration = {
+    datasetId,
+    presetId: preset.id,
+    basedOn: preset.id,
+    gpuType: gpus.type,
+    values: { ...presetValues(preset), "gpu_config.count": gpus.count },
+  };
+  return blank;
+}
+
+export function withPreset(configuration: Configuration, preset: Preset): Configuration {
+  return {
+    ...configuration,
+    presetId: preset.id,
+    basedOn: preset.id,
+    values: { ...configuration.values, ...presetValues(preset) },
+  };
+}
+
+/** Changing a hyperparameter makes the form custom; changing the GPUs does not: presets say nothing of them. */
+export function withValue(configuration: Configuration, field: Field, value: number | null): Configuration {
+  const values = { ...configuration.values, [field]: value };
+  if (field === "gpu_config.count") return { ...configuration, values };
+  return { ...configuration, presetId: "custom", values };
+}
+
+function presetValues({ hyperparameters: held }: Preset): Omit<Configuration["values"], "gpu_config.count"> {
+  return {
+    "hyperparameters.learning_rate": held?.learning_rate ?? null,
+    "hyperparameters.batch_size": held?.batch_size ?? null,
+    "hyperparameters.epochs": held?.epochs ?? null,
+    "hyperparameters.rank": held?.rank ?? null,
+    "hyperparameters.alpha": held?.alpha ?? null,
+    "hyperparameters.dropout": held?.dropout ?? null,
+  };
+}
+
+/** What is wrong with a value and what would be right; null when nothing is. */
+export function fault(catalogue: Catalogue, field: Field, value: number | null): string | null {
+  if (value === null) return OPTIONAL.has(field) ? null : `Enter a number${range(catalogue, field)}.`;
+  if (Number.isNaN(value)) return `This is not a number. Enter one${range(catalogue, field)}.`;
+  const whole = !FRACTIONAL.has(field);
+  if (whole && !Number.isInteger(value)) return `Enter a whole number${range(catalogue, field)}.`;
+  const limit = catalogue.limits.find((one) => one.field === field);
+  if (!limit) return null;
+  const low = limit.min != null && (value < limit.min || (limit.min_exclusive && value === limit.min));
+  const high = limit.max != null && (value > limit.max || (limit.max_exclusive && value === limit.max));
+  if (!low && !high) return null;
+  return `${plain(field, value)} is too ${low ? "low" : "high"}. Enter a number${range(catalogue, field)}.`;
+}
+
+function range(catalogue: Catalogue, field: Field): string {
+  const limit = catalogue.limits.find((one) => one.field === field);
+  if (limit?.min == null) return "";
+  const from = limit.min_exclusive ? `above ${plain(field, limit.min)}` : `from ${plain(field, limit.min)}`;
+  if (limit.max == null) return ` ${from}`;
+  return limit.max_exclusive
+    ? ` ${from} to below ${plain(field, limit.max)}`
+    : ` ${from} to ${plain(field, limit.max)}`;
+}
+
+/** A value as the number beside its slider shows it. */
+export function plain(field: Field, value: number | null): string {
+  if (value === null || Number.isNaN(value)) return "";
+  return field === "hyperparameters.learning_rate" ? scientific(value) : String(value);
+}
+
+/** The estimate's question, or null while a value is missing or out of its limits. */
+export function question(catalogue: Catalogue, configuration: Configuration): EstimateRequest | null {
+  const { datasetId, values } = configuration;
+  if (datasetId === null || FIELDS.some((field) => fault(catalogue, field, values[field]) !== null)) return null;
+  const required = (field: Field): number => {
+    const value = values[field];
+    if (value === null) throw new Error(`${field} has no fault, so it has a value`);
+    return value;
+  };
+  const alpha = values["hyperparameters.alpha"];
+  const dropout = values["hyperparameters.dropout"];
+  return {
+    dataset_id: datasetId,
+    gpu_config: { type: configuration.gpuType, count: required("gpu_config.count") },
+    hyperparameters: {
+      batch_size: required("hyperparameters.batch_size"),
+      epochs: required("hyperparameters.epochs"),
+      learning_rate: required("hyperparameters.learning_rate"),
+      rank: required("hyperparameters.rank"),
+      ...(alpha === null ? {} : { alpha }),
+      ...(dropout === null ? {} : { dropout }),
+    },
+  };
+}
+
+export function creation(
+  asked: EstimateRequest,
+  presetId: PresetId,
+  estimatedCost: number,
+  requestId: string,
+): CreateJobRequest {
+  return { ...asked, preset_id: presetId, estimated_cost: estimatedCost, request_id: requestId };
+}
+
+const NAMES: Readonly<Record<Field, string>> = {
+  "gpu_config.count": "gpus",
+  "hyperparameters.learning_rate": "lr",
+  "hyperparameters.batch_size": "batch",
+  "hyperparameters.epochs": "epochs",
+  "hyperparameters.rank": "rank",
+  "hyperparameters.alpha": "alpha",
+  "hyperparameters.dropout": "dropout",
+};
+
+/** The whole configuration as an address, so that a link shares it. */
+export function toSearch(configuration: Configuration): URLSearchParams {
+  const search = new URLSearchParams();
+  if (configuration.datasetId !== null) search.set("datasetId", configuration.datasetId);
+  search.set("preset", configuration.presetId);
+  if (configuration.presetId === "custom") search.set("basedOn", configuration.basedOn);
+  search.set("gpu", configuration.gpuType);
+  for (const field of FIELDS) {
+    const value = configuration.values[field];
+    if (value !== null && !Number.isNaN(value)) {
+      search.set(NAMES[field], field === "hyperparameters.learning_rate" ? scientific(value) : String(value));
+    }
+  }
+  return search;
+}
+
+/** The configuration an address holds; what it leaves out comes from `otherwise`. Whether it holds any is `holdsConfiguration`. */
+export function fromSearch(search: URLSearchParams, catalogue: Catalogue, otherwise: Configuration): Configuration {
+  const preset = catalogue.presets.find(({ id }) => id === search.get("preset"));
+  const basis = catalogue.presets.find(({ id }) => id === search.get("basedOn"));
+  let configuration = preset ? withPreset(otherwise, preset) : basis ? withPreset(otherwise, basis) : otherwise;
+  const named = (name: string): boolean => search.has(name);
+  const values = { ...configuration.values };
+  for (const field of FIELDS) {
+    const text = search.get(NAMES[field]);
+    if (text !== null) values[field] = parse(text);
+    // A shared link that leaves an optional value out means that it was left out.
+    else if (OPTIONAL.has(field) && search.get("preset") === "custom" && named(NAMES["hyperparameters.rank"])) {
+      values[field] = null;
+    }
+  }
+  configuration = { ...configuration, values, gpuType: search.get("gpu") ?? configuration.gpuType };
+  const differs = preset && Object.entries(presetValues(preset)).some(([key, value]) => values[key as Field] !== value);
+  const custom = search.get("preset") === "custom" || differs === true;
+  return { ...configuration, presetId: custom ? "custom" : configuration.presetId };
+}
+
+export function holdsConfiguration(search: URLSearchParams): boolean {
+  return search.has("preset") || search.has("gpu") || Object.values(NAMES).some((name) => search.has(name));
+}
+
+/** What a person typed, as a number: null for nothing, NaN for what is none. */
+export function parse(text: string): number | null {
+  const trimmed = text.trim();
+  if (trimmed === "") return null;
+  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(trimmed) ? Number(trimmed) : Number.NaN;
+}
+
+/** A job's frozen configuration as the address of a form filled with it. */
+export function duplicateOf(job: Job): string {
+  const held = job.hyperparameters;
+  const configuration: Configuration = {
+    datasetId: job.dataset_id,
+    presetId: job.preset_id,
+    basedOn: job.preset_id === "custom" ? "balanced" : job.preset_id,
+    gpuType: job.gpu_config?.type ?? "",
+    values: {
+      "gpu_config.count": job.gpu_config?.count ?? null,
+      "hyperparameters.learning_rate": held?.learning_rate ?? null,
+      "hyperparameters.batch_size": held?.batch_size ?? null,
+      "hyperparameters.epochs": held?.epochs ?? null,
+      "hyperparameters.rank": held?.rank ?? null,
+      "hyperparameters.alpha": held?.alpha ?? null,
+      "hyperparameters.dropout": held?.dropout ?? null,
+    },
+  };
+  return `/training/configure?${toSearch(configuration).toString()}`;
+}

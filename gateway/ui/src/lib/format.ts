@@ -1,0 +1,60 @@
+const dollars = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+const dateTime = new Intl.DateTimeFormat("en-US", { dateStyle: "medium", timeStyle: "short" });
+const relative = new Intl.RelativeTimeFormat("en-US", { numeric: "auto", style: "long" });
+
+export const money = (value: number): string => dollars.format(value);
+export const count = (value: number): string => whole.format(value);
+export const short = (value: number): string => compact.format(value);
+export const moment = (iso: string): string => dateTime.format(new Date(iso));
+
+/** A difference of two prices: `+$3.10`, `−$0.40`. */
+export function moneyChange(value: number): string {
+  return `${value < 0 ? "−" : "+"}${dollars.format(Math.abs(value))}`;
+}
+
+/** Hours as people say them: `45 min`, `2 h 05 min`. */
+export function duration(hours: number): string {
+  const minutes = Math.round(hours * 60);
+  if (minutes < 1) return "under a minute";
+  if (minutes < 60) return `${minutes} min`;
+  const rest = minutes % 60;
+  const whole = count(Math.floor(minutes / 60));
+  return rest === 0 ? `${whole} h` : `${whole} h ${String(rest).padStart(2, "0")} min`;
+}
+
+export function bytes(value: number): string {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let index = 0;
+  while (value >= 1000 && index < units.length - 1) {
+    value /= 1000;
+    index += 1;
+  }
+  return `${index === 0 ? value : value.toFixed(1)} ${units[index] ?? ""}`;
+}
+
+/** A learning rate in the form people write it: `5e-5`, `1.2e-4`. */
+export function scientific(value: number): string {
+  return value === 0 ? "0" : value.toExponential(3).replace(/\.?0+e/, "e").replace("e+", "e");
+}
+
+/** How long ago: `2 minutes ago`, `yesterday`. */
+export function ago(iso: string, now: number): string {
+  const seconds = (new Date(iso).getTime() - now) / 1000;
+  const steps: readonly [Intl.RelativeTimeFormatUnit, number][] = [
+    ["year", 31_536_000],
+    ["month", 2_592_000],
+    ["day", 86_400],
+    ["hour", 3600],
+    ["minute", 60],
+  ];
+  for (const [unit, size] of steps) {
+    if (Math.abs(seconds) >= size) return relative.format(Math.trunc(seconds / size), unit);
+  }
+  return Math.abs(seconds) < 10 ? "just now" : relative.format(Math.trunc(seconds), "second");
+}
+
+export function capitalise(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

@@ -1,0 +1,47 @@
+import { useEffect, useSyncExternalStore } from "react";
+
+export type Theme = "system" | "light" | "dark";
+
+const NAME = "pipeline.theme";
+const listeners = new Set<() => void>();
+const system = window.matchMedia("(prefers-color-scheme: dark)");
+
+function current(): Theme {
+  try {
+    const held = localStorage.getItem(NAME);
+    return held === "light" || held === "dark" ? held : "system";
+  } catch {
+    return "system";
+  }
+}
+
+function subscribe(listener: () => void): () => void {
+  listeners.add(listener);
+  system.addEventListener("change", listener);
+  window.addEventListener("storage", listener);
+  return () => {
+    listeners.delete(listener);
+    system.removeEventListener("change", listener);
+    window.removeEventListener("storage", listener);
+  };
+}
+
+function setTheme(theme: Theme): void {
+  try {
+    if (theme === "system") localStorage.removeItem(NAME);
+    else localStorage.setItem(NAME, theme);
+  } catch {
+    // Storage is switched off: the choice holds for nothing, the system's stands.
+  }
+  listeners.forEach((listener) => listener());
+}
+
+export function useTheme(): { theme: Theme; isDark: boolean; setTheme: (theme: Theme) => void } {
+  const theme = useSyncExternalStore(subscribe, current);
+  const prefersDark = useSyncExternalStore(subscribe, () => system.matches);
+  const isDark = theme === "dark" || (theme === "system" && prefersDark);
+  useEffect(() => {
+    document.documentElement.classList.toggle("dark", isDark);
+  }, [isDark]);
+  return { theme, isDark, setTheme };
+}

@@ -1,0 +1,191 @@
+import { ArrowLeft, Link2 } from "lucide-react";
+import { useEffect, useState } from "react";
+import { useNavigate } from "react-router";
+import { toast } from "sonner";
+
+import { explain } from "@/api/errors";
+import type { Catalogue } from "@/api/types";
+import { PageHeader } from "@/components/page-header";
+import { Failed, Offline } from "@/components/states";
+import { Button } from "@/components/ui/button";
+import { Skeleton } from "@/components/ui/skeleton";
+import { DatasetChoice } from "@/configure/dataset-choice";
+import { EstimateCard } from "@/configure/estimate-card";
+import { Hardware } from "@/configure/hardware";
+import { HyperparametersSection } from "@/configure/hyperparameters";
+import { Presets } from "@/configure/presets";
+import { useConfiguration } from "@/configure/use-configuration";
+import { usePriceChange } from "@/configure/use-price-change";
+import { useCatalogue } from "@/hooks/catalogue";
+import { useCreateTrainingJob, useEstimateCost } from "@/hooks/jobs";
+import { creation, question } from "@/lib/configuration";
+import { dropDraft, dropRequestId, requestIdOf } from "@/lib/draft";
+import { money } from "@/lib/format";
+
+export function ConfigurePage() {
+  const catalogue = useCatalogue();
+  const back = useBack();
+  return (
+    <>
+      <PageHeader
+        title="Configure training"
+        before={
+          <Button look="quiet" size="icon" className="-ml-2 shrink-0" aria-label="Back" onClick={back}>
+            <ArrowLeft aria-hidden />
+          </Button>
+        }
+        actions={
+          <Button
+            size="small"
+            look="quiet"
+            onClick={() => {
+              navigator.clipboard.writeText(window.location.href).then(
+                () => toast.success("Link copied", { description: "It holds the whole configuration." }),
+                () => toast.error("The link could not be copied", { description: "Copy it from the address bar." }),
+              );
+            }}
+          >
+            <Link2 aria-hidden />
+            <span className="max-sm:sr-only">Copy link</span>
+          </Button>
+        }
+      />
+      {catalogue.data ? (
+        <Form catalogue={catalogue.data} onCancel={back} />
+      ) : catalogue.isError ? (
+        <div className="panel">
+          <Failed error={catalogue.error} onRetry={() => void catalogue.refetch()} />
+        </div>
+      ) : catalogue.fetchStatus === "paused" ? (
+        <div className="panel">
+          <Offline />
+        </div>
+      ) : (
+        <Loading />
+      )}
+    </>
+  );
+}
+
+/** Back to where the person came from; to the datasets for one who came by a link. */
+function useBack(): () => void {
+  const navigate = useNavigate();
+  return () => {
+    const { idx } = (window.history.state ?? {}) as { idx?: number };
+    void (idx ? navigate(-1) : navigate("/datasets"));
+  };
+}
+
+function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => void }) {
+  const { configuration, change, isRestored, startOver } = useConfiguration(catalogue);
+  const asked = question(catalogue, configuration);
+  const fingerprint = asked && JSON.stringify([asked, configuration.presetId]);
+  const { estimate, isCurrent, isEstimating, error, retry } = useEstimateCost(asked);
+  const moved = usePriceChange(asked && JSON.stringify(asked), isCurrent ? estimate?.estimated_cost : undefined);
+  const create = useCreateTrainingJob();
+  const navigate = useNavigate();
+  const [requestId, renew] = useRequestId(isCurrent ? fingerprint : null);
+
+  useEffect(() => {
+    if (!error) return;
+    const { title, description } = explain(error);
+    toast.error(`No estimate: ${title}`, { id: "estimate", description });
+  }, [error]);
+
+  const canStart = isCurrent && !isEstimating && requestId !== null && !create.isPending;
+  const start = () => {
+    if (!canStart || !asked || !estimate || !fingerprint) return;
+    create.mutate(creation(asked, configuration.presetId, estimate.estimated_cost, requestId), {
+      onSuccess: (job) => {
+        dropDraft(asked.dataset_id);
+        dropRequestId(fingerprint);
+        toast.success("Training job queued", {
+          description: job.estimate_differs
+            ? `The price is ${money(job.estimated_total_cost)} now, not the ${money(estimate.estimated_cost)} you saw.`
+            : `${job.dataset?.name ?? "It"} starts shortly, for about ${money(job.estimated_total_cost)}.`,
+        });
+        void navigate(`/training/jobs/${job.id}`);
+      },
+      onError: (failure) => {
+        const { title, description } = explain(failure);
+        if (failure.reason === "IDEMPOTENCY_KEY_REUSED") renew();
+        toast.error(`Not started: ${title}`, { description });
+      },
+    });
+  };
+
+  return (
+    <div className="grid items-start gap-5 max-lg:pb-28 lg:grid-cols-[minmax(0,1fr)_21rem]">
+      <div className="grid gap-4">
+        {isRestored && (
+          <p role="status" className="flex flex-wrap items-center gap-x-3 gap-y-1 rounded-xl bg-brand-soft px-4 py-2.5 text-sm text-brand">
+            <span className="grow">Your draft for this dataset is back.</span>
+            <Button look="link" size="bare" onClick={startOver}>
+              Start over
+            </Button>
+          </p>
+        )}
+        <DatasetChoice
+          datasetId={configuration.datasetId}
+          onChoose={(datasetId) => change({ ...configuration, datasetId })}
+        />
+        <Presets catalogue={catalogue} configuration={configuration} onChange={change} />
+        <Hardware catalogue={catalogue} configuration={configuration} onChange={change} />
+        <HyperparametersSection catalogue={catalogue} configuration={configuration} onChange={change} />
+        <Button look="quiet" className="lg:hidden" onClick={onCancel}>
+          Cancel
+        </Button>
+      </div>
+      <EstimateCard
+        estimate={estimate}
+        isCurrent={isCurrent}
+        isEstimating={isEstimating}
+        error={error}
+        onRetry={retry}
+        change={moved}
+        obstacle={
+          asked
+            ? null
+            : configuration.datasetId === null
+              ? "Choose a dataset to see what training on it costs."
+              : "Correct the values marked in red to see the cost."
+        }
+        canStart={canStart}
+        isStarting={create.isPending}
+        onStart={start}
+        onCancel={onCancel}
+      />
+    </div>
+  );
+}
+
+/**
+ * The idempotency key of what is configured. It is read when the configuration settles and held from then on, so that a
+ * second tab that started the same job a moment ago and this one mean the same.
+ */
+function useRequestId(fingerprint: string | null): [id: string | null, renew: () => void] {
+  const [held, setHeld] = useState<{ fingerprint: string; id: string } | null>(null);
+  if (fingerprint !== null && held?.fingerprint !== fingerprint) {
+    setHeld({ fingerprint, id: requestIdOf(fingerprint) });
+  }
+  const renew = () => {
+    if (fingerprint === null) return;
+    dropRequestId(fingerprint);
+    setHeld({ fingerprint, id: requestIdOf(fingerprint) });
+  };
+  return [fingerprint !== null && held?.fingerprint === fingerprint ? held.id : null, renew];
+}
+
+function Loading() {
+  return (
+    <div role="status" className="grid items-start gap-5 lg:grid-cols-[minmax(0,1fr)_21rem]">
+      <span className="sr-only">Loading the catalogue</span>
+      <div className="grid gap-4">
+        <Skeleton className="h-28 rounded-[0.875rem]" />
+        <Skeleton className="h-64 rounded-[0.875rem]" />
+        <Skeleton className="h-72 rounded-[0.875rem]" />
+      </div>
+      <Skeleton className="h-96 rounded-[0.875rem] max-lg:hidden" />
+    </div>
+  );
+}

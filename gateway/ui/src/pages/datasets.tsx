@@ -1,0 +1,287 @@
+import { Database, FileWarning, Search, Upload } from "lucide-react";
+import { lazy, Suspense, useEffect, useState, type DragEvent } from "react";
+import { Link, useSearchParams } from "react-router";
+
+import type { Dataset, DatasetStatus } from "@/api/types";
+import { PageHeader } from "@/components/page-header";
+import { Pager } from "@/components/pager";
+import { Empty, Failed, Offline } from "@/components/states";
+import { DatasetBadge } from "@/components/status";
+import { TimeAgo } from "@/components/time-ago";
+import { Button } from "@/components/ui/button";
+import { Input } from "@/components/ui/input";
+import { Select } from "@/components/ui/select";
+import { Skeleton } from "@/components/ui/skeleton";
+import { useDatasets } from "@/hooks/datasets";
+import { useSettled } from "@/hooks/settled";
+import { bytes, capitalise, count, short } from "@/lib/format";
+import { pageOf } from "@/lib/page-of";
+
+const UploadDialog = lazy(async () => ({ default: (await import("@/components/upload-dialog")).UploadDialog }));
+const FaultsDialog = lazy(async () => ({ default: (await import("@/components/faults-dialog")).FaultsDialog }));
+
+const STATUSES: readonly DatasetStatus[] = ["ready", "error", "validating", "uploading"];
+
+export function DatasetsPage() {
+  const [search, setSearch] = useSearchParams();
+  const page = pageOf(search);
+  const status = STATUSES.find((one) => one === search.get("status"));
+  const sought = search.get("search") ?? "";
+  const [typed, setTyped] = useState(sought);
+  const settled = useSettled(typed.trim(), 300);
+  const [dropped, setDropped] = useState<File | null>(null);
+  const [uploading, setUploading] = useState(false);
+  const [faulty, setFaulty] = useState<Dataset | null>(null);
+  const query = useDatasets({
+    page,
+    limit: 10,
+    ...(status ? { status } : {}),
+    ...(sought ? { search: sought } : {}),
+  });
+
+  const ask = (changes: Record<string, string | null>) => {
+    setSearch(
+      (held) => {
+        for (const [name, value] of Object.entries(changes)) {
+          if (value) held.set(name, value);
+          else held.delete(name);
+        }
+        return held;
+      },
+      { replace: true },
+    );
+  };
+  useEffect(() => {
+    if (settled !== sought) ask({ search: settled, page: null });
+    // What was typed moves the address, never the other way round.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [settled]);
+
+  const take = (file: File | null) => {
+    setDropped(file);
+    setUploading(true);
+  };
+  const drop = useDrop(take);
+  const filtered = Boolean(sought || status);
+  const { data } = query;
+
+  return (
+    <div {...drop.handlers} className="relative">
+      <PageHeader
+        title="Datasets"
+        actions={
+          <Button look="primary" onClick={() => take(null)}>
+            <Upload aria-hidden />
+            Upload dataset
+          </Button>
+        }
+      >
+        Conversations to train on. Drop a JSONL file anywhere on this page.
+      </PageHeader>
+
+      <div className="mb-4 flex flex-wrap gap-2">
+        <div className="relative min-w-40 grow sm:max-w-xs">
+          <Search className="pointer-events-none absolute top-1/2 left-3 size-4 -translate-y-1/2 text-soft" aria-hidden />
+          <Input
+            type="search"
+            aria-label="Search datasets by name"
+            placeholder="Search by name"
+            maxLength={200}
+            className="pl-9"
+            value={typed}
+            onChange={({ target }) => setTyped(target.value)}
+          />
+        </div>
+        <Select
+          label="Status"
+          className="w-36"
+          value={status ?? "all"}
+          onChange={(value) => ask({ status: value === "all" ? null : value, page: null })}
+          options={[
+            { value: "all", label: "Any status" },
+            ...STATUSES.map((value) => ({ value, label: capitalise(value) })),
+          ]}
+        />
+      </div>
+
+      <section aria-label="Datasets" aria-busy={query.isFetching} className="panel overflow-hidden">
+        {data ? (
+          data.datasets.length > 0 ? (
+            <DatasetTable datasets={data.datasets} onFaults={setFaulty} />
+          ) : filtered || page > 1 ? (
+            <Empty
+              icon={Search}
+              title="No dataset matches"
+              action={
+                <Button
+                  onClick={() => {
+                    setTyped("");
+                    ask({ search: null, status: null, page: null });
+                  }}
+                >
+                  Show all datasets
+                </Button>
+              }
+            >
+              Nothing here fits the search, the status or the page.
+            </Empty>
+          ) : (
+            <Empty
+              icon={Database}
+              title="No datasets yet"
+              action={
+                <Button look="primary" onClick={() => take(null)}>
+                  <Upload aria-hidden />
+                  Upload a dataset
+                </Button>
+              }
+            >
+              Upload a JSONL file: chat messages, ShareGPT conversations, instructions, or prompts with completions.
+            </Empty>
+          )
+        ) : query.isError ? (
+          <Failed error={query.error} onRetry={() => void query.refetch()} />
+        ) : query.fetchStatus === "paused" ? (
+          <Offline />
+        ) : (
+          <LoadingRows />
+        )}
+      </section>
+      {data && <Pager pagination={data.pagination} noun="datasets" onPage={(to) => ask({ page: String(to) })} />}
+
+      {drop.isOver && (
+        <div className="pointer-events-none fixed inset-3 z-40 grid place-items-center rounded-2xl border-2 border-dashed border-brand bg-brand-soft/90">
+          <p className="flex items-center gap-3 text-lg font-medium text-brand">
+            <Upload className="size-6" aria-hidden />
+            Drop the file to upload it
+          </p>
+        </div>
+      )}
+      <Suspense>
+        {uploading && <UploadDialog initial={dropped} onClose={() => setUploading(false)} />}
+        {faulty && <FaultsDialog dataset={faulty} onClose={() => setFaulty(null)} />}
+      </Suspense>
+    </div>
+  );
+}
+
+function useDrop(onFile: (file: File) => void) {
+  const [depth, setDepth] = useState(0);
+  const holdsFiles = (event: DragEvent) => event.dataTransfer.types.includes("Files");
+  return {
+    isOver: depth > 0,
+    handlers: {
+      onDragEnter: (event: DragEvent) => holdsFiles(event) && setDepth((held) => held + 1),
+      onDragLeave: (event: DragEvent) => holdsFiles(event) && setDepth((held) => Math.max(0, held - 1)),
+      onDragOver: (event: DragEvent) => holdsFiles(event) && event.preventDefault(),
+      onDrop: (event: DragEvent) => {
+        setDepth(0);
+        const file = event.dataTransfer.files[0];
+        if (!file) return;
+        event.preventDefault();
+        onFile(file);
+      },
+    },
+  };
+}
+
+const COLUMNS = "md:grid md:grid-cols-[minmax(0,1fr)_6.5rem_5rem_5.5rem_5.5rem_8.5rem] md:items-center md:gap-4";
+
+function DatasetTable({ datasets, onFaults }: { datasets: Dataset[]; onFaults: (one: Dataset) => void }) {
+  return (
+    <div role="table" aria-label="Datasets">
+      <div role="row" className={`hidden border-b border-line bg-sunken/50 px-5 py-2.5 text-xs font-medium text-soft ${COLUMNS}`}>
+        <span role="columnheader">Name</span>
+        <span role="columnheader">Status</span>
+        <span role="columnheader" className="text-right">
+          Pairs
+        </span>
+        <span role="columnheader" className="text-right">
+          Tokens
+        </span>
+        <span role="columnheader" className="text-right">
+          Size
+        </span>
+        <span role="columnheader">
+          <span className="sr-only">Actions</span>
+        </span>
+      </div>
+      {datasets.map((one) => (
+        <Row key={one.id} one={one} onFaults={() => onFaults(one)} />
+      ))}
+    </div>
+  );
+}
+
+function Row({ one, onFaults }: { one: Dataset; onFaults: () => void }) {
+  const ready = one.status === "ready" && one.training_ready;
+  return (
+    <div role="row" className={`border-b border-line px-5 py-3.5 last:border-0 max-md:grid max-md:grid-cols-3 max-md:gap-x-4 max-md:gap-y-3 ${COLUMNS}`}>
+      <div role="cell" className="min-w-0 max-md:col-span-3">
+        <p className="truncate font-medium">{one.name}</p>
+        <p className="truncate text-[0.8125rem] text-soft">
+          {[one.format?.replace("_", " / "), one.file_name].filter(Boolean).join(" · ")}
+          {one.created_at && (
+            <>
+              {(one.format ?? one.file_name) && " · "}
+              <TimeAgo at={one.created_at} />
+            </>
+          )}
+        </p>
+      </div>
+      <div role="cell" className="flex max-md:hidden">
+        <DatasetBadge status={one.status} />
+      </div>
+      <Figure label="Pairs" value={one.total_training_pairs} show={count} />
+      <Figure label="Tokens" value={one.total_tokens} show={short} full />
+      <Figure label="Size" value={one.file_size} show={bytes} />
+      <div role="cell" className="flex items-center gap-3 max-md:col-span-3 md:justify-end">
+        <span className="mr-auto flex md:hidden">
+          <DatasetBadge status={one.status} />
+        </span>
+        {ready && (
+          <Button asChild size="small">
+            <Link to={`/training/configure?datasetId=${one.id}`} aria-label={`Start Training on ${one.name}`}>
+              Start Training
+            </Link>
+          </Button>
+        )}
+        {one.status === "error" && (
+          <Button size="small" look="danger" onClick={onFaults} aria-label={`What is wrong with ${one.name}`}>
+            <FileWarning aria-hidden />
+            {one.validation_error_count > 0 ? `${count(one.validation_error_count)} bad lines` : "What is wrong"}
+          </Button>
+        )}
+        {one.status === "ready" && !one.training_ready && <span className="text-xs text-soft">Not for training</span>}
+      </div>
+    </div>
+  );
+}
+
+type FigureProps = { label: string; value: number | null; show: (value: number) => string; full?: boolean };
+
+function Figure({ label, value, show, full }: FigureProps) {
+  return (
+    <div role="cell" className="figures text-sm md:text-right" title={full && value !== null ? count(value) : undefined}>
+      <span className="block text-xs text-soft md:hidden">{label}</span>
+      {value === null ? <span className="text-soft">–</span> : show(value)}
+    </div>
+  );
+}
+
+function LoadingRows() {
+  return (
+    <div role="status">
+      <span className="sr-only">Loading datasets</span>
+      {[0, 1, 2, 3].map((row) => (
+        <div key={row} className="flex items-center gap-6 border-b border-line px-5 py-4 last:border-0">
+          <div className="grow space-y-2">
+            <Skeleton className="h-4 w-2/5" />
+            <Skeleton className="h-3.5 w-1/4" />
+          </div>
+          <Skeleton className="h-8 w-28" />
+        </div>
+      ))}
+    </div>
+  );
+}

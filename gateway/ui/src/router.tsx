@@ -1,0 +1,30 @@
+import { createBrowserRouter, Navigate } from "react-router";
+
+import { Crashed } from "./components/crashed";
+import { Shell } from "./components/shell";
+
+/** Each page is a chunk of its own, fetched when it is first gone to. */
+export const router = createBrowserRouter([
+  {
+    errorElement: <Crashed />,
+    children: [
+      { path: "/login", lazy: async () => ({ Component: (await import("./pages/login")).LoginPage }) },
+      {
+        element: <Shell />,
+        children: [
+          { index: true, element: <Navigate to="/datasets" replace /> },
+          { path: "/datasets", lazy: async () => ({ Component: (await import("./pages/datasets")).DatasetsPage }) },
+          { path: "/training", element: <Navigate to="/training/jobs" replace /> },
+          {
+            path: "/training/configure",
+            lazy: async () => ({ Component: (await import("./pages/configure")).ConfigurePage }),
+          },
+          { path: "/training/jobs", lazy: async () => ({ Component: (await import("./pages/jobs")).JobsPage }) },
+          { path: "/training/jobs/:id", lazy: async () => ({ Component: (await import("./pages/job")).JobPage }) },
+          { path: "*", lazy: async () => ({ Component: (await import("./pages/not-found")).NotFoundPage }) },
+        ],
+      },
+    ],
+    hydrateFallbackElement: <div className="min-h-dvh" />,
+  },
+]);
