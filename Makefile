@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test lint types contracts fast generate lock clean
+.PHONY: help up env check test lint types contracts fast generate ui chromium lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,21 +18,42 @@ generate: .venv/installed ## Build protos/gen from the contracts
 	$(BIN)/python protos/build.py
 
 up: export PIPELINE_DEV_ISSUER := 1
-up: .venv/installed $(if $(wildcard gateway/ui/package.json),ui) ## Run everything on this machine until Ctrl-C
+up: .venv/installed ui ## Run everything on this machine until Ctrl-C
 	@$(BIN)/pipeline up
 
 env: .venv/installed ## Write deploy/env.example anew from the settings
 	$(BIN)/python -m deploy.env
 
+UI := gateway/ui
+NPM := $(BIN)/python $(UI)/build.py
+
+# A changed contract changes these types, and then the page's own code no longer compiles.
+$(UI)/src/api/schema.d.ts: .venv/installed gateway/openapi.py gateway/messages.py gateway/transcode.py
+	@mkdir -p .pipeline
+	$(BIN)/python -m gateway openapi > .pipeline/openapi.json
+	$(NPM) exec -- openapi-typescript ../../.pipeline/openapi.json -o src/api/schema.d.ts
+
+$(UI)/dist/index.html: $(UI)/src/api/schema.d.ts $(UI)/package-lock.json $(UI)/index.html $(UI)/vite.config.ts $(shell find $(UI)/src $(UI)/public -type f)
+	$(NPM) run --silent types
+	$(NPM) run --silent build
+
+ui: $(UI)/dist/index.html ## Build the page
+
+# Debian's where there is apt, else Playwright's own.
+chromium: .venv/installed
+	@command -v chromium > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y install chromium > /dev/null; } || $(BIN)/playwright install chromium
+
 check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
 
-lint: .venv/installed
+lint: .venv/installed $(UI)/src/api/schema.d.ts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(NPM) run --silent lint
 
-types: .venv/installed
+types: .venv/installed $(UI)/src/api/schema.d.ts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(NPM) run --silent types
 
 # Breaking changes are judged against the main branch; a clone without one compares with its own last commit.
 contracts: generate
@@ -43,9 +64,11 @@ contracts: generate
 	$(BIN)/buf breaking protos/gen/pipeline/image.binpb --against $$(find .pipeline/main/protos/gen -name image.binpb) --config buf.yaml --path pipeline
 
 fast: .venv/installed
+	$(NPM) run --silent test
 	$(BIN)/pytest -q -n 2 -m "not browser and not slow"
 
-test: .venv/installed ## Every test
+test: .venv/installed ui chromium ## Every test
+	$(NPM) run --silent test
 	$(BIN)/pytest -q -n 2
 
 lock: .venv/installed ## Resolve the locks anew
@@ -53,4 +76,4 @@ lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --group dev pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove what is built; data in .pipeline/ stays
-	rm -rf .venv protos/gen .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv protos/gen gateway/ui/node_modules gateway/ui/dist .mypy_cache .ruff_cache .pytest_cache

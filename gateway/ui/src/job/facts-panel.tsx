@@ -17,31 +17,27 @@ export function FactsPanel({ job }: { job: Job }) {
     <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Frozen when it was queued</span>}>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
         <Fact name="Preset">{capitalise(job.preset_id)}</Fact>
-        <Fact name="GPUs">{job.gpu_config && `${job.gpu_config.count} × ${job.gpu_config.type}`}</Fact>
-        <Fact name="Learning rate">{held && scientific(held.learning_rate)}</Fact>
-        <Fact name="Batch size">{held?.batch_size}</Fact>
-        <Fact name="Epochs">{held?.epochs}</Fact>
-        <Fact name="LoRA rank">{held?.rank}</Fact>
-        <Fact name="LoRA alpha">{held?.alpha ?? "the trainer’s"}</Fact>
-        <Fact name="Dropout">{held?.dropout ?? "the trainer’s"}</Fact>
+        <Fact name="GPUs">{`${job.gpu_config.count} × ${job.gpu_config.type}`}</Fact>
+        <Fact name="Learning rate">{scientific(held.learning_rate)}</Fact>
+        <Fact name="Batch size">{held.batch_size}</Fact>
+        <Fact name="Epochs">{held.epochs}</Fact>
+        <Fact name="LoRA rank">{held.rank}</Fact>
+        <Fact name="LoRA alpha">{held.alpha ?? "the trainer’s"}</Fact>
+        <Fact name="Dropout">{held.dropout ?? "the trainer’s"}</Fact>
       </dl>
       <h3 className="mt-5 mb-3 border-t border-line pt-4 text-sm font-semibold">Dataset</h3>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
         <Fact name="Name">
-          {job.dataset ? (
-            <Link
-              className="text-brand underline-offset-4 hover:underline"
-              to={`/datasets?search=${encodeURIComponent(job.dataset.name)}`}
-            >
-              {job.dataset.name}
-            </Link>
-          ) : (
-            "deleted"
-          )}
+          <Link
+            className="text-brand underline-offset-4 hover:underline"
+            to={`/datasets?search=${encodeURIComponent(job.dataset.name)}`}
+          >
+            {job.dataset.name}
+          </Link>
         </Fact>
-        <Fact name="Format">{job.dataset?.format?.replace("_", " / ") ?? "–"}</Fact>
+        <Fact name="Format">{job.dataset.format?.replace("_", " / ") ?? "–"}</Fact>
         <Fact name="Training pairs">
-          {job.dataset?.total_training_pairs == null ? "–" : count(job.dataset.total_training_pairs)}
+          {job.dataset.total_training_pairs == null ? "–" : count(job.dataset.total_training_pairs)}
         </Fact>
       </dl>
       <h3 className="mt-5 mb-3 border-t border-line pt-4 text-sm font-semibold">Times</h3>

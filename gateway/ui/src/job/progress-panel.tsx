@@ -5,7 +5,7 @@ import { capitalise, count } from "@/lib/format";
 import { Fact, Panel } from "./panel";
 
 export function ProgressPanel({ job }: { job: Job }) {
-  const metrics = Object.entries(job.current_metrics ?? {}).filter(([, value]) => typeof value !== "object");
+  const metrics = Object.entries(job.current_metrics).filter(([, value]) => typeof value !== "object");
   return (
     <Panel
       title="Progress"

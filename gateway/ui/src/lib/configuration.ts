@@ -31,17 +31,16 @@ export type Configuration = {
 };
 
 export function startingConfiguration(catalogue: Catalogue, datasetId: string | null): Configuration {
-  const { preset_id: presetId, gpu_config: gpus } = catalogue.defaults ?? {};
+  const { preset_id: presetId, gpu_config: gpus } = catalogue.defaults;
   const preset = catalogue.presets.find(({ id }) => id === presetId) ?? catalogue.presets[0];
-  if (!preset || !gpus) throw new Error("The catalogue has no presets");
-  const blank: Configuration = {
+  if (!preset) throw new Error("The catalogue has no presets");
+  return {
     datasetId,
     presetId: preset.id,
     basedOn: preset.id,
     gpuType: gpus.type,
-    values: { ...presetValues(preset), "gpu_config.count": gpus.count },
+    values: { ...valuesOf(preset.hyperparameters), "gpu_config.count": gpus.count },
   };
-  return blank;
 }
 
 export function withPreset(configuration: Configuration, preset: Preset): Configuration {
@@ -49,7 +48,7 @@ export function withPreset(configuration: Configuration, preset: Preset): Config
     ...configuration,
     presetId: preset.id,
     basedOn: preset.id,
-    values: { ...configuration.values, ...presetValues(preset) },
+    values: { ...configuration.values, ...valuesOf(preset.hyperparameters) },
   };
 }
 
@@ -60,14 +59,16 @@ export function withValue(configuration: Configuration, field: Field, value: num
   return { ...configuration, presetId: "custom", values };
 }
 
-function presetValues({ hyperparameters: held }: Preset): Omit<Configuration["values"], "gpu_config.count"> {
+type Hyperparameters = Preset["hyperparameters"];
+
+function valuesOf(held: Hyperparameters): Omit<Configuration["values"], "gpu_config.count"> {
   return {
-    "hyperparameters.learning_rate": held?.learning_rate ?? null,
-    "hyperparameters.batch_size": held?.batch_size ?? null,
-    "hyperparameters.epochs": held?.epochs ?? null,
-    "hyperparameters.rank": held?.rank ?? null,
-    "hyperparameters.alpha": held?.alpha ?? null,
-    "hyperparameters.dropout": held?.dropout ?? null,
+    "hyperparameters.learning_rate": held.learning_rate,
+    "hyperparameters.batch_size": held.batch_size,
+    "hyperparameters.epochs": held.epochs,
+    "hyperparameters.rank": held.rank,
+    "hyperparameters.alpha": held.alpha ?? null,
+    "hyperparameters.dropout": held.dropout ?? null,
   };
 }
 
@@ -177,7 +178,7 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, otherw
     }
   }
   configuration = { ...configuration, values, gpuType: search.get("gpu") ?? configuration.gpuType };
-  const differs = preset && Object.entries(presetValues(preset)).some(([key, value]) => values[key as Field] !== value);
+  const differs = preset && Object.entries(valuesOf(preset.hyperparameters)).some(([key, value]) => values[key as Field] !== value);
   const custom = search.get("preset") === "custom" || differs === true;
   return { ...configuration, presetId: custom ? "custom" : configuration.presetId };
 }
@@ -195,21 +196,12 @@ export function parse(text: string): number | null {
 
 /** A job's frozen configuration as the address of a form filled with it. */
 export function duplicateOf(job: Job): string {
-  const held = job.hyperparameters;
   const configuration: Configuration = {
     datasetId: job.dataset_id,
     presetId: job.preset_id,
     basedOn: job.preset_id === "custom" ? "balanced" : job.preset_id,
-    gpuType: job.gpu_config?.type ?? "",
-    values: {
-      "gpu_config.count": job.gpu_config?.count ?? null,
-      "hyperparameters.learning_rate": held?.learning_rate ?? null,
-      "hyperparameters.batch_size": held?.batch_size ?? null,
-      "hyperparameters.epochs": held?.epochs ?? null,
-      "hyperparameters.rank": held?.rank ?? null,
-      "hyperparameters.alpha": held?.alpha ?? null,
-      "hyperparameters.dropout": held?.dropout ?? null,
-    },
+    gpuType: job.gpu_config.type,
+    values: { ...valuesOf(job.hyperparameters), "gpu_config.count": job.gpu_config.count },
   };
   return `/training/configure?${toSearch(configuration).toString()}`;
 }

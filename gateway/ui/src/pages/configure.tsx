@@ -102,7 +102,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
         toast.success("Training job queued", {
           description: job.estimate_differs
             ? `The price is ${money(job.estimated_total_cost)} now, not the ${money(estimate.estimated_cost)} you saw.`
-            : `${job.dataset?.name ?? "It"} starts shortly, for about ${money(job.estimated_total_cost)}.`,
+            : `${job.dataset.name} starts shortly, for about ${money(job.estimated_total_cost)}.`,
         });
         void navigate(`/training/jobs/${job.id}`);
       },

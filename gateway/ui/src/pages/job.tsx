@@ -62,7 +62,7 @@ function Shown({ job }: { job: Job }) {
   return (
     <>
       <PageHeader
-        title={job.dataset?.name ?? "Training job"}
+        title={job.dataset.name}
         before={
           <Button asChild look="quiet" size="icon" className="-ml-2 shrink-0">
             <Link to="/training/jobs" aria-label="All jobs">

@@ -129,21 +129,21 @@ function Row({ job }: { job: Job }) {
           to={`/training/jobs/${job.id}`}
           className="block truncate font-medium after:absolute after:inset-0 focus-visible:outline-none focus-visible:after:rounded-lg focus-visible:after:outline-2 focus-visible:after:-outline-offset-2 focus-visible:after:outline-ring"
         >
-          {job.dataset?.name ?? "Deleted dataset"}
+          {job.dataset.name}
         </Link>
         <p className="truncate text-[0.8125rem] text-soft">
-          {capitalise(job.preset_id)} · queued {job.queued_at && <TimeAgo at={job.queued_at} />}
+          {capitalise(job.preset_id)} · queued <TimeAgo at={job.queued_at} />
         </p>
       </div>
       <div role="cell" className="flex">
         <JobBadge status={job.status} />
       </div>
       <div role="cell" className="figures text-sm max-md:text-right">
-        {job.gpu_config && `${job.gpu_config.count} × ${job.gpu_config.type}`}
+        {`${job.gpu_config.count} × ${job.gpu_config.type}`}
       </div>
       <div role="cell" className="flex items-center gap-2.5">
         <Progress
-          label={`Progress of the job on ${job.dataset?.name ?? "a deleted dataset"}`}
+          label={`Progress of the job on ${job.dataset.name}`}
           percent={job.progress}
           className={cn("grow", isFinal(job) && job.status !== "completed" && "opacity-50")}
         />

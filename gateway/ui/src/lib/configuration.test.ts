@@ -1,0 +1,101 @@
+import { describe, expect, it } from "vitest";
+
+import type { Catalogue } from "@/api/types";
+import { fault, fromSearch, parse, question, startingConfiguration, toSearch, withPreset, withValue } from "./configuration";
+
+const catalogue: Catalogue = {
+  gpu_types: [
+    { type: "A", name: "A", price_usd_per_hour: 1, tokens_per_second: 1, memory_gb: 1, note: "" },
+  ],
+  presets: [
+    { id: "fast", name: "Fast", description: "", hyperparameters: { learning_rate: 1e-4, batch_size: 8, epochs: 1, rank: 8, alpha: 16, dropout: 0.05 } },
+    { id: "balanced", name: "Balanced", description: "", hyperparameters: { learning_rate: 5e-5, batch_size: 4, epochs: 3, rank: 16, alpha: 32, dropout: 0.1 } },
+  ],
+  limits: [
+    { field: "hyperparameters.batch_size", min: 1, max: 64, min_exclusive: false, max_exclusive: false },
+    { field: "hyperparameters.learning_rate", min: 1e-5, max: 1e-3, min_exclusive: false, max_exclusive: false },
+    { field: "hyperparameters.alpha", min: 0, max: null, min_exclusive: true, max_exclusive: false },
+    { field: "hyperparameters.dropout", min: 0, max: 1, min_exclusive: false, max_exclusive: true },
+  ],
+  sliders: [],
+  defaults: { preset_id: "balanced", gpu_config: { type: "A", count: 2 } },
+  version: "1",
+  effective_at: "2026-11-01T00:00:00Z",
+};
+const start = startingConfiguration(catalogue, "d");
+
+describe("a configuration", () => {
+  it("starts on what the catalogue says", () => {
+    expect(start).toMatchObject({ presetId: "balanced", gpuType: "A" });
+    expect(start.values).toMatchObject({ "gpu_config.count": 2, "hyperparameters.epochs": 3 });
+  });
+
+  it("becomes custom with a changed value and remembers what it was based on", () => {
+    const changed = withValue(start, "hyperparameters.epochs", 5);
+    expect(changed).toMatchObject({ presetId: "custom", basedOn: "balanced" });
+    expect(withValue(start, "gpu_config.count", 8).presetId).toBe("balanced");
+  });
+
+  it("takes every value of a preset at once and leaves the GPUs alone", () => {
+    const chosen = withPreset(withValue(start, "gpu_config.count", 5), catalogue.presets[0]!);
+    expect(question(catalogue, chosen)).toEqual({
+      dataset_id: "d",
+      gpu_config: { type: "A", count: 5 },
+      hyperparameters: { learning_rate: 1e-4, batch_size: 8, epochs: 1, rank: 8, alpha: 16, dropout: 0.05 },
+    });
+  });
+
+  it.each([
+    ["as it starts", start],
+    ["with changed values", withValue(withValue(start, "hyperparameters.learning_rate", 1.23e-4), "hyperparameters.rank", 20)],
+    ["without optional values", withValue(withValue(start, "hyperparameters.alpha", null), "hyperparameters.dropout", null)],
+    ["out of its limits", withValue(start, "hyperparameters.batch_size", 999)],
+    ["of another preset", withPreset(start, catalogue.presets[0]!)],
+  ])("survives its address %s", (_, held) => {
+    const read = fromSearch(new URLSearchParams(toSearch(held).toString()), catalogue, start);
+    expect(read).toEqual(held);
+  });
+
+  it("is custom when an address names a preset and another value", () => {
+    const read = fromSearch(new URLSearchParams("preset=fast&epochs=7"), catalogue, start);
+    expect(read).toMatchObject({ presetId: "custom", basedOn: "fast" });
+  });
+
+  it("asks nothing while a value is out of its limits or there is no dataset", () => {
+    expect(question(catalogue, withValue(start, "hyperparameters.batch_size", 65))).toBeNull();
+    expect(question(catalogue, startingConfiguration(catalogue, null))).toBeNull();
+  });
+});
+
+describe("fault", () => {
+  it.each([
+    ["hyperparameters.batch_size", 65, "65 is too high. Enter a number from 1 to 64."],
+    ["hyperparameters.batch_size", 0, "0 is too low. Enter a number from 1 to 64."],
+    ["hyperparameters.batch_size", 2.5, "Enter a whole number from 1 to 64."],
+    ["hyperparameters.batch_size", Number.NaN, "This is not a number. Enter one from 1 to 64."],
+    ["hyperparameters.batch_size", null, "Enter a number from 1 to 64."],
+    ["hyperparameters.learning_rate", 2e-3, "2e-3 is too high. Enter a number from 1e-5 to 1e-3."],
+    ["hyperparameters.alpha", 0, "0 is too low. Enter a number above 0."],
+    ["hyperparameters.dropout", 1, "1 is too high. Enter a number from 0 to below 1."],
+    ["hyperparameters.dropout", null, null],
+    ["hyperparameters.batch_size", 64, null],
+    ["hyperparameters.learning_rate", 1e-5, null],
+  ] as const)("explains %s = %s", (field, value, said) => {
+    expect(fault(catalogue, field, value)).toBe(said);
+  });
+});
+
+describe("parse", () => {
+  it.each([
+    ["5e-5", 5e-5],
+    [" 12 ", 12],
+    [".5", 0.5],
+    ["", null],
+    ["1_000", Number.NaN],
+    ["0x10", Number.NaN],
+    ["12abc", Number.NaN],
+    ["Infinity", Number.NaN],
+  ])("reads %j", (text, value) => {
+    expect(parse(text)).toBe(value);
+  });
+});
