@@ -302,7 +302,8 @@ class Boundary:
         try:
             async with self._call(method, metadata, timeout_seconds, busy=self._active > self._limit) as call:
                 if isinstance(request, AsyncIterator):
-                    return await handler(_each(method, request), call)
+                    async with aclosing(_each(method, request)) as accepted:
+                        return await handler(accepted, call)
                 return await handler(await _only(method, request), call)
         finally:
             self._active -= 1
@@ -428,7 +429,7 @@ async def _only(method: Method, request: Message | Receive) -> Message:
     return _accept(method, received)
 
 
-async def _each(method: Method, requests: AsyncIterator[Message | bytes]) -> AsyncIterator[Message]:
+async def _each(method: Method, requests: AsyncIterator[Message | bytes]) -> AsyncGenerator[Message, None]:
     async for request in requests:
         yield _accept(method, request)
 

@@ -167,8 +167,8 @@ class Database:
             raise asyncpg.UndefinedTableError("no tables yet: run `python -m jobs_service migrate`")
         if found["above_the_law"] or found["owned"]:
             raise GuardError("PIPELINE_DATABASE_URL names a login that row-level security does not bind")
-        if found["unguarded"] or found["unchecked"]:
-            what = ", ".join([*found["unguarded"], *found["unchecked"]])
+        if found["unguarded"] or found["unchecked"] or found["unruled"]:
+            what = ", ".join([*found["unguarded"], *found["unchecked"], *found["unruled"]])
             raise GuardError(f"row-level security is not on, forced and checked for {what}")
         self._guarded = True
 

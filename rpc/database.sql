@@ -13,7 +13,8 @@ rollback;
 
 -- name: guard
 -- What must hold before a server answers anybody: its login owns nothing and cannot step around row-level security,
--- which is on and forced for every table, and every policy checks what is written as well as what is read.
+-- which is on and forced for every table, every policy checks what is written as well as what is read, and whatever a
+-- role may do to a table, a policy says with which rows.
 select
     (select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname like 'lora\_%') as tables,
@@ -22,6 +23,17 @@ select
      where n.nspname = 'public' and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)) as unguarded,
     (select coalesce(array_agg(p.tablename::text || '.' || p.policyname::text order by 1), '{}')
      from pg_policies p where p.schemaname = 'public' and p.cmd in ('ALL', 'INSERT', 'UPDATE') and p.with_check is null) as unchecked,
+    (select coalesce(array_agg(distinct c.relname::text || ' for ' || r.rolname), '{}')
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     cross join pg_roles r
+     cross join (values ('select', 'r'), ('insert', 'a'), ('update', 'w')) as k (privilege, command)
+     where n.nspname = 'public' and c.relkind in ('r', 'p')
+       and r.rolname in ('pipeline_user', 'pipeline_worker', 'pipeline_service')
+       and has_any_column_privilege(r.oid, c.oid, k.privilege)
+       and not exists (
+           select from pg_policy p
+           where p.polrelid = c.oid and p.polcmd in ('*', k.command) and p.polroles && array[0, r.oid]
+       )) as unruled,
     (select coalesce(array_agg(c.relname::text order by c.relname), '{}')
      from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
      where n.nspname = 'public' and c.relkind in ('r', 'p') and r.rolname = session_user) as owned,

@@ -57,7 +57,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 def _answered(method: Method, handler: Handler, boundary: Boundary) -> Any:
     async def behave(requests: AsyncIterator[bytes], context: Context) -> bytes:
-        request = aiter(requests) if method.client_streaming else _reading(context)
+        request = _Incoming(context) if method.client_streaming else _reading(context)
         metadata = as_mapping(context.invocation_metadata())
         try:
             answer = await boundary.run(method, handler, request, metadata, context.time_remaining())
@@ -92,6 +92,22 @@ def _reading(context: Context) -> Receive:
         return None if message is grpc.aio.EOF else message
 
     return receive
+
+
+class _Incoming:
+    """The messages of a call. The library's own iterator is a generator, and one that is left half-way costs a task."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __aiter__(self) -> _Incoming:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = await self._context.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return bytes(message)
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], refused: Refused) -> None:

@@ -117,7 +117,7 @@ async def admin(database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
 
 @dataclass(frozen=True)
 class Stack:
-    """The services with a stub for each, as a client has them."""
+    """The services with a stub for each, as a client has them. `services`: the channel and the servicer of each."""
 
     estimator: EstimatorServiceStub
     jobs: JobsServiceStub
@@ -126,7 +126,7 @@ class Stack:
     workers: WorkerServiceStub
     estimator_channel: Any
     jobs_channel: Any
-    channels: Mapping[ServiceDescriptor, Any]
+    services: Mapping[ServiceDescriptor, tuple[Any, Any]]
 
 
 @pytest.fixture
@@ -187,7 +187,10 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
             WorkerServiceStub(jobs),
             estimator,
             jobs,
-            {**dict.fromkeys(pricing, estimator), **dict.fromkeys(queueing, jobs)},
+            {
+                **{service: (estimator, servicer) for service, servicer in pricing.items()},
+                **{service: (jobs, servicer) for service, servicer in queueing.items()},
+            },
         )
 
 

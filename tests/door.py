@@ -67,7 +67,12 @@ async def refused(call: Awaitable[Any]) -> Refusal:
 
 def every_method(stack: Stack) -> list[tuple[Any, Method]]:
     """Every RPC of every service there is, with the channel to it."""
-    return [(channel, method) for service, channel in stack.channels.items() for method in methods(service)]
+    return [
+        (channel, method)
+        for service, (channel, servicer) in stack.services.items()
+        for method in methods(service)
+        if hasattr(servicer, method.name)
+    ]
 
 
 async def call_empty(channel: Any, method: Method, **options: Any) -> Any:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
 import asyncpg
 import pytest
 
-from rpc.database import Database, GuardError
-from rpc.errors import NotOwner
+from rpc.database import Database, GuardError, Transaction
+from rpc.errors import DatabaseUnavailable, DeadlineExceeded, NotOwner
 from rpc.identity import Identity
 from tests.conftest import NewDataset, TestDatabase
+from tests.processes import environment, run
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 
@@ -24,16 +29,25 @@ async def test_every_table_is_guarded(database: TestDatabase) -> None:
     await guard(database)
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        "alter table lora_training_jobs no force row level security",
-        "alter table lora_datasets disable row level security",
-        "create table lora_extra (id int)",
-        "create policy open on lora_datasets for update to pipeline_user using (true)",
-        "alter table lora_notifications owner to pipeline_service",
-    ],
-)
+HARM = [
+    "alter table lora_training_jobs no force row level security",
+    "alter table lora_datasets disable row level security",
+    "create table lora_extra (id int)",
+    "create policy open on lora_datasets for update to pipeline_user using (true)",
+    "alter table lora_notifications owner to pipeline_service",
+    "alter role pipeline_service bypassrls",
+    "drop policy own_jobs on lora_training_jobs",
+]
+
+
+@pytest.fixture(autouse=True)
+async def roles(admin: asyncpg.Connection) -> AsyncIterator[None]:
+    """Roles are the cluster's: what a test does to one is undone."""
+    yield
+    await admin.execute("alter role pipeline_service nobypassrls")
+
+
+@pytest.mark.parametrize("harm", HARM)
 async def test_no_server_starts_on_a_database_that_leaks(
     database: TestDatabase, admin: asyncpg.Connection, harm: str
 ) -> None:
@@ -82,19 +96,126 @@ async def test_a_row_cannot_change_hands(database: TestDatabase, new_dataset: Ne
                         raise NotOwner(str(error)) from error
 
 
-async def test_no_identity_survives_its_transaction(database: TestDatabase, new_dataset: NewDataset) -> None:
-    """Z08: after an error or a commit, the same connection is nobody's again."""
+async def error(connection: Transaction) -> None:
+    """A bug."""
+    raise ZeroDivisionError
+
+
+async def bad_statement(connection: Transaction) -> None:
+    """A statement that Postgres refuses."""
+    await connection.fetch("select no_such_column from lora_datasets")
+
+
+async def rolled_back(connection: Transaction) -> None:
+    """Rolled back by hand."""
+    await connection.execute("rollback")
+
+
+async def cancelled(connection: Transaction) -> None:
+    """Its caller went away."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_later(0.05, task.cancel)
+    try:
+        await connection.fetch("select pg_sleep(30)")
+    finally:
+        task.uncancel()
+
+
+async def timed_out(connection: Transaction) -> None:
+    """Its caller waits no longer."""
+    async with asyncio.timeout(0.05):
+        await connection.fetch("select pg_sleep(30)")
+
+
+async def statement_timed_out(connection: Transaction) -> None:
+    """Postgres waits no longer."""
+    await connection.execute("set local statement_timeout = '50ms'")
+    await connection.fetch("select pg_sleep(30)")
+
+
+async def fine(connection: Transaction) -> None:
+    """It commits."""
+    await connection.fetch("select 1")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [error, bad_statement, rolled_back, cancelled, timed_out, statement_timed_out, fine],
+    ids=lambda how: how.__name__,
+)
+async def test_no_identity_survives_its_transaction(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, how: Callable[[Transaction], Any]
+) -> None:
+    """Z08 and D01: however a transaction ends, its query ends too, and its connection is nobody's again and in use again."""
     await new_dataset(ANN)
     async with Database.open(database.url, size=1) as pool:
-        with pytest.raises(ZeroDivisionError):
+        try:
             async with pool.as_caller(Identity(ANN, "user", 0)) as connection:
                 assert await connection.fetchval("select count(*) from lora_datasets") == 1
-                raise ZeroDivisionError
-        async with pool.as_caller(Identity(BOB, "user", 0)) as connection:
-            assert await connection.fetchval("select count(*) from lora_datasets") == 0
-        async with pool._pool.acquire() as connection:
+                first = await connection.fetchval("select pg_backend_pid()")
+                await how(connection)
+        except (
+            ZeroDivisionError,
+            asyncpg.UndefinedColumnError,
+            asyncio.CancelledError,
+            DatabaseUnavailable,
+            DeadlineExceeded,
+        ):
+            pass
+        assert (
+            await admin.fetchval(
+                "select count(*) from pg_stat_activity where query like '%pg_sleep(30)' and state = 'active'"
+            )
+            == 0
+        )
+        async with pool._connection() as connection:
             assert await connection.fetchval("select current_user") == "pipeline_service"
             assert not await connection.fetchval("select current_setting('request.jwt.claims', true)")
+            assert await connection.fetchval("select pg_backend_pid()") == first
+        async with pool.as_caller(Identity(BOB, "user", 0)) as connection:
+            assert await connection.fetchval("select count(*) from lora_datasets") == 0
+
+
+async def test_who_cannot_become_the_caller_sees_nothing(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Z09: where the login may not take a caller's role, the transaction does not begin."""
+    await new_dataset(ANN)
+    async with Database.open(database.url, size=1) as pool:
+        await admin.execute("revoke pipeline_user from pipeline_service")
+        try:
+            with pytest.raises(GuardError):
+                async with pool.as_caller(Identity(ANN, "user", 0)):
+                    raise AssertionError("the body was run")
+        finally:
+            await admin.execute("grant pipeline_user to pipeline_service")
+        async with pool.as_caller(Identity(ANN, "user", 0)) as connection:
+            assert await connection.fetchval("select count(*) from lora_datasets") == 1
+
+
+@pytest.mark.parametrize("harm", HARM)
+async def test_nothing_is_served_before_the_database_is_known_to_guard(
+    database: TestDatabase, admin: asyncpg.Connection, harm: str
+) -> None:
+    """Z12: the first transaction of a process looks for itself; not even the moment before the first check is open."""
+    await admin.execute(harm)
+    async with Database.open(database.url, size=1) as pool:
+        with pytest.raises(GuardError):
+            async with pool.as_caller(Identity(ANN, "user", 0)):
+                raise AssertionError("the body was run")
+
+
+@pytest.mark.parametrize("module", ["estimator_service", "jobs_service"])
+async def test_a_server_refuses_to_start_on_a_database_that_leaks(
+    database: TestDatabase, admin: asyncpg.Connection, module: str
+) -> None:
+    """Z12: an owner's login, and a table without forced row-level security, end the process with code 2 and one line."""
+    code, said = await run(module, environment(database.admin_url, PIPELINE_LOG_LEVEL="error"))
+    assert (code, said) == (2, f"{module}: PIPELINE_DATABASE_URL names a login that row-level security does not bind\n")
+    await admin.execute(HARM[0])
+    code, said = await run(module, environment(database.url, PIPELINE_LOG_LEVEL="error"))
+    assert (code, said.count("\n"), "lora_training_jobs" in said) == (2, 1, True), said
 
 
 async def test_a_page_uses_the_owners_index(database: TestDatabase, admin: asyncpg.Connection) -> None:
