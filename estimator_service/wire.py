@@ -59,10 +59,22 @@ def answer(found: Estimate, dataset: Dataset) -> estimator_pb2.EstimateCostRespo
 
 
 def catalogue(data: Catalogue) -> estimator_pb2.GetCatalogueResponse:
-    """The catalogue with the limits of the contract. Raises CatalogueError where a preset is outside them."""
+    """The catalogue with the limits of the contract. Raises CatalogueError where a preset or default is outside them."""
+    try:
+        answer = _catalogue(data)
+    except ValueError as error:  # a number that no field of its kind can hold
+        raise CatalogueError(f"catalogue: {error}") from error
+    checked = {f"preset {preset.name}: hyperparameters": preset.hyperparameters for preset in answer.presets}
+    for where, message in {**checked, "defaults.gpu_config": answer.defaults.gpu_config}.items():
+        for violation in protovalidate.collect_violations(message):
+            raise CatalogueError(f"catalogue: {where}: {violation.proto}".replace("\n", " "))
+    return answer
+
+
+def _catalogue(data: Catalogue) -> estimator_pb2.GetCatalogueResponse:
     effective_at = Timestamp()
     effective_at.FromDatetime(data.effective_at)
-    answer = estimator_pb2.GetCatalogueResponse(
+    return estimator_pb2.GetCatalogueResponse(
         gpu_types=[estimator_pb2.GpuType(**gpu.model_dump()) for gpu in data.gpu_types],
         presets=[
             estimator_pb2.Preset(
@@ -82,10 +94,6 @@ def catalogue(data: Catalogue) -> estimator_pb2.GetCatalogueResponse:
         version=data.version,
         effective_at=effective_at,
     )
-    for preset in answer.presets:
-        for violation in protovalidate.collect_violations(preset.hyperparameters):
-            raise CatalogueError(f"catalogue: preset {preset.name}: hyperparameters: {violation.proto}")
-    return answer
 
 
 def _preset_id(word: str) -> estimator_pb2.PresetId.ValueType:
