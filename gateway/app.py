@@ -13,10 +13,11 @@ import structlog
 from google.protobuf.descriptor_pool import Default
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.auth import authorization, values
+from gateway.auth import authorization
 from gateway.errors import MethodNotAllowed, UriTooLong
 from gateway.events import stream
-from gateway.exchange import SECURITY_HEADERS, ClientGone, Exchange
+from gateway.exchange import ClientGone, Exchange
+from gateway.headers import SECURITY_HEADERS
 from gateway.openapi import document
 from gateway.pages import Ready, pages
 from gateway.query import MAX_PATH_BYTES
@@ -105,7 +106,7 @@ class Gateway:
 
     async def _preflight(self, exchange: Exchange) -> None:
         headers = {b"cache-control": b"no-store", b"vary": b"origin"}
-        if self._allowed_origin(exchange.headers):
+        if self._allowed_origin(exchange):
             headers |= {
                 b"access-control-allow-methods": CORS_METHODS,
                 b"access-control-allow-headers": CORS_HEADERS,
@@ -130,9 +131,10 @@ class Gateway:
     def _with_headers(self, scope: Scope, send: Send) -> Send:
         async def sender(message: Message) -> None:
             if message["type"] == "http.response.start":
-                request_id = scope["exchange"].request_id.encode()
+                exchange: Exchange = scope["exchange"]
+                request_id = exchange.request_id.encode()
                 message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS, (b"x-request-id", request_id)]
-                origin = self._allowed_origin(scope["headers"])
+                origin = self._allowed_origin(exchange)
                 if origin:
                     message["headers"] += [
                         (b"access-control-allow-origin", origin),
@@ -143,12 +145,12 @@ class Gateway:
 
         return sender
 
-    def _allowed_origin(self, headers: list[tuple[bytes, bytes]]) -> bytes | None:
-        origin = values(headers, b"origin")
+    def _allowed_origin(self, exchange: Exchange) -> bytes | None:
+        origin = exchange.headers.all(b"origin")
         return origin[0].encode("latin-1") if origin and origin[0] in self._settings.cors_origins else None
 
     def _log(self, exchange: Exchange, started: float) -> None:
-        forged = sum(FORGED.fullmatch(name) is not None for name, _ in exchange.headers)
+        forged = sum(FORGED.fullmatch(name) is not None for name in exchange.headers.names)
         write = log.debug if exchange.raw_path in QUIET_PATHS else log.info
         write(
             "http",
@@ -166,7 +168,7 @@ class Gateway:
 
 def _trace(exchange: Exchange) -> Metadata:
     """The caller's trace, handed on where it is one; a broken one is left out, and whoever traces starts its own."""
-    given = values(exchange.headers, b"traceparent")
+    given = exchange.headers.all(b"traceparent")
     return [("traceparent", given[0])] if len(given) == 1 and TRACEPARENT.fullmatch(given[0]) else []
 
 

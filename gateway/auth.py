@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import jwt
 
 from gateway.errors import CrossSiteRequest
+from gateway.headers import Headers
 from gateway.settings import GatewaySettings
-from rpc.errors import MalformedRequest, Unauthenticated
+from rpc.errors import Unauthenticated
 from rpc.identity import Role
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # The user that a first start signs in: nobody's real id.
 DEMO_USER = "de300000-0000-4000-8000-000000000001"
 SESSION_SECONDS = 12 * 3600
-
-Headers = Sequence[tuple[bytes, bytes]]
-
-
-def values(headers: Headers, name: bytes) -> list[str]:
-    """All values of a header. Bytes outside ASCII stay what they are; nothing that we use has any."""
-    return [value.decode("latin-1") for key, value in headers if key == name]
 
 
 def authorization(headers: Headers, *, method: str, own_origin: str, cookie: str) -> str | None:
@@ -31,11 +24,9 @@ def authorization(headers: Headers, *, method: str, own_origin: str, cookie: str
     A cookie counts only where no bearer token came, and changes things only for our own page. Raises MalformedRequest,
     Unauthenticated and CrossSiteRequest.
     """
-    given = values(headers, b"authorization")
-    if len(given) > 1:
-        raise MalformedRequest("Malformed request", details="Send one Authorization header.")
-    if given:
-        return given[0]
+    given = headers.one(b"authorization")
+    if given is not None:
+        return given
     tokens = _cookies(headers, cookie)
     if len(tokens) > 1:
         raise Unauthenticated("Invalid session", details="More than one session cookie; sign in again.")
@@ -51,14 +42,14 @@ def refuse_cross_site(headers: Headers, own_origin: str) -> None:
 
     Every browser sends one of the two headers with such a request, and no page can set either.
     """
-    site, origin = values(headers, b"sec-fetch-site"), values(headers, b"origin")
+    site, origin = headers.all(b"sec-fetch-site"), headers.all(b"origin")
     asked_by_us = site == ["same-origin"] if site else origin == [own_origin]
     if not asked_by_us:
         raise CrossSiteRequest
 
 
 def _cookies(headers: Headers, name: str) -> list[str]:
-    pairs = [pair.strip() for value in values(headers, b"cookie") for pair in value.split(";")]
+    pairs = [pair.strip() for value in headers.all(b"cookie") for pair in value.split(";")]
     return [pair.partition("=")[2] for pair in pairs if pair.partition("=")[0] == name]
 
 

@@ -12,8 +12,8 @@ from typing import Any, Self
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.auth import values
 from gateway.errors import NotAcceptable, RequestTimeout, UnsupportedMediaType
+from gateway.headers import Headers
 from rpc.boundary import Failure, accept_request_id
 from rpc.errors import MalformedRequest, TooLarge
 
@@ -21,18 +21,6 @@ JSON = "application/json"
 GZIP_FROM_BYTES = 1024
 # Fast answers end before anybody could have left; only slower ones are worth a task that watches for it.
 WATCH_AFTER_SECONDS = 0.02
-CSP = (
-    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'self'; object-src 'none'; form-action 'self'"
-)
-SECURITY_HEADERS = [
-    (b"content-security-policy", CSP.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
-]
 GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -45,32 +33,25 @@ class Exchange:
     """A request, and the way to answer it once."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.headers = Headers(scope["headers"])
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
         self.scheme: str = scope["scheme"]
-        self.request_id = accept_request_id(next(iter(values(self.headers, b"x-request-id")), None))
+        self.request_id = accept_request_id(next(iter(self.headers.all(b"x-request-id")), None))
         self.user: str | None = None
         self.status: int | None = None
         self.reason: str | None = None
         self.receive = receive
         self._send = send
 
-    def header(self, name: str) -> str | None:
-        """The value of a header that comes once; None where there is none. Raises MalformedRequest."""
-        found = values(self.headers, name.encode())
-        if len(found) > 1:
-            raise MalformedRequest("Malformed request", details=f"Send one {name} header.")
-        return found[0] if found else None
-
     def own_origin(self) -> str:
         """The origin that our own page has where it was asked for as this request was. Raises MalformedRequest."""
-        return f"{self.scheme}://{self.header('host') or ''}"
+        return f"{self.scheme}://{self.headers.one(b'host') or ''}"
 
     def timeout_seconds(self) -> float | None:
         """The deadline that the client asks for with `grpc-timeout`. Raises MalformedRequest."""
-        text = self.header("grpc-timeout")
+        text = self.headers.one(b"grpc-timeout")
         if text is None:
             return None
         found = GRPC_TIMEOUT.fullmatch(text)
@@ -80,7 +61,7 @@ class Exchange:
 
     def accepts(self, kind: str) -> None:
         """Raises NotAcceptable where the client's Accept has no room for this media type."""
-        accept = ",".join(values(self.headers, b"accept"))
+        accept = ",".join(self.headers.all(b"accept"))
         if not accept:
             return
         taken = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
@@ -89,15 +70,15 @@ class Exchange:
 
     def has_type(self, *kinds: str) -> None:
         """Raises UnsupportedMediaType unless the body is of one of these media types, in UTF-8 and not encoded."""
-        kind, _, parameters = (self.header("content-type") or "").partition(";")
+        kind, _, parameters = (self.headers.one(b"content-type") or "").partition(";")
         charset = parameters.replace(" ", "").replace('"', "").lower()
-        encoded = (self.header("content-encoding") or "identity").lower() != "identity"
+        encoded = (self.headers.one(b"content-encoding") or "identity").lower() != "identity"
         if kind.strip().lower() not in kinds or charset not in ("", "charset=utf-8") or encoded:
             raise UnsupportedMediaType(kinds)
 
     async def body(self, *, limit: int, timeout_seconds: float) -> bytes:
         """The whole body. Raises TooLarge without reading on, RequestTimeout and ClientGone."""
-        length = self.header("content-length")
+        length = self.headers.one(b"content-length")
         if length is not None and int(length) > limit:
             raise _too_large(limit)
         parts, size = [], 0
@@ -151,7 +132,7 @@ class Exchange:
     ) -> None:
         """Answers with a whole body, compressed where that is worth it; a HEAD request gets the headers of the same."""
         sent = [(b"content-type", kind), (b"cache-control", b"no-store"), *(headers or {}).items()]
-        if len(body) >= GZIP_FROM_BYTES and any("gzip" in value for value in values(self.headers, b"accept-encoding")):
+        if len(body) >= GZIP_FROM_BYTES and any("gzip" in value for value in self.headers.all(b"accept-encoding")):
             body = gzip.compress(body, 5, mtime=0)
             sent += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
         sent.append((b"content-length", str(len(body)).encode()))

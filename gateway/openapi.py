@@ -94,7 +94,7 @@ class _Document:
         operation: Schema = {
             "operationId": descriptor.name,
             "tags": [descriptor.containing_service.name],
-            "summary": about.partition("\n\n")[0].partition(". ")[0].replace("\n", " ").removesuffix("."),
+            "summary": " ".join(about.split()).partition(". ")[0].removesuffix(".").replace("`", ""),
             "description": about,
             "parameters": self._parameters(route),
             "responses": {str(route.method.http_success): self._success(route)},

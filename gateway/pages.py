@@ -15,8 +15,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
-from gateway.auth import SESSION_SECONDS, DevelopmentIssuer, authorization, refuse_cross_site, values
+from gateway.auth import SESSION_SECONDS, DevelopmentIssuer, authorization, refuse_cross_site
 from gateway.errors import MethodNotAllowed, RouteNotFound
+from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated
 from rpc.identity import Verifier
@@ -99,23 +100,26 @@ class Session:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. Raises ServiceError."""
-        request = Request(scope, receive)
-        match request.method:
+        exchange: Exchange = scope["exchange"]
+        match exchange.method:
             case "GET" | "HEAD":
-                response = _data({"user_id": await self._user(request), "dev_issuer": self._issuer is not None})
+                response = _data({"user_id": await self._user(exchange), "dev_issuer": self._issuer is not None})
             case "POST":
-                response = await self._sign_in(request)
+                response = await self._sign_in(exchange)
             case "DELETE":
-                refuse_cross_site(request.headers.raw, _origin(request))
+                refuse_cross_site(exchange.headers, exchange.own_origin())
                 response = _data({"user_id": None})
                 response.delete_cookie(self._settings.session_cookie)
             case _:
                 raise MethodNotAllowed({"DELETE", "GET", "HEAD", "OPTIONS", "POST"})
         await response(scope, receive, send)
 
-    async def _user(self, request: Request) -> str | None:
+    async def _user(self, exchange: Exchange) -> str | None:
         held = authorization(
-            request.headers.raw, method="GET", own_origin=_origin(request), cookie=self._settings.session_cookie
+            exchange.headers,
+            method=exchange.method,
+            own_origin=exchange.own_origin(),
+            cookie=self._settings.session_cookie,
         )
         try:
             identity, _ = await self._verifier.identify(held)
@@ -123,10 +127,10 @@ class Session:
             return None
         return identity.user_id
 
-    async def _sign_in(self, request: Request) -> Response:
+    async def _sign_in(self, exchange: Exchange) -> Response:
         if self._issuer is None:
             raise RouteNotFound
-        refuse_cross_site(request.headers.raw, _origin(request))
+        refuse_cross_site(exchange.headers, exchange.own_origin())
         token = self._issuer.token()
         identity, _ = await self._verifier.identify(f"Bearer {token}")
         response = _data({"user_id": identity.user_id})
@@ -134,7 +138,7 @@ class Session:
             self._settings.session_cookie,
             token,
             max_age=SESSION_SECONDS,
-            secure=request.url.scheme == "https",
+            secure=exchange.scheme == "https",
             httponly=True,
             samesite="strict",
         )
@@ -164,7 +168,7 @@ class Page:
         await response(scope, receive, send)
 
     def _is_navigation(self, scope: Scope, path: str) -> bool:
-        wants_page = any("text/html" in value for value in values(scope["headers"], b"accept"))
+        wants_page = any("text/html" in value for value in scope["exchange"].headers.all(b"accept"))
         return wants_page and "." not in path.rpartition("/")[2] and self._index.is_file()
 
 
@@ -186,10 +190,6 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
-
-
-def _origin(request: Request) -> str:
-    return f"{request.url.scheme}://{request.headers.get('host', '')}"
 
 
 def _json(value: object, status: int = 200) -> Response:

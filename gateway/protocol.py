@@ -10,7 +10,8 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import HeadersTooLarge, UriTooLong
-from gateway.exchange import SECURITY_HEADERS, error_body
+from gateway.exchange import error_body
+from gateway.headers import SECURITY_HEADERS
 from gateway.query import MAX_QUERY_BYTES
 from rpc.boundary import accept_request_id, failure_of
 from rpc.errors import MalformedRequest, ServiceError

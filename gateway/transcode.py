@@ -221,7 +221,7 @@ def _take_header(exchange: Exchange, route: Route, fields: dict[str, Any], name:
     """Fills a field that HTTP has a header for. Raises ValidationFailed where the two disagree."""
     if name not in route.method.descriptor.input_type.fields_by_name:
         return
-    value = exchange.header(header)
+    value = exchange.headers.one(header.encode())
     if not value:
         return
     if fields.setdefault(name, value) != value:
