@@ -250,6 +250,61 @@ class OpenJobsLimit(ServiceError):
         )
 
 
+class WebhookNotFound(ServiceError):
+    """No such webhook, or somebody else's: the same answer for both."""
+
+    code = "NOT_FOUND"
+    reason = "WEBHOOK_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("Webhook not found or access denied", details="Check the id against GET /api/webhooks.")
+
+
+class WebhookDeliveryNotFound(ServiceError):
+    """No such delivery of that webhook, or somebody else's: the same answer for both."""
+
+    code = "NOT_FOUND"
+    reason = "WEBHOOK_DELIVERY_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Delivery not found or access denied", details="Check the ids against GET /api/webhooks/{id}/deliveries."
+        )
+
+
+class WebhookUrlRefused(ValidationFailed):
+    """An address that no request may be sent to."""
+
+    reason = "WEBHOOK_URL_REFUSED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__([("url", why)])
+
+
+class WebhookLimit(ServiceError):
+    """A user with as many webhooks as one may have."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "WEBHOOK_LIMIT"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            "Too many webhooks",
+            details=f"A user may have {limit} webhooks; delete one first.",
+            metadata={"limit": str(limit)},
+        )
+
+
+class WebhookDisabled(ServiceError):
+    """A webhook that nothing is sent to."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "WEBHOOK_DISABLED"
+
+    def __init__(self) -> None:
+        super().__init__("Webhook is disabled", details="Enable it first: PUT /api/webhooks/{id}.")
+
+
 class TooLarge(ServiceError):
     """A body, file, message or header above its limit."""
 
