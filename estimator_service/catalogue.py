@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from estimator_service import hardware
 from estimator_service.cost import Assumptions
+from estimator_service.plan import JobDefaults
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,15 +29,38 @@ class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class GpuType(_Data):
-    """One kind of GPU. Price in US dollars per GPU-hour, throughput in training tokens per second of one GPU."""
+class Dated(_Data):
+    """A price of one GPU, US dollars an hour, with its day and where it was read: without them it is no price."""
+
+    price_usd_per_hour: Positive
+    price_date: date
+    price_source: Name
+
+
+class Offer(Dated):
+    """What a provider asks for one GPU."""
+
+    provider: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class ModelGpuType(Dated):
+    """One kind of GPU, for jobs that name a base model."""
 
     type: Annotated[str, Field(min_length=1, max_length=64)]
     name: Name
-    price_usd_per_hour: Positive
-    tokens_per_second: Positive
     memory_gb: Positive
     note: Name
+    offers: tuple[Offer, ...] = Field((), max_length=50)
+
+    def price(self, provider: str = "") -> Dated | None:
+        """The price of a provider, or this catalogue's own; None: no such offer."""
+        return next((offer for offer in self.offers if offer.provider == provider), None) if provider else self
+
+
+class GpuType(ModelGpuType):
+    """One kind of GPU for every job; throughput in training tokens per second of one GPU."""
+
+    tokens_per_second: Positive
 
 
 class PresetValues(_Data):
@@ -97,20 +123,40 @@ class Reference(_Data):
     default_tokens_per_pair: int = Field(ge=1)
 
 
+class Forecasts(_Data):
+    """What a forecast with a base model adds to training itself; see `plan.JobDefaults`."""
+
+    startup_seconds: float = Field(ge=0, allow_inf_nan=False)
+    load_gb_per_second: Positive
+    validation_share: float = Field(ge=0, le=1)
+    save_seconds: float = Field(ge=0, allow_inf_nan=False)
+    save_gb_per_second: Positive
+
+
+class QuoteLimits(_Data):
+    """How long a quote holds, and how many unexpired ones a person may hold."""
+
+    valid_seconds: int = Field(ge=1, le=31_536_000)
+    most: int = Field(ge=1)
+
+
 class Catalogue(_Data):
     """Everything a job can be configured with, as of one version."""
 
     effective_at: AwareDatetime
     gpu_types: tuple[GpuType, ...] = Field(min_length=1, max_length=100)
+    model_gpu_types: tuple[ModelGpuType, ...] = Field((), max_length=100)
     presets: tuple[Preset, ...] = Field(min_length=1)
     sliders: tuple[Slider, ...]
     defaults: Defaults
     reference: Reference
+    forecast: Forecasts
+    quotes: QuoteLimits
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         ids: dict[str, list[str]] = {
-            "gpu_types": [gpu.type for gpu in self.gpu_types],
+            "gpu_types": [gpu.type for gpu in (*self.gpu_types, *self.model_gpu_types)],
             "presets": [preset.id for preset in self.presets],
             "sliders": [slider.field for slider in self.sliders],
         }
@@ -118,6 +164,13 @@ class Catalogue(_Data):
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ValueError(f"{what}: {', '.join(sorted(twice))} is there twice")
+        for gpu in self.model_gpu_types:
+            if gpu.type not in hardware.catalogue():
+                raise ValueError(f"model_gpu_types: hardware.toml does not know {gpu.type}")
+        for gpu in (*self.gpu_types, *self.model_gpu_types):
+            providers = [offer.provider for offer in gpu.offers]
+            if len(set(providers)) < len(providers):
+                raise ValueError(f"{gpu.type}: offers: a provider is there twice")
         if self.defaults.gpu_config.type not in self.by_type:
             raise ValueError(f"defaults.gpu_config.type: {self.defaults.gpu_config.type} is not in gpu_types")
         if self.defaults.preset_id not in [preset.id for preset in self.presets]:
@@ -126,8 +179,14 @@ class Catalogue(_Data):
 
     @cached_property
     def by_type(self) -> Mapping[str, GpuType]:
-        """GPU types by their id."""
+        """GPU types that every job can use, by their id."""
         return {gpu.type: gpu for gpu in self.gpu_types}
+
+    @cached_property
+    def by_type_for_models(self) -> Mapping[str, ModelGpuType]:
+        """GPU types for jobs that name a base model, by their id: those whose physics are known."""
+        known = hardware.catalogue()
+        return {gpu.type: gpu for gpu in (*self.gpu_types, *self.model_gpu_types) if gpu.type in known}
 
     @cached_property
     def version(self) -> str:
@@ -138,6 +197,17 @@ class Catalogue(_Data):
     def assumptions(self) -> Assumptions:
         """What the reference estimate takes for granted."""
         return Assumptions(**self.reference.model_dump())
+
+    @cached_property
+    def job_defaults(self) -> JobDefaults:
+        """What a forecast with a base model takes for granted."""
+        reference = self.reference
+        return JobDefaults(
+            **self.forecast.model_dump(),
+            storage_usd=reference.storage_usd,
+            default_pairs=reference.default_pairs,
+            default_tokens_per_pair=reference.default_tokens_per_pair,
+        )
 
 
 def read_catalogue(path: Path) -> Catalogue:

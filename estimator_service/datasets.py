@@ -1,12 +1,14 @@
-"""The one query of the Estimator, and its cache."""
+"""Datasets as the Estimator reads them, and their cache."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from uuid import UUID
 
+import orjson
+
+from estimator_service.dataset import Dataset
 from rpc.database import Database, load_queries
 from rpc.errors import DatasetNotFound, DatasetNotReady
 from rpc.identity import Identity
@@ -15,15 +17,6 @@ SQL = load_queries("estimator_service", "datasets.sql")
 # A changed dataset must show in the next estimate within a second.
 FRESH_SECONDS = 0.9
 CACHE_SIZE = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """Statistics of a dataset that is ready for training; None where nobody counted."""
-
-    name: str
-    pairs: int | None
-    tokens: int | None
 
 
 class Datasets:
@@ -57,4 +50,12 @@ class Datasets:
             raise DatasetNotFound
         if row["status"] != "ready" or not row["training_ready"]:
             raise DatasetNotReady(status=row["status"], training_ready=row["training_ready"])
-        return Dataset(row["name"], row["total_training_pairs"], row["total_tokens"])
+        return Dataset(
+            name=row["name"],
+            pairs=row["total_training_pairs"],
+            tokens=row["total_tokens"],
+            validation_pairs=row["total_validation_pairs"],
+            longest=row["longest_tokens"],
+            bins=tuple((edge, samples) for edge, samples in orjson.loads(row["token_histogram"] or "[]")),
+            revision=row["revision"],
+        )

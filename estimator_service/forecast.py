@@ -6,12 +6,13 @@ The same formulas serve one point (floats) and a table of points (arrays); `tabl
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from estimator_service import memory
 from estimator_service.hardware import Gpu, Hardware, hardware
@@ -69,11 +70,6 @@ class Forecast:
         """Whether the run fits into the memory of its GPUs."""
         return VERDICTS[int(self.numbers.verdict)]
 
-    @property
-    def is_quotable(self) -> bool:
-        """Whether a price may be promised on it."""
-        return self.confidence != "low"
-
 
 def forecast(point: Point, parameters: Parameters | None = None) -> Forecast:
     """Predicts one point."""
@@ -89,14 +85,45 @@ def forecast(point: Point, parameters: Parameters | None = None) -> Forecast:
 
 
 def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numbers:
-    """Predicts many points at once; every field is an array in their order."""
+    """Predicts many points at once; every field is an array in their order.
+
+    Points of a table share workloads and GPUs: each is counted once, then gathered by index.
+    """
     p = parameters or fitted()
-    counts = [_counts(point) for point in points]
-    columns = [np.array(rows, dtype=float).T for rows in zip(*counts, strict=True)]
-    ranges = np.array([_range(point, p) for point in points]).T
+    sharded = [is_sharded(point.workload, point.gpu, point.count) for point in points]
+    pairs = list(zip(points, sharded, strict=True))
+    demands = _gather(
+        [(id(point.workload), split) for point, split in pairs],
+        lambda at: demand(points[at].workload, sharded=sharded[at]),
+    )
+    machines = _gather(
+        [(id(point.gpu), point.count) for point in points], lambda at: hardware(points[at].gpu, points[at].count)
+    )
+    feet = _gather(
+        [(id(point.workload), split, point.count if split else 1) for point, split in pairs],
+        lambda at: footprint(points[at].workload, sharded=sharded[at], count=points[at].count),
+    )
+    ranges = _gather(
+        [(id(point.workload), id(point.gpu), point.narrowing) for point in points], lambda at: _range(points[at], p)
+    )
     corrections = np.array([point.correction for point in points])
-    kinds = (Demand(*columns[0]), Hardware(*columns[1]), Footprint(*columns[2]))
+    kinds = (Demand(*demands), Hardware(*machines), Footprint(*feet))
     return _numbers(*kinds, ranges[0], ranges[1], corrections, p)
+
+
+def _gather(keys: Sequence[Hashable], count: Callable[[int], Sequence[float]]) -> NDArray[np.float64]:
+    """Columns of what `count` says of each position, asked once for each different key."""
+    rows: dict[Hashable, int] = {}
+    first: list[int] = []
+    index = []
+    for at, key in enumerate(keys):
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = len(rows)
+            first.append(at)
+        index.append(row)
+    found = np.array([count(at) for at in first], dtype=float)
+    return found[index].T
 
 
 def _counts(point: Point) -> tuple[Demand, Hardware, Footprint]:

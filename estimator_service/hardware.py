@@ -24,6 +24,7 @@ SUSTAINED_TFLOPS_PER_WATT = {
     "pascal": 0.06, "volta": 0.27, "turing": 0.31, "ampere": 0.64, "ampere8": 0.35, "ada": 0.62, "hopper": 0.90,
     "blackwell": 1.35, "blackwell-rtx": 0.62, "cdna2": 0.4, "cdna3": 0.65,
 }  # fmt: skip
+OLD = frozenset({"pascal", "volta", "turing"})
 # Generations whose large last-level cache keeps a part of the element-wise traffic off the memory bus.
 CACHED_TRAFFIC = {"ada": 1.6, "blackwell-rtx": 1.6}
 # Attention kernels that were written for Ampere do not use Hopper's asynchronous tensor cores: FlashAttention 2 reaches a
@@ -60,6 +61,16 @@ class Gpu(BaseModel):
     link_gb_s: PositiveFloat
     usable: float = Field(0.985, gt=0, le=1)
     source: str
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it came before bfloat16 and flash attention."""
+        return self.generation in OLD
+
+    @property
+    def traits(self) -> tuple[bool, bool, bool]:
+        """What of a plan depends on the GPU type: two with the same traits get the same one."""
+        return self.is_old, self.bf16_tflops is None, self.fp8_tflops is None
 
     @property
     def sustained_flops(self) -> float:

@@ -159,7 +159,7 @@ def read_row(line: int, row: Mapping[str, str]) -> Run:
         length = sample or 1024.0
         assumptions.append(f"seq_len = {length:g}")
     per_sample = sample or (length if fixed and number(row.get("seq_len")) else None)
-    old = gpu.generation in {"pascal", "volta", "turing"}
+    old = gpu.is_old
     targets = tuple(word for word in re.split(r"[\s,;+/]+", row.get("target_modules", "")) if word) or ATTENTION
     text = f"{notes} {row.get('source_path', '')}".lower()
     sharded = True if SHARDED.search(text) else False if REPLICATED.search(text) else None

@@ -1,66 +1,122 @@
-"""What would make a job fit: changes to its configuration that a client can apply, cheapest to the person first."""
+"""What would make a job fit: changes to its configuration that a client can apply, those that change least first. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from estimator_service.forecast import Forecast, Point, forecast
 from estimator_service.hardware import Gpu
+from estimator_service.outlook import JobForecast
+from estimator_service.plan import Wanted, with_options
 
 MAX_REPAIRS = 5
 SHORTEST = 256
 
 
+class Place(NamedTuple):
+    """Where a job runs: GPUs of one type at a price, US dollars an hour for each."""
+
+    gpu: Gpu
+    number: int
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Fields of a request with their new values; None and absent: as they are. `options` are those of `training`."""
+
+    title: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    batch: int | None = None
+    gpu_type: str | None = None
+    gpu_count: int | None = None
+
+
 class Repair(NamedTuple):
-    """Changed fields with their new values, the configuration they make and its forecast."""
+    """A change, and the job with it."""
 
-    patch: dict[str, str | int | bool]
-    point: Point
-    forecast: Forecast
+    change: Change
+    job: JobForecast
 
 
-def repairs(point: Point, other_gpus: Sequence[Gpu] = ()) -> list[Repair]:
-    """Up to five changes after which the job fits, none when it does already; prices are the caller's to add."""
-    if forecast(point).verdict == "fits":
+Forecaster = Callable[[Wanted, Place], JobForecast]
+
+
+def repairs(
+    wanted: Wanted, place: Place, job: JobForecast, forecaster: Forecaster, others: Sequence[Place]
+) -> list[Repair]:
+    """Up to five changes after which the job fits, at most one of a kind; none when it fits already."""
+    if job.forecast.verdict == "fits":
         return []
-    found: list[Repair] = []
-    for patch, changed in _changes(point, other_gpus):
-        seen = forecast(changed)
-        if seen.verdict == "fits":
-            found.append(Repair(patch, changed, seen))
+    found = []
+    for kind in _kinds(wanted, place, job, others):
+        for change, changed, at in kind:
+            seen = forecaster(changed, at)
+            if seen.forecast.verdict == "fits":
+                found.append(Repair(change, seen))
+                break
         if len(found) == MAX_REPAIRS:
             break
     return found
 
 
-def _changes(point: Point, other_gpus: Sequence[Gpu]) -> Iterator[tuple[dict[str, str | int | bool], Point]]:
-    w = point.workload
-    if not w.checkpointing:
-        yield {"activation_checkpointing": True}, point._replace(workload=replace(w, checkpointing=True))
-    batch, accumulation = w.batch, w.accumulation
+Candidate = tuple[Change, Wanted, Place]
+
+
+def _kinds(wanted: Wanted, place: Place, job: JobForecast, others: Sequence[Place]) -> Iterator[Iterator[Candidate]]:
+    """Candidates of one kind after the other; of each kind the first that fits is taken."""
+    if wanted.options.activation_checkpointing is False:
+        change = Change("Compute activations again in the backward pass", {"activation_checkpointing": True})
+        yield iter([(change, with_options(wanted, activation_checkpointing=True), place)])
+    yield _smaller_batches(wanted, place)
+    if job.plan.workload.method == "full":
+        yield _with_method(wanted, place, "lora", "Train an adapter instead of every weight (LoRA)")
+    if job.plan.workload.method != "qlora":
+        yield _with_method(wanted, place, "qlora", "Quantise the base model to 4 bits (QLoRA)")
+    yield _shorter(wanted, place, job)
+    yield _elsewhere(wanted, place, others)
+    yield _more_gpus(wanted, place)
+
+
+def _smaller_batches(wanted: Wanted, place: Place) -> Iterator[Candidate]:
+    """Halves the batch and adds up as many more, so that an optimizer step still sees as many samples."""
+    together = wanted.batch * (wanted.options.gradient_accumulation or 1)
+    batch = wanted.batch
     while batch > 1:
-        accumulation, batch = -(-accumulation * batch // (batch // 2)), batch // 2
-        smaller = point._replace(workload=replace(w, batch=batch, accumulation=accumulation))
-        if forecast(smaller).verdict == "fits" or batch == 1:
-            yield {"batch_size": batch, "gradient_accumulation": accumulation}, smaller
-            break
-    if w.method != "qlora":
-        quantised = replace(w, method="qlora", weight_bits=4, pure_16bit=False)
-        yield {"method": "qlora"}, point._replace(workload=quantised)
-        yield (
-            {"method": "qlora", "batch_size": 1, "gradient_accumulation": w.batch * w.accumulation},
-            point._replace(workload=replace(quantised, batch=1, accumulation=w.batch * w.accumulation)),
-        )
-    length = w.length // 2
+        batch //= 2
+        accumulation = -(-together // batch)
+        changed = replace(with_options(wanted, gradient_accumulation=accumulation), batch=batch)
+        title = f"Take {batch} at once and add up {accumulation} of them"
+        yield Change(title, {"gradient_accumulation": accumulation}, batch=batch), changed, place
+
+
+def _with_method(wanted: Wanted, place: Place, method: str, title: str) -> Iterator[Candidate]:
+    """Another method; where that is not enough, with recomputed activations and one sample at once as well."""
+    yield Change(title, {"method": method}), with_options(wanted, method=method), place
+    accumulation = wanted.batch * (wanted.options.gradient_accumulation or 1)
+    options = {"method": method, "activation_checkpointing": True, "gradient_accumulation": accumulation}
+    changed = replace(with_options(wanted, **options), batch=1)
+    yield Change(f"{title}, one sample at once", options, batch=1), changed, place
+
+
+def _shorter(wanted: Wanted, place: Place, job: JobForecast) -> Iterator[Candidate]:
+    length = job.plan.workload.length // 2
     while length >= SHORTEST:
-        tokens = None if w.tokens is None else min(w.tokens, length)
-        shorter = point._replace(workload=replace(w, length=length, tokens=tokens))
-        if forecast(shorter).verdict == "fits":
-            yield {"sequence_length": length}, shorter
-            break
+        changed = with_options(wanted, sequence_length=length)
+        yield Change(f"Cut samples at {length} tokens", {"sequence_length": length}), changed, place
         length //= 2
-    for gpu in sorted(other_gpus, key=lambda gpu: gpu.memory_gb):
-        if gpu.memory_gb > point.gpu.memory_gb:
-            yield {"gpu_type": gpu.id}, point._replace(gpu=gpu)
+
+
+def _elsewhere(wanted: Wanted, place: Place, others: Sequence[Place]) -> Iterator[Candidate]:
+    """GPUs with more memory, the cheapest first."""
+    for other in sorted(others, key=lambda other: (other.price, other.gpu.id)):
+        if other.gpu.usable_bytes > place.gpu.usable_bytes:
+            yield Change(f"Use {other.gpu.id}", gpu_type=other.gpu.id), wanted, other
+
+
+def _more_gpus(wanted: Wanted, place: Place) -> Iterator[Candidate]:
+    number = place.number * 2
+    while number <= 8:
+        yield Change(f"Use {number} GPUs", gpu_count=number), wanted, place._replace(number=number)
+        number *= 2

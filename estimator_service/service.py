@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import structlog
-from pipeline.estimator.v1 import estimator_pb2
+from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service import wire
+from estimator_service import wire, wire_quote
 from estimator_service.catalogue import CatalogueError, read_catalogue
-from estimator_service.cost import estimate
+from estimator_service.dataset import Dataset
 from estimator_service.datasets import Datasets
+from estimator_service.desk import Desk
+from estimator_service.lesson import Lessons
+from estimator_service.quotes import Quotes
+from estimator_service.school import LEAST_USERS, School
 from rpc.boundary import Call
+from rpc.errors import NotQuotable
 
 log = structlog.get_logger()
 
@@ -19,30 +24,74 @@ log = structlog.get_logger()
 class EstimatorService:
     """Says what a training job will cost and how long it will take. Raises CatalogueError where its file is no good."""
 
-    def __init__(self, catalogue_file: Path, datasets: Datasets) -> None:
+    def __init__(self, catalogue_file: Path, datasets: Datasets, quotes: Quotes, school: School) -> None:
         self._file = catalogue_file
         self._datasets = datasets
-        self._catalogue = read_catalogue(catalogue_file)
-        self._shown = wire.catalogue(self._catalogue)
+        self._quotes = quotes
+        self._school = school
+        catalogue = read_catalogue(catalogue_file)
+        self._desk, self._shown = Desk(catalogue), wire.catalogue(catalogue)
 
     def reload(self) -> None:
         """Reads the catalogue file again; a bad one changes nothing but the log."""
         try:
             catalogue = read_catalogue(self._file)
-            self._catalogue, self._shown = catalogue, wire.catalogue(catalogue)
-            log.info("catalogue_reloaded", version=self._catalogue.version)
+            self._desk, self._shown = Desk(catalogue), wire.catalogue(catalogue)
+            log.info("catalogue_reloaded", version=catalogue.version)
         except CatalogueError as error:
-            log.error("catalogue_kept", version=self._catalogue.version, error=str(error))
+            log.error("catalogue_kept", version=self._desk.version, error=str(error))
 
-    async def EstimateCost(
-        self, request: estimator_pb2.EstimateCostRequest, call: Call
-    ) -> estimator_pb2.EstimateCostResponse:
-        catalogue = self._catalogue
-        gpu = wire.gpu_type(request.gpu_config, catalogue)
-        dataset = await self._datasets.get(call.identity, request.dataset_id)
-        return wire.answer(estimate(wire.run(request, gpu, dataset), catalogue.assumptions), dataset)
+    async def EstimateCost(self, request: pb.EstimateCostRequest, call: Call) -> pb.EstimateCostResponse:
+        desk = self._desk
+        subject = desk.subject(request)
+        dataset, lessons = await self._known(request, call)
+        answer = desk.answer(subject, dataset, lessons)
+        if not request.quote_id:
+            return answer
+        quote = await self._quotes.get(call.identity, request.quote_id)
+        quote.hold(desk.terms(subject, request.dataset_id, dataset), answer.estimated_cost)
+        return wire_quote.held(quote)
 
-    async def GetCatalogue(
-        self, request: estimator_pb2.GetCatalogueRequest, call: Call
-    ) -> estimator_pb2.GetCatalogueResponse:
+    async def GetCatalogue(self, request: pb.GetCatalogueRequest, call: Call) -> pb.GetCatalogueResponse:
         return self._shown
+
+    async def CompareConfigurations(
+        self, request: pb.CompareConfigurationsRequest, call: Call
+    ) -> pb.CompareConfigurationsResponse:
+        desk = self._desk
+        grid = desk.grid(request)
+        dataset, lessons = await self._known(request, call)
+        return desk.compare(request, grid, dataset, lessons)
+
+    async def CreateQuote(self, request: pb.CreateQuoteRequest, call: Call) -> pb.CreateQuoteResponse:
+        desk = self._desk
+        subject = desk.subject(request)
+        dataset, lessons = await self._known(request, call)
+        answer = desk.answer(subject, dataset, lessons)
+        if answer.HasField("forecast") and not answer.forecast.is_quote:
+            raise NotQuotable(answer.forecast.note)
+        quote = await self._quotes.create(
+            call.identity,
+            request.dataset_id,
+            desk.terms(subject, request.dataset_id, dataset),
+            desk.version,
+            wire_quote.costs(answer),
+            (request.SerializeToString(), answer.SerializeToString()),
+            desk.catalogue.quotes,
+        )
+        return pb.CreateQuoteResponse(quote=wire_quote.quote(quote))
+
+    async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> pb.GetQuoteResponse:
+        return pb.GetQuoteResponse(quote=wire_quote.quote(await self._quotes.get(call.identity, request.id)))
+
+    async def GetEstimateAccuracy(
+        self, request: pb.GetEstimateAccuracyRequest, call: Call
+    ) -> pb.GetEstimateAccuracyResponse:
+        return wire_quote.accuracy(await self._school.accuracy(), LEAST_USERS)
+
+    async def _known(
+        self, request: pb.EstimateCostRequest | pb.CreateQuoteRequest | pb.CompareConfigurationsRequest, call: Call
+    ) -> tuple[Dataset, Lessons]:
+        """The dataset, and what finished jobs teach where a base model is named."""
+        dataset = await self._datasets.get(call.identity, request.dataset_id)
+        return dataset, await self._school.lessons(call.identity) if request.base_model else {}

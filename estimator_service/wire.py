@@ -2,63 +2,146 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Protocol
 
 import protovalidate
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
-from pipeline.estimator.v1 import estimator_pb2
+from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service.catalogue import Catalogue, CatalogueError, GpuType
-from estimator_service.cost import Estimate, Run, to_cents
-from estimator_service.datasets import Dataset
-from rpc.errors import UnknownGpuType
+from estimator_service import hardware, models
+from estimator_service.catalogue import Catalogue, CatalogueError, GpuType, ModelGpuType
+from estimator_service.cost import Estimate, to_cents
+from estimator_service.dataset import Dataset
+from estimator_service.plan import Wanted
+from estimator_service.repairs import Place
+from estimator_service.subject import Subject
+from estimator_service.wire_forecast import gpu_price, options
+from rpc.errors import UnknownBaseModel, UnknownGpuType, UnknownProvider, ValidationFailed
 
 # A longer name than any GPU's is not worth repeating to whoever sent it.
 MAX_ECHO = 64
 
 
-def gpu_type(config: estimator_pb2.GpuConfig, catalogue: Catalogue) -> GpuType:
-    """The GPU type that a configuration names. Raises UnknownGpuType, which lists those there are."""
-    found = catalogue.by_type.get(config.type)
-    if found is None:
-        asked = f"'{config.type}'" if len(config.type) <= MAX_ECHO else "this type"
-        there_are = ", ".join(catalogue.by_type)
-        raise UnknownGpuType([("gpu_config.type", f"{asked} is not in the catalogue; there are {there_are}")])
-    return found
+class Configured(Protocol):
+    """A request that names a configuration: EstimateCostRequest and CreateQuoteRequest have the same fields for it."""
+
+    @property
+    def dataset_id(self) -> str: ...
+    @property
+    def gpu_config(self) -> pb.GpuConfig: ...
+    @property
+    def hyperparameters(self) -> pb.Hyperparameters: ...
+    @property
+    def base_model(self) -> str: ...
+    @property
+    def training(self) -> pb.TrainingOptions: ...
+    @property
+    def provider(self) -> str: ...
+    def SerializeToString(self) -> bytes: ...
 
 
-def run(request: estimator_pb2.EstimateCostRequest, gpu: GpuType, dataset: Dataset) -> Run:
-    """What is to be trained on what."""
-    return Run(
-        pairs=dataset.pairs,
-        tokens=dataset.tokens,
-        price_usd_per_hour=gpu.price_usd_per_hour,
-        tokens_per_second=gpu.tokens_per_second,
-        gpu_count=request.gpu_config.count,
-        batch_size=request.hyperparameters.batch_size,
-        epochs=request.hyperparameters.epochs,
+def subject(request: Configured, catalogue: Catalogue) -> Subject:
+    """What a request is about. Raises UnknownGpuType, UnknownBaseModel, UnknownProvider, ValidationFailed."""
+    check_needs_base_model(request)
+    model = base_model(request.base_model) if request.base_model else None
+    for_models = model is not None
+    known = usable_types(catalogue, for_models=for_models)
+    gpu = known_type(request.gpu_config.type, known, catalogue, "gpu_config.type", for_models=for_models)
+    price = gpu.price(request.provider)
+    if price is None:
+        there_are = ", ".join(offer.provider for offer in gpu.offers) or "none"
+        raise UnknownProvider([("provider", f"has no offer for {gpu.type}; there are {there_are}")])
+    how, count = request.hyperparameters, request.gpu_config.count
+    return Subject(
+        key=configuration_key(request),
+        gpu=gpu,
+        count=count,
+        price=price,
+        provider=request.provider,
+        hyperparameters={field.name: value for field, value in how.ListFields()},
+        wanted=Wanted(model, options(request.training), how.batch_size, how.epochs, how.rank) if model else None,
+        place=Place(physics(gpu.type), count, price.price_usd_per_hour) if model else None,
     )
 
 
-def answer(found: Estimate, dataset: Dataset) -> estimator_pb2.EstimateCostResponse:
-    """An estimate, rounded: the one place where money and hours are."""
-    return estimator_pb2.EstimateCostResponse(
+def configuration_key(request: Configured) -> bytes:
+    """The same for the same configuration."""
+    return request.SerializeToString()
+
+
+def check_needs_base_model(request: Configured | pb.CompareConfigurationsRequest) -> None:
+    """Raises ValidationFailed where a request says how to train a base model, and names none."""
+    if request.base_model:
+        return
+    beside = "training" if request.training.ListFields() else "provider" if getattr(request, "provider", "") else None
+    if beside:
+        raise ValidationFailed([("base_model", f"value is required beside {beside}")])
+
+
+def base_model(name: str) -> models.Model:
+    """The base model of a name. Raises UnknownBaseModel, which lists those that are spelled alike."""
+    found = models.find(name)
+    if found is None:
+        asked = f"'{name}'" if len(name) <= MAX_ECHO else "this model"
+        close = difflib.get_close_matches(name.lower(), list(models.catalogue()), n=5, cutoff=0.4)
+        there_are = ", ".join(close or list(models.catalogue())[:10])
+        raise UnknownBaseModel([("base_model", f"{asked} is not in the catalogue; try {there_are}")])
+    return found
+
+
+def usable_types(catalogue: Catalogue, *, for_models: bool) -> Mapping[str, ModelGpuType]:
+    """GPU types by their id: those for every job, or those for jobs that name a base model."""
+    return catalogue.by_type_for_models if for_models else catalogue.by_type
+
+
+def known_type(
+    name: str, known: Mapping[str, ModelGpuType], catalogue: Catalogue, path: str, *, for_models: bool
+) -> ModelGpuType:
+    """The GPU type of a name. Raises UnknownGpuType, which lists those there are."""
+    found = known.get(name)
+    if found is None:
+        asked = f"'{name}'" if len(name) <= MAX_ECHO else "this type"
+        why = "is not in the catalogue"
+        if not for_models and name in catalogue.by_type_for_models:
+            why = "is only for jobs that name a base_model"
+        raise UnknownGpuType([(path, f"{asked} {why}; there are {', '.join(known)}")])
+    return found
+
+
+def physics(gpu_type: str) -> hardware.Gpu:
+    """What is known of a GPU type that jobs with a base model can use."""
+    return hardware.catalogue()[gpu_type]
+
+
+def gpus_for_models(catalogue: Catalogue) -> list[tuple[hardware.Gpu, ModelGpuType]]:
+    """Every GPU type for jobs that name a base model."""
+    return [(physics(entry.type), entry) for entry in catalogue.by_type_for_models.values()]
+
+
+def answer(found: Estimate, dataset: Dataset, asked: Subject, version: str) -> pb.EstimateCostResponse:
+    """A reference estimate, rounded."""
+    return pb.EstimateCostResponse(
         estimated_cost=to_cents(found.total),
-        cost_breakdown=estimator_pb2.CostBreakdown(compute=to_cents(found.compute), storage=to_cents(found.storage)),
+        cost_breakdown=pb.CostBreakdown(compute=to_cents(found.compute), storage=to_cents(found.storage)),
         estimated_duration_hours=to_cents(found.hours),
         hourly_rate=to_cents(found.hourly_rate),
-        training_details=estimator_pb2.TrainingDetails(
+        training_details=pb.TrainingDetails(
             total_steps=found.total_steps,
             steps_per_epoch=found.steps_per_epoch,
             estimated_throughput_tokens_per_sec=found.throughput,
             dataset_name=dataset.name,
         ),
+        price=gpu_price(asked.price),
+        catalogue_version=version,
     )
 
 
-def catalogue(data: Catalogue) -> estimator_pb2.GetCatalogueResponse:
+def catalogue(data: Catalogue) -> pb.GetCatalogueResponse:
     """The catalogue with the limits of the contract. Raises CatalogueError where a preset or default is outside them."""
     try:
         answer = _catalogue(data)
@@ -71,45 +154,85 @@ def catalogue(data: Catalogue) -> estimator_pb2.GetCatalogueResponse:
     return answer
 
 
-def _catalogue(data: Catalogue) -> estimator_pb2.GetCatalogueResponse:
+def _catalogue(data: Catalogue) -> pb.GetCatalogueResponse:
     effective_at = Timestamp()
     effective_at.FromDatetime(data.effective_at)
-    return estimator_pb2.GetCatalogueResponse(
-        gpu_types=[estimator_pb2.GpuType(**gpu.model_dump()) for gpu in data.gpu_types],
+    return pb.GetCatalogueResponse(
+        gpu_types=[_gpu_type(gpu) for gpu in data.gpu_types],
+        model_gpu_types=[_gpu_type(gpu) for gpu in data.model_gpu_types],
+        base_models=[_base_model(model) for model in models.catalogue().values()],
         presets=[
-            estimator_pb2.Preset(
-                id=_preset_id(preset.id),
+            pb.Preset(
+                id=preset_id(preset.id),
                 name=preset.name,
                 description=preset.description,
-                hyperparameters=estimator_pb2.Hyperparameters(**preset.hyperparameters.model_dump()),
+                hyperparameters=pb.Hyperparameters(**preset.hyperparameters.model_dump()),
             )
             for preset in data.presets
         ],
         limits=_limits(),
-        sliders=[estimator_pb2.FieldSlider(**slider.model_dump()) for slider in data.sliders],
-        defaults=estimator_pb2.FormDefaults(
-            preset_id=_preset_id(data.defaults.preset_id),
-            gpu_config=estimator_pb2.GpuConfig(**data.defaults.gpu_config.model_dump()),
+        sliders=[pb.FieldSlider(**slider.model_dump()) for slider in data.sliders],
+        defaults=pb.FormDefaults(
+            preset_id=preset_id(data.defaults.preset_id),
+            gpu_config=pb.GpuConfig(**data.defaults.gpu_config.model_dump()),
         ),
         version=data.version,
         effective_at=effective_at,
     )
 
 
-def _preset_id(word: str) -> estimator_pb2.PresetId.ValueType:
-    return estimator_pb2.PresetId.Value(f"PRESET_ID_{word.upper()}")
+def preset_id(word: str) -> pb.PresetId.ValueType:
+    """A preset's number in the contract."""
+    return pb.PresetId.Value(f"PRESET_ID_{word.upper()}")
+
+
+def _gpu_type(gpu: ModelGpuType) -> pb.GpuType:
+    known = hardware.catalogue().get(gpu.type)
+    return pb.GpuType(
+        type=gpu.type,
+        name=gpu.name,
+        price_usd_per_hour=gpu.price_usd_per_hour,
+        tokens_per_second=gpu.tokens_per_second if isinstance(gpu, GpuType) else 0.0,
+        memory_gb=gpu.memory_gb,
+        note=gpu.note,
+        bandwidth_gb_s=known.bandwidth_gb_s if known else 0.0,
+        tflops_16bit=known.fp16_tflops if known else 0.0,
+        tflops_8bit=known.fp8_tflops if known else None,
+        price_date=gpu.price_date.isoformat(),
+        price_source=gpu.price_source,
+        offers=[gpu_price(offer) for offer in gpu.offers],
+    )
+
+
+def _base_model(model: models.Model) -> pb.BaseModel:
+    return pb.BaseModel(
+        id=model.name,
+        family=model.family,
+        params_b=model.params_b,
+        active_params_b=model.active_b or model.params_b,
+        layers=model.layers,
+        hidden=model.hidden,
+        heads=model.heads,
+        kv_heads=model.kv_heads,
+        ffn=model.ffn,
+        vocab=model.vocab,
+        experts=model.experts,
+        aliases=model.aliases,
+        source=model.source,
+    )
 
 
 @lru_cache(maxsize=1)
-def _limits() -> list[estimator_pb2.FieldLimit]:
+def _limits() -> list[pb.FieldLimit]:
     groups = {
-        "gpu_config": estimator_pb2.GpuConfig.DESCRIPTOR,
-        "hyperparameters": estimator_pb2.Hyperparameters.DESCRIPTOR,
+        "gpu_config": pb.GpuConfig.DESCRIPTOR,
+        "hyperparameters": pb.Hyperparameters.DESCRIPTOR,
+        "training": pb.TrainingOptions.DESCRIPTOR,
     }
     return [limit for path, message in groups.items() for limit in _limits_of(path, message)]
 
 
-def _limits_of(path: str, message: Descriptor) -> list[estimator_pb2.FieldLimit]:
+def _limits_of(path: str, message: Descriptor) -> list[pb.FieldLimit]:
     """The numeric limits that the contract sets on a message's fields."""
     limits = []
     for field in message.fields:
@@ -119,7 +242,7 @@ def _limits_of(path: str, message: Descriptor) -> list[estimator_pb2.FieldLimit]
             continue
         bounds = {bound.name: value for bound, value in getattr(rules, kind).ListFields()}
         limits.append(
-            estimator_pb2.FieldLimit(
+            pb.FieldLimit(
                 field=f"{path}.{field.name}",
                 min=bounds.get("gte", bounds.get("gt")),
                 max=bounds.get("lte", bounds.get("lt")),

@@ -30,7 +30,8 @@ MODULE_NAMES = {
 class Workload:
     """One configuration of a training run; `batch` and `accumulation` are per GPU, lengths in tokens.
 
-    `length` is the longest sequence a micro-batch may hold (memory), `tokens` the mean of a sample (time; None: same).
+    `length` is the longest sequence a micro-batch may hold (memory), `tokens` the mean of a sample (time; None: same),
+    `padded` computed over real tokens where the data tell it (None: from the batch).
     """
 
     model: Model
@@ -51,6 +52,7 @@ class Workload:
     pure_16bit: bool = False
     weight_bits: Literal[16, 8, 4] = 16
     trains_embeddings: bool = False
+    padded: float | None = None
 
 
 class Demand(NamedTuple):
@@ -97,6 +99,8 @@ def adapter_params(workload: Workload) -> float:
 
 def padding(workload: Workload) -> float:
     """Computed over real tokens: samples padded to the longest of their micro-batch (lengths log-normal, spread 0.6)."""
+    if workload.padded is not None:
+        return workload.padded
     if workload.packed or workload.tokens is None or workload.batch == 1:
         return 1.0
     longest: float = 1.0 + 0.35 * (workload.batch**0.5 - 1.0)

@@ -21,7 +21,10 @@ class DatasetStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Training data of one user. `validation_errors`: `{"line", "reason"}`, the first 50."""
+    """Training data of one user.
+
+    `validation_errors`: `{"line", "reason"}`, the first 50; `token_histogram`: (most tokens of a sample, samples).
+    """
 
     id: UUID
     user_id: UUID
@@ -36,6 +39,7 @@ class Dataset:
     p50_tokens: int | None
     p95_tokens: int | None
     longest_tokens: int | None
+    token_histogram: Sequence[tuple[int, int]]
     storage_bucket: str | None
     storage_path: str | None
     file_name: str | None

@@ -43,6 +43,7 @@ class Imported:
     p50_tokens: int
     p95_tokens: int
     longest_tokens: int
+    token_histogram: list[tuple[int, int]]
     file_size: int
     errors: list[LineError]
     error_count: int
@@ -134,6 +135,7 @@ class _Reader:
             p50_tokens=self._quantile(0.50),
             p95_tokens=self._quantile(0.95),
             longest_tokens=self._longest,
+            token_histogram=self._histogram(),
             file_size=self.size,
             errors=self._errors,
             error_count=self.error_count,
@@ -183,6 +185,14 @@ class _Reader:
         self.error_count += 1
         if len(self._errors) < MAX_ERRORS:
             self._errors.append(LineError(self._line, reason))
+
+    def _histogram(self) -> list[tuple[int, int]]:
+        """(most tokens, examples) of every bin that has some. Edges grow by a fourth root of 2; the last is the longest."""
+        counted = numpy.cumsum(self._lengths)
+        edges = numpy.unique(numpy.rint(2.0 ** (numpy.arange(4 * 16 + 1) / 4.0)).astype(int))
+        inside = numpy.diff(counted[edges], prepend=0)
+        found = [(edge, samples) for edge, samples in zip(edges.tolist(), inside.tolist(), strict=True) if samples]
+        return [*found[:-1], (self._longest, found[-1][1])] if found else []
 
     def _quantile(self, share: float) -> int:
         if not self._examples:

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import orjson
 
+from rpc.errors import DoesNotFit
+
 
 class JobState(StrEnum):
     """Where a job stands."""
@@ -67,7 +69,7 @@ DEFAULT_PRIORITY = 5
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a person asked for. `hyperparameters` and `gpu_config` are the contract's fields, those that were set."""
+    """What a person asked for. Mappings are the contract's fields, those that were set; `quote`: the id of one to hold."""
 
     dataset_id: UUID
     preset_id: str
@@ -78,6 +80,11 @@ class Configuration:
     max_duration_seconds: int | None = None
     priority: int = DEFAULT_PRIORITY
     retried_from: UUID | None = None
+    base_model: str | None = None
+    training: Mapping[str, Any] | None = None
+    provider: str | None = None
+    quote: UUID | None = None
+    allow_oom_risk: bool = False
 
     def digest(self) -> bytes:
         """A fingerprint: two requests with the same one ask for the same job. SHA-256, 32 bytes.
@@ -88,14 +95,45 @@ class Configuration:
         asked = {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
         return sha256(orjson.dumps(asked, default=str, option=orjson.OPT_SORT_KEYS)).digest()
 
+    def accept(self, price: Price) -> None:
+        """Makes sure that the job may be queued at this price. Raises DoesNotFit."""
+        misfit = price.misfit
+        if misfit is not None and not self.allow_oom_risk:
+            raise DoesNotFit(needed_gib=misfit.needed_gib, usable_gib=misfit.usable_gib, repair=misfit.repair)
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A job that its GPUs have too little memory for, GiB of one; `repair` says what would help, or nothing."""
+
+    needed_gib: float
+    usable_gib: float
+    repair: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What finished jobs are compared with, seconds, and under which key they teach."""
+
+    model_family: str
+    stack: str
+    p10_seconds: float
+    seconds: float
+    p90_seconds: float
+    overhead_seconds: float
+    correction: float
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What the Estimator said of a configuration. US dollars, rounded to cents."""
+    """What the Estimator said of a configuration. US dollars, rounded to cents; `answer` is its message, to be kept."""
 
     estimated_total_cost: Decimal
     hourly_rate: Decimal
     total_steps: int
+    answer: bytes
+    forecast: Forecast | None = None
+    misfit: Misfit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +186,11 @@ class Job:
     billed_seconds: float
     seconds_left: float | None
     own_ahead: int | None
+    base_model: str | None
+    training: Mapping[str, Any]
+    provider: str | None
+    allow_oom_risk: bool
+    estimate: bytes | None
 
     def configuration(self) -> Configuration:
         """What it takes to ask for the same job again."""
@@ -161,6 +204,10 @@ class Job:
             max_duration_seconds=self.max_duration_seconds,
             priority=self.priority,
             retried_from=self.id,
+            base_model=self.base_model,
+            training=self.training or None,
+            provider=self.provider,
+            allow_oom_risk=self.allow_oom_risk,
         )
 
     @property

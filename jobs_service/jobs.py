@@ -112,7 +112,9 @@ class JobsService:
             return job
         question, timeout = wire.estimate_request(wanted), call.remaining_seconds()
         answer = await self._estimator.EstimateCost(question, metadata=call.forward(), timeout=timeout)
-        return await self._store.create_job(call.identity, wanted, wire.price(answer), request_id)
+        price = wire.price(answer)
+        wanted.accept(price)
+        return await self._store.create_job(call.identity, wanted, price, request_id)
 
     async def _render(self, job: Job) -> jobs_pb2.Job:
         return (await self._render_all([job]))[0]

@@ -18,9 +18,14 @@ with dataset as (
     insert into lora_training_jobs (
         user_id, dataset_id, preset_id, hyperparameters, gpu_config, total_epochs, total_steps,
         estimated_total_cost, client_estimated_cost, hourly_rate, request_id, request_digest,
-        max_cost_usd, max_duration_seconds, priority, retried_from, max_attempts, revision
+        max_cost_usd, max_duration_seconds, priority, retried_from, max_attempts, revision, base_model, training,
+        provider, allow_oom_risk, quote_id, estimate, model_family, stack, forecast_p10_seconds, forecast_seconds,
+        forecast_p90_seconds, forecast_overhead_seconds, forecast_correction
     )
-    select user_id, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1 from dataset
+    select
+        user_id, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1, $18, $19, $20, $21, $22, $23,
+        $24, $25, $26, $27, $28, $29, $30
+    from dataset
     on conflict on constraint lora_training_jobs_request_key do update set request_id = excluded.request_id
     returning *, (xmax = 0) as created
 ), event as (
@@ -78,11 +83,12 @@ order by page.created_at desc, page.id desc;
 -- Written once the whole file is read: a dataset is never half there.
 insert into lora_datasets (
     id, user_id, name, description, format, status, training_ready, total_training_pairs, total_validation_pairs,
-    total_tokens, p50_tokens, p95_tokens, longest_tokens, storage_bucket, storage_path, file_name, file_size,
-    validated_at, validation_errors, validation_error_count
+    total_tokens, p50_tokens, p95_tokens, longest_tokens, token_histogram, storage_bucket, storage_path, file_name,
+    file_size, validated_at, validation_errors, validation_error_count
 )
 values (
-    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, now(), $16, $17
+    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, now(),
+    $17, $18
 )
 returning *;
 

@@ -22,7 +22,17 @@ CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {
     ),
 }
 JSON_COLUMNS = frozenset(
-    {"hyperparameters", "gpu_config", "current_metrics", "metadata", "validation_errors", "data", "values"}
+    {
+        "hyperparameters",
+        "gpu_config",
+        "training",
+        "current_metrics",
+        "metadata",
+        "validation_errors",
+        "token_histogram",
+        "data",
+        "values",
+    }
 )
 
 Item = TypeVar("Item")

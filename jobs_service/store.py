@@ -6,6 +6,7 @@ With `life` (how jobs move), `history` (what happened) and `migrate`, the only f
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple, fields
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import asyncpg
 
 from jobs_service.dataset import Dataset, DatasetStatus
 from jobs_service.importer import Imported
-from jobs_service.job import Configuration, Job, JobState, Price
+from jobs_service.job import Configuration, Forecast, Job, JobState, Price
 from jobs_service.notification import Notification
 from jobs_service.rows import Page, as_caller, as_json, page_of, reader
 from rpc.database import Database, load_queries
@@ -70,6 +71,13 @@ class Store:
                 wanted.retried_from,
                 self._max_attempts,
                 self._max_open_jobs,
+                wanted.base_model,
+                as_json(wanted.training) if wanted.training else None,
+                wanted.provider,
+                wanted.allow_oom_risk,
+                wanted.quote,
+                price.answer,
+                *(astuple(price.forecast) if price.forecast else [None] * len(fields(Forecast))),
             )
             if row is not None and row["created"]:
                 return _job(row)
@@ -128,6 +136,7 @@ class Store:
                 file.p50_tokens,
                 file.p95_tokens,
                 file.longest_tokens,
+                as_json(file.token_histogram),
                 file.storage_bucket,
                 file.storage_path,
                 file_name,

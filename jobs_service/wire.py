@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,8 +25,10 @@ from jobs_service.job import (
     DEFAULT_PRIORITY,
     FINAL,
     Configuration,
+    Forecast,
     Job,
     JobState,
+    Misfit,
     Price,
     allowed_actions,
     cost_limit_share,
@@ -55,6 +58,11 @@ def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
         max_cost_usd=Decimal(str(request.max_cost_usd)) if request.HasField("max_cost_usd") else None,
         max_duration_seconds=request.max_duration_seconds if request.HasField("max_duration_seconds") else None,
         priority=request.priority if request.HasField("priority") else DEFAULT_PRIORITY,
+        base_model=request.base_model or None,
+        training=_set_fields(request.training) if request.HasField("training") else None,
+        provider=request.provider or None,
+        quote=UUID(request.quote_id) if request.quote_id else None,
+        allow_oom_risk=request.allow_oom_risk,
     )
 
 
@@ -69,7 +77,16 @@ def estimate_request(wanted: Configuration) -> estimator_pb2.EstimateCostRequest
         dataset_id=str(wanted.dataset_id),
         gpu_config=estimator_pb2.GpuConfig(**wanted.gpu_config),
         hyperparameters=estimator_pb2.Hyperparameters(**wanted.hyperparameters),
+        base_model=wanted.base_model,
+        training=training(wanted.training),
+        provider=wanted.provider,
+        quote_id=str(wanted.quote) if wanted.quote else None,
     )
+
+
+def training(options: Mapping[str, Any] | None) -> estimator_pb2.TrainingOptions | None:
+    """How a base model is trained, as it was given; None: nothing was."""
+    return estimator_pb2.TrainingOptions(**options) if options else None
 
 
 def price(answer: estimator_pb2.EstimateCostResponse) -> Price:
@@ -78,12 +95,35 @@ def price(answer: estimator_pb2.EstimateCostResponse) -> Price:
         estimated_total_cost=Decimal(str(answer.estimated_cost)),
         hourly_rate=Decimal(str(answer.hourly_rate)),
         total_steps=answer.training_details.total_steps,
+        answer=answer.SerializeToString(),
+        forecast=_forecast(answer.forecast) if answer.HasField("forecast") else None,
+        misfit=_misfit(answer),
     )
+
+
+def _forecast(forecast: estimator_pb2.Forecast) -> Forecast:
+    return Forecast(
+        model_family=forecast.model_family,
+        stack=_word(estimator_pb2.SoftwareStack.Name(forecast.stack), "SOFTWARE_STACK_"),
+        p10_seconds=forecast.seconds.p10,
+        seconds=forecast.seconds.p50,
+        p90_seconds=forecast.seconds.p90,
+        overhead_seconds=forecast.overhead_seconds,
+        correction=forecast.correction,
+    )
+
+
+def _misfit(answer: estimator_pb2.EstimateCostResponse) -> Misfit | None:
+    memory = answer.memory
+    if memory.verdict != estimator_pb2.MEMORY_VERDICT_DOES_NOT_FIT:
+        return None
+    return Misfit(memory.total_gib, memory.usable_gib, answer.repairs[0].title if answer.repairs else "")
 
 
 def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
     """A job as clients see it."""
     reason = model.status_reason
+    told = estimator_pb2.EstimateCostResponse.FromString(model.estimate or b"")
     return jobs_pb2.Job(
         id=str(model.id),
         user_id=str(model.user_id),
@@ -133,6 +173,14 @@ def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
         billed_seconds=model.billed_seconds,
         artifact_uri=model.artifact_uri,
         trainer=model.trainer,
+        base_model=model.base_model,
+        training=training(model.training),
+        provider=model.provider,
+        allow_oom_risk=model.allow_oom_risk,
+        forecast=told.forecast if told.HasField("forecast") else None,
+        memory=told.memory if told.HasField("memory") else None,
+        quote=told.quote if told.HasField("quote") else None,
+        price=told.price if told.HasField("price") else None,
     )
 
 
@@ -173,6 +221,12 @@ def dataset(model: Dataset) -> datasets_pb2.Dataset:
         validation_error_count=model.validation_error_count,
         created_at=time(model.created_at),
         updated_at=time(model.updated_at),
+        p50_tokens=model.p50_tokens,
+        p95_tokens=model.p95_tokens,
+        longest_tokens=model.longest_tokens,
+        token_histogram=[
+            datasets_pb2.TokenBin(up_to_tokens=edge, samples=samples) for edge, samples in model.token_histogram
+        ],
     )
 
 
@@ -221,7 +275,14 @@ def pagination(request: ListRequest, found: Page[Any]) -> pagination_pb2.Paginat
 
 
 def _set_fields(message: Message) -> dict[str, Any]:
-    return {field.name: value for field, value in message.ListFields()}
+    """The fields that are set, enums by name: what the message can be made of again."""
+    return {field.name: _plain(field, value) for field, value in message.ListFields()}
+
+
+def _plain(field: FieldDescriptor, value: Any) -> Any:
+    if field.is_repeated:
+        return list(value)
+    return field.enum_type.values_by_number[value].name if field.enum_type else value
 
 
 def _word(name: str, prefix: str) -> str:

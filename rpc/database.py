@@ -155,6 +155,14 @@ class Database:
             finally:
                 await self._pool.release(connection)
 
+    async def fetch_as_service(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """What the services' own login may read, which is next to nothing: see the policies `to pipeline_service`.
+
+        Raises DatabaseUnavailable, Conflict, DeadlineExceeded.
+        """
+        with _translated():
+            return list(await self._pool.fetch(statement, *arguments, timeout=ACQUIRE_TIMEOUT_SECONDS))
+
     async def is_disabled(self, user_id: str) -> bool:
         """Whether a user may not sign in any more."""
         async with self._connection() as connection:

@@ -54,6 +54,24 @@ class UnknownGpuType(ValidationFailed):
     reason = "UNKNOWN_GPU_TYPE"
 
 
+class UnknownBaseModel(ValidationFailed):
+    """A base model that the catalogue does not have."""
+
+    reason = "UNKNOWN_BASE_MODEL"
+
+
+class UnknownProvider(ValidationFailed):
+    """A provider that has no price for a GPU type."""
+
+    reason = "UNKNOWN_PROVIDER"
+
+
+class TooManyPoints(ValidationFailed):
+    """A comparison of more points than one call may ask for."""
+
+    reason = "TOO_MANY_POINTS"
+
+
 class Unauthenticated(ServiceError):
     """No token, or one that does not hold."""
 
@@ -123,6 +141,78 @@ class DatasetTooLarge(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("Dataset too large", details="Its training steps are more than 2^53: split the dataset.")
+
+
+class DoesNotFit(ServiceError):
+    """A job that needs more memory than its GPUs have."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "DOES_NOT_FIT"
+
+    def __init__(self, *, needed_gib: float, usable_gib: float, repair: str) -> None:
+        what = f"try: {repair}" if repair else "use GPUs with more memory"
+        super().__init__(
+            "Job does not fit into GPU memory",
+            details=f"It needs about {needed_gib:.1f} GiB on each GPU, which has {usable_gib:.1f}; {what}; "
+            "or set allow_oom_risk to queue it all the same.",
+            metadata={"needed_gib": f"{needed_gib:.2f}", "usable_gib": f"{usable_gib:.2f}"},
+        )
+
+
+class QuoteNotFound(ServiceError):
+    """No such quote, or somebody else's: the same answer for both."""
+
+    code = "NOT_FOUND"
+    reason = "QUOTE_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("Quote not found or access denied", details="Ask for a new one with POST /api/quotes.")
+
+
+class QuoteExpired(ServiceError):
+    """A quote whose time is over."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "QUOTE_EXPIRED"
+
+    def __init__(self, *, expired_at: str) -> None:
+        super().__init__(
+            "Quote expired",
+            details=f"It held until {expired_at}; ask for a new one with POST /api/quotes.",
+            metadata={"expired_at": expired_at},
+        )
+
+
+class QuoteMismatch(ServiceError):
+    """A quote of something else than what is asked for now."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "QUOTE_MISMATCH"
+
+    def __init__(self, differences: list[str]) -> None:
+        super().__init__("Quote does not match", details="; ".join(differences))
+
+
+class NotQuotable(ServiceError):
+    """A configuration of which too little is known to promise a price."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NOT_QUOTABLE"
+
+    def __init__(self, note: str) -> None:
+        super().__init__("Not quotable", details=note)
+
+
+class TooManyQuotes(ServiceError):
+    """A person who holds as many unexpired quotes as anybody may."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "TOO_MANY_QUOTES"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            "Too many quotes", details=f"At most {most} unexpired quotes are held; wait until some expire."
+        )
 
 
 class JobNotFound(ServiceError):

@@ -6,7 +6,6 @@ import pytest
 
 from estimator_service import hardware, models
 from estimator_service.forecast import Point, forecast
-from estimator_service.repairs import repairs
 from estimator_service.workload import Workload
 
 MODELS, GPUS = models.catalogue(), hardware.catalogue()
@@ -35,12 +34,3 @@ def test_the_verdict_is_what_everyone_knows(model: str, gpu: str, method: str, v
     """Well-known cases on one GPU get the well-known answer."""
     work = Workload(MODELS[model], method=method, weight_bits=4 if method == "qlora" else 16)  # type: ignore[arg-type]
     assert forecast(Point(work, GPUS[gpu], 1)).verdict == verdict
-
-
-def test_every_repair_makes_the_job_fit() -> None:
-    """At most five repairs, each of which fits; none for a job that fits."""
-    point = Point(Workload(MODELS["llama-3.1-70b"]), GPUS["A100-80GB"], 1)
-    found = repairs(point, list(GPUS.values()))
-    assert 1 <= len(found) <= 5
-    assert {repair.forecast.verdict for repair in found} == {"fits"}
-    assert repairs(Point(Workload(MODELS["llama-3.1-8b"]), GPUS["A100-80GB"], 1)) == []

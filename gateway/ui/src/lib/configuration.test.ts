@@ -5,7 +5,7 @@ import { fault, fromSearch, parse, question, startingConfiguration, toSearch, wi
 
 const catalogue: Catalogue = {
   gpu_types: [
-    { type: "A", name: "A", price_usd_per_hour: 1, tokens_per_second: 1, memory_gb: 1, note: "" },
+    { type: "A", name: "A", price_usd_per_hour: 1, tokens_per_second: 1, memory_gb: 1, note: "", bandwidth_gb_s: 1, tflops_16bit: 1, tflops_8bit: null, price_date: "2026-11-01", price_source: "", offers: [] },
   ],
   presets: [
     { id: "fast", name: "Fast", description: "", hyperparameters: { learning_rate: 1e-4, batch_size: 8, epochs: 1, rank: 8, alpha: 16, dropout: 0.05 } },
@@ -20,6 +20,8 @@ const catalogue: Catalogue = {
   sliders: [],
   defaults: { preset_id: "balanced", gpu_config: { type: "A", count: 2 } },
   version: "1",
+  model_gpu_types: [],
+  base_models: [],
   effective_at: "2026-11-01T00:00:00Z",
 };
 const start = startingConfiguration(catalogue, "d");

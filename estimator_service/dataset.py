@@ -1,0 +1,74 @@
+"""A dataset as an estimate needs it, and what its token lengths mean for training: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Statistics of a dataset that is ready for training; None and no bins where nobody counted.
+
+    `bins`: (most tokens of a sample in it, samples), shortest first; `longest` in tokens; `revision` changes with the content.
+    """
+
+    name: str
+    pairs: int | None
+    tokens: int | None
+    validation_pairs: int | None = None
+    longest: int | None = None
+    bins: tuple[tuple[int, int], ...] = ()
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What is left of a dataset's samples when they are cut at a length: how many, of how many tokens."""
+
+    samples: int
+    tokens: float  # of all samples, after the cut
+    truncated_share: float | None  # of the samples; None: lengths were not counted
+    bins: tuple[tuple[float, int], ...]
+
+    @property
+    def mean(self) -> float:
+        """Tokens of a sample."""
+        return self.tokens / self.samples
+
+    def padding(self, batch: int) -> float:
+        """Computed over real tokens where a batch is padded to its longest sample; 1 where lengths were not counted.
+
+        The mean of the longest of `batch` independent samples: each bin's edge times the chance that the longest is there.
+        """
+        if batch == 1 or not self.bins:
+            return 1.0
+        below, chance, expected = 0, 0.0, 0.0
+        for edge, samples in self.bins:
+            below += samples
+            at_most = (below / self.samples) ** batch
+            expected, chance = expected + edge * (at_most - chance), at_most
+        return max(1.0, expected / self.mean)
+
+
+def cut(dataset: Dataset, length: int, *, default_pairs: int, default_tokens_per_pair: int) -> Lengths:
+    """The dataset's samples cut at `length` tokens. Without bins every sample has the mean length."""
+    pairs = dataset.pairs or default_pairs
+    tokens = float(dataset.tokens or default_tokens_per_pair * pairs)
+    samples = sum(count for _, count in dataset.bins) or pairs
+    if not dataset.bins:
+        return Lengths(samples, min(tokens, float(samples) * length), None, ())
+    middles = _middles(dataset.bins)
+    counted = sum(middle * count for middle, count in middles)
+    scaled = [(middle * tokens / counted, count) for middle, count in middles]
+    bins = tuple((min(middle, float(length)), count) for middle, count in scaled)
+    over = sum(count for edge, count in dataset.bins if edge > length)
+    return Lengths(samples, sum(middle * count for middle, count in bins), over / samples, bins)
+
+
+def _middles(bins: tuple[tuple[int, int], ...]) -> list[tuple[float, int]]:
+    """Mean length of each bin: half way to the bin below it where one is next to it, else close to its edge."""
+    found, before = [], 0
+    for edge, count in bins:
+        found.append(((edge + max(before, edge * 0.84)) / 2.0, count))
+        before = edge
+    return found

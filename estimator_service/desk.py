@@ -1,0 +1,109 @@
+"""Estimates, comparisons and the terms of quotes from one version of the catalogue: messages in, messages out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+from pipeline.estimator.v1 import estimator_pb2 as pb
+
+from estimator_service import wire, wire_comparison, wire_forecast
+from estimator_service.catalogue import Catalogue, GpuType
+from estimator_service.comparison import Grid, compare
+from estimator_service.cost import Estimate, estimate
+from estimator_service.dataset import Dataset
+from estimator_service.forecast import Point
+from estimator_service.lesson import NO_LESSON, Lesson, Lessons
+from estimator_service.outlook import JobForecast, job_forecast
+from estimator_service.plan import Wanted, plan
+from estimator_service.repairs import Place, repairs
+from estimator_service.subject import Subject, Terms, reference_run, terms
+
+Value = TypeVar("Value")
+# Configurations and answers that are remembered: a page asks the same again and again.
+CACHE_SIZE = 4096
+
+
+class Desk:
+    """What one version of the catalogue says. Everything it remembers is a pure function of its key."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._subjects: OrderedDict[Hashable, Subject] = OrderedDict()
+        self._answers: OrderedDict[Hashable, pb.EstimateCostResponse] = OrderedDict()
+
+    def subject(self, request: wire.Configured) -> Subject:
+        """What a request is about. Raises UnknownGpuType, UnknownBaseModel, UnknownProvider, ValidationFailed."""
+        if not request.base_model:
+            return wire.subject(request, self.catalogue)
+        key = wire.configuration_key(request)
+        return _remembered(self._subjects, key, lambda: wire.subject(request, self.catalogue))
+
+    def answer(self, subject: Subject, dataset: Dataset, lessons: Lessons) -> pb.EstimateCostResponse:
+        """The estimate of a subject. Raises DatasetTooLarge."""
+        wanted, place, kind = subject.wanted, subject.place, subject.kind
+        if wanted is None or place is None or kind is None:
+            return wire.answer(self._reference(subject, dataset), dataset, subject, self.version)
+        lesson = lessons.get(kind, NO_LESSON)
+        key = subject.key, dataset, lesson
+        return _remembered(self._answers, key, lambda: self._forecast(subject, wanted, place, dataset, lesson, lessons))
+
+    def grid(self, request: pb.CompareConfigurationsRequest) -> Grid:
+        """What a comparison is about. Raises what `subject` does, and TooManyPoints."""
+        return wire_comparison.grid(request, self.catalogue)
+
+    def compare(
+        self, request: pb.CompareConfigurationsRequest, grid: Grid, dataset: Dataset, lessons: Lessons
+    ) -> pb.CompareConfigurationsResponse:
+        """Every point of a comparison. Raises DatasetTooLarge."""
+        compared = compare(grid, dataset, lessons, self.catalogue)
+        return wire_comparison.answer(request, grid, compared, dataset, self.version)
+
+    def terms(self, subject: Subject, dataset_id: str, dataset: Dataset) -> Terms:
+        """What a price of the subject is promised on."""
+        return terms(subject, dataset_id, dataset, self.catalogue.job_defaults)
+
+    @property
+    def version(self) -> str:
+        """Version of the catalogue."""
+        return self.catalogue.version
+
+    def _reference(self, subject: Subject, dataset: Dataset) -> Estimate:
+        assert isinstance(subject.gpu, GpuType)
+        how = subject.hyperparameters
+        run = reference_run(subject.gpu, subject.count, how["batch_size"], how["epochs"], dataset)
+        return estimate(run, self.catalogue.assumptions)
+
+    def _forecast(
+        self, subject: Subject, wanted: Wanted, place: Place, dataset: Dataset, lesson: Lesson, lessons: Lessons
+    ) -> pb.EstimateCostResponse:
+        defaults = self.catalogue.job_defaults
+
+        def forecaster(changed: Wanted, at: Place) -> JobForecast:
+            planned = plan(changed, at.gpu, dataset, defaults)
+            kind = changed.model.family, at.gpu.id, planned.workload.stack
+            taught = lessons.get(kind, NO_LESSON)
+            point = Point(planned.workload, at.gpu, at.number, taught.correction, taught.narrowing)
+            return job_forecast(planned, point, at.price, defaults)
+
+        job = forecaster(wanted, place)
+        others = [
+            Place(gpu, place.number, entry.price_usd_per_hour)
+            for gpu, entry in wire.gpus_for_models(self.catalogue)
+            if gpu.id != place.gpu.id
+        ]
+        found = repairs(wanted, place, job, forecaster, others)
+        return wire_forecast.answer(job, found, dataset, lesson, subject.price, self.version)
+
+
+def _remembered(kept: OrderedDict[Hashable, Value], key: Hashable, make: Callable[[], Value]) -> Value:
+    """What was made of a key before, or is made now; the least used is forgotten."""
+    found = kept.get(key)
+    if found is None:
+        found = kept[key] = make()
+        if len(kept) > CACHE_SIZE:
+            kept.popitem(last=False)
+    else:
+        kept.move_to_end(key)
+    return found

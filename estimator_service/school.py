@@ -1,0 +1,71 @@
+"""Finished jobs as they correct forecasts, and how good forecasts were.
+
+A person's own jobs count at once. Those of others count where five people or more have finished such jobs: nobody's run
+can be read from another's price.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
+
+import asyncpg
+
+from estimator_service.lesson import Accuracy, Finished, Kind, Lessons, lesson
+from rpc.database import Database, load_queries
+from rpc.identity import Identity
+
+SQL = load_queries("estimator_service", "school.sql")
+LEAST_USERS = 5
+FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
+SHARED_FRESH_SECONDS = 30.0
+CACHE_SIZE = 10_000
+
+
+class School:
+    """Reads finished jobs; keeps what they taught for a moment, each person's own apart from everybody's."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._own: OrderedDict[str, tuple[float, Lessons]] = OrderedDict()
+        self._shared: tuple[float, Lessons] = 0.0, {}
+
+    async def lessons(self, caller: Identity) -> Lessons:
+        """What counts for a caller. Raises DatabaseUnavailable."""
+        now = time.monotonic()
+        found = self._own.get(caller.user_id)
+        if found is not None and now < found[0]:
+            return found[1]
+        shared = await self._everybodys(now)
+        async with self._database.as_caller(caller) as connection:
+            own = await connection.fetch(SQL["own_lessons"])
+        lessons = {**_lessons(own), **shared}
+        self._own[caller.user_id] = now + FRESH_SECONDS, lessons
+        self._own.move_to_end(caller.user_id)
+        if len(self._own) > CACHE_SIZE:
+            self._own.popitem(last=False)
+        return lessons
+
+    async def accuracy(self) -> list[Accuracy]:
+        """In all, then by month, the latest first; nothing that comes from fewer than five users."""
+        rows = await self._database.fetch_as_service(SQL["accuracy"], LEAST_USERS)
+        return [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
+
+    async def _everybodys(self, now: float) -> Lessons:
+        until, lessons = self._shared
+        if now >= until:
+            rows = await self._database.fetch_as_service(SQL["shared_lessons"], LEAST_USERS)
+            lessons = _lessons(rows)
+            self._shared = now + SHARED_FRESH_SECONDS, lessons
+        return lessons
+
+
+def _lessons(rows: Iterable[asyncpg.Record]) -> Lessons:
+    kinds: dict[Kind, list[Finished]] = defaultdict(list)
+    for row in rows:
+        job = Finished(
+            row["seconds"], row["forecast_seconds"], row["forecast_overhead_seconds"], row["forecast_correction"]
+        )
+        kinds[row["model_family"], row["gpu_type"], row["stack"]].append(job)
+    return {kind: lesson(jobs) for kind, jobs in kinds.items()}

@@ -1,0 +1,113 @@
+"""What an estimate is asked about, with every name looked up. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from estimator_service.catalogue import Dated, GpuType, ModelGpuType
+from estimator_service.cost import Run
+from estimator_service.dataset import Dataset
+from estimator_service.lesson import Kind
+from estimator_service.plan import JobDefaults, Wanted, canonical, plan
+from estimator_service.repairs import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A configuration. `wanted` and `place` are there when a base model is named; `provider` empty: the catalogue's price.
+
+    `key` is the same for the same configuration.
+    """
+
+    key: bytes
+    gpu: ModelGpuType
+    count: int
+    price: Dated
+    provider: str
+    hyperparameters: Mapping[str, Any]
+    wanted: Wanted | None
+    place: Place | None
+
+    @property
+    def kind(self) -> Kind | None:
+        """The key under which finished jobs teach about it."""
+        if self.wanted is None:
+            return None
+        return self.wanted.model.family, self.gpu.type, self.wanted.options.stack or "plain"
+
+
+def reference_run(gpu: GpuType, count: int, batch_size: int, epochs: int, dataset: Dataset) -> Run:
+    """What the reference estimate needs: the catalogue's own price, and a flat throughput."""
+    return Run(
+        pairs=dataset.pairs,
+        tokens=dataset.tokens,
+        price_usd_per_hour=gpu.price_usd_per_hour,
+        tokens_per_second=gpu.tokens_per_second,
+        gpu_count=count,
+        batch_size=batch_size,
+        epochs=epochs,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a price is promised on: the configuration with everything filled in, the dataset's content, the GPU's price."""
+
+    configuration: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    price: Mapping[str, Any]
+
+    @property
+    def digest(self) -> bytes:
+        """Of the configuration: SHA-256, 32 bytes."""
+        return hashlib.sha256(orjson.dumps(self.configuration, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def terms(subject: Subject, dataset_id: str, dataset: Dataset, defaults: JobDefaults) -> Terms:
+    """What a price of the subject is promised on."""
+    configuration = {
+        "dataset_id": dataset_id.lower(),
+        "gpu_config.type": subject.gpu.type,
+        "gpu_config.count": subject.count,
+        "provider": subject.provider,
+        **{f"hyperparameters.{name}": value for name, value in subject.hyperparameters.items()},
+    }
+    if subject.wanted is not None and subject.place is not None:
+        planned = plan(subject.wanted, subject.place.gpu, dataset, defaults)
+        configuration |= canonical(subject.wanted, planned)
+    counted = {"revision": dataset.revision, "training pairs": dataset.pairs, "tokens": dataset.tokens}
+    price = {"type": subject.gpu.type, "usd_per_hour": subject.price.price_usd_per_hour}
+    return Terms(configuration, counted, price)
+
+
+def differences(then: Terms, now: Terms, cost_then: float, cost_now: float) -> list[str]:
+    """What is not as it was, in words, the prices last: `A100-80GB 3.20 → 3.60 $/h`. Empty where everything is."""
+    names = dict.fromkeys([*then.configuration, *now.configuration])
+    found = [
+        f"{name} {_shown(then.configuration.get(name))} → {_shown(now.configuration.get(name))}"
+        for name in names
+        if then.configuration.get(name) != now.configuration.get(name)
+    ]
+    if then.dataset["revision"] != now.dataset["revision"]:
+        counts = [
+            f"dataset {name} {_shown(then.dataset[name])} → {_shown(now.dataset[name])}"
+            for name in now.dataset
+            if name != "revision" and then.dataset[name] != now.dataset[name]
+        ]
+        found += counts or ["dataset content changed"]
+    if then.price != now.price and then.price["type"] == now.price["type"]:
+        found.append(f"{now.price['type']} {then.price['usd_per_hour']:.2f} → {now.price['usd_per_hour']:.2f} $/h")
+    if found and f"{cost_then:.2f}" != f"{cost_now:.2f}":
+        found.append(f"total {cost_then:.2f} → {cost_now:.2f}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ("", []):
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

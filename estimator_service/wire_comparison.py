@@ -1,0 +1,117 @@
+"""Comparisons ↔ contract messages, both ways and nothing else."""
+
+from __future__ import annotations
+
+from pipeline.estimator.v1 import estimator_pb2 as pb
+
+from estimator_service import wire
+from estimator_service.catalogue import Catalogue, ModelGpuType
+from estimator_service.comparison import MAX_POINTS, Choice, Compared, Grid, cheapest_under, fastest_under, pareto
+from estimator_service.dataset import Dataset
+from estimator_service.models import Model
+from estimator_service.plan import Wanted
+from estimator_service.wire_forecast import VERDICT_VALUES, assumptions, options
+from rpc.errors import TooManyPoints, ValidationFailed
+
+DEFAULT_COUNTS = (1, 2, 4, 8)
+PREFIX = "PRESET_ID_"
+
+
+def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid:
+    """What is to be compared. Raises UnknownGpuType, UnknownBaseModel, TooManyPoints, ValidationFailed."""
+    wire.check_needs_base_model(request)
+    model = wire.base_model(request.base_model) if request.base_model else None
+    types, counts = _types(request, catalogue, for_models=model is not None), list(request.gpu_counts or DEFAULT_COUNTS)
+    choices = _choices(request, catalogue, model)
+    points = len(types) * len(counts) * len(choices)
+    if points > MAX_POINTS:
+        what = f"{len(types)} GPU types by {len(counts)} counts by {len(choices)} presets are {points} points"
+        raise TooManyPoints([("gpu_types", f"{what}; at most {MAX_POINTS} are compared in one call")])
+    machines = [wire.physics(entry.type) for entry in types] if model else None
+    return Grid(types, machines, counts, choices)
+
+
+def answer(
+    request: pb.CompareConfigurationsRequest, asked: Grid, found: Compared, dataset: Dataset, version: str
+) -> pb.CompareConfigurationsResponse:
+    """A comparison, every figure as a single estimate shows it."""
+    forecast = found.plan is not None
+    configurations = [
+        (pb.GpuConfig(type=entry.type, count=count), wire.preset_id(choice.preset_id))
+        for entry in asked.types
+        for count in asked.counts
+        for choice in asked.choices
+    ]
+    rows = zip(
+        configurations,
+        found.cost.tolist(),
+        found.hours.tolist(),
+        found.hourly_rate.tolist(),
+        found.cost_p10.tolist(),
+        found.cost_p90.tolist(),
+        found.hours_p10.tolist(),
+        found.hours_p90.tolist(),
+        found.verdicts.tolist(),
+        found.memory_gib.tolist(),
+        found.quotable,
+        pareto(found).tolist(),
+        strict=True,
+    )
+    points = [
+        pb.ComparisonPoint(
+            gpu_config=gpu_config,
+            preset_id=preset,
+            estimated_cost=cost,
+            estimated_duration_hours=hours,
+            hourly_rate=rate,
+            cost_p10=cost_p10 if forecast else None,
+            cost_p90=cost_p90 if forecast else None,
+            hours_p10=hours_p10 if forecast else None,
+            hours_p90=hours_p90 if forecast else None,
+            verdict=VERDICT_VALUES[verdict] if forecast else None,
+            memory_gib=gib if forecast else None,
+            is_quote=quotable,
+            is_pareto=best,
+        )
+        for (gpu_config, preset), cost, hours, rate, cost_p10, cost_p90, hours_p10, hours_p90, verdict, gib, quotable, best
+        in rows
+    ]  # fmt: skip
+    return pb.CompareConfigurationsResponse(
+        points=points,
+        cheapest_under_deadline=(
+            cheapest_under(found, request.deadline_hours) if request.HasField("deadline_hours") else None
+        ),
+        fastest_under_budget=fastest_under(found, request.budget_usd) if request.HasField("budget_usd") else None,
+        dataset_name=dataset.name,
+        catalogue_version=version,
+        assumptions=assumptions(found.plan.assumptions) if found.plan else [],
+    )
+
+
+def _types(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, *, for_models: bool) -> list[ModelGpuType]:
+    known = wire.usable_types(catalogue, for_models=for_models)
+    names = list(request.gpu_types) or list(known)
+    return [
+        wire.known_type(name, known, catalogue, f"gpu_types[{index}]", for_models=for_models)
+        for index, name in enumerate(names)
+    ]
+
+
+def _choices(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, model: Model | None) -> list[Choice]:
+    own = request.hyperparameters if request.HasField("hyperparameters") else None
+    presets = {wire.preset_id(preset.id): preset for preset in catalogue.presets}
+    asked = list(request.preset_ids) or ([pb.PRESET_ID_CUSTOM] if own else list(presets))
+    found = []
+    for index, number in enumerate(asked):
+        if number == pb.PRESET_ID_CUSTOM and own is None:
+            raise ValidationFailed([("hyperparameters", "value is required for the preset custom")])
+        if number != pb.PRESET_ID_CUSTOM and number not in presets:
+            raise ValidationFailed([(f"preset_ids[{index}]", "is not in the catalogue")])
+        values = own if number == pb.PRESET_ID_CUSTOM else presets[number].hyperparameters
+        assert values is not None
+        wanted = (
+            Wanted(model, options(request.training), values.batch_size, values.epochs, values.rank) if model else None
+        )
+        word = pb.PresetId.Name(number).removeprefix(PREFIX).lower()
+        found.append(Choice(word, values.batch_size, values.epochs, wanted))
+    return found
