@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import re
 import shlex
 import sys
@@ -40,13 +41,15 @@ def main() -> int:
         )
     token.add_argument("--role", choices=["user", "worker"], default="user")
     token.add_argument("--ttl", type=_seconds, default="1h", metavar="TIME", help="how long it holds: 30m, 1h, 7d")
+    _add_trainer(commands.add_parser("trainer", help="run a simulated trainer, so that jobs are seen running"))
     file.add_argument("file", type=Path)
     file.add_argument("--name", help="the dataset's name; the file's if none")
     file.add_argument("--description")
     file.add_argument("--address", help="where the Jobs service listens, if nothing runs here")
     chosen = parser.parse_args()
     try:
-        return {"up": _up, "serve": _serve, "token": _token, "import": _import}[chosen.command](chosen)
+        run = {"up": _up, "serve": _serve, "token": _token, "import": _import, "trainer": _trainer}[chosen.command]
+        return run(chosen)
     except SetupError as error:
         print(f"pipeline: {error}", file=sys.stderr)
         return 2
@@ -78,10 +81,7 @@ def _token(chosen: argparse.Namespace) -> int:
 def _import(chosen: argparse.Namespace) -> int:
     from deploy.importing import import_file
 
-    running = read(load(LocalSettings).local_dir)
-    address = chosen.address or (running and running.jobs)
-    if not address:
-        raise SetupError("nothing runs here: start it with `make up`, or say --address HOST:PORT")
+    address = _jobs_address(chosen)
     token = _issuer().open().token(str(chosen.user), seconds=3600)
     name = chosen.name or chosen.file.stem
     dataset = asyncio.run(import_file(address, token, chosen.file, name=name, description=chosen.description))
@@ -91,6 +91,38 @@ def _import(chosen: argparse.Namespace) -> int:
         raise SetupError(f"{chosen.file}: {dataset.validation_error_count} bad lines; the dataset is not ready")
     print(f"{dataset.id}  {dataset.total_training_pairs} pairs, {dataset.total_tokens} tokens")
     return 0
+
+
+def _add_trainer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--simulate", action="store_true", required=True, help="the only kind that comes with Pipeline")
+    parser.add_argument(
+        "--speed", type=_positive, metavar="N", help="N times faster than estimated; else a minute a job"
+    )
+    parser.add_argument("--jobs", type=int, choices=range(1, 65), default=4, metavar="N", help="jobs at once, 1 to 64")
+    parser.add_argument("--slow", type=_positive, default=1.0, metavar="N", help="take N times as long")
+    faults = {"crash": "kill the process", "hang": "fall silent", "fail": "end with an error", "lie": "report any step"}
+    for name, what in faults.items():
+        parser.add_argument(
+            f"--{name}", type=_share, default=0.0, metavar="SHARE", help=f"share of jobs, 0 to 1, to {what} in"
+        )
+    parser.add_argument("--seed", type=int, default=0, help="chooses the jobs of those shares")
+    parser.add_argument("--address", help="where the Jobs service listens, if nothing runs here")
+
+
+def _trainer(chosen: argparse.Namespace) -> int:
+    from deploy.simulate import Habits
+    from deploy.trainer import run
+
+    run(_jobs_address(chosen), _issuer(), Habits(**{field: getattr(chosen, field) for field in Habits.__slots__}))
+    return 0
+
+
+def _jobs_address(chosen: argparse.Namespace) -> str:
+    running = read(load(LocalSettings).local_dir)
+    address = chosen.address or (running and running.jobs)
+    if not address:
+        raise SetupError("nothing runs here: start it with `make up`, or say --address HOST:PORT")
+    return str(address)
 
 
 def _issuer() -> Issuer:
@@ -114,6 +146,18 @@ def _seconds(text: str) -> int:
     if found is None or int(found[1]) * UNITS[found[2]] > MAX_TTL_SECONDS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30m, 1h or 7d, at most 30d")
     return int(found[1]) * UNITS[found[2]]
+
+
+def _positive(text: str) -> float:
+    if not 0 < float(text) < math.inf:
+        raise ValueError
+    return float(text)
+
+
+def _share(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise ValueError
+    return float(text)
 
 
 class _Show:

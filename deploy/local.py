@@ -90,12 +90,16 @@ async def _run(settings: UpSettings, tell: Tell, show: Show) -> None:
         )
         tell("starting the Estimator, the Jobs service and the gateway")
         servers = {
-            await stack.enter_async_context(_kept(name, logs / f"{name}.log", variables, tell)) for name in SERVERS
+            await stack.enter_async_context(_kept(name, ["-m", module], logs, variables, tell))
+            for name, module in SERVERS.items()
         }
         gateway = f"http://{addresses['gateway']}"
         running = Running(gateway, addresses["estimator"], addresses["jobs"], admin_url, os.getpid(), issuer)
         await _until_ready(running, servers, logs)
         dataset = await demo.ensure(running, variables, folder, tell) if issuer else None
+        if issuer and settings.simulated_trainer:
+            command = ["-m", "deploy.cli", "trainer", "--simulate", "--address", running.jobs]
+            servers.add(await stack.enter_async_context(_kept("trainer", command, logs, variables, tell)))
         show(running, dataset)
         stack.enter_context(announced(folder, running))
         await _until_one_fails(servers)
@@ -182,9 +186,11 @@ def _as_service(admin_url: str, password: str) -> str:
 
 
 @asynccontextmanager
-async def _kept(name: str, log: Path, variables: Mapping[str, str], tell: Tell) -> AsyncIterator[asyncio.Task[None]]:
-    """A server that runs while the body does; yields the task that ends only with what the operator must mend."""
-    server = Server(name, [sys.executable, "-m", SERVERS[name]], variables, log, tell)
+async def _kept(
+    name: str, command: list[str], logs: Path, variables: Mapping[str, str], tell: Tell
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A process that runs while the body does; yields the task that ends only with what the operator must mend."""
+    server = Server(name, [sys.executable, *command], variables, logs / f"{name}.log", tell)
     keeper = asyncio.create_task(server.run(), name=f"keep-{name}")
     try:
         yield keeper

@@ -51,6 +51,9 @@ class UpSettings(LocalSettings):
         None, description="Where datasets are kept. Default: `storage` in the local folder."
     )
     jwks_url: str | None = Field(None, description="Address of the key set of an issuer.")
+    simulated_trainer: bool = Field(
+        True, description="Whether `pipeline up` runs a simulated trainer, where the dev issuer is on."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -63,6 +66,12 @@ class UpSettings(LocalSettings):
                 "or PIPELINE_DEV_ISSUER=1 for a try on your own machine (`make up` does)"
             )
         return self
+
+
+class TrainerSettings(LocalSettings):
+    """What `pipeline trainer` needs."""
+
+    catalogue_file: Path = EstimatorSettings.model_fields["catalogue_file"].default
 
 
 class ServeSettings(EstimatorSettings, JobsSettings, GatewaySettings):

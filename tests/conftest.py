@@ -127,6 +127,8 @@ class Stack:
     estimator_channel: Any
     jobs_channel: Any
     services: Mapping[ServiceDescriptor, tuple[Any, Any]]
+    # Where the Jobs services listen; empty where nothing does.
+    jobs_address: str
 
 
 @pytest.fixture
@@ -154,7 +156,7 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
         pool = await opened.enter_async_context(Database.open(database_url, size=4))
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
 
-        async def serve(services: Any) -> Any:
+        async def serve(services: Any) -> tuple[Any, str]:
             boundary = Boundary(
                 verifier,
                 max_concurrent_calls=64,
@@ -166,19 +168,20 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
                 channel = LocalChannel(boundary)
                 for descriptor, servicer in services.items():
                     channel.add_service(descriptor, servicer)
-                return channel
+                return channel, ""
             port, report = await opened.enter_async_context(
                 grpc_server(
                     services, boundary, host="127.0.0.1", port=0, reflect=True, share_port=False, drain_seconds=1
                 )
             )
             await report(True)
-            return await opened.enter_async_context(open_channel(f"127.0.0.1:{port}", services))
+            address = f"127.0.0.1:{port}"
+            return await opened.enter_async_context(open_channel(address, services)), address
 
         pricing = estimator_services(estimator_settings, pool)
-        estimator = await serve(pricing)
+        estimator, _ = await serve(pricing)
         queueing = await opened.enter_async_context(open_jobs_services(jobs_settings, pool, estimator))
-        jobs = await serve(queueing)
+        jobs, address = await serve(queueing)
         yield Stack(
             EstimatorServiceStub(estimator),
             JobsServiceStub(jobs),
@@ -191,6 +194,7 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
                 **{service: (estimator, servicer) for service, servicer in pricing.items()},
                 **{service: (jobs, servicer) for service, servicer in queueing.items()},
             },
+            address,
         )
 
 
