@@ -71,7 +71,9 @@ class UpSettings(LocalSettings):
 class TrainerSettings(LocalSettings):
     """What `pipeline trainer` needs."""
 
-    catalogue_file: Path = EstimatorSettings.model_fields["catalogue_file"].default
+    catalogue_file: Path = Field(
+        EstimatorSettings.model_fields["catalogue_file"].default, description="GPU types that it offers."
+    )
 
 
 class ServeSettings(EstimatorSettings, JobsSettings, GatewaySettings):
