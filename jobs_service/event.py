@@ -14,7 +14,7 @@ from uuid import UUID
 
 from jobs_service.job import FINAL, JobState
 
-CURSOR_SHAPE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,15})\.([0-9a-f]{8})")
+CURSOR_SHAPE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,15})\.([0-9a-f]{8})((?:\.[0-9]{1,18}){0,200})")
 
 
 class EventType(StrEnum):
@@ -33,21 +33,59 @@ class EventType(StrEnum):
     COST_WARNING = "cost_warning"
 
 
-@total_ordering
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What a picture of jobs shows: transactions below `limit`, but for those that ran when it was taken."""
+
+    first_running: int
+    limit: int
+    running: tuple[int, ...]
+
+    def has(self, xid: int) -> bool:
+        """Whether it shows what a transaction did."""
+        return xid < self.limit and xid not in self.running
+
+
+NOTHING = Seen(0, 0, ())
+
+
+def parse_seen(snapshot: str) -> Seen:
+    """Reads a `pg_snapshot`: `xmin:xmax:xip,…`."""
+    first, limit, running = snapshot.split(":")
+    return Seen(int(first), int(limit), tuple(int(xid) for xid in running.split(",") if xid))
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True, eq=False)
 class Cursor:
-    """A place in the order of events; `at_ms` says when it was passed, so that a place too old is known as such."""
+    """A place in the order of events; `at_ms` says when it was passed, so that a place too old is known as such.
+
+    After a picture of the jobs, events that it shows are still to come in that order. `seen` says which, until the place
+    is beyond them, so that they are not told again.
+    """
 
     xid: int
     seq: int
     at_ms: int
+    seen: Seen = NOTHING
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cursor) and (self.xid, self.seq) == (other.xid, other.seq)
 
     def __lt__(self, other: Cursor) -> bool:
         return (self.xid, self.seq) < (other.xid, other.seq)
 
+    def __hash__(self) -> int:
+        return hash((self.xid, self.seq))
+
+    def on_to(self, place: Cursor) -> Cursor:
+        """A later place on the way from this one."""
+        return Cursor(place.xid, place.seq, place.at_ms, self.seen)
+
     def render(self, user_id: UUID | str) -> str:
         """The cursor as one user gets it. Another user's is known by its tag."""
-        return f"{self.xid}.{self.seq}.{self.at_ms}.{_tag(user_id)}"
+        seen = (self.seen.limit, *self.seen.running) if self.xid < self.seen.limit else ()
+        return ".".join(map(str, (self.xid, self.seq, self.at_ms, _tag(user_id), *seen)))
 
     def older_than(self, now: datetime, age: timedelta) -> bool:
         """Whether it was passed longer ago than that."""
@@ -59,8 +97,11 @@ def parse_cursor(text: str, user_id: str) -> Cursor | None:
     found = CURSOR_SHAPE.fullmatch(text)
     if found is None:
         raise ValueError("not a cursor")
-    xid, seq, at_ms, tag = found.groups()
-    return Cursor(int(xid), int(seq), int(at_ms)) if tag == _tag(user_id) else None
+    xid, seq, at_ms, tag, rest = found.groups()
+    if tag != _tag(user_id):
+        return None
+    limit, *running = [int(each) for each in rest.split(".")[1:]] or [0]
+    return Cursor(int(xid), int(seq), int(at_ms), Seen(int(xid), limit, tuple(running)))
 
 
 def _tag(user_id: UUID | str) -> str:

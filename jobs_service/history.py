@@ -48,7 +48,8 @@ class History:
             rows = await connection.fetch(SQL["tail_events"], str(after.xid), after.seq, BATCH)
         events = [_event(row) for row in rows if row["xid"] is not None]
         more = len(events) == BATCH
-        return events, events[-1].cursor if more else max(after, _place(rows[0]["safe"], rows[0]["read_at"])), more
+        safe = _place(rows[0]["safe"], rows[0]["read_at"])
+        return events, events[-1].cursor if more else safe if safe >= after else after, more
 
     async def between(
         self, caller: Identity, after: Cursor, until: Cursor, job_id: UUID | None

@@ -67,7 +67,6 @@ where (xid, seq) in (
     select xid, seq from job_events
     where type = 'progress' and created_at < now() - $1::interval
     limit $2
-    for update skip locked
 );
 
 -- name: queue_census

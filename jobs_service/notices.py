@@ -36,12 +36,12 @@ RETRIED = Notice(
 COST_WARNING = Notice(
     "job_cost_warning",
     "80 % of the Cost Limit",
-    'Your training job for "%1$s" has used 80 % of its cost limit',
+    'Your training job for "%1$s" has used 80 %% of its cost limit',
     "medium",
 )
 COST_LIMIT = Notice(
     "job_cost_limit",
     "Cost Limit Reached",
-    'Your training job for "%1$s" has used 100 % of its cost limit and was stopped',
+    'Your training job for "%1$s" has used 100 %% of its cost limit and was stopped',
     "high",
 )

@@ -58,15 +58,17 @@ from job join lora_datasets d on d.id = job.dataset_id;
 select * from job_details where request_id = $1;
 
 -- name: get_job
--- Row-level security makes another user's job as absent as one that never was.
-select * from job_details where id = $1;
+-- Row-level security makes another user's job as absent as one that never was. `seen`: which transactions it shows.
+select *, pg_current_snapshot()::text as seen from job_details where id = $1;
 
 -- name: list_jobs
 -- A page and the exact total from one snapshot; the left join keeps the total where the page is empty. Row-level
 -- security adds the owner, which leads the index. The page is cut before its details are looked up.
-select counted.total, page.*
+-- `seen`: which transactions it shows.
+select counted.total, counted.seen, page.*
 from (
-    select count(*) as total from lora_training_jobs where status = any($1::text[])
+    select count(*) as total, pg_current_snapshot()::text as seen
+    from lora_training_jobs where status = any($1::text[])
 ) counted
 left join lateral (
     select details.*

@@ -5,7 +5,7 @@ With `life` (how jobs move), `history` (what happened) and `migrate`, the only f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
 from typing import TypeVar
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from jobs_service.dataset import Dataset, DatasetStatus
+from jobs_service.event import Seen, parse_seen
 from jobs_service.importer import Imported
 from jobs_service.job import Configuration, Forecast, Job, JobState, Price
 from jobs_service.notification import Notification
@@ -109,6 +110,15 @@ class Store:
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_jobs"], statuses, limit, (page - 1) * limit)
         return page_of(rows, _job)
+
+    async def snapshot(self, caller: Identity, job_id: UUID | None, *, limit: int) -> tuple[Sequence[Job], Seen]:
+        """One of the caller's jobs, or the newest of all, and what is in that picture. Raises JobNotFound."""
+        async with as_caller(self._database, caller) as connection:
+            if job_id is not None:
+                row = await connection.fetchrow(SQL["get_job"], job_id)
+                return [_found(row, _job, JobNotFound)], parse_seen(row["seen"]) if row else Seen(0, 0, ())
+            rows = await connection.fetch(SQL["list_jobs"], [*JobState], limit, 0)
+        return page_of(rows, _job).items, parse_seen(rows[0]["seen"])
 
     async def create_dataset(
         self,

@@ -182,41 +182,42 @@ class Watches:
         with self._tailer.subscribe(caller.user_id, job_id, now.safe) as buffer:
             # Everything before `start` is there to be read; everything after it comes into the buffer.
             start = self._tailer.position
-            jobs = await self._jobs(call, job_id)
-            told: dict[UUID, int] = {}
+            jobs, seen = await self._store.snapshot(caller, job_id, limit=SNAPSHOT_JOBS)
+            over = job_id is not None and jobs[0].status in FINAL
             expired = after is not None and after.older_than(now.at, self._retention)
             if after is None or expired:
-                yield Told(start, Snapshot(jobs, reset=expired))
-                told = {job.id: job.revision for job in jobs}
-                ended = job_id is not None and jobs[0].status in FINAL
+                place = Cursor(seen.first_running, 0, start.at_ms, seen)
+                yield Told(place, Snapshot(jobs, reset=expired))
             else:
                 # Says at once that the watch is on, before what may be nothing for a long time.
-                yield Told(after, Ping())
+                place = after
+                yield Told(place, Ping())
                 async with aclosing(self._history.between(caller, after, start, job_id)) as missed:
                     async for event in missed:
-                        yield Told(event.cursor, event)
-                over = job_id is not None and jobs[0].status in FINAL
-                ended = over and not await self._history.has_more(caller, jobs[0].id, max(after, start))
-            start = start if after is None or expired else max(after, start)
-            if ended:
-                yield Told(start, End(EndReason.JOB_FINAL))
+                        if not after.seen.has(event.cursor.xid):
+                            place = place.on_to(event.cursor)
+                            yield Told(place, event)
+                place = max(place, place.on_to(start))
+                over = over and not await self._history.has_more(caller, jobs[0].id, place)
+            if over:
+                yield Told(place, End(EndReason.JOB_FINAL))
                 return
-            async with aclosing(self._live(call, buffer, start, told)) as live:
+            async with aclosing(self._live(call, buffer, place)) as live:
                 async for message in live:
                     yield message
 
-    async def _live(
-        self, call: Call, buffer: Buffer, place: Cursor, told: dict[UUID, int]
-    ) -> AsyncGenerator[Told, None]:
+    async def _live(self, call: Call, buffer: Buffer, place: Cursor) -> AsyncGenerator[Told, None]:
         loop = asyncio.get_running_loop()
         pinged = checked = loop.time()
         while True:
             left = call.remaining_seconds() - GOODBYE_SECONDS
             event = await buffer.take(max(0.0, min(LOOK_SECONDS, self._ping_seconds, left)))
             now = loop.time()
-            if event is not None and event.cursor > place and event.revision > told.get(event.job_id, 0):
-                place, pinged = event.cursor, now
-                yield Told(place, event)
+            if event is not None and event.cursor > place:
+                place = place.on_to(event.cursor)
+                if not place.seen.has(event.cursor.xid):
+                    pinged = now
+                    yield Told(place, event)
                 if buffer.job_id is not None and event.is_final:
                     yield Told(place, End(EndReason.JOB_FINAL))
                     return
@@ -235,14 +236,9 @@ class Watches:
                     return
             if event is None and now - pinged >= self._ping_seconds:
                 # Nothing waits in the buffer: all that the tailer has passed is told.
-                place, pinged = max(place, self._tailer.position), now
+                passed, pinged = self._tailer.position, now
+                place = place.on_to(passed) if passed >= place else place
                 yield Told(place, Ping())
-
-    async def _jobs(self, call: Call, job_id: UUID | None) -> Sequence[Job]:
-        if job_id is not None:
-            return [await self._store.get_job(call.identity, job_id)]
-        found = await self._store.list_jobs(call.identity, page=1, limit=SNAPSHOT_JOBS, status=None)
-        return found.items
 
 
 def _after(last_event_id: str, user_id: str) -> Cursor | None:

@@ -13,6 +13,7 @@ from rpc.database import Database, GuardError, Transaction
 from rpc.errors import DatabaseUnavailable, DeadlineExceeded, NotOwner
 from rpc.identity import Identity
 from tests.conftest import NewDataset, TestDatabase
+from tests.jobs.rows import job_row
 from tests.processes import environment, run
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
@@ -241,3 +242,83 @@ async def test_a_page_uses_the_owners_index(database: TestDatabase, admin: async
     assert text.count("lora_training_jobs_list_idx") == 2, text
     assert text.count("Index Cond: (user_id = ") >= 2, text
     assert "Seq Scan on lora_training_jobs" not in text, text
+
+
+async def test_a_trainer_reaches_what_leasing_needs(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A trainer sees what waits and what it has, no finished or other trainer's job, and writes about its own jobs only."""
+    trainer = Identity("eeeeeeee-0000-4000-8000-000000000001", "worker", 0)
+    dataset = await new_dataset(ANN)
+    queued, theirs, done = [await job_row(admin, dataset, ANN, state) for state in ("queued", "running", "completed")]
+    mine = await job_row(admin, dataset, ANN, "running")
+    await admin.execute("update lora_training_jobs set worker_id = $1 where id = $2", trainer.user_id, mine)
+    event = "insert into job_events (job_id, user_id, revision, type, status, data) values ('{}', '{}', 9, 'x', 'x', '{{}}')"
+    note = (
+        "insert into lora_notifications (user_id, type, title, message, metadata)"
+        " values ('{1}', 'a', 'b', 'c', '{{\"job_id\": \"{0}\"}}')"
+    )
+    async with Database.open(database.url, size=1) as pool:
+        async with pool.as_caller(trainer) as connection:
+            seen = await connection.fetch("select id from lora_training_jobs")
+            assert {row["id"] for row in seen} == {queued, mine}
+            assert len(await connection.fetch("select id, name from lora_datasets")) == 1
+            await connection.execute(event.format(mine, ANN))
+            await connection.execute(note.format(mine, ANN))
+            changed = await connection.execute("update lora_training_jobs set progress = 1 where id = $1", theirs)
+            assert changed == "UPDATE 0"
+        for statement in (
+            event.format(queued, ANN),
+            event.format(theirs, ANN),
+            event.format(mine, BOB),
+            note.format(theirs, ANN),
+            note.format(mine, BOB),
+            f"update lora_training_jobs set worker_id = gen_random_uuid() where id = '{mine}'",
+            f"update lora_training_jobs set user_id = '{BOB}' where id = '{mine}'",
+            f"update lora_training_jobs set hourly_rate = 0 where id = '{mine}'",
+            "select client_estimated_cost from lora_training_jobs",
+            "select * from lora_notifications",
+            "select * from job_events",
+            "select storage_path, description from lora_datasets",
+            f"delete from lora_training_jobs where id = '{mine}'",
+        ):
+            with pytest.raises(NotOwner):
+                async with pool.as_caller(trainer) as connection:
+                    await connection.execute(statement)
+    assert done
+
+
+async def test_an_owner_moves_a_job_to_cancelled_only(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Whatever a statement says, an owner's role completes no job, makes none cheaper and takes no trainer's place."""
+    running = await job_row(admin, await new_dataset(ANN), ANN, "running")
+    await admin.execute("update lora_training_jobs set current_step = 5")
+    ann = Identity(ANN, "user", 0)
+    async with Database.open(database.url, size=1) as pool:
+        for statement, error in (
+            ("status = 'completed', completed_at = now(), lease_expires_at = null", asyncpg.CheckViolationError),
+            ("status = 'queued', lease_expires_at = null", asyncpg.CheckViolationError),
+            ("hourly_rate = 0", NotOwner),
+            ("max_cost_usd = 1e9", NotOwner),
+            ("lease_token = gen_random_uuid()", NotOwner),
+            ("worker_id = gen_random_uuid()", NotOwner),
+            ("user_id = gen_random_uuid()", NotOwner),
+        ):
+            with pytest.raises(error):
+                async with pool.as_caller(ann) as connection:
+                    await connection.execute(f"update lora_training_jobs set {statement} where id = '{running}'")
+        async with pool.as_caller(Identity(BOB, "user", 0)) as connection:
+            for table in ("lora_training_jobs", "job_events", "job_metrics", "cost_records", "job_details"):
+                assert await connection.fetch(f"select * from {table}") == [], table
+        with pytest.raises(NotOwner):
+            async with pool.as_caller(ann) as connection:
+                await connection.fetch("select * from trainer_offers")
+
+
+async def test_no_token_is_the_systems() -> None:
+    """The role of our own tasks is in no token's reach, and no contract allows it."""
+    from rpc.identity import ROLES
+
+    assert "system" not in ROLES
+    assert "system" not in ROLES.values()
