@@ -49,7 +49,7 @@ class History:
         events = [_event(row) for row in rows if row["xid"] is not None]
         more = len(events) == BATCH
         safe = _place(rows[0]["safe"], rows[0]["read_at"])
-        return events, events[-1].cursor if more else safe if safe >= after else after, more
+        return events, events[-1].cursor if more else max(safe, after), more
 
     async def between(
         self, caller: Identity, after: Cursor, until: Cursor, job_id: UUID | None

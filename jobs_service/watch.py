@@ -236,8 +236,7 @@ class Watches:
                     return
             if event is None and now - pinged >= self._ping_seconds:
                 # Nothing waits in the buffer: all that the tailer has passed is told.
-                passed, pinged = self._tailer.position, now
-                place = place.on_to(passed) if passed >= place else place
+                place, pinged = max(place.on_to(self._tailer.position), place), now
                 yield Told(place, Ping())
 
 
