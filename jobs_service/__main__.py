@@ -23,12 +23,13 @@ from pipeline.workers.v1 import workers_pb2
 from jobs_service.census import Census
 from jobs_service.datasets import DatasetService
 from jobs_service.history import History
+from jobs_service.importer import Importer
 from jobs_service.jobs import JobsService
 from jobs_service.life import Life
 from jobs_service.migrate import migrate
 from jobs_service.notifications import NotificationService
 from jobs_service.settings import JobsSettings, MigrateSettings
-from jobs_service.storage import Storage
+from jobs_service.storage import Storage, StorageError
 from jobs_service.store import Store
 from jobs_service.sweeper import Sweeper
 from jobs_service.watch import Tailer, Watches
@@ -52,28 +53,26 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     `estimator` is a channel to the Estimator, of either kind.
     """
     store = Store(database, max_open_jobs=settings.max_open_jobs, max_attempts=settings.max_attempts)
-    storage = Storage(settings.storage_url)
     retention = timedelta(hours=settings.event_retention_hours)
     life, history = Life(database, lease_time=timedelta(milliseconds=settings.lease_ms)), History(database)
     tailer = Tailer(history, poll_seconds=settings.watch_poll_ms / 1000)
     sweeper = Sweeper(life, history, every_seconds=settings.sweep_ms / 1000, retention=retention)
     watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
-    tasks = [asyncio.create_task(tailer.run(), name="tail"), asyncio.create_task(sweeper.run(), name="sweep")]
-    served: Services = {
-        jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
-        workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
-        datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(
-            store, storage, max_bytes=settings.max_dataset_bytes
-        ),
-        notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(store),
-    }
-    try:
-        yield served
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with Importer.open(Storage(settings.storage_url), max_bytes=settings.max_dataset_bytes) as importer:
+        tasks = [asyncio.create_task(tailer.run(), name="tail"), asyncio.create_task(sweeper.run(), name="sweep")]
+        served: Services = {
+            jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
+            workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
+            datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(store, importer),
+            notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(store),
+        }
+        try:
+            yield served
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def serve(settings: JobsSettings, *, share_port: bool) -> None:
@@ -121,7 +120,7 @@ def main() -> int:
 def _serve(settings: JobsSettings, *, share_port: bool) -> int:
     try:
         uvloop.run(serve(settings, share_port=share_port))
-    except (GuardError, PortInUseError) as error:
+    except (GuardError, PortInUseError, StorageError) as error:
         print(f"jobs_service: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
         return 2
     return 0

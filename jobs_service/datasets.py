@@ -8,8 +8,7 @@ from uuid import UUID, uuid4
 from pipeline.datasets.v1 import datasets_pb2
 
 from jobs_service import wire
-from jobs_service.importer import import_file
-from jobs_service.storage import Storage
+from jobs_service.importer import Importer
 from jobs_service.store import Store
 from rpc.boundary import Call
 from rpc.errors import ValidationFailed
@@ -18,10 +17,9 @@ from rpc.errors import ValidationFailed
 class DatasetService:
     """Takes in training data and shows what there is."""
 
-    def __init__(self, store: Store, storage: Storage, *, max_bytes: int) -> None:
+    def __init__(self, store: Store, importer: Importer) -> None:
         self._store = store
-        self._storage = storage
-        self._max_bytes = max_bytes
+        self._importer = importer
 
     async def ImportDataset(
         self, requests: AsyncIterator[datasets_pb2.ImportDatasetRequest], call: Call
@@ -29,8 +27,7 @@ class DatasetService:
         first = await _first(requests)
         dataset_id = uuid4()
         path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"
-        file = await import_file(_chunks(first, requests), self._storage, path, max_bytes=self._max_bytes)
-        async with self._storage.removed_on_error(path):
+        async with self._importer.read(_chunks(first, requests), path) as file:
             dataset = await self._store.create_dataset(
                 call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file
             )

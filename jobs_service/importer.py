@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy
 import orjson
 
 from jobs_service.formats import BadLineError, detect, parse
-from jobs_service.storage import Storage
+from jobs_service.storage import Storage, Writer
 from jobs_service.tokens import count_tokens
-from rpc.errors import TooLarge
+from rpc.errors import DatabaseUnavailable, DeadlineExceeded, TooLarge
 
+# Tokenising lets other threads run, parsing does not: more of these would only slow down what answers meanwhile.
+THREADS = 2
 MAX_ERRORS = 50
 MAX_LINE_BYTES = 4 * 1024 * 1024
 # Bytes handed to the worker at once: large enough to be worth the trip, small enough to hold twice.
@@ -51,42 +54,98 @@ class Imported:
     storage_path: str | None
 
 
-async def import_file(chunks: AsyncIterator[bytes], storage: Storage, path: str, *, max_bytes: int) -> Imported:
-    """Imports a file in a thread of its own, in bounded memory; the sender is read no faster than the lines are.
+class Importer:
+    """Imports files in a few threads for the whole process, in bounded memory, off the event loop."""
 
-    Nothing stays behind if it fails or is cancelled. Raises TooLarge, StorageUnavailable, and what `chunks` raises.
-    """
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, thread_name_prefix="import") as worker:
+    def __init__(self, storage: Storage, threads: ThreadPoolExecutor, *, max_bytes: int) -> None:
+        self._storage = storage
+        self._threads = threads
+        self._max_bytes = max_bytes
 
-        async def run(step: Callable[..., Any], *arguments: Any) -> Any:
-            return await loop.run_in_executor(worker, step, *arguments)
-
-        reader = _Reader()
-        writer = await run(storage.open, path)
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, storage: Storage, *, max_bytes: int) -> AsyncIterator[Importer]:
+        """Opens an importer, and waits in the end for what its threads are at."""
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="import")
         try:
-            batch = bytearray()
-            async for chunk in chunks:
-                batch += chunk
-                if reader.size + len(batch) > max_bytes:
-                    raise TooLarge("File too large", details=f"A dataset may have {max_bytes} bytes at most; split it.")
-                if len(batch) >= BATCH_BYTES:
-                    data, batch = bytes(batch), bytearray()
-                    await run(_step, reader, writer, data)
-            await run(_step, reader, writer, bytes(batch))
-            await run(reader.finish)
-            if reader.error_count == 0:
-                await run(writer.commit)
-                return reader.result(storage.bucket, path)
-            return reader.result(None, None)
+            yield cls(storage, threads, max_bytes=max_bytes)
         finally:
-            # After a commit there is nothing left to discard.
-            worker.submit(writer.discard)
+            await asyncio.to_thread(threads.shutdown)
+
+    @asynccontextmanager
+    async def read(self, chunks: AsyncIterator[bytes], path: str) -> AsyncIterator[Imported]:
+        """Reads a file, no faster than its lines are checked, and keeps it under `path` if all of it is good.
+
+        The body records it. Where reading fails, or the body says for certain that nothing is recorded, nothing stays
+        behind; where it cannot know, the file does: one that nobody knows of is waste, one that is missing is a loss.
+        Raises TooLarge, StorageUnavailable, and what `chunks` raises.
+        """
+        work = _Work(self._threads, self._storage.writer(path))
+        try:
+            await self._take(chunks, work)
+            found = work.reader.result(*(() if work.reader.error_count else (self._storage.bucket, path)))
+        except BaseException:
+            await work.discard()
+            raise
+        if found.error_count:
+            await work.discard()
+        try:
+            yield found
+        except (DatabaseUnavailable, DeadlineExceeded):
+            raise
+        except Exception:
+            await work.discard()
+            raise
+
+    async def _take(self, chunks: AsyncIterator[bytes], work: _Work) -> None:
+        batch = bytearray()
+        async for chunk in chunks:
+            batch += chunk
+            if work.reader.size + len(batch) > self._max_bytes:
+                most = f"A dataset may have {self._max_bytes} bytes at most; split it."
+                raise TooLarge("File too large", details=most)
+            if len(batch) >= BATCH_BYTES:
+                data, batch = bytes(batch), bytearray()
+                await work.run(work.step, data)
+        await work.run(work.step, bytes(batch))
+        await work.run(work.finish)
 
 
-def _step(reader: _Reader, writer: Any, data: bytes) -> None:
-    writer.write(data)
-    reader.feed(data)
+class _Work:
+    """One import's steps: each in some thread, one after another."""
+
+    def __init__(self, threads: ThreadPoolExecutor, writer: Writer) -> None:
+        self.reader = _Reader()
+        self._threads = threads
+        self._writer = writer
+        self._running: Future[None] | None = None
+
+    async def run(self, step: Callable[..., None], *arguments: Any) -> None:
+        """Runs a step. If its caller is cancelled it goes on to its end, and `discard` waits for that."""
+        self._running = self._threads.submit(step, *arguments)
+        await asyncio.wrap_future(self._running)
+
+    def step(self, data: bytes) -> None:
+        """Takes the next bytes. What has bad lines is not kept, so the rest of it is not written."""
+        self.reader.feed(data)
+        if not self.reader.error_count and data:
+            self._writer.write(data)
+
+    def finish(self) -> None:
+        """Takes the end of the file."""
+        self.reader.finish()
+        if not self.reader.error_count:
+            self._writer.commit()
+
+    async def discard(self) -> None:
+        """Leaves nothing behind."""
+
+        def discard() -> None:
+            if self._running is not None:
+                wait([self._running])
+            self._writer.discard()
+
+        await asyncio.wrap_future(self._threads.submit(discard))
 
 
 class _Reader:
@@ -125,8 +184,8 @@ class _Reader:
             self._line = 0
             self._complain("the file is empty: it needs at least one line")
 
-    def result(self, bucket: str | None, path: str | None) -> Imported:
-        """What was found."""
+    def result(self, bucket: str | None = None, path: str | None = None) -> Imported:
+        """What was found, and where it is kept if it is."""
         return Imported(
             format=self._format,
             training_pairs=self._pairs,

@@ -2,72 +2,76 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import fsspec
+import structlog
 
 from rpc.errors import StorageUnavailable
 
+log = structlog.get_logger()
+
+
+class StorageError(Exception):
+    """A storage URL that nothing here can open; says so in one line."""
+
 
 class Writer:
-    """A file on its way in. It is not there under its name until `commit`. Its methods block: call them in a thread."""
+    """A file on its way in, not there under its name until `commit`. Its methods block: call them in a thread."""
 
     def __init__(self, filesystem: Any, path: str) -> None:
         self._filesystem = filesystem
         self._path = path
         self._part = f"{path}.part"
-        try:
-            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._file = filesystem.open(self._part, "wb")
-        except OSError as error:
-            raise StorageUnavailable from error
+        self._file: Any = None
 
     def write(self, data: bytes) -> None:
         """Appends. Raises StorageUnavailable."""
-        try:
+        with _translated():
+            if self._file is None:
+                self._filesystem.makedirs(self._path.rpartition("/")[0], exist_ok=True)
+                self._file = self._filesystem.open(self._part, "wb")
             self._file.write(data)
-        except OSError as error:
-            raise StorageUnavailable from error
 
     def commit(self) -> None:
         """Gives the file its name. Raises StorageUnavailable."""
-        try:
+        with _translated():
             self._file.close()
             self._filesystem.mv(self._part, self._path)
-        except OSError as error:
-            raise StorageUnavailable from error
 
     def discard(self) -> None:
-        """Leaves nothing behind, as far as the storage lets us."""
-        with suppress(OSError):
+        """Leaves nothing behind, committed or not, as far as the storage lets us."""
+        if self._file is None:
+            return
+        with suppress(Exception):
             self._file.close()
-        with suppress(OSError):
-            self._filesystem.rm(self._part)
+        for path in (self._part, self._path):
+            with suppress(Exception):
+                self._filesystem.rm(path)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Whatever a storage raises means the same to a caller; the log has the rest. Each kind has exceptions of its own."""
+    try:
+        yield
+    except Exception as error:
+        log.exception("storage_unavailable")
+        raise StorageUnavailable from error
 
 
 class Storage:
-    """A root that files are kept under. `bucket` is its URL."""
+    """A root that files are kept under. `bucket` is its URL. Raises StorageError where that is none."""
 
     def __init__(self, url: str) -> None:
         self.bucket = url.rstrip("/")
-        self._filesystem, self._root = fsspec.core.url_to_fs(url)
-
-    def open(self, path: str) -> Writer:
-        """Begins a file. Raises StorageUnavailable."""
-        return Writer(self._filesystem, f"{self._root}/{path}")
-
-    @asynccontextmanager
-    async def removed_on_error(self, path: str) -> AsyncIterator[None]:
-        """Removes a committed file if the body, which records it, does not come to its end."""
         try:
-            yield
-        except BaseException:
-            await asyncio.to_thread(self._remove, path)
-            raise
+            self._filesystem, self._root = fsspec.core.url_to_fs(url)
+        except Exception as error:
+            raise StorageError(f"PIPELINE_STORAGE_URL: {' '.join(str(error).split())}") from error
 
-    def _remove(self, path: str) -> None:
-        with suppress(OSError):
-            self._filesystem.rm(f"{self._root}/{path}")
+    def writer(self, path: str) -> Writer:
+        """A file to be; nothing happens before its first byte."""
+        return Writer(self._filesystem, f"{self._root}/{path}")

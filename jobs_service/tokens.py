@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +12,11 @@ from sentencepiece import SentencePieceProcessor
 
 # Mistral-7B v0.1's own model. Later ones only add control tokens, which no dataset contains as text.
 MODEL = "tokenizer.model.v1"
+# The tokenizer needs some fifty times the size of a text in memory, so a long one is counted in pieces of this many
+# characters. No token goes across a single space, and the next piece begins with what stands for one: cut there, pieces
+# have the tokens of the whole. A text without such a space is cut anyhow, which costs it a token or two a piece.
+PIECE = 65_536
+CUT = re.compile(r"(?<=[^ ]) (?=[^ ])")
 
 
 @cache
@@ -21,4 +27,17 @@ def _processor() -> SentencePieceProcessor:
 
 def count_tokens(texts: Sequence[str]) -> int:
     """Tokens of all texts together, without the markers that a chat template puts around them."""
-    return sum(map(len, _processor().encode(list(texts), out_type=int, num_threads=1)))
+    if max(map(len, texts), default=0) <= PIECE:
+        return sum(map(len, _processor().encode(list(texts), out_type=int, num_threads=1)))
+    return sum(len(_processor().encode(piece, out_type=int)) for text in texts for piece in _pieces(text))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > PIECE:
+        # Near the end of the piece, where there is a place; a whole piece of blanks or of one word has none.
+        cut = next(CUT.finditer(text, start + PIECE * 7 // 8, start + PIECE), None)
+        end = cut.start() if cut else start + PIECE
+        yield text[start:end]
+        start = cut.end() if cut else end
+    yield text[start:]
