@@ -19,6 +19,7 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
+from pipeline.webhooks.v1 import webhooks_pb2
 
 from gateway.app import Gateway
 from gateway.openapi import document
@@ -39,6 +40,7 @@ JOBS = [
     jobs_pb2.DESCRIPTOR.services_by_name["JobsService"],
     datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"],
     notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"],
+    webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"],
 ]
 HEALTH_TIMEOUT_SECONDS = 1.0
 

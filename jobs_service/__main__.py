@@ -18,21 +18,27 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
+from pipeline.webhooks.v1 import webhooks_pb2
 from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.address import Guard
 from jobs_service.census import Census
 from jobs_service.datasets import DatasetService
+from jobs_service.dispatcher import Dispatcher
 from jobs_service.history import History
 from jobs_service.importer import Importer
 from jobs_service.jobs import JobsService
 from jobs_service.life import Life
 from jobs_service.migrate import migrate
 from jobs_service.notifications import NotificationService
+from jobs_service.outbox import Outbox, WebhookStore
+from jobs_service.sender import Sender, open_resolver
 from jobs_service.settings import JobsSettings, MigrateSettings
 from jobs_service.storage import Storage, StorageError
 from jobs_service.store import Store
 from jobs_service.sweeper import Sweeper
 from jobs_service.watch import Tailer, Watches
+from jobs_service.webhooks import WebhookService
 from jobs_service.workers import WorkerService
 from rpc.boundary import Boundary
 from rpc.database import Database, GuardError
@@ -59,13 +65,17 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     sweeper = Sweeper(life, history, every_seconds=settings.sweep_ms / 1000, retention=retention)
     watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
-    async with Importer.open(Storage(settings.storage_url), max_bytes=settings.max_dataset_bytes) as importer:
+    async with (
+        Importer.open(Storage(settings.storage_url), max_bytes=settings.max_dataset_bytes) as importer,
+        open_webhooks(settings, database) as webhooks,
+    ):
         tasks = [asyncio.create_task(tailer.run(), name="tail"), asyncio.create_task(sweeper.run(), name="sweep")]
         served: Services = {
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
             workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
             datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(store, importer),
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(store),
+            webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: webhooks,
         }
         try:
             yield served
@@ -73,6 +83,42 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_webhooks(settings: JobsSettings, database: Database) -> AsyncIterator[WebhookService]:
+    """The service of webhooks, and the task that sends them as long as its body runs."""
+    timeout_seconds = settings.webhook_timeout_ms / 1000
+    async with AsyncExitStack() as stack:
+        guard = Guard(
+            await stack.enter_async_context(open_resolver(settings.webhook_concurrency)),
+            ports=settings.webhook_ports,
+            refused=settings.webhook_refused_networks,
+            allow_private=settings.webhook_allow_private,
+        )
+        sender = await stack.enter_async_context(
+            Sender.open(guard, timeout_seconds=timeout_seconds, connections=settings.webhook_concurrency)
+        )
+        outbox = Outbox(
+            database,
+            # A sender that has written nothing down when its request must be long over is dead.
+            lease_time=timedelta(seconds=3 * timeout_seconds),
+            disable_after=timedelta(hours=settings.webhook_disable_after_hours),
+        )
+        dispatcher = Dispatcher(
+            outbox,
+            sender,
+            concurrency=settings.webhook_concurrency,
+            poll_seconds=settings.webhook_poll_ms / 1000,
+            back_off_seconds=settings.webhook_back_off_seconds,
+            retention=timedelta(hours=settings.webhook_retention_hours),
+        )
+        task = asyncio.create_task(dispatcher.run(), name="webhooks")
+        try:
+            yield WebhookService(WebhookStore(database, max_per_user=settings.webhook_max_per_user), guard)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def serve(settings: JobsSettings, *, share_port: bool) -> None:

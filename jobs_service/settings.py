@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -28,6 +29,31 @@ class JobsSettings(CommonSettings, DatabaseSettings):
     watch_ping_ms: int = Field(15_000, ge=50, le=60_000, description="Milliseconds between pings of a quiet watch.")
     event_retention_hours: int = Field(168, ge=1, le=87_600, description="Hours that reports of progress are kept.")
     max_dataset_bytes: int = Field(1 << 30, ge=1, description="Largest file that ImportDataset takes, bytes.")
+    webhook_max_per_user: int = Field(5, ge=1, le=100, description="Webhooks of a user, at most.")
+    webhook_ports: frozenset[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        frozenset({443, 8443}), min_length=1, description="Ports that webhooks may go to, as JSON."
+    )
+    webhook_refused_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (),
+        description='Networks that webhooks never go to beside all that are not public, as JSON: ["198.51.100.0/24"].',
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        description="Lets webhooks go to any address and port, over http as well. For development, never for users.",
+    )
+    webhook_timeout_ms: int = Field(15_000, ge=50, le=60_000, description="Time that a webhook's receiver may take.")
+    webhook_concurrency: int = Field(64, ge=1, le=1_000, description="Webhooks that a process sends at once.")
+    webhook_poll_ms: int = Field(500, ge=10, le=60_000, description="Milliseconds between looks for webhooks to send.")
+    webhook_back_off_seconds: tuple[Annotated[float, Field(ge=0.01, le=604_800)], ...] = Field(
+        # The schedule that the Standard Webhooks specification gives as its example: a little over three days.
+        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        max_length=50,
+        description="Seconds after which a webhook's delivery is tried again, each time, before it has failed; as JSON.",
+    )
+    webhook_disable_after_hours: float = Field(
+        120, gt=0, le=8_760, description="Hours after which a webhook that always failed is disabled."
+    )
+    webhook_retention_hours: int = Field(720, ge=1, le=87_600, description="Hours that deliveries are kept.")
 
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:

@@ -20,6 +20,7 @@ from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from pipeline.notifications.v1.notifications_pb2_grpc import NotificationServiceStub
+from pipeline.webhooks.v1.webhooks_pb2_grpc import WebhookServiceStub
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
 from deploy.postgres import postgres
@@ -124,6 +125,7 @@ class Stack:
     datasets: DatasetServiceStub
     notifications: NotificationServiceStub
     workers: WorkerServiceStub
+    webhooks: WebhookServiceStub
     estimator_channel: Any
     jobs_channel: Any
     services: Mapping[ServiceDescriptor, tuple[Any, Any]]
@@ -188,6 +190,7 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
             DatasetServiceStub(jobs),
             NotificationServiceStub(jobs),
             WorkerServiceStub(jobs),
+            WebhookServiceStub(jobs),
             estimator,
             jobs,
             {
