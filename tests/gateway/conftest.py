@@ -67,7 +67,8 @@ async def shared_stack(
     request: pytest.FixtureRequest, shared_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
     """The services of these tests, both ways."""
-    async with open_stack(request.param, shared_database.url, tmp_path_factory.mktemp("gateway")) as opened:
+    folder = tmp_path_factory.mktemp("gateway")
+    async with open_stack(request.param, shared_database.url, folder, webhook_allow_private=True) as opened:
         yield opened
 
 

@@ -134,3 +134,30 @@ async def test_idempotency_over_http(api: httpx.AsyncClient, new_dataset: NewDat
         for _ in range(2)
     ]
     assert empty[0]["data"]["id"] != empty[1]["data"]["id"]
+
+
+async def test_webhooks_are_kept_over_http(api: httpx.AsyncClient) -> None:
+    """A webhook is made, seen without its secret, changed, tested and deleted; a bad one is told field by field."""
+    url = "http://127.0.0.1:9/hook"
+    created = await api.post("/api/webhooks", json={"url": url, "event_types": ["job_completed"]})
+    assert created.status_code == 201
+    webhook = created.json()["data"]["webhook"]
+    assert created.json()["data"]["secret"].startswith("whsec_")
+    assert (webhook["url"], webhook["enabled"], webhook["disabled_reason"]) == (url, True, None)
+    assert (await api.get("/api/webhooks")).json()["data"] == {"webhooks": [webhook]}
+    path = f"/api/webhooks/{webhook['id']}"
+    assert (await api.get(path)).json()["data"] == webhook
+    test = (await api.post(f"{path}/test")).json()["data"]
+    assert (test["type"], test["status"], test["attempts"]) == ("webhook_test", "pending", [])
+    listed = (await api.get(f"{path}/deliveries?limit=5")).json()["data"]
+    assert ([each["id"] for each in listed["deliveries"]], listed["pagination"]["total"]) == ([test["id"]], 1)
+    changed = (await api.put(path, json={"url": url, "description": "Mine", "enabled": False})).json()["data"]
+    assert (changed["description"], changed["event_types"], changed["disabled_reason"]) == ("Mine", [], "by_owner")
+    rotated = (await api.post(f"{path}/secret")).json()["data"]
+    assert rotated["webhook"]["old_secret_until"].endswith("Z")
+    bad = await api.post("/api/webhooks", json={"url": "https://me:secret@hook.example/"})
+    assert (bad.status_code, bad.json()["reason"], list(bad.json()["details"])) == (400, "WEBHOOK_URL_REFUSED", ["url"])
+    bad = await api.post("/api/webhooks", json={"url": url, "event_types": ["job_eaten"]})
+    assert (bad.status_code, list(bad.json()["details"])) == (400, ["event_types[0]"])
+    assert (await api.delete(path)).json() == {"success": True, "data": {}}
+    assert (await api.get(path)).status_code == 404

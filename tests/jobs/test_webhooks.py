@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -20,7 +21,7 @@ from standardwebhooks import Webhook as Verifier
 from jobs_service import notices
 from jobs_service.outbox import Outbox
 from jobs_service.settings import JobsSettings
-from jobs_service.webhook import SECRET_PREFIX
+from jobs_service.webhook import SECRET_PREFIX, sign
 from rpc.database import Database
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.door import refused
@@ -410,6 +411,30 @@ async def test_claims_use_the_index_of_what_waits(database: TestDatabase, admin:
     plan = "\n".join(row[0] for row in await admin.fetch("explain " + SQL["claim_deliveries"], *places))
     assert plan.count("webhook_deliveries_due_idx") == 3, plan
     assert "Seq Scan on webhook_deliveries" not in plan, plan
+
+
+async def test_the_readme_verifies_what_we_sign(stack: Stack, receiving: Receiver) -> None:
+    """The README's few lines of Python take our requests, and none that anybody changed or kept."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = [block for block in readme.split("```") if "def verify(" in block]
+    told: dict[str, Any] = {}
+    exec(code.removeprefix("python"), told)
+    made = await create(stack, receiving.url)
+    await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=made.webhook.id), metadata=metadata(ANN))
+    await finished(stack, made.webhook.id)
+    (request,) = receiving.received
+    headers, body = request.headers, request.body
+    assert told["verify"](made.secret, headers, body)
+    old = int(headers["webhook-timestamp"]) - 600
+    key = base64.b64decode(made.secret.removeprefix(SECRET_PREFIX))
+    signed_then = sign(key, request.message_id, old, body.decode())
+    for changed, content in (
+        ({}, body + b" "),
+        ({"webhook-id": "msg_other"}, body),
+        ({"webhook-signature": signed_then}, body),
+        ({"webhook-signature": signed_then, "webhook-timestamp": str(old)}, body),
+    ):
+        assert not told["verify"](made.secret, {**headers, **changed}, content)
 
 
 def test_the_contract_knows_every_notice() -> None:
