@@ -13,6 +13,8 @@ import { router } from "./router";
 function leaveWhenSignedOut(error: unknown): void {
   const { pathname, search } = router.state.location;
   if (!(error instanceof ApiError) || error.status !== 401 || pathname === "/login") return;
+  // What was known of the session is over too; the door asks anew.
+  queries.removeQueries({ queryKey: ["session"] });
   void router.navigate(`/login?next=${encodeURIComponent(pathname + search)}`, { replace: true });
 }
 

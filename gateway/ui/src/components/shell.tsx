@@ -20,6 +20,11 @@ export function Shell() {
     <>
       <a
         href="#content"
+        onClick={(event) => {
+          // The address stays the page's own.
+          event.preventDefault();
+          document.getElementById("content")?.focus();
+        }}
         className="fixed top-2 left-2 z-50 -translate-y-16 rounded-lg bg-brand px-4 py-2 text-sm font-medium text-brand-ink focus:translate-y-0"
       >
         Skip to the content

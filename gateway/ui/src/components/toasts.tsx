@@ -7,9 +7,9 @@ export function Toasts() {
   return (
     <Toaster
       theme={isDark ? "dark" : "light"}
-      position="top-right"
-      offset={{ top: 68 }}
-      mobileOffset={{ top: 64 }}
+      position="bottom-right"
+      // On a phone above the price and the Start button, which must stay in reach.
+      mobileOffset={{ bottom: 100 }}
       duration={6000}
       closeButton
       toastOptions={{
