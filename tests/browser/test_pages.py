@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.browser.conftest import Calls, NewContext, Person, jsonl
+from tests.browser.conftest import Calls, NewContext, Person, Trainer, jsonl
 
 pytestmark = [
     pytest.mark.browser,
@@ -22,7 +22,9 @@ async def test_datasets_can_be_trained_on_when_they_are_ready(page: Page, person
     """The list shows status, pairs, tokens and size, and "Start Training" on the ready ones only."""
     await person.import_dataset("Ready one", pairs=1234)
     broken = await person.import_dataset("Still checking")
-    await person.sql("update lora_datasets set status = 'validating', training_ready = false where id = $1::uuid", broken)
+    await person.sql(
+        "update lora_datasets set status = 'validating', training_ready = false where id = $1::uuid", broken
+    )
     (row,) = await person.sql("select * from lora_datasets where user_id = $1::uuid and status = 'ready'", person.id)
     await page.goto("/datasets")
     ready = page.get_by_role("row").filter(has_text="Ready one")
@@ -109,11 +111,11 @@ async def test_bad_lines_are_shown_line_by_line(page: Page) -> None:
     await expect(later).to_have_count(0)
 
 
-async def test_jobs_are_listed_by_status_and_page(page: Page, person: Person) -> None:
+async def test_jobs_are_listed_by_status_and_page(page: Page, person: Person, trainer: Trainer) -> None:
     """Newest first, ten a page, narrowed by status; the address remembers both, and Back leads back."""
     dataset_id = await person.import_dataset("Many")
-    jobs = await asyncio.gather(*(person.create_job(dataset_id) for _ in range(12)))
-    await person.move_job(jobs[0]["id"], "initializing", "running", "failed", error_message="Out of memory at step 12")
+    await asyncio.gather(*(person.create_job(dataset_id) for _ in range(12)))
+    await trainer.fail(await trainer.take(), "Out of memory at step 12")
     await page.goto("/training/jobs")
     rows = page.get_by_role("table", name="Jobs").get_by_role("link")
     await expect(rows).to_have_count(10)
@@ -146,17 +148,17 @@ async def test_creating_a_job_refreshes_the_list(page: Page, person: Person) -> 
     assert dataset_id
 
 
-async def test_a_job_page_follows_its_job(page: Page, person: Person, calls: Calls) -> None:
+async def test_a_job_page_follows_its_job(page: Page, person: Person, trainer: Trainer, calls: Calls) -> None:
     """While the job is active the page is at most 5 s behind; once it has ended, the page asks no more."""
     job = await person.create_job(await person.import_dataset("Followed"))
-    path = f"/training/jobs/{job['id']}"
-    await page.goto(path)
-    await expect(page.get_by_text("Waiting for a trainer")).to_be_visible()
-    await person.move_job(job["id"], "initializing", "running", progress=42, current_step=7)
-    await expect(page.get_by_role("progressbar", name="Training progress")).to_have_attribute("aria-valuenow", "42")
-    await person.move_job(job["id"], "completed", final_cost=1.25)
-    await expect(page.get_by_text("in the end")).to_be_visible(timeout=6000)
-    await expect(page.get_by_role("region", name="Cost")).to_contain_text("$1.25")
+    await page.goto(f"/training/jobs/{job['id']}")
+    await expect(page.get_by_role("region", name="Progress")).to_contain_text("Time in the queue costs nothing")
+    lease = await trainer.take()
+    await trainer.report(lease, step=15, loss=1.5)
+    bar = page.get_by_role("progressbar", name="Training progress")
+    await expect(bar).to_have_attribute("aria-valuenow", "50", timeout=5000)
+    await trainer.complete(lease)
+    await expect(page.get_by_text("in the end")).to_be_visible(timeout=5000)
     asked = len(calls.to(f"GET /api/jobs/{job['id']}"))
     await asyncio.sleep(5)  # what must not happen has no condition to wait for
     assert len(calls.to(f"GET /api/jobs/{job['id']}")) == asked

@@ -5,16 +5,24 @@ import { explain } from "@/api/errors";
 import { useOnline } from "@/hooks/online";
 import { Button } from "./ui/button";
 
-type EmptyProps = { icon: LucideIcon; title: string; children: ReactNode; action?: ReactNode };
+type EmptyProps = {
+  icon: LucideIcon;
+  title: string;
+  children: ReactNode;
+  action?: ReactNode;
+  /** Whether it is all that the page has. */
+  isPage?: boolean;
+};
 
 /** A place where something could be, and how to get it there. */
-export function Empty({ icon: Icon, title, children, action }: EmptyProps) {
+export function Empty({ icon: Icon, title, children, action, isPage }: EmptyProps) {
+  const Heading = isPage ? "h1" : "h2";
   return (
     <div className="flex flex-col items-center px-6 py-14 text-center">
       <span className="mb-4 grid size-12 place-items-center rounded-2xl bg-brand-soft text-brand">
         <Icon className="size-5.5" aria-hidden />
       </span>
-      <h2 className="font-semibold tracking-tight">{title}</h2>
+      <Heading className="font-semibold tracking-tight">{title}</Heading>
       <p className="mt-1 max-w-sm text-sm text-pretty text-soft">{children}</p>
       {action && <div className="mt-5">{action}</div>}
     </div>

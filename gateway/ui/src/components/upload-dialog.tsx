@@ -48,7 +48,7 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
           toast.success("Dataset ready", {
             description: `${dataset.name}: ${count(dataset.total_training_pairs ?? 0)} pairs, ${count(dataset.total_tokens ?? 0)} tokens`,
             action: {
-              label: "Start training",
+              label: "Train on it",
               onClick: () => void navigate(`/training/configure?datasetId=${dataset.id}`),
             },
           });

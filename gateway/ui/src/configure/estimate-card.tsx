@@ -1,5 +1,5 @@
 import { ChevronUp, LoaderCircle, Rocket } from "lucide-react";
-import { useState, type ReactNode } from "react";
+import { useState } from "react";
 
 import { explain, type ApiError } from "@/api/errors";
 import type { Estimate } from "@/api/types";
@@ -165,7 +165,7 @@ function hours(value: number): string {
   return `${value.toFixed(2)} h (${duration(value)})`;
 }
 
-type LineProps = { name: string; strong?: boolean; apart?: boolean; children: ReactNode };
+type LineProps = { name: string; strong?: boolean; apart?: boolean; children: string | undefined };
 
 function Line({ name, strong, apart, children }: LineProps) {
   return (
@@ -177,7 +177,10 @@ function Line({ name, strong, apart, children }: LineProps) {
       )}
     >
       <dt className={strong ? "" : "text-soft"}>{name}</dt>
-      <dd className="figures flex h-5 items-center">{children ?? <Skeleton className="h-3.5 w-16" />}</dd>
+      <dd className="figures flex h-5 grow items-center justify-end">
+        {/* Another figure is another element: one that only grew would count as moving. */}
+        {typeof children === "string" ? <span key={children}>{children}</span> : <Skeleton className="h-3.5 w-16" />}
+      </dd>
     </div>
   );
 }

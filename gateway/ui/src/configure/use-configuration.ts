@@ -1,5 +1,5 @@
 import { useEffect, useState } from "react";
-import { useSearchParams } from "react-router";
+import { useNavigation, useSearchParams } from "react-router";
 
 import type { Catalogue } from "@/api/types";
 import {
@@ -27,14 +27,17 @@ export function useConfiguration(catalogue: Catalogue): Held {
   const [search, setSearch] = useSearchParams();
   const [{ configuration, isRestored }, setHeld] = useState(() => initial(search, catalogue));
 
+  const isLeaving = useNavigation().state !== "idle";
   useEffect(() => {
+    // A new address would call off the way to another page.
+    if (isLeaving) return;
     const timer = setTimeout(() => {
       setSearch(toSearch(configuration), { replace: true, preventScrollReset: true });
     }, ADDRESS_DELAY_MS);
     return () => clearTimeout(timer);
     // The address follows the form, never the other way round.
     // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [configuration]);
+  }, [configuration, isLeaving]);
 
   return {
     configuration,

@@ -215,6 +215,8 @@ function DatasetTable({ datasets, onFaults }: { datasets: Dataset[]; onFaults: (
 
 function Row({ one, onFaults }: { one: Dataset; onFaults: () => void }) {
   const ready = one.status === "ready" && one.training_ready;
+  const bad = one.validation_error_count;
+  const wrong = bad === 1 ? "1 bad line" : bad > 1 ? `${count(bad)} bad lines` : "Not usable";
   return (
     <div role="row" className={`border-b border-line px-5 py-3.5 last:border-0 max-md:grid max-md:grid-cols-3 max-md:gap-x-4 max-md:gap-y-3 ${COLUMNS}`}>
       <div role="cell" className="min-w-0 max-md:col-span-3">
@@ -247,9 +249,9 @@ function Row({ one, onFaults }: { one: Dataset; onFaults: () => void }) {
           </Button>
         )}
         {one.status === "error" && (
-          <Button size="small" look="danger" onClick={onFaults} aria-label={`What is wrong with ${one.name}`}>
+          <Button size="small" look="danger" onClick={onFaults} aria-label={`${wrong}: what is wrong with ${one.name}`}>
             <FileWarning aria-hidden />
-            {one.validation_error_count > 0 ? `${count(one.validation_error_count)} bad lines` : "What is wrong"}
+            {wrong}
           </Button>
         )}
         {one.status === "ready" && !one.training_ready && <span className="text-xs text-soft">Not for training</span>}

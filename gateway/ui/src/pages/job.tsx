@@ -26,6 +26,7 @@ export function JobPage() {
     <div className="panel">
       {notThere ? (
         <Empty
+          isPage
           icon={SearchX}
           title="There is no such job"
           action={

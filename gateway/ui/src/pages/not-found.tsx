@@ -10,6 +10,7 @@ export function NotFoundPage() {
   return (
     <div className="panel">
       <Empty
+        isPage
         icon={Signpost}
         title="There is no such page"
         action={
