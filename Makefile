@@ -69,7 +69,7 @@ fast: .venv/installed
 
 test: .venv/installed ui chromium ## Every test
 	$(NPM) run --silent test
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist loadgroup
 
 lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local pyproject.toml -o requirements.txt

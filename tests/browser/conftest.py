@@ -44,7 +44,10 @@ def up() -> Iterator[Stack]:
     """The whole stack, started by the code of `make up`."""
     assert (UI / "dist" / "index.html").is_file(), "the page is not built: make ui"
     # PostgreSQL is another user where we are root: pytest's own folders are private.
-    with tempfile.TemporaryDirectory(prefix="pipeline-browser-", dir="/tmp") as folder, stack(Path(folder)) as started:
+    with (
+        tempfile.TemporaryDirectory(prefix="pipeline-browser-", dir="/tmp") as folder,
+        stack(Path(folder), simulated_trainer=False) as started,
+    ):
         yield started
 
 

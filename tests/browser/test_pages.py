@@ -64,7 +64,7 @@ async def test_a_dataset_is_uploaded_with_progress(page: Page, person: Person) -
     await expect(page.get_by_text("No datasets yet")).to_be_visible()
     await page.get_by_role("button", name="Upload dataset", exact=True).click()
     dialog = page.get_by_role("dialog", name="Upload a dataset")
-    content = jsonl(60_000)
+    content = jsonl(20_000)
     await dialog.get_by_label("File").set_input_files(
         {"name": "sums.jsonl", "mimeType": "application/jsonl", "buffer": content}
     )
@@ -83,7 +83,7 @@ async def test_a_dataset_is_uploaded_with_progress(page: Page, person: Person) -
     await page.get_by_role("link", name="Start Training on Sums up").click()
     await expect(page.get_by_role("button", name="Start Training")).to_be_enabled()
     (row,) = await person.sql("select * from lora_datasets where user_id = $1::uuid", person.id)
-    assert (row["name"], row["file_name"], row["total_training_pairs"]) == ("Sums up", "sums.jsonl", 60_000)
+    assert (row["name"], row["file_name"], row["total_training_pairs"]) == ("Sums up", "sums.jsonl", 20_000)
 
 
 async def test_bad_lines_are_shown_line_by_line(page: Page) -> None:
