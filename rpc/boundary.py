@@ -302,9 +302,14 @@ class Boundary:
         try:
             async with self._call(method, metadata, timeout_seconds, busy=self._active > self._limit) as call:
                 if isinstance(request, AsyncIterator):
-                    async with aclosing(_each(method, request)) as accepted:
-                        return await handler(accepted, call)
-                return await handler(await _only(method, request), call)
+                    async with aclosing(_each(method, request)) as messages:
+                        return await handler(messages, call)
+                accepted = await _only(method, request)
+                try:
+                    return await handler(accepted, call)
+                except errors.StaleStatement:
+                    # A handler writes in one transaction, and this one did not: nothing is done twice.
+                    return await handler(accepted, call)
         finally:
             self._active -= 1
 

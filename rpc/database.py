@@ -12,7 +12,7 @@ from typing import Any, cast
 import asyncpg
 import structlog
 
-from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner
+from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner, StaleStatement
 from rpc.identity import Identity
 
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -175,8 +175,9 @@ class Database:
             raise asyncpg.UndefinedTableError("no tables yet: run `python -m jobs_service migrate`")
         if found["above_the_law"] or found["owned"]:
             raise GuardError("PIPELINE_DATABASE_URL names a login that row-level security does not bind")
-        if found["unguarded"] or found["unchecked"] or found["unruled"]:
-            what = ", ".join([*found["unguarded"], *found["unchecked"], *found["unruled"]])
+        faults = [name for key in ("unguarded", "ways_around", "unchecked", "unruled") for name in found[key]]
+        if faults:
+            what = ", ".join(faults)
             raise GuardError(f"row-level security is not on, forced and checked for {what}")
         self._guarded = True
 
@@ -223,12 +224,9 @@ class _translated:  # noqa: N801 - reads as a word: `with _translated():`
         match error:
             case asyncpg.QueryCanceledError():
                 raise DeadlineExceeded from error
-            case (
-                asyncpg.SerializationError()
-                | asyncpg.DeadlockDetectedError()
-                | asyncpg.LockNotAvailableError()
-                | asyncpg.InvalidCachedStatementError()
-            ):
+            case asyncpg.InvalidCachedStatementError():
+                raise StaleStatement from error
+            case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError() | asyncpg.LockNotAvailableError():
                 raise Conflict("Conflict", details="Two calls met in the database; repeat this one.") from error
             case asyncpg.InsufficientPrivilegeError():
                 raise NotOwner("Permission denied", details="The row belongs to somebody else.") from error

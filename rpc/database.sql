@@ -12,6 +12,7 @@ commit;
 rollback;
 
 -- name: guard
+-- Reads catalogues alone, none of their views: those wait for whoever has locked a table, a migration for one.
 -- What must hold before a server answers anybody: its login owns nothing and cannot step around row-level security,
 -- which is on and forced for every table, every policy checks what is written as well as what is read, and whatever a
 -- role may do to a table, a policy says with which rows.
@@ -21,8 +22,18 @@ select
     (select coalesce(array_agg(c.relname::text order by c.relname), '{}')
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname = 'public' and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)) as unguarded,
-    (select coalesce(array_agg(p.tablename::text || '.' || p.policyname::text order by 1), '{}')
-     from pg_policies p where p.schemaname = 'public' and p.cmd in ('ALL', 'INSERT', 'UPDATE') and p.with_check is null) as unchecked,
+    -- A view of its maker's rights, a copy of rows and a function of its maker's rights step around all of it.
+    (select coalesce(array_agg(around.name), '{}') from (
+        select c.relname::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'public'
+          and (c.relkind = 'm' or c.relkind = 'v' and not coalesce('security_invoker=true' = any(c.reloptions), false))
+        union all
+        select p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+        where n.nspname = 'public' and p.prosecdef
+    ) around) as ways_around,
+    (select coalesce(array_agg(c.relname::text || '.' || p.polname::text order by 1), '{}')
+     from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname = 'public' and p.polcmd in ('*', 'a', 'w') and p.polwithcheck is null) as unchecked,
     (select coalesce(array_agg(distinct c.relname::text || ' for ' || r.rolname), '{}')
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
      cross join pg_roles r

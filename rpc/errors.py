@@ -258,6 +258,13 @@ class Conflict(ServiceError):
     reason = "CONFLICT"
 
 
+class StaleStatement(Conflict):
+    """A migration changed a table under a statement that was prepared before; its transaction did nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("Conflict", details="The database changed under this call; repeat it.")
+
+
 class Overloaded(ServiceError):
     """A server with as many calls as it takes."""
 
