@@ -22,14 +22,15 @@ select
     (select coalesce(array_agg(c.relname::text order by c.relname), '{}')
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname = 'public' and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)) as unguarded,
-    -- A view of its maker's rights, a copy of rows and a function of its maker's rights step around all of it.
+    -- A view of its maker's rights, a copy of rows and a function of its maker's rights step around all of it. Nobody can
+    -- call a trigger's function.
     (select coalesce(array_agg(around.name), '{}') from (
         select c.relname::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = 'public'
           and (c.relkind = 'm' or c.relkind = 'v' and not coalesce('security_invoker=true' = any(c.reloptions), false))
         union all
         select p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-        where n.nspname = 'public' and p.prosecdef
+        where n.nspname = 'public' and p.prosecdef and p.prorettype <> 'trigger'::regtype
     ) around) as ways_around,
     (select coalesce(array_agg(c.relname::text || '.' || p.polname::text order by 1), '{}')
      from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
