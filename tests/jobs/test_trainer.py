@@ -20,7 +20,7 @@ from rpc import trainer as module
 from rpc.trainer import Job, Stopped, Trainer, TrainerError
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack, token
 from tests.jobs.test_create_job import ANN, asked
-from tests.jobs.test_leases import TRAINER
+from tests.jobs.trainers import TRAINER
 
 WORKER = token(TRAINER, role="worker")
 GPUS = {"A100-80GB": 8}
