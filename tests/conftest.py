@@ -131,6 +131,8 @@ class Stack:
     services: Mapping[ServiceDescriptor, tuple[Any, Any]]
     # Where the Jobs services listen; empty where nothing does.
     jobs_address: str
+    # Told to the streams of the Jobs services when they stop.
+    draining: asyncio.Event
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
         pool = await opened.enter_async_context(Database.open(database_url, size=4))
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
 
-        async def serve(services: Any) -> tuple[Any, str]:
+        async def serve(services: Any) -> tuple[Any, str, asyncio.Event]:
             boundary = Boundary(
                 verifier,
                 max_concurrent_calls=64,
@@ -170,7 +172,7 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
                 channel = LocalChannel(boundary)
                 for descriptor, servicer in services.items():
                     channel.add_service(descriptor, servicer)
-                return channel, ""
+                return channel, "", boundary.draining
             port, report = await opened.enter_async_context(
                 grpc_server(
                     services, boundary, host="127.0.0.1", port=0, reflect=True, share_port=False, drain_seconds=1
@@ -178,12 +180,12 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
             )
             await report(True)
             address = f"127.0.0.1:{port}"
-            return await opened.enter_async_context(open_channel(address, services)), address
+            return await opened.enter_async_context(open_channel(address, services)), address, boundary.draining
 
         pricing = estimator_services(estimator_settings, pool)
-        estimator, _ = await serve(pricing)
+        estimator, _, _ = await serve(pricing)
         queueing = await opened.enter_async_context(open_jobs_services(jobs_settings, pool, estimator))
-        jobs, address = await serve(queueing)
+        jobs, address, draining = await serve(queueing)
         yield Stack(
             EstimatorServiceStub(estimator),
             JobsServiceStub(jobs),
@@ -198,6 +200,7 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
                 **{service: (jobs, servicer) for service, servicer in queueing.items()},
             },
             address,
+            draining,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -75,6 +76,13 @@ async def shared_stack(
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def gateway_url(shared_stack: Stack) -> AsyncIterator[str]:
     """A gateway's address."""
+    async with open_gateway(shared_stack) as url:
+        yield url
+
+
+@asynccontextmanager
+async def open_gateway(stack: Stack) -> AsyncIterator[str]:
+    """A gateway in front of a stack; yields its address."""
     settings = GatewaySettings(
         jwt_secret=SECRET,
         jwt_issuer=ISSUER,
@@ -87,7 +95,7 @@ async def gateway_url(shared_stack: Stack) -> AsyncIterator[str]:
     async def ready() -> Mapping[str, bool]:
         return {"estimator": True, "jobs": True}
 
-    channels = by_name(ESTIMATOR, shared_stack.estimator_channel) | by_name(JOBS, shared_stack.jobs_channel)
+    channels = by_name(ESTIMATOR, stack.estimator_channel) | by_name(JOBS, stack.jobs_channel)
     app = Gateway(settings, channels, verifier, ready)
     async with http_server(app, host="127.0.0.1", port=0, share_port=False, drain_seconds=1) as port:
         yield f"http://127.0.0.1:{port}"
