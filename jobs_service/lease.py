@@ -63,6 +63,8 @@ class Lease:
     dataset_tokens: int | None
     storage_bucket: str | None
     storage_path: str | None
+    base_model: str | None
+    training: Mapping[str, Any]
     seconds_left: float | None
 
 

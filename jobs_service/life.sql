@@ -76,7 +76,7 @@ select
     j.id as job_id, j.lease_token, j.lease_epoch, j.lease_expires_at as expires_at, j.attempt, j.max_attempts,
     j.hyperparameters, j.gpu_config, j.total_epochs, j.total_steps, j.dataset_id, d.name as dataset_name,
     d.format as dataset_format, d.total_training_pairs as dataset_pairs, d.total_tokens as dataset_tokens,
-    d.storage_bucket, d.storage_path,
+    d.storage_bucket, d.storage_path, j.base_model, j.training,
     seconds_to_limit(
         j.spent_cost, j.hourly_rate, j.max_cost_usd, j.spent_seconds, j.max_duration_seconds
     ) as seconds_left

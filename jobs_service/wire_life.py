@@ -16,7 +16,7 @@ from jobs_service.job import cost_limit_share
 from jobs_service.lease import Completion, Failure, Held, Lease, Report, Standing, Wanted
 from jobs_service.settings import JobsSettings
 from jobs_service.watch import End, Ping, Snapshot, Told
-from jobs_service.wire import actions, cents, cents_or_none, job, struct, time
+from jobs_service.wire import actions, cents, cents_or_none, job, struct, time, training
 
 
 class OnLease(Protocol):
@@ -97,6 +97,8 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
             storage_path=model.storage_path,
         ),
         seconds_left=model.seconds_left,
+        base_model=model.base_model,
+        training=training(model.training),
     )
 
 

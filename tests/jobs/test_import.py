@@ -69,6 +69,17 @@ async def test_every_format_is_found_and_counted(stack: Stack, tmp_path: Path, n
     assert (tmp_path / "storage" / dataset.storage_path).read_bytes() == data
 
 
+async def test_lengths_are_counted(stack: Stack) -> None:
+    """A dataset knows how long its samples are: median, 95 %, longest, and how many there are of about each length."""
+    words = [1] * 90 + [100] * 9 + [1000]
+    lines = [{"prompt": "Hello", "completion": " ".join(["day"] * count)} for count in words]
+    dataset = await import_bytes(stack, b"".join(orjson.dumps(line) + b"\n" for line in lines), size=4096)
+    assert (dataset.p50_tokens, dataset.p95_tokens, dataset.longest_tokens) == (2, 101, 1001)
+    bins = [(each.up_to_tokens, each.samples) for each in dataset.token_histogram]
+    assert [samples for _, samples in bins] == [90, 9, 1]
+    assert (bins[0][0], 101 <= bins[1][0] < 101 * 1.2, bins[2][0]) == (2, True, 1001)
+
+
 SAID = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
 TOOL = {"id": "1", "type": "function", "function": {"name": "Hello", "arguments": "Hello"}}
 # What files in the wild have: the format, the pairs, and the tokens ("Hello" is one, "Good day" two).

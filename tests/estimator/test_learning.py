@@ -1,0 +1,143 @@
+"""What finished jobs teach, through the real door, and what nobody may read from it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import uuid
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pipeline.estimator.v1 import estimator_pb2 as pb
+from pipeline.jobs.v1 import jobs_pb2
+
+from estimator_service.lesson import Finished, lesson
+from tests.conftest import NewDataset, Stack, metadata
+from tests.estimator.asked import ANN, LLAMA, configuration
+
+OTHERS = [str(uuid.UUID(int=number + 1)) for number in range(6)]
+Finish = Callable[..., Awaitable[str]]
+
+
+def ran(times: float, *, training: float = 36_000, overhead: float = 600) -> Finished:
+    """A run whose training took so many times what was said."""
+    return Finished(overhead + training * times, overhead + training, overhead, 1.0)
+
+
+def test_one_odd_run_moves_little_and_five_agreeing_runs_most_of_the_way() -> None:
+    """One run four times slower moves the speed by less than a quarter; five runs 30 % slower move it most of the way."""
+    assert lesson([ran(4)]).correction > 0.75
+    five = lesson([ran(1.3)] * 5)
+    assert 0.6 < math.log(five.correction) / math.log(1 / 1.3) <= 1
+    assert (five.jobs, five.narrowing < 1) == (5, True)
+    # An odd one among five that agree does not undo them.
+    assert lesson([*[ran(1.3)] * 5, ran(6)]).correction == pytest.approx(five.correction, rel=0.2)
+
+
+@given(times=st.floats(0.01, 100), corrected=st.floats(0.5, 2))
+def test_a_forecast_that_was_corrected_teaches_the_same(times: float, corrected: float) -> None:
+    """What a job teaches does not depend on the correction that its forecast already had."""
+    plain = ran(times)
+    said = Finished(plain.seconds, 600 + 36_000 / corrected, 600, corrected)
+    if plain.seconds - 600 > 600:
+        assert said.log_ratio == pytest.approx(plain.log_ratio, abs=1e-9)
+
+
+@pytest.fixture
+def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> Finish:
+    """Creates a job with a base model and finishes it after so many times what was said of it."""
+
+    async def made(user: str, times: float, **fields: object) -> str:
+        dataset = await new_dataset(user, total_tokens=500_000_000, total_training_pairs=500_000)
+        request = jobs_pb2.CreateJobRequest(
+            **configuration(dataset, **{"base_model": LLAMA, **fields}), preset_id="PRESET_ID_BALANCED"
+        )
+        job = (await stack.jobs.CreateJob(request, metadata=metadata(user))).job
+        await admin.execute("alter table lora_training_jobs disable trigger transition")
+        await admin.execute(
+            "update lora_training_jobs set status = 'completed', completed_at = now(), final_cost = 0, "
+            "started_at = now() - $2 * forecast_seconds * interval '1 second' where id = $1",
+            uuid.UUID(job.id),
+            times,
+        )
+        return job.id
+
+    return made
+
+
+async def forecast(stack: Stack, dataset: str, user: str = ANN, **fields: object) -> pb.Forecast:
+    """What is said now."""
+    request = pb.EstimateCostRequest(**configuration(dataset, **{"base_model": LLAMA, **fields}))
+    return (await stack.estimator.EstimateCost(request, metadata=metadata(user))).forecast
+
+
+async def test_a_persons_own_jobs_correct_what_they_are_told(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish
+) -> None:
+    """Five jobs a half slower raise the next forecast of that kind most of the way, of no other kind, and of nobody else."""
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    before = await forecast(stack, dataset)
+    frozen = [await finish(ANN, 1.5) for _ in range(5)]
+    async with asyncio.timeout(3):
+        while (after := await forecast(stack, dataset)).learned_from_jobs == 0:
+            await asyncio.sleep(0.1)
+    assert after.learned_from_jobs == 5
+    assert 1.3 < after.hours.p50 / before.hours.p50 < 1.55
+    assert (await forecast(stack, dataset, base_model="qwen2.5-7b")).learned_from_jobs == 0
+    assert (await forecast(stack, dataset, training={"stack": "SOFTWARE_STACK_TUNED"})).learned_from_jobs == 0
+    theirs = await new_dataset(OTHERS[0], total_tokens=500_000_000, total_training_pairs=500_000)
+    assert (await forecast(stack, theirs, user=OTHERS[0])).hours == before.hours
+    # What was said of a finished job is what was said then.
+    kept = (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=frozen[0]), metadata=metadata(ANN))).job
+    assert kept.forecast.hours == before.hours
+
+
+async def test_others_jobs_count_from_five_people_on(
+    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Z11: four people's jobs correct nobody else's forecast; five people's do, and so they show in the accuracy."""
+    monkeypatch.setattr("estimator_service.school.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.school.FRESH_SECONDS", 0.0)
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    accuracy = pb.GetEstimateAccuracyRequest()
+    for user in OTHERS[:4]:
+        for _ in range(2):
+            await finish(user, 1.2)
+    assert (await forecast(stack, dataset)).learned_from_jobs == 0
+    told = await stack.estimator.GetEstimateAccuracy(accuracy, metadata=metadata(ANN))
+    assert (told.HasField("overall"), list(told.months)) == (False, [])
+    assert "at least 5 users" in told.note
+    await finish(OTHERS[4], 5.0)
+    assert (await forecast(stack, dataset)).learned_from_jobs == 9
+    told = await stack.estimator.GetEstimateAccuracy(accuracy, metadata=metadata(ANN))
+    assert (told.overall.jobs, told.overall.inside_p10_p90) == (9, round(8 / 9, 4))
+    assert told.overall.median_error == pytest.approx(0.2 / 1.2, abs=0.001)
+    assert [(month.jobs, len(month.month)) for month in told.months] == [(9, 7)]
+
+
+async def test_without_finished_jobs_it_says_so(stack: Stack) -> None:
+    """There is no figure before there are jobs, and the answer says so."""
+    told = await stack.estimator.GetEstimateAccuracy(pb.GetEstimateAccuracyRequest(), metadata=metadata(ANN))
+    assert told.note.startswith("No figure yet")
+
+
+async def test_the_services_login_reads_finished_forecasts_and_nothing_else(
+    stack: Stack, database: object, finish: Finish, new_dataset: NewDataset
+) -> None:
+    """Z08: the login that makes the figures sees finished jobs with a forecast, by these columns only."""
+    await finish(ANN, 1.0)
+    waiting = jobs_pb2.CreateJobRequest(**configuration(await new_dataset(ANN)), preset_id="PRESET_ID_BALANCED")
+    await stack.jobs.CreateJob(waiting, metadata=metadata(ANN))
+    service = await asyncpg.connect(database.url)  # type: ignore[attr-defined]
+    try:
+        assert await service.fetchval("select count(model_family) from lora_training_jobs") == 1
+        for column in ("*", "id", "dataset_id", "hyperparameters"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await service.fetch(f"select {column} from lora_training_jobs")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await service.fetch("select * from lora_quotes")
+    finally:
+        await service.close()
