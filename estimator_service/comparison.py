@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimator_service.catalogue import Catalogue, GpuType, ModelGpuType
-from estimator_service.cost import estimate, to_cents
+from estimator_service.cost import CLEAR_BELOW, CLEAR_OF_HALF, estimate, to_cents
 from estimator_service.dataset import Dataset
 from estimator_service.forecast import VERDICTS, Point, doubts
 from estimator_service.hardware import Gpu
@@ -20,10 +20,6 @@ from estimator_service.plan import Plan, Wanted, plan
 from estimator_service.subject import reference_run
 
 MAX_POINTS = 512
-# Closer to half a cent than this, in cents, a product with 100 may round to the other side of it.
-DOUBTFUL = 1e-6
-# Above this a double has no digits to spare for the doubt.
-LARGE = 1e9
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -137,10 +133,10 @@ def _forecast(grid: Grid, machines: list[Gpu], dataset: Dataset, lessons: Lesson
 def cents(amounts: Floats) -> Floats:
     """`to_cents` of every amount: the nearest hundredth, half away from zero on the exact binary value."""
     scaled = amounts * 100.0
-    rounded = np.floor(scaled + 0.5)
-    doubtful = (np.abs(scaled - np.floor(scaled) - 0.5) < DOUBTFUL) | (np.abs(scaled) > LARGE)
-    found: Floats = rounded / 100.0
-    for index in np.flatnonzero(doubtful | (amounts < 0)):
+    whole = np.floor(scaled)
+    clear = (scaled >= 0.0) & (scaled < CLEAR_BELOW) & (np.abs(scaled - whole - 0.5) > CLEAR_OF_HALF)
+    found: Floats = (whole + (scaled - whole > 0.5)) / 100.0
+    for index in np.flatnonzero(~clear):
         found[index] = to_cents(float(amounts[index]))
     return found
 

@@ -6,12 +6,16 @@ doubles and in a fixed order, so that the same question gets the same bits every
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
 from rpc.errors import DatasetTooLarge
 
 CENT = Decimal("0.01")
+# A product with 100 is off by less than this, in cents, up to so many cents.
+CLEAR_OF_HALF = 1e-6
+CLEAR_BELOW = 1e9
 SECONDS_PER_HOUR = 3600
 # Above this a double no longer holds every whole number, and neither does a JSON client.
 MAX_STEPS = 2**53
@@ -87,6 +91,11 @@ def estimate(run: Run, assumed: Assumptions) -> Estimate:
 def to_cents(amount: float) -> float:
     """Rounds to two decimals, half away from zero on the exact binary value, as JavaScript's `toFixed(2)` does.
 
-    `round()` rounds the same value half to even, and `amount * 100` already is another one.
+    `round()` rounds the same value half to even, and `amount * 100` already is another one: where that is clear of a half
+    it tells all the same, in a tenth of the time.
     """
+    scaled = amount * 100.0
+    whole = math.floor(scaled)
+    if 0.0 <= scaled < CLEAR_BELOW and abs(scaled - whole - 0.5) > CLEAR_OF_HALF:
+        return (whole + (scaled - whole > 0.5)) / 100.0
     return float(Decimal(amount).quantize(CENT, ROUND_HALF_UP))

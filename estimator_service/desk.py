@@ -46,7 +46,7 @@ class Desk:
         if wanted is None or place is None or kind is None:
             return wire.answer(self._reference(subject, dataset), dataset, subject, self.version)
         lesson = lessons.get(kind, NO_LESSON)
-        key = subject.key, dataset, lesson
+        key = subject.what_counts, dataset, lesson
         return _remembered(self._answers, key, lambda: self._forecast(subject, wanted, place, dataset, lesson, lessons))
 
     def grid(self, request: pb.CompareConfigurationsRequest) -> Grid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
@@ -67,17 +67,17 @@ class Gpu(BaseModel):
         """Whether it came before bfloat16 and flash attention."""
         return self.generation in OLD
 
-    @property
+    @cached_property
     def traits(self) -> tuple[bool, bool, bool]:
         """What of a plan depends on the GPU type: two with the same traits get the same one."""
         return self.is_old, self.bf16_tflops is None, self.fp8_tflops is None
 
-    @property
+    @cached_property
     def sustained_flops(self) -> float:
         """FLOP/s in 16 bits that arithmetic units and power supply both allow."""
         return min(ATTAINABLE * self.fp16_tflops, SUSTAINED_TFLOPS_PER_WATT[self.generation] * self.power_w) * 1e12
 
-    @property
+    @cached_property
     def usable_bytes(self) -> float:
         """Memory that a program can have: error correction and firmware keep the rest."""
         return self.usable * self.memory_gb * 2**30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
@@ -33,7 +33,11 @@ class Model(BaseModel):
     aliases: tuple[str, ...] = ()
     source: str
 
-    @property
+    def __hash__(self) -> int:
+        """Models are told apart by name; hashing every field would cost more than what is cached by it."""
+        return hash(self.name)
+
+    @cached_property
     def projections(self) -> dict[str, tuple[int, int]]:
         """(inputs, outputs) of each linear module of one layer that a token passes through, by its usual name."""
         query, kv, ffn = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.token_ffn
@@ -47,28 +51,28 @@ class Model(BaseModel):
         }
         return shapes | {"gate": (self.hidden, ffn)} if self.gated_ffn else shapes
 
-    @property
+    @cached_property
     def token_ffn(self) -> int:
         """Width of the feed-forward part that one token uses: its experts side by side."""
         return self.ffn * self.experts_per_token + self.shared_ffn
 
-    @property
+    @cached_property
     def layer_params(self) -> int:
         """Matmul weights of one layer that a token passes through."""
         return sum(inputs * outputs for inputs, outputs in self.projections.values())
 
-    @property
+    @cached_property
     def all_layer_params(self) -> int:
         """Matmul weights of one layer with every expert counted."""
         idle = self.ffn * (self.experts - self.experts_per_token)
         return self.layer_params + (3 if self.gated_ffn else 2) * self.hidden * idle
 
-    @property
+    @cached_property
     def embedding_params(self) -> int:
         """Input table and output head (one table when tied)."""
         return self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
 
-    @property
+    @cached_property
     def family(self) -> str:
         """First word of the name ("llama", "qwen"): the key under which finished jobs correct the model."""
         word = re.match(r"[a-z]+", self.name)
@@ -104,6 +108,7 @@ def _by_alias() -> dict[str, Model]:
     return names
 
 
+@lru_cache(maxsize=4096)
 def find(name: str, params_b: float | None = None) -> Model | None:
     """Look a published name up; a stated size that is off by more than 15 % means that the name was misread."""
     model = _by_alias().get(canonical(name))

@@ -19,12 +19,8 @@ from estimator_service.repairs import Place
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A configuration. `wanted` and `place` are there when a base model is named; `provider` empty: the catalogue's price.
+    """A configuration. `wanted` and `place` are there when a base model is named; `provider` empty: the catalogue's price."""
 
-    `key` is the same for the same configuration.
-    """
-
-    key: bytes
     gpu: ModelGpuType
     count: int
     price: Dated
@@ -32,6 +28,11 @@ class Subject:
     hyperparameters: Mapping[str, Any]
     wanted: Wanted | None
     place: Place | None
+
+    @property
+    def what_counts(self) -> tuple[object, ...]:
+        """What a forecast depends on: neither the learning rate nor what else changes no time and no memory."""
+        return self.gpu.type, self.count, self.provider, self.wanted
 
     @property
     def kind(self) -> Kind | None:

@@ -58,7 +58,6 @@ def subject(request: Configured, catalogue: Catalogue) -> Subject:
         raise UnknownProvider([("provider", f"has no offer for {gpu.type}; there are {there_are}")])
     how, count = request.hyperparameters, request.gpu_config.count
     return Subject(
-        key=configuration_key(request),
         gpu=gpu,
         count=count,
         price=price,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from estimator_service.hardware import Gpu
@@ -83,6 +84,7 @@ def modules(targets: tuple[str, ...], model: Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found)) or tuple(model.projections)
 
 
+@lru_cache(maxsize=4096)
 def adapter_params(workload: Workload) -> float:
     """Trained weights: rank · (inputs + outputs) of each adapted module, all experts; everything when full."""
     model = workload.model
