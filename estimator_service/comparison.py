@@ -12,7 +12,7 @@ from estimator_service.cost import CLEAR_BELOW, CLEAR_OF_HALF, estimate, to_cent
 from estimator_service.dataset import Dataset
 from estimator_service.forecast import VERDICTS, Point, doubts
 from estimator_service.hardware import Gpu
-from estimator_service.lesson import NO_LESSON, Lessons
+from estimator_service.lesson import Lessons, taught_together
 from estimator_service.memory import GIB
 from estimator_service.outlook import job_table
 from estimator_service.parameters import fitted
@@ -98,7 +98,7 @@ def _forecast(grid: Grid, machines: list[Gpu], dataset: Dataset, lessons: Lesson
     quotable: list[bool] = []
     known: dict[tuple[int, object], Plan] = {}
     for entry, gpu in zip(grid.types, machines, strict=True):
-        planned, trusted, lesson = [], [], NO_LESSON
+        planned, trusted = [], []
         for index, choice in enumerate(grid.choices):
             assert choice.wanted is not None
             key = index, gpu.traits
@@ -106,15 +106,14 @@ def _forecast(grid: Grid, machines: list[Gpu], dataset: Dataset, lessons: Lesson
                 known[key] = plan(choice.wanted, gpu, dataset, catalogue.job_defaults)
             found = known[key]
             planned.append(found)
-            lesson = lessons.get((choice.wanted.model.family, gpu.id, found.workload.stack), NO_LESSON)
             doubted = len(found.doubts) + len(doubts(Point(found.workload, gpu, 1), fitted()))
             trusted.append(not found.doubts and doubted < 2)
         for count in grid.counts:
-            points += [Point(found.workload, gpu, count, lesson.correction, lesson.narrowing) for found in planned]
+            points += [Point(found.workload, gpu, count) for found in planned]
             plans += planned
             quotable += trusted
         prices += [entry.price_usd_per_hour] * (len(grid.counts) * len(planned))
-    seen, numbers = job_table(plans, points, prices, catalogue.job_defaults)
+    seen, numbers = job_table(plans, taught_together(points, lessons), prices, catalogue.job_defaults)
     return Compared(
         cost_p10=cents(seen.cost_p10),
         cost=cents(seen.cost),

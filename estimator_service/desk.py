@@ -14,7 +14,7 @@ from estimator_service.comparison import Grid, compare
 from estimator_service.cost import Estimate, estimate
 from estimator_service.dataset import Dataset
 from estimator_service.forecast import Point
-from estimator_service.lesson import NO_LESSON, Lesson, Lessons
+from estimator_service.lesson import Lessons, taught
 from estimator_service.outlook import JobForecast, job_forecast
 from estimator_service.plan import Wanted, plan
 from estimator_service.repairs import Place, repairs
@@ -42,12 +42,12 @@ class Desk:
 
     def answer(self, subject: Subject, dataset: Dataset, lessons: Lessons) -> pb.EstimateCostResponse:
         """The estimate of a subject. Raises DatasetTooLarge."""
-        wanted, place, kind = subject.wanted, subject.place, subject.kind
-        if wanted is None or place is None or kind is None:
+        wanted, place = subject.wanted, subject.place
+        if wanted is None or place is None:
             return wire.answer(self._reference(subject, dataset), dataset, subject, self.version)
-        lesson = lessons.get(kind, NO_LESSON)
-        key = subject.what_counts, dataset, lesson
-        return _remembered(self._answers, key, lambda: self._forecast(subject, wanted, place, dataset, lesson, lessons))
+        # Repairs may be of another kind than the subject: all that was taught counts.
+        key = subject.what_counts, dataset, *lessons.values()
+        return _remembered(self._answers, key, lambda: self._forecast(subject, wanted, place, dataset, lessons))
 
     def grid(self, request: pb.CompareConfigurationsRequest) -> Grid:
         """What a comparison is about. Raises what `subject` does, and TooManyPoints."""
@@ -76,16 +76,14 @@ class Desk:
         return estimate(run, self.catalogue.assumptions)
 
     def _forecast(
-        self, subject: Subject, wanted: Wanted, place: Place, dataset: Dataset, lesson: Lesson, lessons: Lessons
+        self, subject: Subject, wanted: Wanted, place: Place, dataset: Dataset, lessons: Lessons
     ) -> pb.EstimateCostResponse:
         defaults = self.catalogue.job_defaults
 
         def forecaster(changed: Wanted, at: Place) -> JobForecast:
             planned = plan(changed, at.gpu, dataset, defaults)
-            kind = changed.model.family, at.gpu.id, planned.workload.stack
-            taught = lessons.get(kind, NO_LESSON)
-            point = Point(planned.workload, at.gpu, at.number, taught.correction, taught.narrowing)
-            return job_forecast(planned, point, at.price, defaults)
+            point, jobs = taught(Point(planned.workload, at.gpu, at.number), lessons)
+            return job_forecast(planned, point, jobs, at.price, defaults)
 
         job = forecaster(wanted, place)
         others = [
@@ -94,7 +92,7 @@ class Desk:
             if gpu.id != place.gpu.id
         ]
         found = repairs(wanted, place, job, forecaster, others)
-        return wire_forecast.answer(job, found, dataset, lesson, subject.price, self.version)
+        return wire_forecast.answer(job, found, dataset, subject.price, self.version)
 
 
 def _remembered(kept: OrderedDict[Hashable, Value], key: Hashable, make: Callable[[], Value]) -> Value:

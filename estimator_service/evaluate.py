@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimator_service import memory, published
-from estimator_service.forecast import VERDICTS, Numbers, Point, learned, table
+from estimator_service.forecast import VERDICTS, Numbers, Point, slopes_table, table
+from estimator_service.lesson import lesson
 from estimator_service.parameters import Parameters, fitted
 from estimator_service.published import Run
 
@@ -36,12 +37,15 @@ class Scored(NamedTuple):
     width: NDArray[np.float64]
     peak: NDArray[np.float64]
     refused: NDArray[np.bool_]
+    slopes: NDArray[np.float64]  # a row for each run
+    parameters: Parameters | None
 
 
 def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
     """Predicts every run."""
     p = parameters or fitted()
-    numbers = table([Point(run.workload, run.gpu, run.count) for run in runs], p)
+    points = [Point(run.workload, run.gpu, run.count) for run in runs]
+    numbers = table(points, p)
     measured = np.array([run.tokens_per_s or math.nan for run in runs])
     peaks = np.array([_peak(run, numbers, index, p) for index, run in enumerate(runs)])
     return Scored(
@@ -50,6 +54,8 @@ def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
         width=np.log(numbers.step_p90 / numbers.step),
         peak=peaks,
         refused=numbers.verdict == DOES_NOT_FIT,
+        slopes=np.array(slopes_table(points, p)).T,
+        parameters=p,
     )
 
 
@@ -105,17 +111,17 @@ def _errors(logs: NDArray[np.float64], width: NDArray[np.float64] | None) -> dic
 
 def calibrated(scored: Scored, k: int) -> dict[str, float] | None:
     """Time errors of one source's other runs after K of them; None where there are too few."""
-    speed, width = scored.speed, scored.width
-    timed = np.isfinite(speed)
-    speed, width = speed[timed], width[timed]
+    timed = np.isfinite(scored.speed)
+    speed, width, slopes = scored.speed[timed], scored.width[timed], scored.slopes[timed]
     if len(speed) <= k:
         return None
     random = np.random.default_rng(SEED)
     errors, widths = [], []
     for _ in range(DRAWS):
         seen = random.permutation(len(speed)) < k
-        factor, narrowing = learned((-speed[seen]).tolist())
-        errors.append(speed[~seen] + math.log(factor))
+        taught = lesson((-speed[seen]).tolist(), slopes[seen].tolist(), scored.parameters)
+        factor, narrowing = taught.apply(tuple(slopes[~seen].T))
+        errors.append(speed[~seen] + np.log(factor))
         widths.append(width[~seen] * narrowing)
     found = _errors(np.concatenate(errors), np.concatenate(widths))
     if found:
@@ -153,8 +159,13 @@ def evaluate(path: Path, calibrate_with: int = 0, held_out: Mapping[str, Paramet
     report["by_source"] = {key: averaged([source[key] for source in sources]) for key in TITLES}
     if scored:
         joined = Scored(
-            [run for part in scored for run in part.runs],
-            *(np.concatenate(columns) for columns in zip(*(part[1:] for part in scored), strict=True)),
+            runs=[run for part in scored for run in part.runs],
+            speed=np.concatenate([part.speed for part in scored]),
+            width=np.concatenate([part.width for part in scored]),
+            peak=np.concatenate([part.peak for part in scored]),
+            refused=np.concatenate([part.refused for part in scored]),
+            slopes=np.concatenate([part.slopes for part in scored]),
+            parameters=None,
         )
         report["overall"] = summary(joined, np.ones(len(joined.runs), dtype=bool))
     return report

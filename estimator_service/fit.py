@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -35,7 +34,6 @@ NOISE = 0.12  # log residual that counts as one standard deviation: published re
 ROWS_OF_A_GROUP = 25  # beyond so many, rows of one group only share their weight
 AUXILIARY = 0.5  # weight of groups that state no token lengths: they tell ratios only
 PRIOR_WEIGHT = 1.5
-SOURCE_SD = 0.15  # a few sources tell little about how sources differ
 INSIDE = 0.8  # share of runs that P10 to P90 shall hold
 MEMORY_MARGIN = 0.1
 
@@ -296,18 +294,19 @@ def spread_of(data: Observations, peaks: Peaks) -> dict[str, tuple[float, str]]:
     by_source = [error[(data.sources == source) & np.isfinite(error)] for source in sorted(set(data.sources))]
     by_source = [part for part in by_source if len(part)]
     width = float(np.mean([np.quantile(np.abs(part), INSIDE) for part in by_source]))
-    between = float(np.std([np.median(part) for part in by_source], ddof=1))
-    within = float(np.mean([1.4826 * np.median(np.abs(part - np.median(part))) for part in by_source]))
     return {
         "p10_to_p50": (width, "mean over sources of the 80 % quantile of the absolute log error, source held out"),
         "unseen_gpu": (1.3, "prior: a power limit or a clock unknown by 20 % on top"),
         "unseen_family": (1.1, "prior: kernels for an unusual shape unknown by 10 % on top"),
         "unseen_stack": (1.15, "prior: kernels unknown by 15 % on top"),
-        "source_sd": (
-            math.sqrt((SOURCE_SD**2 + between**2) / 2.0),
-            "log spread of the medians of held-out sources, half way (in variance) to a prior of 0.15",
+        "source_sd": (0.1, "prior: a provider's clocks and disks, a trainer's pauses"),
+        "looseness": (1.3, "the most of 1, 1.3 that cross-validation by source bears; see README.md, Learning"),
+        "run_sd": (0.1, "published repeats differ by 7 to 13 %"),
+        "misfit_sd": (
+            0.6,
+            "the least with which P10 to P90 holds after three runs what it holds before, source held out",
         ),
-        "run_sd": (within, "log spread of runs around the median of their held-out source, robust"),
+        "alone": (2.5, "prior: one run that nothing vouches for counts as three and a half times as noisy"),
         "memory_margin": (MEMORY_MARGIN, "prior: see README.md, Memory"),
     }
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from estimator_service import memory
+from estimator_service import memory, performance
 from estimator_service.hardware import Gpu, Hardware, hardware
 from estimator_service.memory import Footprint, Memory, footprint
 from estimator_service.parameters import Parameters, fitted
@@ -28,8 +28,6 @@ VERDICTS: tuple[memory.Verdict, ...] = ("fits", "tight", "does_not_fit")
 SEEN_LENGTHS = (256, 65_536)
 SEEN_PARAMS_B = (0.4, 75.0)
 SEEN_GPUS = 64
-ODD_FROM = 1.5  # standard deviations
-PRIOR_RUNS = 2  # that the scatter of measured runs counts for, before a kind shows its own
 TIGHT_FROM = 0.95  # of the usable memory: above this one longer sample can end the run
 
 
@@ -84,12 +82,32 @@ def forecast(point: Point, parameters: Parameters | None = None) -> Forecast:
     return Forecast(numbers, confidence, reasons, tuple(drivers))
 
 
+def slopes(point: Point, parameters: Parameters | None = None) -> tuple[float, ...]:
+    """How a point's speed changes with each number of the model: what finished jobs are learned from."""
+    d, h, _ = _counts(point)
+    return performance.slopes(d, h, (parameters or fitted()).time)
+
+
+def slopes_table(points: Sequence[Point], parameters: Parameters | None = None) -> tuple[NDArray[np.float64], ...]:
+    """The same of many points; every field is an array in their order."""
+    d, h, _ = _columns(points)
+    return performance.slopes(d, h, (parameters or fitted()).time)
+
+
 def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numbers:
     """Predicts many points at once; every field is an array in their order.
 
     Points of a table share workloads and GPUs: each is counted once, then gathered by index.
     """
     p = parameters or fitted()
+    ranges = _gather(
+        [(id(point.workload), id(point.gpu), point.narrowing) for point in points], lambda at: _range(points[at], p)
+    )
+    corrections = np.array([point.correction for point in points])
+    return _numbers(*_columns(points), ranges[0], ranges[1], corrections, p)
+
+
+def _columns(points: Sequence[Point]) -> tuple[Demand, Hardware, Footprint]:
     sharded = [is_sharded(point.workload, point.gpu, point.count) for point in points]
     pairs = list(zip(points, sharded, strict=True))
     demands = _gather(
@@ -103,12 +121,7 @@ def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numb
         [(id(point.workload), split, point.count if split else 1) for point, split in pairs],
         lambda at: footprint(points[at].workload, sharded=sharded[at], count=points[at].count),
     )
-    ranges = _gather(
-        [(id(point.workload), id(point.gpu), point.narrowing) for point in points], lambda at: _range(points[at], p)
-    )
-    corrections = np.array([point.correction for point in points])
-    kinds = (Demand(*demands), Hardware(*machines), Footprint(*feet))
-    return _numbers(*kinds, ranges[0], ranges[1], corrections, p)
+    return Demand(*demands), Hardware(*machines), Footprint(*feet)
 
 
 def _gather(keys: Sequence[Hashable], count: Callable[[int], Sequence[float]]) -> NDArray[np.float64]:
@@ -195,24 +208,3 @@ def _range(point: Point, p: Parameters) -> tuple[float, float]:
 @lru_cache(maxsize=256)
 def _factors(width: float) -> tuple[float, float]:
     return math.exp(-width), math.exp(width)
-
-
-def learned(log_ratios: Sequence[float], p: Parameters | None = None) -> tuple[float, float]:
-    """(speed factor, width factor) from log(measured ÷ predicted) of finished runs of one kind.
-
-    Empirical Bayes: kinds differ by `source_sd`, runs of one kind by `run_sd` until they show their own scatter, so that runs
-    which agree vouch for one another. A ratio far from what the others suggest (from 1, for the first) counts as less.
-    """
-    spread, n = (p or fitted()).spread, len(log_ratios)
-    if not n:
-        return 1.0, 1.0
-    ratios = np.array(log_ratios)
-    kinds, runs = spread.source_sd**2, spread.run_sd**2
-    centre, reach = float(np.median(ratios)) * (1.0 - 1.0 / n), ODD_FROM * math.sqrt(kinds + runs)
-    ratios = np.clip(ratios, centre - reach, centre + reach)
-    mean = float(np.mean(ratios))
-    freedom = PRIOR_RUNS + n - 1
-    scatter = (PRIOR_RUNS * runs + float(np.sum((ratios - mean) ** 2))) / freedom
-    weight = n * kinds / (n * kinds + scatter)
-    student = 1.0 + 0.75 / freedom  # a few runs tell their scatter badly: 80 % of Student's t over those of the normal
-    return math.exp(weight * mean), student * math.sqrt((scatter + kinds * (1.0 - weight)) / (runs + kinds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from functools import cache
 from importlib.resources import files
@@ -22,8 +23,13 @@ class Spread(BaseModel):
     unseen_gpu: PositiveFloat  # the same, times this, for a GPU type that no measured run used
     unseen_family: PositiveFloat
     unseen_stack: PositiveFloat
-    source_sd: PositiveFloat  # log spread between sources, and of the runs within one
-    run_sd: PositiveFloat
+    source_sd: PositiveFloat  # log spread of what makes all of a source's runs faster or slower
+    looseness: PositiveFloat  # log spread of a source's parameters, times that which physics leaves them
+    run_sd: PositiveFloat  # log spread of a run measured again
+    misfit_sd: (
+        PositiveFloat  # log spread that stays, however many runs of a source were seen: what the form cannot tell
+    )
+    alone: float  # how much more of it a run counts for that no other vouches for
     memory_margin: PositiveFloat  # share by which memory may be over-estimated before a job that runs is refused
 
 
@@ -47,6 +53,8 @@ class Parameters(NamedTuple):
     memory: MemoryParameters
     spread: Spread
     evidence: Evidence
+    time_sd: tuple[float, ...]  # what physics leaves each time parameter, as standard deviations of logs
+    version: str  # twelve hex digits that change with anything here
 
 
 @cache
@@ -63,4 +71,6 @@ def parse(text: str) -> Parameters:
         MemoryParameters(**{name: entry["value"] for name, entry in data["memory"].items()}),
         Spread.model_validate(data["spread"]),
         Evidence.model_validate(data["evidence"]),
+        tuple(entry["prior_sd"] for entry in data["time"].values()),
+        hashlib.sha256(text.encode()).hexdigest()[:12],
     )

@@ -7,7 +7,7 @@ same point computed among 512 agree to the digit. Formulas, units and sources: R
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,3 +71,16 @@ def _slowest(device: float, launch: float, links: float) -> float:
     device, launch, links = device * device, launch * launch, links * links
     root = np.sqrt if isinstance(device, np.ndarray) else math.sqrt
     return root(root(device * device + launch * launch + links * links))
+
+
+STEP_ASIDE = 1e-5
+
+
+def slopes(d: Demand, h: Hardware, p: TimeParameters) -> tuple[Any, ...]:
+    """How the log of the speed changes with the log of each parameter, in their order; floats or arrays as `d` and `h` are."""
+    size = len(p)
+    aside = np.array(p)[:, None] * (1.0 + STEP_ASIDE * np.eye(size, size + 1, 1))
+    varied = aside[:, :, None] if isinstance(d.tokens, np.ndarray) else aside
+    steps: Any = step_time(d, h, TimeParameters(*varied)).step
+    found = (1.0 - steps[1:] / steps[0]) / STEP_ASIDE
+    return tuple(found if isinstance(d.tokens, np.ndarray) else found.tolist())

@@ -13,11 +13,13 @@ from collections.abc import Iterable
 import asyncpg
 
 from estimator_service.lesson import Accuracy, Finished, Kind, Lessons, lesson
+from estimator_service.parameters import fitted
 from rpc.database import Database, load_queries
 from rpc.identity import Identity
 
 SQL = load_queries("estimator_service", "school.sql")
 LEAST_USERS = 5
+MOST_JOBS = 50  # of a kind, the latest
 FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
 SHARED_FRESH_SECONDS = 30.0
 CACHE_SIZE = 10_000
@@ -39,7 +41,7 @@ class School:
             return found[1]
         shared = await self._everybodys(now)
         async with self._database.as_caller(caller) as connection:
-            own = await connection.fetch(SQL["own_lessons"])
+            own = await connection.fetch(SQL["own_lessons"], fitted().version)
         lessons = {**_lessons(own), **shared}
         self._own[caller.user_id] = now + FRESH_SECONDS, lessons
         self._own.move_to_end(caller.user_id)
@@ -55,7 +57,7 @@ class School:
     async def _everybodys(self, now: float) -> Lessons:
         until, lessons = self._shared
         if now >= until:
-            rows = await self._database.fetch_as_service(SQL["shared_lessons"], LEAST_USERS)
+            rows = await self._database.fetch_as_service(SQL["shared_lessons"], LEAST_USERS, fitted().version)
             lessons = _lessons(rows)
             self._shared = now + SHARED_FRESH_SECONDS, lessons
         return lessons
@@ -65,7 +67,14 @@ def _lessons(rows: Iterable[asyncpg.Record]) -> Lessons:
     kinds: dict[Kind, list[Finished]] = defaultdict(list)
     for row in rows:
         job = Finished(
-            row["seconds"], row["forecast_seconds"], row["forecast_overhead_seconds"], row["forecast_correction"]
+            row["seconds"],
+            row["forecast_seconds"],
+            row["forecast_overhead_seconds"],
+            row["forecast_correction"],
+            tuple(row["forecast_slopes"]),
         )
         kinds[row["model_family"], row["gpu_type"], row["stack"]].append(job)
-    return {kind: lesson(jobs) for kind, jobs in kinds.items()}
+    return {
+        kind: lesson([job.log_ratio for job in jobs[:MOST_JOBS]], [job.slopes for job in jobs[:MOST_JOBS]])
+        for kind, jobs in kinds.items()
+    }

@@ -1,11 +1,11 @@
 -- name: own_lessons
--- What the caller's latest finished jobs took, against what was said of them.
+-- What the caller's latest finished jobs took, against what was said of them by this version of the model.
 select
     model_family, gpu_config ->> 'type' as gpu_type, stack,
     extract(epoch from completed_at - started_at)::double precision as seconds,
-    forecast_seconds, forecast_overhead_seconds, forecast_correction
+    forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes
 from lora_training_jobs
-where status = 'completed' and model_family is not null and retry_count = 0 and completed_at > started_at
+where status = 'completed' and model_family is not null and forecast_model = $1 and retry_count = 0 and completed_at > started_at
 order by completed_at desc
 limit 200;
 
@@ -16,9 +16,9 @@ with latest as (
     select
         user_id, model_family, gpu_config ->> 'type' as gpu_type, stack, completed_at,
         extract(epoch from completed_at - started_at)::double precision as seconds,
-        forecast_seconds, forecast_overhead_seconds, forecast_correction
+        forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes
     from lora_training_jobs
-    where status = 'completed' and model_family is not null and retry_count = 0 and completed_at > started_at
+    where status = 'completed' and model_family is not null and forecast_model = $2 and retry_count = 0 and completed_at > started_at
     order by completed_at desc
     limit 5000
 ), ranked as (
@@ -31,7 +31,8 @@ with latest as (
 ), counted as (
     select *, max(user_place) over (partition by model_family, gpu_type, stack) as users from ranked
 )
-select model_family, gpu_type, stack, seconds, forecast_seconds, forecast_overhead_seconds, forecast_correction
+select
+    model_family, gpu_type, stack, seconds, forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes
 from counted
 where users >= $1 and place <= 50;
 

@@ -12,7 +12,6 @@ import orjson
 from estimator_service.catalogue import Dated, GpuType, ModelGpuType
 from estimator_service.cost import Run
 from estimator_service.dataset import Dataset
-from estimator_service.lesson import Kind
 from estimator_service.plan import JobDefaults, Wanted, canonical, plan
 from estimator_service.repairs import Place
 
@@ -33,13 +32,6 @@ class Subject:
     def what_counts(self) -> tuple[object, ...]:
         """What a forecast depends on: neither the learning rate nor what else changes no time and no memory."""
         return self.gpu.type, self.count, self.provider, self.wanted
-
-    @property
-    def kind(self) -> Kind | None:
-        """The key under which finished jobs teach about it."""
-        if self.wanted is None:
-            return None
-        return self.wanted.model.family, self.gpu.type, self.wanted.options.stack or "plain"
 
 
 def reference_run(gpu: GpuType, count: int, batch_size: int, epochs: int, dataset: Dataset) -> Run:

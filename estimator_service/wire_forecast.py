@@ -10,8 +10,7 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from estimator_service.catalogue import Dated, Offer
 from estimator_service.cost import SECONDS_PER_HOUR, to_cents
 from estimator_service.dataset import Dataset
-from estimator_service.forecast import VERDICTS, Numbers
-from estimator_service.lesson import Lesson
+from estimator_service.forecast import VERDICTS, Numbers, slopes
 from estimator_service.memory import GIB
 from estimator_service.outlook import JobForecast
 from estimator_service.parameters import fitted
@@ -49,7 +48,6 @@ def answer(
     job: JobForecast,
     found: Sequence[Repair],
     dataset: Dataset,
-    taken: Lesson,
     price: Dated,
     catalogue_version: str,
 ) -> pb.EstimateCostResponse:
@@ -66,7 +64,7 @@ def answer(
             estimated_throughput_tokens_per_sec=numbers.tokens_per_s,
             dataset_name=dataset.name,
         ),
-        forecast=_forecast(job, taken),
+        forecast=_forecast(job),
         memory=_memory(job),
         repairs=[_repair(repair, job) for repair in found],
         price=gpu_price(price),
@@ -74,7 +72,7 @@ def answer(
     )
 
 
-def _forecast(job: JobForecast, taken: Lesson) -> pb.Forecast:
+def _forecast(job: JobForecast) -> pb.Forecast:
     seen, planned = job.outlook, job.plan
     reason = "; ".join(job.doubts) or INSIDE
     rate = f"The GPUs cost {seen.hourly_rate:.2f} $/h."
@@ -96,7 +94,7 @@ def _forecast(job: JobForecast, taken: Lesson) -> pb.Forecast:
             save=to_cents(seen.save),
         ),
         assumptions=assumptions(planned.assumptions),
-        learned_from_jobs=taken.jobs,
+        learned_from_jobs=job.jobs,
         truncated_share=planned.lengths.truncated_share,
         padding_share=round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
         seconds=pb.Range(
@@ -107,7 +105,9 @@ def _forecast(job: JobForecast, taken: Lesson) -> pb.Forecast:
         overhead_seconds=to_cents((seen.startup + seen.save) * SECONDS_PER_HOUR),
         model_family=planned.workload.model.family,
         stack=pb.SoftwareStack.Value(f"SOFTWARE_STACK_{planned.workload.stack.upper()}"),
-        correction=taken.correction,
+        correction=job.point.correction,
+        slopes=slopes(job.point),
+        model_version=fitted().version,
     )
 
 

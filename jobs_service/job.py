@@ -122,6 +122,8 @@ class Forecast:
     p90_seconds: float
     overhead_seconds: float
     correction: float
+    slopes: list[float]
+    model_version: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,11 @@ with dataset as (
         estimated_total_cost, client_estimated_cost, hourly_rate, request_id, request_digest,
         max_cost_usd, max_duration_seconds, priority, retried_from, max_attempts, revision, base_model, training,
         provider, allow_oom_risk, quote_id, estimate, model_family, stack, forecast_p10_seconds, forecast_seconds,
-        forecast_p90_seconds, forecast_overhead_seconds, forecast_correction
+        forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model
     )
     select
         user_id, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 1, $18, $19, $20, $21, $22, $23,
-        $24, $25, $26, $27, $28, $29, $30
+        $24, $25, $26, $27, $28, $29, $30, $31, $32
     from dataset
     on conflict on constraint lora_training_jobs_request_key do update set request_id = excluded.request_id
     returning *, (xmax = 0) as created

@@ -110,6 +110,8 @@ def _forecast(forecast: estimator_pb2.Forecast) -> Forecast:
         p90_seconds=forecast.seconds.p90,
         overhead_seconds=forecast.overhead_seconds,
         correction=forecast.correction,
+        slopes=list(forecast.slopes),
+        model_version=forecast.model_version,
     )
 
 

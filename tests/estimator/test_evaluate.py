@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from estimator_service import evaluate
-from estimator_service.forecast import learned
 
 CSV = """source,model,params_b,gpu,gpu_count,method,rank,per_device_batch,grad_accum,seq_len,precision,act_ckpt,packed,\
 tokens_per_s_total,peak_mem_gib,mem_kind,notes
@@ -36,10 +35,3 @@ def test_the_report_says_what_was_read_and_what_was_not(tmp_path: Path, capsys: 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """The exit code is 2."""
     assert evaluate.main([str(tmp_path / "none.csv")]) == 2
-
-
-def test_one_odd_run_moves_little_and_five_that_agree_most_of_the_way() -> None:
-    """Shrinkage of what finished jobs teach."""
-    assert learned([1.5])[0] < 1.2
-    assert learned([0.3] * 5)[0] > 1.25
-    assert learned([]) == (1.0, 1.0)

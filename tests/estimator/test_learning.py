@@ -6,6 +6,7 @@ import asyncio
 import math
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -14,7 +15,11 @@ from hypothesis import strategies as st
 from pipeline.estimator.v1 import estimator_pb2 as pb
 from pipeline.jobs.v1 import jobs_pb2
 
-from estimator_service.lesson import Finished, lesson
+from estimator_service import hardware, models
+from estimator_service.forecast import Point, slopes
+from estimator_service.lesson import Finished, lesson, taught_together
+from estimator_service.lesson import taught as taught_one
+from estimator_service.workload import Workload
 from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator.asked import ANN, LLAMA, configuration
 
@@ -22,28 +27,58 @@ OTHERS = [str(uuid.UUID(int=number + 1)) for number in range(6)]
 Finish = Callable[..., Awaitable[str]]
 
 
+POINT = Point(Workload(models.catalogue()[LLAMA], batch=4, stack="plain"), hardware.catalogue()["A100-80GB"], 2)
+SHORT = Point(replace(POINT.workload, batch=1, length=256), POINT.gpu, 2)
+
+
 def ran(times: float, *, training: float = 36_000, overhead: float = 600) -> Finished:
     """A run whose training took so many times what was said."""
-    return Finished(overhead + training * times, overhead + training, overhead, 1.0)
+    return Finished(overhead + training * times, overhead + training, overhead, 1.0, slopes(POINT))
+
+
+def taught(*finished: Finished, about: Point = POINT) -> tuple[float, float]:
+    """Factors of speed and of the range's width after some runs."""
+    found = lesson([run.log_ratio for run in finished], [run.slopes for run in finished])
+    return found.apply(slopes(about))
 
 
 def test_one_odd_run_moves_little_and_five_agreeing_runs_most_of_the_way() -> None:
-    """One run four times slower moves the speed by less than a quarter; five runs 30 % slower move it most of the way."""
-    assert lesson([ran(4)]).correction > 0.75
-    five = lesson([ran(1.3)] * 5)
-    assert 0.6 < math.log(five.correction) / math.log(1 / 1.3) <= 1
-    assert (five.jobs, five.narrowing < 1) == (5, True)
+    """One run four times slower moves the speed by less than a fifth; five runs 30 % slower move it most of the way."""
+    assert taught(ran(4))[0] > 0.8
+    five, narrower = taught(*[ran(1.3)] * 5)
+    assert 0.75 < math.log(five) / math.log(1 / 1.3) <= 1
+    assert narrower < 1
     # An odd one among five that agree does not undo them.
-    assert lesson([*[ran(1.3)] * 5, ran(6)]).correction == pytest.approx(five.correction, rel=0.2)
+    assert taught(*[ran(1.3)] * 5, ran(6))[0] == pytest.approx(five, rel=0.05)
 
 
-@given(times=st.floats(0.01, 100), corrected=st.floats(0.5, 2))
+def test_runs_teach_most_about_their_like() -> None:
+    """Long steps that were slow say less of short ones, which wait for the host and not for arithmetic."""
+    runs = [ran(1.5)] * 5
+    assert taught(*runs)[0] < taught(*runs, about=SHORT)[0] < 1
+
+
+def test_a_table_is_taught_as_its_points_are() -> None:
+    """Corrections in a comparison are those of single estimates, bit by bit."""
+    kind = "llama", "A100-80GB", "plain"
+    lessons = {kind: lesson([-0.3, -0.2], [slopes(POINT), slopes(SHORT)])}
+    points = [replace_count(point, count) for point in (POINT, SHORT) for count in (1, 2, 3, 8)]
+    points.append(POINT._replace(gpu=hardware.catalogue()["H100"]))
+    assert taught_together(points, lessons) == [taught_one(point, lessons)[0] for point in points]
+    assert taught_together(points, lessons)[-1] == points[-1]
+
+
+def replace_count(point: Point, count: int) -> Point:
+    """The same on another number of GPUs."""
+    return point._replace(count=count)
+
+
+@given(times=st.floats(0.1, 100), corrected=st.floats(0.5, 2))
 def test_a_forecast_that_was_corrected_teaches_the_same(times: float, corrected: float) -> None:
     """What a job teaches does not depend on the correction that its forecast already had."""
     plain = ran(times)
-    said = Finished(plain.seconds, 600 + 36_000 / corrected, 600, corrected)
-    if plain.seconds - 600 > 600:
-        assert said.log_ratio == pytest.approx(plain.log_ratio, abs=1e-9)
+    said = plain._replace(forecast_seconds=600 + 36_000 / corrected, correction=corrected)
+    assert said.log_ratio == pytest.approx(plain.log_ratio, abs=1e-9)
 
 
 @pytest.fixture
