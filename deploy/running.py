@@ -25,7 +25,7 @@ from rpc.workers import tie_to_parent
 
 PRIVATE = 0o600
 ASK_SECONDS = 5.0
-START_SECONDS, STOP_SECONDS, POLL_SECONDS = 90.0, 60.0, 0.05
+START_SECONDS, STOP_SECONDS, POLL_SECONDS = 180.0, 60.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)

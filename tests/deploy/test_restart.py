@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from deploy.running import ask, read, stack
-from tests.deploy.processes import family, wait_for
+from tests.deploy.processes import family, patience, wait_for
 
 SECOND_START_SECONDS = 5.0
 
@@ -31,8 +31,8 @@ def test_a_second_start_is_quick_and_finds_everything(shared_folder: Path) -> No
     started = time.monotonic()
     with stack(shared_folder) as second:
         seconds = time.monotonic() - started
-        print(f"second start: {seconds:.2f} s")
-        assert seconds < SECOND_START_SECONDS
+        print(f"second start: {seconds:.2f} s, load {os.getloadavg()[0]:.1f}")
+        assert seconds < patience(SECOND_START_SECONDS)
         assert ask(second.running.gateway, "/api/datasets", second.token)[1]["data"] == listed
         assert "importing" not in second.output.read_text()
 

@@ -21,7 +21,7 @@ from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 
 from deploy.settings import environment
 from tests.conftest import ISSUER, SECRET, NewDataset, TestDatabase, metadata, token
-from tests.deploy.processes import RECOVERY_SECONDS
+from tests.deploy.processes import RECOVERY_SECONDS, patience
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
 HYPERPARAMETERS = {"batch_size": 4, "epochs": 3, "learning_rate": 5e-5, "rank": 16}
@@ -52,7 +52,7 @@ async def process(*command: str, **settings: Any) -> AsyncIterator[asyncio.subpr
 
 async def until_ready(url: str) -> Mapping[str, Any]:
     """Waits until a gateway says that it is ready, and returns what it said."""
-    async with asyncio.timeout(RECOVERY_SECONDS), httpx.AsyncClient() as client:
+    async with asyncio.timeout(patience(RECOVERY_SECONDS)), httpx.AsyncClient() as client:
         while True:
             try:
                 answer = await client.get(f"{url}/readyz")
