@@ -47,6 +47,41 @@ def test_the_printed_lines_work_when_pasted(up: Stack) -> None:
 
 
 @pytest.mark.slow
+def test_the_calls_of_the_readme_work(up: Stack, shared_folder: Path) -> None:
+    """What README shows under "Calls" queues a job, lists it over both ways, and prices another from Python."""
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
+    addresses = {
+        "http://127.0.0.1:8080": up.running.gateway,
+        "127.0.0.1:50051": up.running.estimator,
+        "127.0.0.1:50052": up.running.jobs,
+        ".venv/bin/": f"{Path(sys.executable).parent}/",
+    }
+    for written, true in addresses.items():
+        readme = readme.replace(written, true)
+    calls = re.split(r"^## ", readme, flags=re.MULTILINE)[3]
+    assert calls.startswith("Calls\n")
+    (shell,), (python,) = (
+        re.findall(rf"^```{language}\n(.*?)^```", calls, re.MULTILINE | re.DOTALL) for language in ("sh", "python")
+    )
+    done = subprocess.run(
+        ["bash", "-euc", shell], env=environment(local_dir=shared_folder), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done
+    decoder, text, answers = json.JSONDecoder(), done.stdout.strip(), []
+    while text:
+        answer, end = decoder.raw_decode(text)
+        answers.append(answer)
+        text = text[end:].lstrip()
+    made, listed, listed_over_grpc = answers
+    job = made["data"]["id"]
+    assert listed["success"] is True
+    assert job in [each["id"] for each in listed_over_grpc["jobs"]]
+    client = environment() | {"TOKEN": up.token}
+    done = subprocess.run([sys.executable, "-c", python], env=client, capture_output=True, text=True, timeout=60)
+    assert re.fullmatch(r"\d+\.\d\d USD, \d+\.\d\d hours\n", done.stdout), done
+
+
+@pytest.mark.slow
 def test_run_json_says_where_everything_is(up: Stack, shared_folder: Path) -> None:
     """The file names the gateway, both services and the database, and only its owner may read it, as the secrets."""
     found = json.loads((shared_folder / "run.json").read_text())
