@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test lint types contracts fast generate ui chromium lock clean
+.PHONY: help up env check test lint types contracts fast generate ui chromium campaign lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ fast: .venv/installed
 test: .venv/installed ui chromium ## Every test
 	$(NPM) run --silent test
 	$(BIN)/pytest -q -n 2 --dist loadgroup
+
+campaign: .venv/installed ## Kill processes under load and judge what is left; ARGS="--faults 1000 --jobs 100000" for a release
+	$(BIN)/python -m tests.campaign $(ARGS)
 
 lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local pyproject.toml -o requirements.txt
