@@ -16,9 +16,9 @@ from rpc.workers import tie_to_parent
 NEEDS_OPERATOR = 2
 # A server drains for at most 20 seconds.
 STOP_SECONDS = 25.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 15.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
 # One that ran this long starts over with the shortest pause.
-STEADY_SECONDS = 30.0
+STEADY_SECONDS = 10.0
 # Of a log, this much is kept before (`.1`) and this much now.
 MAX_LOG_BYTES = 32 * 1024 * 1024
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -69,7 +68,6 @@ class Faults:
     def __init__(self, stack: Stack, workers: Workers, chance: random.Random, lease_seconds: float) -> None:
         self._stack, self._workers, self._chance, self._lease_seconds = stack, workers, chance, lease_seconds
         self.done: list[tuple[float, str]] = []
-        self.missed: Counter[str] = Counter()
 
     async def run(self, count: int, seconds: float) -> None:
         """At moments that are random, and random kinds."""
@@ -91,9 +89,8 @@ class Faults:
             process.send_signal(signal.SIGCONT)
         else:
             while (found := self._find(MARKS[kind])) is None:
-                # It was killed a moment ago and is not back yet.
-                self.missed[kind] += 1
-                await asyncio.sleep(0.1)
+                # It was killed a moment ago and is not back yet: this one shall not always hit it while it starts.
+                await asyncio.sleep(self._chance.uniform(0.1, 5.0))
             os.kill(found, signal.SIGKILL)
         self.done.append((time.monotonic(), kind))
 

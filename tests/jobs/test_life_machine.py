@@ -18,6 +18,7 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
+import uvloop
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -42,7 +43,7 @@ SETTINGS = {
     "lease_ms": 600_000,
     "sweep_ms": 60_000,
     "max_attempts": 3,
-    "watch_poll_ms": 25,
+    "watch_poll_ms": 50,
     "max_watches": 10_000,
     "max_watches_per_user": 10_000,
 }
@@ -379,7 +380,7 @@ def test_nothing_is_lost_doubled_or_moved_back(cluster: str, tmp_path: Path, pie
     chosen = int(os.environ.get("LIFE_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"LIFE_SEED={chosen} repeats this piece")
     setup_logs("error")
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         world_context = opened(runner, cluster, tmp_path)
         world = runner.run(world_context.__aenter__())
         try:
