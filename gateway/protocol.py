@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -21,7 +22,15 @@ MAX_HEADER_BYTES = 8 * 1024
 MAX_HEAD_BYTES = 16 * 1024
 # A path above its own limit is refused where routes are known; this is where no route could have it.
 MAX_URL_BYTES = MAX_QUERY_BYTES + MAX_HEAD_BYTES
+# The parser is fed this much at once, so that it is seen in time when what it takes is no body: a chunk may say a lot about
+# itself. A byte may come as a chunk of its own, with a size and two line ends.
+SLICE_BYTES = 16 * 1024
+MAX_FRAMING_BYTES = 16 * 1024
+MAX_FRAMING_PER_BYTE = 8
 HEAD_TIMEOUT_SECONDS = 8.0
+# Time that a client we have refused gets to read why, while what it still sends is thrown away: closing at once would reset
+# the connection, and with it the answer.
+LINGER_SECONDS = 1.0
 # A client that takes nothing for this long is not waiting any more.
 SEND_TIMEOUT_SECONDS = 30.0
 
@@ -37,31 +46,53 @@ class Protocol(HttpToolsProtocol):
         self._send_timer: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0
+        self._framing_bytes = 0
         self._refusal: ServiceError | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._head_timer, self._send_timer):
+        for timer in (self._head_timer, self._send_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
+        for start in range(0, len(data), SLICE_BYTES):
+            if self._linger_timer is not None or self.transport.is_closing():
+                return
+            self._feed(data[start : start + SLICE_BYTES] if len(data) > SLICE_BYTES else data)
+
+    def _feed(self, data: bytes) -> None:
+        in_body = not self._in_head
         self._head_bytes += len(data)
+        self._framing_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_URL_BYTES + MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refusal = self._refusal or HeadersTooLarge(f"{MAX_HEAD_BYTES} bytes together")
+        if self._linger_timer is not None or self.transport.is_closing():
+            return
+        if self._in_head and self._head_bytes > MAX_URL_BYTES + MAX_HEAD_BYTES:
+            self._refusal = HeadersTooLarge(f"{MAX_HEAD_BYTES} bytes together")
+            self.send_400_response("")
+        elif in_body and self._framing_bytes > MAX_FRAMING_BYTES:
+            self._refusal = _malformed("The chunks of the body are longer than what is in them.")
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
         self._wait_for_head()
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._framing_bytes = max(0, self._framing_bytes - len(body) * (1 + MAX_FRAMING_PER_BYTE))
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True
+        self._framing_bytes = self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -77,7 +108,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._framing_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
@@ -85,9 +116,12 @@ class Protocol(HttpToolsProtocol):
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             self._refuse(_malformed("Send one Host header."))
-        if not self.url.startswith(b"/") and self.url != b"*":
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            self._refuse(_malformed("Speak HTTP/1.1."))
+        if (not self.url.startswith(b"/") and self.url != b"*") or b"#" in self.url:
             self._refuse(_malformed("The request line names a path, such as /api/jobs."))
         super().on_headers_complete()
+        self.cycle.transport = _Ending(self.transport, self._end)  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """Answers what cannot be read, and closes."""
@@ -104,9 +138,24 @@ class Protocol(HttpToolsProtocol):
             (b"x-request-id", request_id.encode()),
         ]
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Whoever was to answer is told that the client has gone: this is the answer.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.write(b"HTTP/1.1 %d \r\n" % failure.http_status + lines + b"\r\n" + body)
-        self.transport.close()
+        self._linger()
         log.info("http", status=failure.http_status, reason=failure.reason, request_id=request_id)
+
+    def _end(self) -> None:
+        """Closes after an answer; slowly where the rest of the request is still on its way."""
+        if self.cycle.more_body and not self.transport.is_closing():
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        self.transport.write_eof()
+        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -126,6 +175,14 @@ class Protocol(HttpToolsProtocol):
         """Stops the parser, which then asks for the answer. Raises the refusal."""
         self._refusal = refusal
         raise refusal
+
+
+class _Ending:
+    """The transport as an answer sees it: closing it is ours."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing = transport.write, transport.is_closing
+        self.close = close
 
 
 def _malformed(details: str) -> MalformedRequest:
