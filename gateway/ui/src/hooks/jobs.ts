@@ -9,7 +9,17 @@ import {
 
 import { client, dataOf } from "@/api/client";
 import type { ApiError } from "@/api/errors";
-import type { CreateJobRequest, Estimate, EstimateRequest, Job, JobStatus, Pagination } from "@/api/types";
+import type {
+  CreateJobRequest,
+  Estimate,
+  EstimateRequest,
+  Job,
+  JobEvent,
+  JobMetrics,
+  JobStatus,
+  Pagination,
+} from "@/api/types";
+import { useLive } from "./live";
 import { useSettled } from "./settled";
 
 /** The estimate follows this long after the last change. */
@@ -17,11 +27,11 @@ export const ESTIMATE_DELAY_MS = 500;
 /** An active job is asked for this often; the contract with people is "at least every 5 s". */
 export const ACTIVE_REFRESH_MS = 4000;
 
-const FINAL: ReadonlySet<JobStatus> = new Set<JobStatus>(["completed", "failed", "cancelled"]);
-
-export function isFinal(job: Job): boolean {
-  return FINAL.has(job.status);
-}
+/** With a live connection this often only, for what events do not tell: the place in the queue, and the clock. */
+const LIVE_REFRESH_MS = 15_000;
+/** As many points as a curve of this size can show. */
+const CURVE_POINTS = 500;
+const SHOWN_EVENTS = 50;
 
 type EstimateState = {
   /** The latest estimate there is; of an earlier configuration while `isCurrent` is false. */
@@ -79,29 +89,141 @@ export function useCreateTrainingJob(): UseMutationResult<Job, ApiError, CreateJ
 
 export type JobsPage = { jobs: Job[]; pagination: Pagination };
 
-/** A page of the caller's jobs, newest first; refreshed while one of them is active. */
+/** A page of the caller's jobs, newest first: live, and asked for every few seconds where that is not to be had. */
 export function useTrainingJobs(asked: {
   page: number;
   limit: number;
   status: JobStatus | null;
 }): UseQueryResult<JobsPage, ApiError> {
+  const queries = useQueryClient();
   const query = { page: asked.page, limit: asked.limit, ...(asked.status ? { status: asked.status } : {}) };
+  const key = ["jobs", "list", query];
+  const isLive = useLive("/api/jobs/events", (update) => {
+    if (update.kind === "event" && update.event.type === "progress") {
+      queries.setQueryData<JobsPage>(key, (held) => held && { ...held, jobs: held.jobs.map((job) => after(job, update.event)) });
+    } else void queries.invalidateQueries({ queryKey: ["jobs", "list"] });
+  });
   return useQuery<JobsPage, ApiError>({
-    queryKey: ["jobs", "list", query],
+    queryKey: key,
     queryFn: ({ signal }) => dataOf(client.GET("/api/jobs", { params: { query }, signal })),
     placeholderData: keepPreviousData,
-    refetchInterval: ({ state }) => (state.data?.jobs.every(isFinal) ? false : ACTIVE_REFRESH_MS),
+    refetchInterval: ({ state }) => {
+      if (state.data?.jobs.every((job) => job.is_final)) return false;
+      return isLive ? LIVE_REFRESH_MS : ACTIVE_REFRESH_MS;
+    },
   });
 }
 
-/** One job, refreshed until it is in a final state. */
+/** One job until it is in a final state: live, and asked for every few seconds where that is not to be had. */
 export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
+  const queries = useQueryClient();
+  const key = ["jobs", "one", id];
+  const job = queries.getQueryData<Job>(key);
+  const isLive = useLive(job && !job.is_final ? `/api/jobs/${id}/events` : null, (update) => {
+    if (update.kind === "jobs") {
+      queries.setQueryData<Job>(key, (held) => update.jobs[0] ?? held);
+      void queries.invalidateQueries({ queryKey: ["jobs", "log", id] });
+      void queries.invalidateQueries({ queryKey: ["jobs", "metrics", id] });
+      return;
+    }
+    const { event } = update;
+    queries.setQueryData<Job>(key, (held) => held && after(held, event));
+    queries.setQueryData<JobEvent[]>(["jobs", "log", id], (held) => held && [event, ...held].slice(0, SHOWN_EVENTS));
+    if (event.type === "progress") {
+      queries.setQueryData<JobMetrics[]>(["jobs", "metrics", id], (held) => held && withPoint(held, event));
+    } else {
+      // What else a transition changed: times, the place in the queue, the trainer.
+      void queries.invalidateQueries({ queryKey: key });
+      void queries.invalidateQueries({ queryKey: ["notifications"] });
+    }
+  });
   return useQuery<Job, ApiError>({
-    queryKey: ["jobs", "one", id],
+    queryKey: key,
     queryFn: ({ signal }) => dataOf(client.GET("/api/jobs/{id}", { params: { path: { id } }, signal })),
     refetchInterval: ({ state }) => {
-      if (state.error && !state.error.isPassing) return false;
-      return state.data && isFinal(state.data) ? false : ACTIVE_REFRESH_MS;
+      if (state.data?.is_final || (state.error && !state.error.isPassing)) return false;
+      return isLive ? LIVE_REFRESH_MS : ACTIVE_REFRESH_MS;
+    },
+  });
+}
+
+/** A job after something happened to it. An event it has seen already changes nothing. */
+export function after(job: Job, event: JobEvent): Job {
+  if (event.job_id !== job.id || event.revision <= job.revision) return job;
+  return {
+    ...job,
+    revision: event.revision,
+    status: event.status,
+    current_stage: event.current_stage,
+    progress: event.progress,
+    current_epoch: event.current_epoch,
+    current_step: event.current_step,
+    current_metrics: event.current_metrics,
+    current_cost: event.current_cost,
+    final_cost: event.final_cost,
+    attempt: event.attempt,
+    error_message: event.error_message,
+    status_reason: event.status_reason,
+    is_final: event.is_final,
+    allowed_actions: event.allowed_actions,
+    cost_limit_share: event.cost_limit_share,
+    seconds_left: event.seconds_left,
+  };
+}
+
+function withPoint(points: JobMetrics[], event: JobEvent): JobMetrics[] {
+  const values = Object.fromEntries(
+    Object.entries(event.current_metrics).filter((entry): entry is [string, number] => typeof entry[1] === "number"),
+  );
+  const before = points.filter(({ step }) => step < event.current_step);
+  return [...before, { step: event.current_step, epoch: event.current_epoch, values, created_at: event.created_at }];
+}
+
+/** What happened to a job, newest first. */
+export function useJobEvents(id: string, isLive: boolean): UseQueryResult<JobEvent[], ApiError> {
+  return useQuery<JobEvent[], ApiError>({
+    queryKey: ["jobs", "log", id],
+    queryFn: async ({ signal }) => {
+      const params = { path: { id }, query: { limit: SHOWN_EVENTS } };
+      return (await dataOf(client.GET("/api/jobs/{id}/event-log", { params, signal }))).events;
+    },
+    refetchInterval: isLive ? LIVE_REFRESH_MS : false,
+  });
+}
+
+/** What a job's trainers measured, by step. */
+export function useJobMetrics(id: string, isLive: boolean): UseQueryResult<JobMetrics[], ApiError> {
+  return useQuery<JobMetrics[], ApiError>({
+    queryKey: ["jobs", "metrics", id],
+    queryFn: async ({ signal }) => {
+      const params = { path: { id }, query: { max_points: CURVE_POINTS } };
+      return (await dataOf(client.GET("/api/jobs/{id}/metrics", { params, signal }))).points;
+    },
+    refetchInterval: isLive ? LIVE_REFRESH_MS : false,
+  });
+}
+
+/** Cancels a job that is not final. */
+export function useCancelTrainingJob(): UseMutationResult<Job, ApiError, string> {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: (id) => dataOf(client.POST("/api/jobs/{id}/cancel", { params: { path: { id } } })),
+    onSuccess: async (job) => {
+      queries.setQueryData(["jobs", "one", job.id], job);
+      await queries.invalidateQueries({ queryKey: ["jobs"] });
+    },
+  });
+}
+
+/** Creates a new job from a failed one; safe to repeat with the same `requestId`. */
+export function useRetryTrainingJob(): UseMutationResult<Job, ApiError, { id: string; requestId: string }> {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: ({ id, requestId }) =>
+      dataOf(client.POST("/api/jobs/{id}/retry", { params: { path: { id } }, body: { request_id: requestId } })),
+    onSuccess: async (job) => {
+      queries.setQueryData(["jobs", "one", job.id], job);
+      await queries.invalidateQueries({ queryKey: ["jobs", "list"] });
     },
   });
 }

@@ -1,5 +1,7 @@
+import type { ReactNode } from "react";
+
 import type { Job } from "@/api/types";
-import { money, moneyChange } from "@/lib/format";
+import { duration, money, moneyChange } from "@/lib/format";
 import { cn } from "@/lib/cn";
 import { Panel } from "./panel";
 
@@ -8,7 +10,8 @@ export function CostPanel({ job }: { job: Job }) {
   const final = job.final_cost !== null;
   const cost = job.final_cost ?? job.current_cost;
   const estimate = job.estimated_total_cost;
-  const scale = Math.max(cost, estimate, 0.01);
+  const limit = job.max_cost_usd;
+  const scale = Math.max(cost, estimate, limit ?? 0, 0.01);
   const over = cost > estimate;
   return (
     <Panel title="Cost">
@@ -19,10 +22,21 @@ export function CostPanel({ job }: { job: Job }) {
           className={cn("h-full rounded-full transition-[width] duration-500", over ? "bg-warn" : "bg-brand")}
           style={{ width: `${(cost / scale) * 100}%` }}
         />
-        <div className="absolute -top-1 h-4 w-0.5 -translate-x-1/2 rounded bg-ink" style={{ left: `${(estimate / scale) * 100}%` }} />
+        <Mark at={estimate / scale} className="bg-ink" />
+        {limit !== null && <Mark at={limit / scale} className="bg-bad" />}
       </div>
       <dl className="mt-5 text-sm">
-        <Line name="Estimated">{money(estimate)}</Line>
+        <Line name="Estimated" mark="bg-ink">
+          {money(estimate)}
+        </Line>
+        {limit !== null && (
+          <Line name="Limit" mark="bg-bad">
+            {money(limit)}
+            {job.cost_limit_share !== null && ` (${Math.round(job.cost_limit_share * 100)} % used)`}
+          </Line>
+        )}
+        {job.max_duration_seconds !== null && <Line name="Time limit">{duration(job.max_duration_seconds / 3600)}</Line>}
+        <Line name="Time on GPUs">{job.billed_seconds > 0 ? duration(job.billed_seconds / 3600) : "none yet"}</Line>
         {job.client_estimated_cost !== null && job.estimate_differs && (
           <Line name="Shown when started">{money(job.client_estimated_cost)}</Line>
         )}
@@ -33,10 +47,17 @@ export function CostPanel({ job }: { job: Job }) {
   );
 }
 
-function Line({ name, children }: { name: string; children: React.ReactNode }) {
+function Mark({ at, className }: { at: number; className: string }) {
+  return <div className={cn("absolute -top-1 h-4 w-0.5 -translate-x-1/2 rounded", className)} style={{ left: `${at * 100}%` }} />;
+}
+
+function Line({ name, mark, children }: { name: string; mark?: string; children: ReactNode }) {
   return (
-    <div className="flex h-8 items-center justify-between gap-4">
-      <dt className="text-soft">{name}</dt>
+    <div className="flex min-h-8 items-center justify-between gap-4">
+      <dt className="flex items-center gap-2 text-soft">
+        {name}
+        {mark && <span aria-hidden className={cn("h-3 w-0.5 rounded", mark)} />}
+      </dt>
       <dd className="figures font-medium">{children}</dd>
     </div>
   );

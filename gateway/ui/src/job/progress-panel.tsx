@@ -1,16 +1,13 @@
 import type { Job } from "@/api/types";
 import { Progress } from "@/components/ui/progress";
-import { isFinal } from "@/hooks/jobs";
-import { capitalise, count } from "@/lib/format";
+import { capitalise, count, duration } from "@/lib/format";
+import { figure, metricName } from "./curves-panel";
 import { Fact, Panel } from "./panel";
 
 export function ProgressPanel({ job }: { job: Job }) {
   const metrics = Object.entries(job.current_metrics).filter(([, value]) => typeof value !== "object");
   return (
-    <Panel
-      title="Progress"
-      aside={<span className="figures text-sm text-soft">{Math.round(job.progress)} %</span>}
-    >
+    <Panel title="Progress" aside={<span className="figures text-sm text-soft">{Math.round(job.progress)} %</span>}>
       <Progress label="Training progress" percent={job.progress} className="h-2" />
       <p role="status" className="mt-3 text-sm text-soft">
         {said(job)}
@@ -28,32 +25,46 @@ export function ProgressPanel({ job }: { job: Job }) {
         <Fact name="Step">
           {count(job.current_step)} of {count(job.total_steps)}
         </Fact>
-        <Fact name="Started again">{job.retry_count === 0 ? "never" : `${job.retry_count} ×`}</Fact>
+        <Fact name="Time left">
+          {job.is_final ? "none" : job.seconds_left === null ? "not known yet" : `about ${duration(job.seconds_left / 3600)}`}
+        </Fact>
         {metrics.map(([name, value]) => (
-          <Fact key={name} name={capitalise(name.replaceAll("_", " "))}>
-            {String(value)}
+          <Fact key={name} name={metricName(name)}>
+            {typeof value === "number" ? figure(name, value) : String(value)}
           </Fact>
         ))}
+        <Fact name="Attempt">
+          {job.attempt} of {job.max_attempts}
+        </Fact>
+        {job.trainer && <Fact name="Trainer">{job.trainer}</Fact>}
       </dl>
     </Panel>
   );
 }
 
+const REASONS: Readonly<Record<NonNullable<Job["status_reason"]>, string>> = {
+  trainer_error: "Its trainer reported an error.",
+  lease_expired: "Its trainer was not heard of in time.",
+  cost_limit: "It reached the most that it may cost.",
+  duration_limit: "It reached the longest that it may run.",
+  cancelled_by_owner: "You cancelled it.",
+  released: "Its trainer gave it back.",
+};
+
 function said(job: Job): string {
   switch (job.status) {
-    case "queued":
-      return "Waiting for a trainer. Time in the queue costs nothing.";
+    case "queued": {
+      const place = job.queue_position === null ? "" : job.queue_position === 1 ? "Next in the queue. " : `Number ${job.queue_position} in the queue. `;
+      return `${place}${job.waiting_reason?.message ?? "Waiting for a trainer."} Time in the queue costs nothing.`;
+    }
     case "initializing":
       return "A trainer took it and is getting ready.";
     case "running":
-      return "Training.";
+      return job.seconds_left === null ? "Training." : `Training, about ${duration(job.seconds_left / 3600)} left.`;
     case "completed":
-      return "Done.";
+      return job.artifact_uri ? `Done. The adapter is at ${job.artifact_uri}` : "Done.";
     case "failed":
-      return "It ended with an error.";
     case "cancelled":
-      return "It was cancelled.";
-    default:
-      return isFinal(job) ? "It ended." : "It is under way.";
+      return job.status_reason ? REASONS[job.status_reason] : "It ended.";
   }
 }

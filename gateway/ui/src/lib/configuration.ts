@@ -10,14 +10,19 @@ export const FIELDS = [
   "hyperparameters.rank",
   "hyperparameters.alpha",
   "hyperparameters.dropout",
+  "max_cost_usd",
+  "max_duration_hours",
 ] as const;
 export type Field = (typeof FIELDS)[number];
 
-const OPTIONAL: ReadonlySet<Field> = new Set<Field>(["hyperparameters.alpha", "hyperparameters.dropout"]);
+/** Where a job is stopped: part of what is started, not of what is priced. */
+const STOPS = ["max_cost_usd", "max_duration_hours"] as const;
+const OPTIONAL: ReadonlySet<Field> = new Set<Field>(["hyperparameters.alpha", "hyperparameters.dropout", ...STOPS]);
 const FRACTIONAL: ReadonlySet<Field> = new Set<Field>([
   "hyperparameters.learning_rate",
   "hyperparameters.alpha",
   "hyperparameters.dropout",
+  ...STOPS,
 ]);
 
 /** What a person has set so far. A value of null is left out; NaN is text that is no number, kept until corrected. */
@@ -39,7 +44,12 @@ export function startingConfiguration(catalogue: Catalogue, datasetId: string | 
     presetId: preset.id,
     basedOn: preset.id,
     gpuType: gpus.type,
-    values: { ...valuesOf(preset.hyperparameters), "gpu_config.count": gpus.count },
+    values: {
+      ...valuesOf(preset.hyperparameters),
+      "gpu_config.count": gpus.count,
+      max_cost_usd: null,
+      max_duration_hours: null,
+    },
   };
 }
 
@@ -52,16 +62,16 @@ export function withPreset(configuration: Configuration, preset: Preset): Config
   };
 }
 
-/** Changing a hyperparameter makes the form custom; changing the GPUs does not: presets say nothing of them. */
+/** Changing a hyperparameter makes the form custom; changing anything else does not: presets say nothing of it. */
 export function withValue(configuration: Configuration, field: Field, value: number | null): Configuration {
   const values = { ...configuration.values, [field]: value };
-  if (field === "gpu_config.count") return { ...configuration, values };
+  if (!field.startsWith("hyperparameters.")) return { ...configuration, values };
   return { ...configuration, presetId: "custom", values };
 }
 
 type Hyperparameters = Preset["hyperparameters"];
 
-function valuesOf(held: Hyperparameters): Omit<Configuration["values"], "gpu_config.count"> {
+function valuesOf(held: Hyperparameters): Omit<Configuration["values"], "gpu_config.count" | (typeof STOPS)[number]> {
   return {
     "hyperparameters.learning_rate": held.learning_rate,
     "hyperparameters.batch_size": held.batch_size,
@@ -72,13 +82,15 @@ function valuesOf(held: Hyperparameters): Omit<Configuration["values"], "gpu_con
   };
 }
 
+type Limit = { min?: number | null; max?: number | null; min_exclusive?: boolean; max_exclusive?: boolean };
+
 /** What is wrong with a value and what would be right; null when nothing is. */
 export function fault(catalogue: Catalogue, field: Field, value: number | null): string | null {
   if (value === null) return OPTIONAL.has(field) ? null : `Enter a number${range(catalogue, field)}.`;
   if (Number.isNaN(value)) return `This is not a number. Enter one${range(catalogue, field)}.`;
   const whole = !FRACTIONAL.has(field);
   if (whole && !Number.isInteger(value)) return `Enter a whole number${range(catalogue, field)}.`;
-  const limit = catalogue.limits.find((one) => one.field === field);
+  const limit = limitOf(catalogue, field);
   if (!limit) return null;
   const low = limit.min != null && (value < limit.min || (limit.min_exclusive && value === limit.min));
   const high = limit.max != null && (value > limit.max || (limit.max_exclusive && value === limit.max));
@@ -86,8 +98,14 @@ export function fault(catalogue: Catalogue, field: Field, value: number | null):
   return `${plain(field, value)} is too ${low ? "low" : "high"}. Enter a number${range(catalogue, field)}.`;
 }
 
+function limitOf(catalogue: Catalogue, field: Field): Limit | undefined {
+  // The catalogue speaks of what is configured. A job that may cost or last nothing is no job.
+  if ((STOPS as readonly Field[]).includes(field)) return { min: 0, min_exclusive: true };
+  return catalogue.limits.find((one) => one.field === field);
+}
+
 function range(catalogue: Catalogue, field: Field): string {
-  const limit = catalogue.limits.find((one) => one.field === field);
+  const limit = limitOf(catalogue, field);
   if (limit?.min == null) return "";
   const from = limit.min_exclusive ? `above ${plain(field, limit.min)}` : `from ${plain(field, limit.min)}`;
   if (limit.max == null) return ` ${from}`;
@@ -127,13 +145,15 @@ export function question(catalogue: Catalogue, configuration: Configuration): Es
   };
 }
 
-export function creation(
-  asked: EstimateRequest,
-  presetId: PresetId,
-  estimatedCost: number,
-  requestId: string,
-): CreateJobRequest {
-  return { ...asked, preset_id: presetId, estimated_cost: estimatedCost, request_id: requestId };
+/** The job to start: what was priced, and where to stop. */
+export function creation(asked: EstimateRequest, { presetId, values }: Configuration): CreateJobRequest {
+  const { max_cost_usd: cost, max_duration_hours: hours } = values;
+  return {
+    ...asked,
+    preset_id: presetId,
+    ...(cost === null ? {} : { max_cost_usd: cost }),
+    ...(hours === null ? {} : { max_duration_seconds: Math.max(1, Math.round(hours * 3600)) }),
+  };
 }
 
 const NAMES: Readonly<Record<Field, string>> = {
@@ -144,6 +164,8 @@ const NAMES: Readonly<Record<Field, string>> = {
   "hyperparameters.rank": "rank",
   "hyperparameters.alpha": "alpha",
   "hyperparameters.dropout": "dropout",
+  max_cost_usd: "maxCost",
+  max_duration_hours: "maxHours",
 };
 
 /** The whole configuration as an address, so that a link shares it. */
@@ -167,13 +189,12 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, otherw
   const preset = catalogue.presets.find(({ id }) => id === search.get("preset"));
   const basis = catalogue.presets.find(({ id }) => id === search.get("basedOn"));
   let configuration = preset ? withPreset(otherwise, preset) : basis ? withPreset(otherwise, basis) : otherwise;
-  const named = (name: string): boolean => search.has(name);
   const values = { ...configuration.values };
   for (const field of FIELDS) {
     const text = search.get(NAMES[field]);
     if (text !== null) values[field] = parse(text);
     // A shared link that leaves an optional value out means that it was left out.
-    else if (OPTIONAL.has(field) && search.get("preset") === "custom" && named(NAMES["hyperparameters.rank"])) {
+    else if (OPTIONAL.has(field) && search.get("preset") === "custom" && search.has(NAMES["hyperparameters.rank"])) {
       values[field] = null;
     }
   }
@@ -201,7 +222,12 @@ export function duplicateOf(job: Job): string {
     presetId: job.preset_id,
     basedOn: job.preset_id === "custom" ? "balanced" : job.preset_id,
     gpuType: job.gpu_config.type,
-    values: { ...valuesOf(job.hyperparameters), "gpu_config.count": job.gpu_config.count },
+    values: {
+      ...valuesOf(job.hyperparameters),
+      "gpu_config.count": job.gpu_config.count,
+      max_cost_usd: job.max_cost_usd,
+      max_duration_hours: job.max_duration_seconds === null ? null : job.max_duration_seconds / 3600,
+    },
   };
   return `/training/configure?${toSearch(configuration).toString()}`;
 }

@@ -1,11 +1,11 @@
 import { beforeEach, expect, it } from "vitest";
 
-import type { Configuration } from "./configuration";
+import { FIELDS, type Configuration } from "./configuration";
 import { draftOf, dropDraft, dropRequestId, keepDraft, requestIdOf } from "./draft";
 
 beforeEach(() => localStorage.clear());
 
-const draft = { datasetId: "d", presetId: "custom", basedOn: "fast", gpuType: "A", values: { "gpu_config.count": Number.NaN } } as unknown as Configuration;
+const draft = { datasetId: "d", presetId: "custom", basedOn: "fast", gpuType: "A", values: { ...Object.fromEntries(FIELDS.map((field) => [field, null])), "gpu_config.count": Number.NaN } } as unknown as Configuration;
 
 it("keeps a draft for each dataset, text that is no number included", () => {
   keepDraft("d", draft);

@@ -1,4 +1,4 @@
-import type { Configuration } from "./configuration";
+import { FIELDS, type Configuration } from "./configuration";
 
 /** What a person set for a dataset survives a reload: one draft for each dataset, the latest few. */
 const DRAFTS = "pipeline.drafts";
@@ -34,9 +34,8 @@ export function draftOf(datasetId: string): Configuration | null {
 
 /** JSON has no NaN: text that was no number comes back as one, to be explained again. */
 function numbers(values: Configuration["values"]): Configuration["values"] {
-  return Object.fromEntries(
-    Object.entries(values).map(([field, value]) => [field, typeof value === "string" ? Number.NaN : value]),
-  ) as Configuration["values"];
+  const read = (value: unknown) => (typeof value === "number" ? value : typeof value === "string" ? Number.NaN : null);
+  return Object.fromEntries(FIELDS.map((field) => [field, read(values[field])])) as Configuration["values"];
 }
 
 export function keepDraft(datasetId: string, configuration: Configuration): void {

@@ -14,6 +14,7 @@ import { EstimateCard } from "@/configure/estimate-card";
 import { Hardware } from "@/configure/hardware";
 import { HyperparametersSection } from "@/configure/hyperparameters";
 import { Presets } from "@/configure/presets";
+import { Stops } from "@/configure/stops";
 import { useConfiguration } from "@/configure/use-configuration";
 import { usePriceChange } from "@/configure/use-price-change";
 import { useCatalogue } from "@/hooks/catalogue";
@@ -79,7 +80,8 @@ function useBack(): () => void {
 function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => void }) {
   const { configuration, change, isRestored, startOver } = useConfiguration(catalogue);
   const asked = question(catalogue, configuration);
-  const fingerprint = asked && JSON.stringify([asked, configuration.presetId]);
+  const job = asked && creation(asked, configuration);
+  const fingerprint = job && JSON.stringify(job);
   const { estimate, isCurrent, isEstimating, error, retry } = useEstimateCost(asked);
   const moved = usePriceChange(asked && JSON.stringify(asked), isCurrent ? estimate?.estimated_cost : undefined);
   const create = useCreateTrainingJob();
@@ -94,17 +96,17 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
 
   const canStart = isCurrent && !isEstimating && requestId !== null && !create.isPending;
   const start = () => {
-    if (!canStart || !asked || !estimate || !fingerprint) return;
-    create.mutate(creation(asked, configuration.presetId, estimate.estimated_cost, requestId), {
-      onSuccess: (job) => {
-        dropDraft(asked.dataset_id);
+    if (!canStart || !job || !estimate || !fingerprint) return;
+    create.mutate({ ...job, estimated_cost: estimate.estimated_cost, request_id: requestId }, {
+      onSuccess: (made) => {
+        dropDraft(job.dataset_id);
         dropRequestId(fingerprint);
         toast.success("Training job queued", {
-          description: job.estimate_differs
-            ? `The price is ${money(job.estimated_total_cost)} now, not the ${money(estimate.estimated_cost)} you saw.`
-            : `${job.dataset.name} starts shortly, for about ${money(job.estimated_total_cost)}.`,
+          description: made.estimate_differs
+            ? `The price is ${money(made.estimated_total_cost)} now, not the ${money(estimate.estimated_cost)} you saw.`
+            : `${made.dataset.name} starts shortly, for about ${money(made.estimated_total_cost)}.`,
         });
-        void navigate(`/training/jobs/${job.id}`);
+        void navigate(`/training/jobs/${made.id}`);
       },
       onError: (failure) => {
         const { title, description } = explain(failure);
@@ -132,6 +134,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
         <Presets catalogue={catalogue} configuration={configuration} onChange={change} />
         <Hardware catalogue={catalogue} configuration={configuration} onChange={change} />
         <HyperparametersSection catalogue={catalogue} configuration={configuration} onChange={change} />
+        <Stops catalogue={catalogue} configuration={configuration} estimate={isCurrent ? estimate : undefined} onChange={change} />
         <Button look="quiet" className="lg:hidden" onClick={onCancel}>
           Cancel
         </Button>

@@ -10,8 +10,11 @@ import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { useTitle } from "@/hooks/title";
 import { useTrainingJob } from "@/hooks/jobs";
+import { Actions } from "@/job/actions";
 import { CostPanel } from "@/job/cost-panel";
 import { asCurl } from "@/job/curl";
+import { CurvesPanel } from "@/job/curves-panel";
+import { EventsPanel } from "@/job/events-panel";
 import { FactsPanel } from "@/job/facts-panel";
 import { ProgressPanel } from "@/job/progress-panel";
 import { duplicateOf } from "@/lib/configuration";
@@ -83,6 +86,7 @@ function Shown({ job }: { job: Job }) {
                 Duplicate and edit
               </Link>
             </Button>
+            <Actions job={job} />
           </>
         }
       >
@@ -94,9 +98,13 @@ function Shown({ job }: { job: Job }) {
       <div className="grid items-start gap-4 lg:grid-cols-[minmax(0,1fr)_21rem]">
         <div className="grid gap-4">
           <ProgressPanel job={job} />
+          <CurvesPanel job={job} />
           <FactsPanel job={job} />
         </div>
-        <CostPanel job={job} />
+        <div className="grid gap-4">
+          <CostPanel job={job} />
+          <EventsPanel job={job} />
+        </div>
       </div>
     </>
   );

@@ -10,7 +10,7 @@ import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
 import { Progress } from "@/components/ui/progress";
 import { Skeleton } from "@/components/ui/skeleton";
-import { isFinal, useTrainingJobs } from "@/hooks/jobs";
+import { useTrainingJobs } from "@/hooks/jobs";
 import { cn } from "@/lib/cn";
 import { capitalise, money } from "@/lib/format";
 import { pageOf } from "@/lib/page-of";
@@ -145,7 +145,7 @@ function Row({ job }: { job: Job }) {
         <Progress
           label={`Progress of the job on ${job.dataset.name}`}
           percent={job.progress}
-          className={cn("grow", isFinal(job) && job.status !== "completed" && "opacity-50")}
+          className={cn("grow", job.is_final && job.status !== "completed" && "opacity-50")}
         />
         <span className="figures w-9 text-right text-xs text-soft">{Math.round(job.progress)} %</span>
       </div>

@@ -1,0 +1,92 @@
+import { Ban, RotateCcw } from "lucide-react";
+import { useState } from "react";
+import { useNavigate } from "react-router";
+import { toast } from "sonner";
+
+import { explain } from "@/api/errors";
+import type { Job } from "@/api/types";
+import { Button } from "@/components/ui/button";
+import { Dialog } from "@/components/ui/dialog";
+import { useCancelTrainingJob, useRetryTrainingJob } from "@/hooks/jobs";
+import { dropRequestId, requestIdOf } from "@/lib/draft";
+import { money } from "@/lib/format";
+
+/** What the job's owner may do with it now; the service says what that is. */
+export function Actions({ job }: { job: Job }) {
+  return (
+    <>
+      {job.allowed_actions.includes("retry") && <Retry job={job} />}
+      {job.allowed_actions.includes("cancel") && <Cancel job={job} />}
+    </>
+  );
+}
+
+function Cancel({ job }: { job: Job }) {
+  const [asking, setAsking] = useState(false);
+  const cancel = useCancelTrainingJob();
+  return (
+    <>
+      <Button look="danger" onClick={() => setAsking(true)}>
+        <Ban aria-hidden />
+        Cancel job
+      </Button>
+      <Dialog
+        open={asking}
+        onOpenChange={setAsking}
+        title="Cancel this job?"
+        description={
+          job.status === "queued"
+            ? "It leaves the queue. It has cost nothing."
+            : `What it has trained so far is lost. The ${money(job.current_cost)} it has cost stay.`
+        }
+      >
+        <div className="flex justify-end gap-2">
+          <Button onClick={() => setAsking(false)}>Keep it</Button>
+          <Button
+            look="danger"
+            isBusy={cancel.isPending}
+            disabled={cancel.isPending}
+            onClick={() =>
+              cancel.mutate(job.id, {
+                onSuccess: () => toast.success("Job cancelled"),
+                onError: (error) => toast.error(`Not cancelled: ${explain(error).title}`, explain(error)),
+                onSettled: () => setAsking(false),
+              })
+            }
+          >
+            Cancel the job
+          </Button>
+        </div>
+      </Dialog>
+    </>
+  );
+}
+
+function Retry({ job }: { job: Job }) {
+  const retry = useRetryTrainingJob();
+  const navigate = useNavigate();
+  const key = `retry ${job.id}`;
+  return (
+    <Button
+      look="primary"
+      isBusy={retry.isPending}
+      disabled={retry.isPending}
+      onClick={() =>
+        retry.mutate(
+          { id: job.id, requestId: requestIdOf(key) },
+          {
+            onSuccess: (made) => {
+              dropRequestId(key);
+              toast.success("Queued again as a new job", { description: `For about ${money(made.estimated_total_cost)}.` });
+              void navigate(`/training/jobs/${made.id}`);
+            },
+            onError: (error) => toast.error(`Not started again: ${explain(error).title}`, explain(error)),
+          },
+        )
+      }
+    >
+      {!retry.isPending && <RotateCcw aria-hidden />}
+      Retry
+    </Button>
+  );
+}
