@@ -127,8 +127,19 @@ class _Document:
             return {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS}
         message = route.method.descriptor.input_type
         if route.body == "*":
-            return {"application/json": {"schema": self._message(message)}}
+            return {"application/json": {"schema": self._rest(message, route)}}
         return {"application/json": {"schema": self._type(message.fields_by_name[route.body])}}
+
+    def _rest(self, message: Descriptor, route: Route) -> Schema:
+        """What the path leaves of a message: a field of the path is refused in the body."""
+        whole = self._message(message)
+        if not route.variables:
+            return whole
+        schema = self._schemas.pop(message.name)
+        for name in route.variables:
+            del schema["properties"][name]
+        left = [name for name in schema.get("required", []) if name not in route.variables]
+        return {key: value for key, value in schema.items() if key != "required"} | ({"required": left} if left else {})
 
     def _success(self, route: Route) -> Schema:
         output = route.method.descriptor.output_type

@@ -148,22 +148,6 @@ async def test_creating_a_job_refreshes_the_list(page: Page, person: Person) -> 
     assert dataset_id
 
 
-async def test_a_job_page_follows_its_job(page: Page, person: Person, trainer: Trainer, calls: Calls) -> None:
-    """While the job is active the page is at most 5 s behind; once it has ended, the page asks no more."""
-    job = await person.create_job(await person.import_dataset("Followed"))
-    await page.goto(f"/training/jobs/{job['id']}")
-    await expect(page.get_by_role("region", name="Progress")).to_contain_text("Time in the queue costs nothing")
-    lease = await trainer.take()
-    await trainer.report(lease, step=15, loss=1.5)
-    bar = page.get_by_role("progressbar", name="Training progress")
-    await expect(bar).to_have_attribute("aria-valuenow", "50", timeout=5000)
-    await trainer.complete(lease)
-    await expect(page.get_by_text("in the end")).to_be_visible(timeout=5000)
-    asked = len(calls.to(f"GET /api/jobs/{job['id']}"))
-    await asyncio.sleep(5)  # what must not happen has no condition to wait for
-    assert len(calls.to(f"GET /api/jobs/{job['id']}")) == asked
-
-
 async def test_a_job_page_has_everything_and_can_be_taken_further(page: Page, person: Person) -> None:
     """The frozen configuration and the estimate beside the cost; "Duplicate and edit" fills the form; curl makes a job."""
     dataset_id = await person.import_dataset("Kept")

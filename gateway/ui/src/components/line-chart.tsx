@@ -25,7 +25,9 @@ export function LineChart({ title, points, xName, format, formatX }: Props) {
   const [left, right] = [Math.min(...xs), Math.max(...xs)];
   const [low, high] = [Math.min(...ys), Math.max(...ys)];
   const px = (x: number) => PAD.left + ((x - left) / (right - left || 1)) * (WIDTH - PAD.left - PAD.right);
-  const py = (y: number) => PAD.top + (1 - (y - low) / (high - low || 1)) * (HEIGHT - PAD.top - PAD.bottom);
+  // What never changed runs through the middle.
+  const share = (y: number) => (high === low ? 0.5 : (y - low) / (high - low));
+  const py = (y: number) => PAD.top + (1 - share(y)) * (HEIGHT - PAD.top - PAD.bottom);
   const line = points.map(({ x, y }, index) => `${index === 0 ? "M" : "L"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
   const base = HEIGHT - PAD.bottom;
   const index = at === null ? points.length - 1 : Math.min(at, points.length - 1);

@@ -3,8 +3,16 @@ import { act, cleanup, renderHook } from "@testing-library/react";
 import type { ReactNode } from "react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import type { CreateJobRequest, EstimateRequest, Job } from "@/api/types";
-import { ACTIVE_REFRESH_MS, ESTIMATE_DELAY_MS, useCreateTrainingJob, useEstimateCost, useTrainingJob, useTrainingJobs } from "./jobs";
+import type { CreateJobRequest, EstimateRequest, Job, JobEvent } from "@/api/types";
+import {
+  ACTIVE_REFRESH_MS,
+  after,
+  ESTIMATE_DELAY_MS,
+  useCreateTrainingJob,
+  useEstimateCost,
+  useTrainingJob,
+  useTrainingJobs,
+} from "./jobs";
 
 type Call = { url: string; body: unknown; signal: AbortSignal; answer: (data: unknown, status?: number) => Promise<void> };
 
@@ -119,7 +127,8 @@ describe("useEstimateCost", () => {
   });
 });
 
-const job = (status: Job["status"]) => ({ id: "j", status }) as Job;
+const FINAL: readonly Job["status"][] = ["completed", "failed", "cancelled"];
+const job = (status: Job["status"]) => ({ id: "j", status, is_final: FINAL.includes(status), revision: 3 }) as Job;
 
 describe("useTrainingJob", () => {
   it.each(["completed", "failed", "cancelled"] as const)("stops asking once the job is %s", async (status) => {
@@ -147,6 +156,19 @@ describe("useTrainingJob", () => {
     await act(() => calls[0]!.answer({ error: "Job not found or access denied" }, 404));
     await pass(60_000);
     expect(calls).toHaveLength(1);
+  });
+});
+
+describe("after", () => {
+  const event = (revision: number, job_id = "j") => ({ job_id, revision, status: "running", progress: 50 }) as JobEvent;
+
+  it("takes what an event says", () => {
+    expect(after(job("queued"), event(4))).toMatchObject({ revision: 4, status: "running", progress: 50 });
+  });
+
+  it("never goes back, and knows its own", () => {
+    expect(after(job("queued"), event(3))).toEqual(job("queued"));
+    expect(after(job("queued"), event(4, "other"))).toEqual(job("queued"));
   });
 });
 

@@ -129,9 +129,8 @@ export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
     const { event } = update;
     queries.setQueryData<Job>(key, (held) => held && after(held, event));
     queries.setQueryData<JobEvent[]>(["jobs", "log", id], (held) => held && [event, ...held].slice(0, SHOWN_EVENTS));
-    if (event.type === "progress") {
-      queries.setQueryData<JobMetrics[]>(["jobs", "metrics", id], (held) => held && withPoint(held, event));
-    } else {
+    queries.setQueryData<JobMetrics[]>(["jobs", "metrics", id], (held) => held && withPoint(held, event));
+    if (event.type !== "progress") {
       // What else a transition changed: times, the place in the queue, the trainer.
       void queries.invalidateQueries({ queryKey: key });
       void queries.invalidateQueries({ queryKey: ["notifications"] });
@@ -175,6 +174,7 @@ function withPoint(points: JobMetrics[], event: JobEvent): JobMetrics[] {
   const values = Object.fromEntries(
     Object.entries(event.current_metrics).filter((entry): entry is [string, number] => typeof entry[1] === "number"),
   );
+  if (Object.keys(values).length === 0 || points.at(-1)?.step === event.current_step) return points;
   const before = points.filter(({ step }) => step < event.current_step);
   return [...before, { step: event.current_step, epoch: event.current_epoch, values, created_at: event.created_at }];
 }

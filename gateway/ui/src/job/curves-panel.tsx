@@ -33,7 +33,7 @@ export function CurvesPanel({ job }: { job: Job }) {
   if (names.length === 0) return null;
   return (
     <Panel title="Curves">
-      <div className="grid gap-5 sm:grid-cols-2">
+      <div className="grid gap-5 sm:grid-cols-2 lg:grid-cols-3">
         {names.slice(0, MOST_CURVES).map((name) => (
           <LineChart
             key={name}

@@ -1,0 +1,168 @@
+"""A job that runs while somebody watches: over server-sent events, or by asking every few seconds where there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import Calls, Person, Trainer
+from tests.deploy.processes import child
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("browser"),
+]
+
+
+async def test_a_job_is_watched_as_it_trains(page: Page, person: Person, trainer: Trainer, calls: Calls) -> None:
+    """Progress, time left, curves, cost and events follow each report at once, without asking; the end stops the asking."""
+    job = await person.create_job(await person.import_dataset("Watched", pairs=400), max_cost_usd=50)
+    await page.goto(f"/training/jobs/{job['id']}")
+    await expect(page.get_by_role("region", name="Progress")).to_contain_text("Time in the queue costs nothing")
+    watch = f"GET /api/jobs/{job['id']}/events"
+    await expect(page.get_by_role("list", name="Events, newest first").get_by_role("listitem")).to_have_count(1)
+    lease = await trainer.take()
+    for step in (60, 120, 150):
+        await trainer.report(lease, step, loss=2 - step / 100, learning_rate=5e-5, tokens_per_second=3500)
+    bar = page.get_by_role("progressbar", name="Training progress")
+    await expect(bar).to_have_attribute("aria-valuenow", "50")
+    await expect(page.get_by_role("slider", name="Loss, by step")).to_have_attribute(
+        "aria-valuetext", "0.5 at step 150"
+    )
+    asked = len(calls.to(f"GET /api/jobs/{job['id']}"))
+    reported = time.monotonic()
+    await trainer.report(lease, 225, loss=0.25)
+    await expect(bar).to_have_attribute("aria-valuenow", "75")
+    # Sooner than the page would ask: it was told.
+    assert len(calls.to(f"GET /api/jobs/{job['id']}")) == asked or time.monotonic() - reported > 4
+    assert calls.to(watch)
+    progress = page.get_by_role("region", name="Progress")
+    await expect(progress).to_contain_text("225 of 300")
+    await expect(progress).to_contain_text(re.compile(r"about|under a minute"))
+    await expect(progress).to_contain_text("tests")
+    curve = page.get_by_role("slider", name="Loss, by step")
+    await expect(curve).to_have_attribute("aria-valuetext", "0.25 at step 225")
+    await curve.press("Home")
+    await expect(curve).to_have_attribute("aria-valuetext", "1.4 at step 60")
+    cost = page.get_by_role("region", name="Cost")
+    await expect(cost).to_contain_text("$50.00")
+    await expect(page.get_by_role("list", name="Events, newest first")).to_contain_text("Training began")
+    await trainer.complete(lease)
+    await expect(progress).to_contain_text("Done. The adapter is at s3://adapters/tests")
+    await expect(cost).to_contain_text("in the end")
+    asked = len(calls.to(f"GET /api/jobs/{job['id']}"))
+    await asyncio.sleep(5)  # what must not happen has no condition to wait for
+    assert len(calls.to(f"GET /api/jobs/{job['id']}")) == asked
+
+
+async def test_without_events_the_page_asks(page: Page, person: Person, trainer: Trainer) -> None:
+    """Where the watch cannot be opened, the page is at most 5 s behind all the same."""
+    await page.route("**/events", lambda route: route.abort())
+    job = await person.create_job(await person.import_dataset("Asked"))
+    await page.goto(f"/training/jobs/{job['id']}")
+    await expect(page.get_by_role("region", name="Progress")).to_contain_text("Time in the queue costs nothing")
+    lease = await trainer.take()
+    await trainer.report(lease, step=15, loss=1.5)
+    bar = page.get_by_role("progressbar", name="Training progress")
+    await expect(bar).to_have_attribute("aria-valuenow", "50", timeout=6000)
+
+
+async def test_a_watch_outlives_its_servers(page: Page, person: Person, trainer: Trainer) -> None:
+    """The gateway and the Jobs server are killed on the way: the page goes on by itself and misses no event."""
+    job = await person.create_job(await person.import_dataset("Outlived", pairs=400))
+    await page.goto(f"/training/jobs/{job['id']}")
+    lease = await trainer.take()
+    for step in (15, 30):
+        await trainer.report(lease, step, loss=1.0)
+    events = page.get_by_role("list", name="Events, newest first")
+    await expect(events).to_contain_text("Step 30, 10 %")
+    for name, step in (("gateway", 60), ("jobs_service", 90)):
+        child(person.up, name).kill()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await trainer.report(lease, step, loss=0.9)
+                    break
+                except Exception:  # the server is on its way back
+                    await asyncio.sleep(0.1)
+        await expect(events).to_contain_text(f"Step {step}, ", timeout=30_000)
+    for step in (30, 60, 90):
+        await expect(events.get_by_text(f"Step {step}, ")).to_have_count(1)
+    await expect(page.get_by_role("progressbar", name="Training progress")).to_have_attribute("aria-valuenow", "30")
+
+
+async def test_a_job_is_cancelled_after_asking(page: Page, person: Person, trainer: Trainer) -> None:
+    """Cancel asks first, says what it means, and tells the trainer to stop."""
+    job = await person.create_job(await person.import_dataset("Cancelled"))
+    lease = await trainer.take()
+    await trainer.report(lease, 10, loss=1.0)
+    await page.goto(f"/training/jobs/{job['id']}")
+    await page.get_by_role("button", name="Cancel job").click()
+    dialog = page.get_by_role("dialog", name="Cancel this job?")
+    await expect(dialog).to_contain_text("What it has trained so far is lost")
+    await dialog.get_by_role("button", name="Keep it").click()
+    await expect(dialog).to_have_count(0)
+    assert not (await trainer.report(lease, 11)).stop
+    await page.get_by_role("button", name="Cancel job").click()
+    await dialog.get_by_role("button", name="Cancel the job").click()
+    await expect(page.get_by_role("region", name="Progress")).to_contain_text("You cancelled it.")
+    await expect(page.get_by_role("button", name="Cancel job")).to_have_count(0)
+    assert (await person.ask("GET", f"/api/jobs/{job['id']}"))["status"] == "cancelled"
+    assert (await trainer.report(lease, 12)).stop
+
+
+async def test_a_failed_job_is_tried_again(page: Page, person: Person, trainer: Trainer) -> None:
+    """The page of a failed job says why and queues a new one from its frozen configuration, once for two clicks."""
+    job = await person.create_job(await person.import_dataset("Failed"), max_duration_seconds=7200)
+    await page.goto(f"/training/jobs/{job['id']}")
+    await trainer.fail(await trainer.take(), "CUDA out of memory at step 3")
+    await expect(page.get_by_role("alert").filter(has_text="CUDA out of memory at step 3")).to_be_visible()
+    await page.get_by_role("button", name="Retry").dblclick()
+    await expect(page).not_to_have_url(re.compile(job["id"]))
+    await expect(page.get_by_role("region", name="Progress")).to_contain_text("Time in the queue costs nothing")
+    rows = await person.sql("select id from lora_training_jobs where user_id = $1::uuid", person.id)
+    assert len(rows) == 2
+    again = await person.ask("GET", f"/api/jobs/{page.url.rpartition('/')[2]}")
+    assert (again["retried_from"], again["max_duration_seconds"]) == (job["id"], 7200)
+
+
+async def test_the_list_is_live(page: Page, person: Person, trainer: Trainer) -> None:
+    """A job's state and progress in the list follow its trainer."""
+    await person.create_job(await person.import_dataset("Listed"))
+    await page.goto("/training/jobs")
+    row = page.get_by_role("row").filter(has_text="Listed")
+    await expect(row).to_contain_text("Queued")
+    lease = await trainer.take()
+    await trainer.report(lease, step=15, loss=1.5)
+    await expect(row).to_contain_text("Running")
+    await expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "50")
+    await trainer.complete(lease)
+    await expect(row).to_contain_text("Completed")
+
+
+async def test_limits_are_started_with(page: Page, person: Person) -> None:
+    """The two limits are part of the job and of the address; one below the estimate is pointed out, nonsense explained."""
+    dataset_id = await person.import_dataset("Limited")
+    await page.goto(f"/training/configure?datasetId={dataset_id}")
+    start = page.get_by_role("button", name="Start Training")
+    await expect(start).to_be_enabled()
+    cost, hours = page.get_by_label("Most it may cost, $"), page.get_by_label("Longest it may run, hours")
+    await cost.fill("0.01")
+    await expect(page.get_by_text("it would be stopped before it is done")).to_be_visible()
+    await cost.fill("-1")
+    await expect(page.get_by_text("-1 is too low. Enter a number above 0.")).to_be_visible()
+    await expect(start).to_be_disabled()
+    await cost.fill("20")
+    await hours.fill("1.5")
+    await expect(page).to_have_url(re.compile("maxCost=20&maxHours=1.5"))
+    await expect(start).to_be_enabled()
+    await start.click()
+    await expect(page.get_by_role("region", name="Cost")).to_contain_text("$20.00")
+    await expect(page.get_by_role("region", name="Cost")).to_contain_text("1 h 30 min")
+    (row,) = await person.sql("select * from lora_training_jobs where user_id = $1::uuid", person.id)
+    assert float(row["max_cost_usd"]) == 20
