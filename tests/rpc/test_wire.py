@@ -304,11 +304,14 @@ async def test_a_cancelled_sub_task_does_not_leave_its_caller_waiting(serve: Ser
         asyncio.get_running_loop().call_soon(task.cancel)
         await task
 
+    # Showing the traceback takes longer than anything else here, so it is not shown.
     async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel, asyncio.timeout(5):
-        started = time.perf_counter()
-        told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
+        with structlog.testing.capture_logs():
+            started = time.perf_counter()
+            told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
+            seconds = time.perf_counter() - started
     assert told.code is INTERNAL
-    assert time.perf_counter() - started < 1
+    assert seconds < 1
 
 
 async def test_a_full_server_says_so_at_once(serve: Serve) -> None:
