@@ -7,8 +7,8 @@ where known.gpu_count <> excluded.gpu_count or known.seen_at < now() - interval 
 
 -- name: claim_jobs
 -- Queued to initializing. Users take turns: they stand in a ring, and a claim goes on where the last one ended ($3).
--- `turn` looks up one user after the other in the queue's index; `candidate` takes a few jobs of each, more than wanted,
--- so that claims at the same time find others; `locked` skips what those have locked. Nothing but the queue's index is
+-- `turn` looks up one user after the other in the queue's index; `candidate` takes some jobs of each, the fewer the more
+-- users there are, and more than wanted, so that claims at the same time find others; `locked` skips what those have locked. Nothing but the queue's index is
 -- read before that, so a claim costs the same however many jobs are finished.
 with recursive offer as (
     select o.gpu_type, o.gpus from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
@@ -43,7 +43,8 @@ with recursive offer as (
     cross join lateral (
         select id, place from lora_training_jobs
         where status = 'queued' and gpu_type = t.gpu_type and user_id = t.user_id and gpu_count <= t.gpus
-        order by place, id limit $4 + 16
+        order by place, id
+        limit (($4 * 4 + 32) / (select count(*) from turn) + 1) * 3
     ) c
     order by round, t.lap, t.user_id
     limit $4 * 4 + 32

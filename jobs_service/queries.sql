@@ -12,7 +12,7 @@ with dataset as (
     where id = $1 and status = 'ready' and training_ready and deleted_at is null
     and (
         select count(*) from lora_training_jobs
-        where user_id = (select caller_id()) and status in ('queued', 'initializing', 'running')
+        where user_id = (select caller_id()) and completed_at is null
     ) < $17
 ), job as (
     insert into lora_training_jobs (

@@ -167,7 +167,7 @@ async def test_a_claim_reads_the_queues_index_only(
         arguments = ["A100-80GB"], [1000], uuid.UUID(ANN), 20, "", timedelta(seconds=30)
         plan = await connection.fetch("explain " + SQL["claim_jobs"], *arguments)
     text = "\n".join(line[0] for line in plan)
-    assert text.count("lora_training_jobs_queue_idx") == 3, text
+    assert text.count("lora_training_jobs_queue_idx") >= 3, text
     assert "Seq Scan on lora_training_jobs" not in text, text
 
 
