@@ -117,7 +117,11 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], refused: Refused) 
 
 
 def open_channel(address: str, services: Iterable[ServiceDescriptor]) -> grpc.aio.Channel:
-    """Opens the one channel to a server. Calls that are safe to repeat are, where the server was not there to answer."""
+    """Opens the one channel to a server.
+
+    Calls that are safe to repeat are, a few times and with pauses of random length, where the server was not there to
+    answer or the call met another one in the database.
+    """
     repeatable = [
         {"service": method.descriptor.containing_service.full_name, "method": method.name}
         for service in services
@@ -134,7 +138,7 @@ def open_channel(address: str, services: Iterable[ServiceDescriptor]) -> grpc.ai
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "ABORTED"],
                 },
             }
         ],
