@@ -204,7 +204,8 @@ async def test_a_slow_receiver_delays_nobody(stack: Stack, receiving: Receiver, 
         (delivered,) = await finished(stack, made.webhook.id)
         waited = delivered.finished_at.ToMilliseconds() - delivered.created_at.ToMilliseconds()
         assert delivered.status == webhooks_pb2.WEBHOOK_DELIVERY_STATUS_DELIVERED
-        assert waited < 1000
+        # Behind all that waits for the slow one it would be a quarter of a minute.
+        assert waited < 4000
         assert slow.most_at_once <= 4
 
 
