@@ -49,10 +49,19 @@ class Seen:
 NOTHING = Seen(0, 0, ())
 
 
-def parse_seen(snapshot: str) -> Seen:
-    """Reads a `pg_snapshot`: `xmin:xmax:xip,…`."""
+def parse_seen(snapshot: str, latest: int | None) -> Seen:
+    """Reads a `pg_snapshot`: `xmin:xmax:xip,…`. `latest`: the last transaction it shows that left an event.
+
+    What came after that one is not remembered: a crash of Postgres forgets transactions that were rolled back, and gives
+    their numbers to others.
+    """
     first, limit, running = snapshot.split(":")
-    return Seen(int(first), int(limit), tuple(int(xid) for xid in running.split(",") if xid))
+    end = (latest or 0) + 1
+    return Seen(
+        min(int(first), end),
+        min(int(limit), end),
+        tuple(xid for each in running.split(",") if each and (xid := int(each)) < end),
+    )
 
 
 @total_ordering

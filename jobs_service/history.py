@@ -23,7 +23,10 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the events stand: `safe` is a place that no event will appear before; numbers from `next` on are not given yet."""
+    """Where the events stand: `safe` is a place that no event will appear before; numbers from `next` on are not given yet.
+
+    Places are those of events: what has an event is on disk, and no crash takes it or its number back.
+    """
 
     safe: Cursor
     next: int
@@ -36,11 +39,11 @@ class History:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def position(self, caller: Identity) -> Position:
-        """Where the events stand now."""
-        async with as_caller(self._database, caller) as connection:
+    async def position(self) -> Position:
+        """Where the events of all stand now."""
+        async with as_caller(self._database, SYSTEM) as connection:
             (row,) = await connection.fetch(SQL["position"])
-        return Position(_place(row["safe"], row["at"]), row["next"], row["at"])
+        return Position(Cursor(row["xid"], row["seq"], _ms(row["at"])), row["next"], row["at"])
 
     async def tail(self, after: Cursor) -> tuple[list[JobEvent], Cursor, bool]:
         """All users' next events, the place up to which that is all, and whether there are more at once."""
@@ -48,8 +51,8 @@ class History:
             rows = await connection.fetch(SQL["tail_events"], str(after.xid), after.seq, BATCH)
         events = [_event(row) for row in rows if row["xid"] is not None]
         more = len(events) == BATCH
-        safe = _place(rows[0]["safe"], rows[0]["read_at"])
-        return events, events[-1].cursor if more else max(safe, after), more
+        last = events[-1].cursor if events else after
+        return events, last if more else Cursor(last.xid, last.seq, _ms(rows[0]["read_at"])), more
 
     async def between(
         self, caller: Identity, after: Cursor, until: Cursor, job_id: UUID | None
@@ -98,12 +101,12 @@ class History:
         return [tuple(row) for row in waiting], {row["gpu_type"]: row["gpus"] for row in offers}
 
 
-def _place(xid: int, at: datetime) -> Cursor:
-    return Cursor(xid, 0, int(at.timestamp() * 1000))
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
 
 
 def _cursor(row: asyncpg.Record) -> Cursor:
-    return Cursor(row["xid"], row["seq"], int(row["created_at"].timestamp() * 1000))
+    return Cursor(row["xid"], row["seq"], _ms(row["created_at"]))
 
 
 def _event(row: asyncpg.Record) -> JobEvent:

@@ -1,15 +1,19 @@
 -- name: position
--- Where the events stand: nothing that is not visible yet will ever appear before `safe`, and nothing is at or beyond `next`.
+-- Where the events stand: at the last one that nothing can come before any more; nothing is at or beyond `next`. Not at the
+-- oldest transaction that runs: a crash forgets those that were rolled back, and gives their numbers to others.
 select
-    pg_snapshot_xmin(pg_current_snapshot())::text::bigint as safe,
-    pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next,
-    now() as at;
+    coalesce(e.xid::text::bigint, 0) as xid, coalesce(e.seq, 0) as seq,
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next, now() as at
+from (select pg_snapshot_xmin(pg_current_snapshot()) as safe) s
+left join lateral (
+    select xid, seq from job_events where xid < s.safe order by xid desc, seq desc limit 1
+) e on true;
 
 -- name: tail_events
 -- All users' events after a place, in the order of (xid, seq). A transaction that commits late has a number that is not
 -- below the oldest one running, so reading up to that misses nothing.
 select
-    s.safe::text::bigint as safe, now() as read_at,
+    now() as read_at,
     e.xid::text::bigint as xid, e.seq, e.job_id, e.user_id, e.revision, e.type, e.status, e.data, e.created_at
 from (select pg_snapshot_xmin(pg_current_snapshot()) as safe) s
 left join lateral (

@@ -58,16 +58,24 @@ from job join lora_datasets d on d.id = job.dataset_id;
 select * from job_details where request_id = $1;
 
 -- name: get_job
--- Row-level security makes another user's job as absent as one that never was. `seen`: which transactions it shows.
-select *, pg_current_snapshot()::text as seen from job_details where id = $1;
+-- Row-level security makes another user's job as absent as one that never was. `seen`: which transactions it shows, and
+-- `latest` the last of them that left an event of the caller's.
+select *, pg_current_snapshot()::text as seen, (
+    select xid::text::bigint from job_events
+    where user_id = (select caller_id()) order by user_id desc, xid desc, seq desc limit 1
+) as latest
+from job_details where id = $1;
 
 -- name: list_jobs
 -- A page and the exact total from one snapshot; the left join keeps the total where the page is empty. Row-level
 -- security adds the owner, which leads the index. The page is cut before its details are looked up.
--- `seen`: which transactions it shows.
-select counted.total, counted.seen, page.*
+-- `seen` and `latest` as in get_job.
+select counted.total, counted.seen, counted.latest, page.*
 from (
-    select count(*) as total, pg_current_snapshot()::text as seen
+    select count(*) as total, pg_current_snapshot()::text as seen, (
+        select xid::text::bigint from job_events
+        where user_id = (select caller_id()) order by user_id desc, xid desc, seq desc limit 1
+    ) as latest
     from lora_training_jobs where status = any($1::text[])
 ) counted
 left join lateral (

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from jobs_service.dataset import Dataset, DatasetStatus
-from jobs_service.event import Seen, parse_seen
+from jobs_service.event import NOTHING, Seen, parse_seen
 from jobs_service.importer import Imported
 from jobs_service.job import Configuration, Forecast, Job, JobState, Price
 from jobs_service.notification import Notification
@@ -116,9 +116,9 @@ class Store:
         async with as_caller(self._database, caller) as connection:
             if job_id is not None:
                 row = await connection.fetchrow(SQL["get_job"], job_id)
-                return [_found(row, _job, JobNotFound)], parse_seen(row["seen"]) if row else Seen(0, 0, ())
+                return [_found(row, _job, JobNotFound)], _seen(row) if row else NOTHING
             rows = await connection.fetch(SQL["list_jobs"], [*JobState], limit, 0)
-        return page_of(rows, _job).items, parse_seen(rows[0]["seen"])
+        return page_of(rows, _job).items, _seen(rows[0])
 
     async def create_dataset(
         self,
@@ -204,3 +204,7 @@ def _same_request(row: asyncpg.Record, wanted: Configuration) -> Job:
 _job: Callable[[asyncpg.Record], Job] = reader(Job)
 _dataset: Callable[[asyncpg.Record], Dataset] = reader(Dataset)
 _notification: Callable[[asyncpg.Record], Notification] = reader(Notification)
+
+
+def _seen(row: asyncpg.Record) -> Seen:
+    return parse_seen(row["seen"], row["latest"])

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -98,10 +98,11 @@ class Buffer:
                 async with asyncio.timeout(seconds):
                     await self._filled.wait()
             except TimeoutError:
-                return None
+                # An event may come at the very moment that the time is up.
+                pass
         if self._overrun:
             raise BufferOverrun
-        return self._events.popleft()
+        return self._events.popleft() if self._events else None
 
 
 class Tailer:
@@ -175,7 +176,7 @@ class Watches:
     async def follow(self, call: Call, last_event_id: str, job_id: UUID | None) -> AsyncGenerator[Told, None]:
         """What happens to a job of the caller's, or to all of them. Raises JobNotFound, BadCursor, BufferOverrun."""
         caller = call.identity
-        now = await self._history.position(caller)
+        now = await self._history.position()
         after = _after(last_event_id, caller.user_id)
         if after is not None and after.xid > now.next:
             raise BadCursor
@@ -236,7 +237,8 @@ class Watches:
                     return
             if event is None and now - pinged >= self._ping_seconds:
                 # Nothing waits in the buffer: all that the tailer has passed is told.
-                place, pinged = max(place.on_to(self._tailer.position), place), now
+                passed, pinged = self._tailer.position, now
+                place = replace(max(place, place.on_to(passed)), at_ms=max(place.at_ms, passed.at_ms))
                 yield Told(place, Ping())
 
 

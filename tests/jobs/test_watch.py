@@ -21,7 +21,6 @@ from jobs_service.history import History
 from jobs_service.life import Life
 from jobs_service.watch import Buffer, Tailer
 from rpc.database import Database
-from rpc.identity import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refusal
 from tests.jobs.test_create_job import ANN, BOB
@@ -196,7 +195,7 @@ async def test_what_commits_late_is_not_missed(
     )
     async with Database.open(database.url, size=2) as pool:
         history = History(pool)
-        start = (await history.position(Identity(ANN, "user", 0))).safe
+        start = (await history.position()).safe
         held_back = slow.transaction()
         await held_back.start()
         await slow.execute(insert, early, uuid.UUID(ANN), 1)
@@ -476,7 +475,7 @@ async def test_nothing_is_read_for_nobody(database: TestDatabase) -> None:
         running = asyncio.create_task(tailer.run(), name="tail")
         await asyncio.sleep(0.05)
         assert asked == []
-        now = (await history.position(Identity(ANN, "user", 0))).safe
+        now = (await history.position()).safe
         with tailer.subscribe(ANN, None, now):
             await until(lambda: _some(asked))
         assert asked[0] == now
