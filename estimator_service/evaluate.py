@@ -61,11 +61,11 @@ def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
 
 def _peak(run: Run, numbers: Numbers, index: int, p: Parameters) -> float:
     """Log of predicted ÷ measured memory, like with like: held where that is stated, else allocated."""
-    held = float(numbers.memory.total[index])
+    held = float(np.asarray(numbers.memory.total)[index])
     if run.held_gib:
         return math.log(held / memory.GIB / run.held_gib)
     if run.allocated_gib:
-        return math.log(float(numbers.allocated[index]) / memory.GIB / run.allocated_gib)
+        return math.log(float(np.asarray(numbers.allocated)[index]) / memory.GIB / run.allocated_gib)
     return math.nan
 
 

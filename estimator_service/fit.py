@@ -12,7 +12,6 @@ import json
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,22 +19,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from estimator_service import evaluate, memory, published
-from estimator_service.hardware import Hardware, hardware
-from estimator_service.memory import Footprint, MemoryParameters, footprint
+from estimator_service import evaluate, published
+from estimator_service.least_squares import Array, robust_least_squares
+from estimator_service.memory import MemoryParameters
+from estimator_service.observations import (
+    Observations,
+    Peaks,
+    observe,
+    observe_memory,
+    predicted,
+    predicted_memory,
+    select,
+    select_memory,
+)
 from estimator_service.parameters import Parameters, parse
-from estimator_service.performance import TimeParameters, step_time
+from estimator_service.performance import TimeParameters
 from estimator_service.published import Run
-from estimator_service.workload import Demand, demand, is_sharded
-
-Array = NDArray[np.float64]
 
 NOISE = 0.12  # log residual that counts as one standard deviation: published repeats differ by 7 to 13 %
 ROWS_OF_A_GROUP = 25  # beyond so many, rows of one group only share their weight
 AUXILIARY = 0.5  # weight of groups that state no token lengths: they tell ratios only
 PRIOR_WEIGHT = 1.5
 INSIDE = 0.8  # share of runs that P10 to P90 shall hold
-MEMORY_MARGIN = 0.1
+MEMORY_MARGIN = 0.05
 
 
 class Prior(NamedTuple):
@@ -44,103 +50,6 @@ class Prior(NamedTuple):
     value: float
     sd: float
     why: str
-
-
-class Observations(NamedTuple):
-    """Measured runs as arrays: log tokens per second, and the index of the unknown length a run shares (-1: none)."""
-
-    runs: list[Run]
-    demand: Demand
-    hardware: Hardware
-    log_tokens_per_s: Array
-    lengths: NDArray[np.int64]
-    length_names: list[str]
-    length_spreads: Array
-
-    @property
-    def sources(self) -> NDArray[np.str_]:
-        """Held out together: rows of one publisher."""
-        return np.array([run.source for run in self.runs])
-
-
-class Peaks(NamedTuple):
-    """Runs with a measured peak, GiB as logs: what the allocator handed out, and what was held in all (NaN: not stated)."""
-
-    runs: list[Run]
-    footprint: Footprint
-    capacity: Array
-    log_allocated: Array
-    log_held: Array
-
-    @property
-    def sources(self) -> NDArray[np.str_]:
-        """Held out together: rows of one publisher."""
-        return np.array([run.source for run in self.runs])
-
-
-# Data sets whose mean length a source does not state: (group, word in the notes) → assumed tokens, log spread of it.
-UNKNOWN_LENGTHS: tuple[tuple[str, str, float, float], ...] = (
-    ("IISWC24", "commonsense", 79.0, 0.2),
-    ("IISWC24", "math", 174.0, 0.2),
-    ("H2O", "", 250.0, 2.0),
-    ("litgpt-A100-40", "", 110.0, 0.3),
-)
-LITGPT_GLOBAL_BATCH = 128
-
-
-def observe(runs: Sequence[Run]) -> Observations:
-    """Runs with a measured speed; those of unknown length enter with a length that is fitted along."""
-    kept: list[Run] = []
-    speeds, lengths, names, spreads = [], [], [], []
-    for run in runs:
-        if run.tokens_per_s:
-            kept.append(run)
-            speeds.append(run.tokens_per_s)
-            lengths.append(-1)
-            continue
-        for group, word, tokens, spread in UNKNOWN_LENGTHS:
-            samples = _samples_per_s(run)
-            if run.group == group and word in run.row["notes"] and samples:
-                accumulation = max(1, LITGPT_GLOBAL_BATCH // run.workload.batch) if group.startswith("litgpt") else 1
-                work = replace(run.workload, tokens=tokens, packed=False, accumulation=accumulation)
-                kept.append(replace(run, workload=work))
-                speeds.append(samples * tokens)
-                name = f"{group} {word}".strip()
-                if name not in names:
-                    names.append(name)
-                    spreads.append(spread)
-                lengths.append(names.index(name))
-                break
-    columns = [demand(run.workload, sharded=is_sharded(run.workload, run.gpu, run.count)) for run in kept]
-    machines = [hardware(run.gpu, run.count) for run in kept]
-    return Observations(
-        kept, Demand(*np.array(columns).T), Hardware(*np.array(machines).T), np.log(speeds),
-        np.array(lengths), names, np.array(spreads),
-    )  # fmt: skip
-
-
-def _samples_per_s(run: Run) -> float | None:
-    if samples := published.number(run.row.get("samples_per_s")):
-        return samples
-    if run.group == "H2O" and (seconds := published.number(run.row.get("train_time_s"))):
-        return 10_000 / seconds  # rows of the data set are not stated: the fitted length absorbs them
-    return None
-
-
-def select(data: Observations, mask: NDArray[np.bool_]) -> Observations:
-    """The observations where `mask` is true."""
-    chosen = [run for run, use in zip(data.runs, mask, strict=True) if use]
-    return data._replace(
-        runs=chosen, demand=Demand(*[column[mask] for column in data.demand]),
-        hardware=Hardware(*[column[mask] for column in data.hardware]),
-        log_tokens_per_s=data.log_tokens_per_s[mask], lengths=data.lengths[mask],
-    )  # fmt: skip
-
-
-def predicted(data: Observations, parameters: TimeParameters) -> Array:
-    """Log tokens per second of every observation."""
-    step = step_time(data.demand, data.hardware, parameters).step
-    return np.log(data.demand.tokens * data.demand.accumulation * data.hardware.count / step)
 
 
 def priors(model: str) -> dict[str, Prior]:
@@ -152,7 +61,8 @@ def priors(model: str) -> dict[str, Prior]:
 def weights(groups: Sequence[str]) -> Array:
     """Weight of each row, so that a group counts as ROWS_OF_A_GROUP rows at most."""
     rows = np.array([groups.count(group) for group in groups])
-    return np.sqrt(np.minimum(rows, ROWS_OF_A_GROUP) / rows)
+    found: Array = np.sqrt(np.minimum(rows, ROWS_OF_A_GROUP) / rows)
+    return found
 
 
 def fit_time(data: Observations) -> tuple[TimeParameters, Array]:
@@ -163,7 +73,8 @@ def fit_time(data: Observations) -> tuple[TimeParameters, Array]:
     def residuals(z: Array) -> Array:
         log_length = np.append(z[size:], 0.0)[data.lengths]
         miss = predicted(data, TimeParameters(*np.exp(z[:size]))) + log_length - data.log_tokens_per_s
-        return weight * miss / NOISE
+        found: Array = weight * miss / NOISE
+        return found
 
     best, narrowed = _regularised(residuals, priors("time"), TimeParameters._fields, data.length_spreads)
     return TimeParameters(*best.tolist()), narrowed
@@ -176,7 +87,8 @@ def fit_memory(data: Peaks) -> tuple[MemoryParameters, Array]:
     def residuals(z: Array) -> Array:
         used, held = predicted_memory(data, MemoryParameters(*np.exp(z)))
         misses = np.concatenate([weight * (used - data.log_allocated), weight * (held - data.log_held)]) / NOISE
-        return misses[np.isfinite(misses)]
+        known: Array = misses[np.isfinite(misses)]
+        return known
 
     best, narrowed = _regularised(residuals, priors("memory"), MemoryParameters._fields, np.zeros(0))
     return MemoryParameters(*best.tolist()), narrowed
@@ -195,68 +107,6 @@ def _regularised(
 
     best, covariance = robust_least_squares(residuals, np.concatenate([centre, np.zeros(len(free))]))
     return np.exp(best[:size]), 1.0 - np.sqrt(np.diag(covariance)[:size]) / spread
-
-
-def robust_least_squares(
-    residuals: Callable[[Array], tuple[Array, Array]], start: Array, steps: int = 60
-) -> tuple[Array, Array]:
-    """Levenberg-Marquardt on (data, prior) residuals, data under the soft-L1 loss: the optimum and its covariance."""
-
-    def cost(z: Array) -> float:
-        data, prior = residuals(z)
-        return float(np.sum(2.0 * (np.sqrt(1.0 + data**2) - 1.0)) + np.sum(prior**2))
-
-    z, damping, value = start.copy(), 1e-2, cost(start)
-    normal = np.eye(len(z))
-    for _ in range(steps):
-        data, prior = residuals(z)
-        root = (1.0 + data**2) ** -0.25  # square root of the loss's weight
-        here = np.concatenate([data, prior])
-        slope = np.empty((len(here), len(z)))
-        for column in range(len(z)):
-            moved = z.copy()
-            moved[column] += 1e-5
-            slope[:, column] = (np.concatenate(residuals(moved)) - here) / 1e-5
-        scale = np.concatenate([root, np.ones(len(prior))])
-        slope, here = slope * scale[:, None], here * scale
-        normal = slope.T @ slope
-        gradient = slope.T @ here
-        while damping < 1e8:
-            trial = z - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
-            if (better := cost(trial)) < value:
-                break
-            damping *= 4.0
-        else:
-            break
-        gain, z, value, damping = value - better, trial, better, damping / 6.0
-        if gain < 1e-9 * value:
-            break
-    return z, np.linalg.inv(normal)
-
-
-def observe_memory(runs: Sequence[Run]) -> Peaks:
-    """Runs with a measured peak."""
-    kept = [run for run in runs if run.allocated_gib or run.held_gib]
-    feet = [
-        footprint(run.workload, sharded=is_sharded(run.workload, run.gpu, run.count), count=run.count) for run in kept
-    ]
-    return Peaks(
-        kept, Footprint(*np.array(feet).T), np.array([run.gpu.usable_bytes for run in kept]),
-        np.log([run.allocated_gib or np.nan for run in kept]), np.log([run.held_gib or np.nan for run in kept]),
-    )  # fmt: skip
-
-
-def select_memory(data: Peaks, mask: NDArray[np.bool_]) -> Peaks:
-    """The peaks where `mask` is true."""
-    chosen = [run for run, use in zip(data.runs, mask, strict=True) if use]
-    return observe_memory(chosen)
-
-
-def predicted_memory(data: Peaks, p: MemoryParameters) -> tuple[Array, Array]:
-    """Log GiB (allocated, held) of every run."""
-    used = memory.allocated(data.footprint, p).total
-    held = memory.peak(data.footprint, p, data.capacity).total
-    return np.log(used / memory.GIB), np.log(held / memory.GIB)
 
 
 def leave_out(data: Observations, labels: NDArray[Any]) -> Array:
@@ -322,7 +172,11 @@ def render(runs: Sequence[Run], digest: str) -> str:
         f'sha256_of_measured_runs = "{digest}"',
         "",
     ]
-    for model, (found, narrowed) in {"time": fit_time(data), "memory": fit_memory(peaks)}.items():
+    fits: dict[str, tuple[TimeParameters | MemoryParameters, Array]] = {
+        "time": fit_time(data),
+        "memory": fit_memory(peaks),
+    }
+    for model, (found, narrowed) in fits.items():
         prior = priors(model)
         lines.append(f"[{model}]")
         for (name, value), share in zip(found._asdict().items(), narrowed, strict=True):
@@ -336,12 +190,13 @@ def render(runs: Sequence[Run], digest: str) -> str:
     lines += [f"{name} = {value:.4g} # {why}" for name, (value, why) in spread_of(data, peaks).items()]
     timed = [run for run in data.runs if run.tokens_per_s]
     lines += ["", "[evidence]", f"rows = {len(timed)}", f"sources = {len({run.row['source'] for run in timed})}"]
-    for name, values in {
+    evidence: dict[str, set[str]] = {
         "gpus": {run.gpu.id for run in data.runs},
         "families": {run.workload.model.family for run in data.runs},
-        "stacks": {run.workload.stack for run in timed},
-        "precisions": {run.workload.precision for run in timed},
-    }.items():
+        "stacks": {str(run.workload.stack) for run in timed},
+        "precisions": {str(run.workload.precision) for run in timed},
+    }
+    for name, values in evidence.items():
         lines.append(f"{name} = [{', '.join(json.dumps(value) for value in sorted(values))}]")
     return "\n".join(lines) + "\n"
 

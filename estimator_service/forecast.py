@@ -161,7 +161,7 @@ def _numbers(d: Demand, h: Hardware, f: Footprint, faster: Any, slower: Any, cor
     used = memory.allocated(f, p.memory)
     peak = memory.peak(f, p.memory, h.memory)
     # A full fine-tuning can still be run in 16 bits throughout: only what does not fit even so is refused.
-    least = memory.allocated(f._replace(pure=f.pure * 0.0 + 1.0), p.memory)
+    least = memory.allocated(f._replace(pure=f.pure * 0.0 + 1.0, wide=f.wide * (f.trained == 0.0)), p.memory)
     needed = least.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
     full = memory.peak(f, p.memory, math.inf).total
     verdict = (full > TIGHT_FROM * h.memory) * 1 + (needed > h.memory) * 1

@@ -91,7 +91,7 @@ class Hardware(NamedTuple):
     bandwidth: float
     link: float
     memory: float
-    count: float
+    count: float  # type: ignore[assignment] # the field, not the method of a tuple
 
 
 def hardware(gpu: Gpu, count: int) -> Hardware:

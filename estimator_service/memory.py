@@ -5,7 +5,7 @@ Bytes throughout; a GiB is 2³⁰. Formulas work on floats and on numpy arrays a
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def allocated(f: Footprint, p: MemoryParameters) -> Memory:
     return Memory(total, weights, f.adapters, gradients, optimizer, activations, logits, overhead)
 
 
-def peak(f: Footprint, p: MemoryParameters, capacity: float) -> Memory:
+def peak(f: Footprint, p: MemoryParameters, capacity: Any) -> Memory:
     """Peak that the device reports: with what the allocator keeps in reserve and what the driver holds.
 
     The reserve is given up when the card is full, so it never makes a peak that exceeds `capacity` by itself.

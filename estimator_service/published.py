@@ -11,7 +11,7 @@ from typing import get_args
 
 from estimator_service import hardware, models
 from estimator_service.hardware import Gpu
-from estimator_service.workload import ATTENTION, Method, Precision, Stack, Workload
+from estimator_service.workload import ATTENTION, Bits, Method, Precision, Stack, Workload
 
 # The first pattern found, in the notes and then in the source's name, tells the software stack.
 STACKS: tuple[tuple[str, Stack], ...] = (
@@ -36,6 +36,7 @@ SHARDED = re.compile(
 REPLICATED = re.compile(r"\bddp\b|zero-?_? ?(stage)? ?-?[12]\b|data parallel|multinode")
 OUT_OF_MEMORY = re.compile(r"\boom\b|out[ -]of[ -](cuda )?memory", re.IGNORECASE)
 OOM_ELSEWHERE = re.compile(r"\boom\b[^;]*\b(other|one setting|some)\b|no oom", re.IGNORECASE)
+MEASURED = ("tokens_per_s_total", "samples_per_s", "s_per_step", "train_time_s", "peak_mem_gib", "mem_reserved_gib")
 IMPLAUSIBLE = re.compile(r"\bFLAG")
 
 
@@ -116,7 +117,7 @@ def model_of(row: Mapping[str, str]) -> models.Model:
     return models.inferred(params, active)
 
 
-def method_of(row: Mapping[str, str]) -> tuple[Method, int]:
+def method_of(row: Mapping[str, str]) -> tuple[Method, Bits]:
     """(method, bits of a stored weight)."""
     word, bits = re.sub(r"[^a-z]", "", row.get("method", "").lower()), int(number(row.get("quant_bits")) or 16)
     if word.startswith("full") or word in {"sft", "fft", "pretraining", "finetune"}:
@@ -184,8 +185,16 @@ def read_row(line: int, row: Mapping[str, str]) -> Run:
         line=line, group=row.get("obs_group") or row.get("source") or "unnamed", workload=workload, gpu=gpu, count=count,
         tokens_per_s=tokens_per_s(row, per_sample, batch * accumulation * count), allocated_gib=allocated,
         reserved_gib=reserved, device_gib=device, assumptions=tuple(assumptions), row=row,
-        ran_out_of_memory=bool(OUT_OF_MEMORY.search(notes)) and not OOM_ELSEWHERE.search(notes) and peak is None,
+        ran_out_of_memory=ran_out_of_memory(row, peak),
     )  # fmt: skip
+
+
+def ran_out_of_memory(row: Mapping[str, str], peak: float | None) -> bool:
+    """Whether the run ended for want of memory: its notes say so, or a cell does in place of a figure."""
+    if any(OUT_OF_MEMORY.search(row.get(column, "")) for column in MEASURED):
+        return True
+    notes = row.get("notes", "")
+    return peak is None and bool(OUT_OF_MEMORY.search(notes)) and not OOM_ELSEWHERE.search(notes)
 
 
 def tokens_per_s(row: Mapping[str, str], per_sample: float | None, samples_per_step: int) -> float | None:

@@ -12,6 +12,7 @@ from estimator_service.models import Model
 Method = Literal["lora", "qlora", "dora", "full"]
 Stack = Literal["plain", "tuned", "megatron", "unknown"]
 Precision = Literal["bf16", "fp16", "fp32", "fp8"]
+Bits = Literal[16, 8, 4]
 
 WEIGHT_BYTES = {16: 2.0, 8: 1.03, 4: 0.53}  # a stored weight, block scales included
 LARGEST_REPLICA = 0.6  # of a GPU's memory: above this a copy of the weights on every GPU leaves no room to train
@@ -51,7 +52,7 @@ class Workload:
     sharded: bool | None = None
     fused_loss: bool | None = None
     pure_16bit: bool = False
-    weight_bits: Literal[16, 8, 4] = 16
+    weight_bits: Bits = 16
     trains_embeddings: bool = False
     padded: float | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,11 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
+from estimator_service.catalogue import read_catalogue
 from estimator_service.comparison import cents
 from estimator_service.cost import to_cents
+from estimator_service.desk import Desk
+from estimator_service.settings import EstimatorSettings
+from rpc.errors import TooManyPoints
 from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator.asked import ANN, BALANCED, BOB, LLAMA, refusal
 
+CATALOGUE = Path(EstimatorSettings.model_fields["catalogue_file"].default)
 PRESETS = ["PRESET_ID_FAST", "PRESET_ID_BALANCED", "PRESET_ID_QUALITY", "PRESET_ID_CUSTOM"]
 
 
@@ -168,3 +174,23 @@ def test_a_full_estimate_is_configured_alike() -> None:
     assert {field.name: field.number for field in quoted.fields}.items() <= {
         field.name: field.number for field in plain.fields
     }.items()
+
+
+@pytest.mark.parametrize(("types", "fits"), [(16, True), (17, False)])
+def test_at_most_512_points_are_compared(tmp_path: Path, types: int, fits: bool) -> None:
+    """E07: 512 points are taken, more are refused before anything is read or computed, and the refusal counts them."""
+    text = CATALOGUE.read_text()
+    start = text.index("[[gpu_types]]")
+    entry = text[start : text.index("[[gpu_types]]", start + 1)]
+    more = "".join(entry.replace('"A100-80GB"', f'"X{number}"') for number in range(types - 4))
+    file = tmp_path / "catalogue.toml"
+    file.write_text(text[:start] + more + text[start:])
+    desk = Desk(read_catalogue(file))
+    request = asked(str(uuid.uuid4()), base_model=None)
+    if fits:
+        grid = desk.grid(request)
+        assert len(grid.types) * len(grid.counts) * len(grid.choices) == 512
+        return
+    with pytest.raises(TooManyPoints) as refused:
+        desk.grid(request)
+    assert "are 544 points" in refused.value.violations[0][1]

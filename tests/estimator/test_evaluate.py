@@ -14,6 +14,7 @@ tokens_per_s_total,peak_mem_gib,mem_kind,notes
 a,llama-3-8b,8.03,A100-80GB,1,LoRA,16,4,1,4096,bf16,y,y,3100,35,torch peak allocated,hf
 a,llama-3-8b,8.03,A100-80GB,1,LoRA,16,4,1,4096,bf16,y,y,3000,35,torch peak allocated,hf
 b,llama-2-70b,69,A100-80GB,1,LoRA,16,4,1,4096,bf16,y,y,,,,CUDA out of memory
+b,llama-2-70b,69,H100,1,LoRA,16,8,1,4096,bf16,y,y,OOM,,,
 b,mystery,,A100-80GB,1,LoRA,16,4,1,4096,bf16,y,y,3000,,,
 b,llama-3-8b,8,Abacus,1,LoRA,,,,,,,,1,,,
 """
@@ -25,10 +26,10 @@ def test_the_report_says_what_was_read_and_what_was_not(tmp_path: Path, capsys: 
     file.write_text(CSV)
     assert evaluate.main([str(file), "--json", "--calibrate-with", "1"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["rows"], report["usable"]) == (5, 3)
+    assert (report["rows"], report["usable"]) == (6, 4)
     assert set(report["unusable"]) == {"unknown model 'mystery' without a size", "unknown GPU 'Abacus'"}
     assert report["sources"]["a"]["time"]["median"] < 0.35
-    assert report["sources"]["b"]["out_of_memory_caught"] == 1.0
+    assert (report["sources"]["b"]["out_of_memory"], report["sources"]["b"]["out_of_memory_caught"]) == (2, 1.0)
     assert report["overall"]["called_does_not_fit"] == 0.0
 
 
