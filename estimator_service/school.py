@@ -21,7 +21,7 @@ SQL = load_queries("estimator_service", "school.sql")
 LEAST_USERS = 5
 MOST_JOBS = 50  # of a kind, the latest
 FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
-SHARED_FRESH_SECONDS = 30.0
+SHARED_FRESH_SECONDS = 30.0  # of what is read over all users
 CACHE_SIZE = 10_000
 
 
@@ -32,6 +32,7 @@ class School:
         self._database = database
         self._own: OrderedDict[str, tuple[float, Lessons]] = OrderedDict()
         self._shared: tuple[float, Lessons] = 0.0, {}
+        self._accuracy: tuple[float, list[Accuracy]] = 0.0, []
 
     async def lessons(self, caller: Identity) -> Lessons:
         """What counts for a caller. Raises DatabaseUnavailable."""
@@ -51,8 +52,13 @@ class School:
 
     async def accuracy(self) -> list[Accuracy]:
         """In all, then by month, the latest first; nothing that comes from fewer than five users."""
-        rows = await self._database.fetch_as_service(SQL["accuracy"], LEAST_USERS)
-        return [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
+        now = time.monotonic()
+        until, found = self._accuracy
+        if now >= until:
+            rows = await self._database.fetch_as_service(SQL["accuracy"], LEAST_USERS)
+            found = [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
+            self._accuracy = now + SHARED_FRESH_SECONDS, found
+        return found
 
     async def _everybodys(self, now: float) -> Lessons:
         until, lessons = self._shared
