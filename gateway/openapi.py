@@ -34,6 +34,7 @@ WELL_KNOWN: Mapping[str, Schema] = {
 }
 LIMITS = {"gte": "minimum", "lte": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 LENGTHS = {"min_len": "minLength", "max_len": "maxLength"}
+ITEMS = {"min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems"}
 ERRORS: Mapping[str, str] = {
     "400": "The request is not valid, or cannot be met as things stand.",
     "401": "No token, or one that does not hold.",
@@ -109,7 +110,7 @@ class _Document:
         found = [self._parameter(field, name, "path") for name, field in route.variables.items()]
         found += [self._parameter(field, name, "query") for name, field in route.query.items()]
         for name, header in {"request_id": "Idempotency-Key", "last_event_id": "Last-Event-ID"}.items():
-            if name in inputs:
+            if name in inputs and (name, route.verb) != ("request_id", "GET"):
                 found.append({**self._parameter(inputs[name], header, "header"), "required": False})
         return found
 
@@ -178,11 +179,15 @@ class _Document:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             return {"type": "object", "additionalProperties": self._one(message_of(field).fields_by_name["value"])}
         if field.is_repeated:
-            return {"type": "array", "items": self._one(field)}
+            rules = field.GetOptions().Extensions[validate_pb2.field].repeated
+            bounds = {ITEMS[rule.name]: value for rule, value in rules.ListFields() if rule.name in ITEMS}
+            return {"type": "array", "items": self._one(field), **bounds}
         return self._one(field)
 
     def _one(self, field: FieldDescriptor) -> Schema:
         rules = field.GetOptions().Extensions[validate_pb2.field]
+        if field.is_repeated:
+            rules = rules.repeated.items
         kind = rules.WhichOneof("type")
         bounds = {rule.name: value for rule, value in getattr(rules, kind).ListFields()} if kind else {}
         match field.cpp_type:
@@ -255,7 +260,8 @@ def _session() -> Schema:
             "tags": ["Session"],
             "summary": summary,
             "security": [],
-            "responses": {"200": {"description": "Success.", "content": content}},
+            "responses": {"200": {"description": "Success.", "content": content}}
+            | {status: {"$ref": f"#/components/responses/{status}"} for status in ("400", "403", "404")},
         }
 
     return {

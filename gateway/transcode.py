@@ -154,7 +154,7 @@ class Transcoder:
         fields = self._text_fields(exchange, route, variables)
         if route.verb != "GET":
             fields |= await self._body_fields(exchange, route)
-        _take_header(exchange, route, fields, "request_id", "idempotency-key")
+            _take_header(exchange, route, fields, "request_id", "idempotency-key")
         _take_header(exchange, route, fields, "last_event_id", "last-event-id")
         return route.method.request(**fields)
 

@@ -16,7 +16,8 @@ from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity import SharedSecret, Verifier
-from tests.conftest import AUDIENCE, ISSUER, SECRET
+from tests.conftest import AUDIENCE, ISSUER, SECRET, NewDataset
+from tests.gateway.conftest import asked
 
 
 async def test_the_document_has_every_call(http: httpx.AsyncClient) -> None:
@@ -134,3 +135,62 @@ async def test_nobody_signs_in_without_the_development_issuer(tmp_path: Path) ->
     async for client in gateway(tmp_path, True):
         assert (await client.post("/api/session", headers={"sec-fetch-site": "same-origin"})).status_code == 404
         assert (await client.get("/api/session")).json()["data"] == {"user_id": None, "dev_issuer": False}
+
+
+async def test_the_document_says_what_lists_and_absent_things_are(http: httpx.AsyncClient) -> None:
+    """Limits of lists and of what is in them are told; what may be null says so; a key to repeat is for what changes things."""
+    found = (await http.get("/api/openapi.json")).json()
+    schemas = found["components"]["schemas"]
+    compared = schemas["CompareConfigurationsRequest"]["properties"]
+    assert (compared["gpu_types"]["maxItems"], compared["gpu_types"]["uniqueItems"]) == (64, True)
+    assert compared["gpu_counts"]["items"]["maximum"] == 8
+    assert {"type": "null"} in schemas["GetEstimateAccuracyResponse"]["properties"]["overall"]["anyOf"]
+    for path, operations in found["paths"].items():
+        for verb, operation in operations.items():
+            headers = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"}
+            assert verb != "get" or "Idempotency-Key" not in headers, path
+    assert "Idempotency-Key" in {each["name"] for each in found["paths"]["/api/jobs"]["post"]["parameters"]}
+    assert "403" in found["paths"]["/api/session"]["post"]["responses"]
+
+
+async def test_answers_are_as_the_document_says(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
+    """Every field of an answer is in the document, every field of the document in the answer, null only where it may be."""
+    found = (await api.get("/api/openapi.json")).json()
+    schemas = found["components"]["schemas"]
+    dataset = await new_dataset(me)
+    job = (await api.post("/api/jobs", json=asked(dataset, preset_id="fast"))).json()["data"]
+    answers = {
+        "/api/jobs": await api.get("/api/jobs"),
+        "/api/jobs/{id}": await api.get(f"/api/jobs/{job['id']}"),
+        "/api/datasets": await api.get("/api/datasets"),
+        "/api/datasets/{id}": await api.get(f"/api/datasets/{dataset}"),
+        "/api/notifications": await api.get("/api/notifications"),
+        "/api/catalogue": await api.get("/api/catalogue"),
+        "/api/estimates/accuracy": await api.get("/api/estimates/accuracy"),
+        "/api/webhooks": await api.get("/api/webhooks"),
+    }
+    for path, answer in answers.items():
+        told = found["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        conforms(answer.json(), told, schemas, path)
+
+
+def conforms(value: Any, schema: dict[str, Any], schemas: dict[str, Any], where: str) -> None:
+    """Holds a value against a schema as far as our document goes; fails with the path of what differs."""
+    if "$ref" in schema:
+        return conforms(value, schemas[schema["$ref"].rpartition("/")[2]], schemas, where)
+    if "anyOf" in schema:
+        kinds = [each for each in schema["anyOf"] if each.get("type") != "null"]
+        assert value is not None or len(kinds) < len(schema["anyOf"]), where
+        return None if value is None or len(kinds) > 1 else conforms(value, kinds[0], schemas, where)
+    kinds_of = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+    if "type" in schema:
+        assert isinstance(value, kinds_of[schema["type"]]), f"{where}: {value!r} is not of type {schema['type']}"
+    if "enum" in schema:
+        assert value in schema["enum"], where
+    if "properties" in schema:
+        assert set(value) == set(schema["properties"]), where
+        for name, each in value.items():
+            conforms(each, schema["properties"][name], schemas, f"{where}.{name}")
+    for number, each in enumerate(value if "items" in schema else ()):
+        conforms(each, schema["items"], schemas, f"{where}[{number}]")
+    return None
