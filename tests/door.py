@@ -77,6 +77,11 @@ def every_method(stack: Stack) -> list[tuple[Any, Method]]:
 
 async def call_empty(channel: Any, method: Method, **options: Any) -> Any:
     """Calls an RPC of any kind with its empty message."""
+    return await call_with(channel, method, method.request(), **options)
+
+
+async def call_with(channel: Any, method: Method, request: Any, **options: Any) -> Any:
+    """Calls an RPC of any kind with one message."""
     kind = ("stream" if method.client_streaming else "unary") + ("_stream" if method.server_streaming else "_unary")
     stub = getattr(channel, kind)(
         method.path,
@@ -85,9 +90,9 @@ async def call_empty(channel: Any, method: Method, **options: Any) -> Any:
     )
 
     async def requests() -> Any:
-        yield method.request()
+        yield request
 
-    answer = stub(requests() if method.client_streaming else method.request(), **options)
+    answer = stub(requests() if method.client_streaming else request, **options)
     if method.server_streaming:
         return [each async for each in answer]
     return await answer

@@ -14,7 +14,7 @@ from pipeline.notifications.v1 import notifications_pb2
 
 from rpc.contract import Method
 from tests.conftest import NewDataset, Stack, metadata
-from tests.door import call_empty, every_method, refused
+from tests.door import call_empty, call_with, every_method, refused
 from tests.jobs.test_create_job import asked
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
@@ -87,6 +87,33 @@ async def test_anothers_is_byte_for_byte_what_is_not_there(stack: Stack, new_dat
         told = [await refused(attempt(each, metadata=held)) for each in (real, str(uuid.uuid4()))]
         assert told[0].code is grpc.StatusCode.NOT_FOUND, name
         assert told[0].raw == told[1].raw, name
+
+
+async def test_every_rpc_of_a_job_tells_strangers_nothing(stack: Stack, new_dataset: NewDataset) -> None:
+    """Z01: reading, cancelling, retrying and watching: for each RPC that takes a job's id, Ann's is to Bob as none at all."""
+    job = (await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))).job.id
+    of_a_job = [
+        (channel, method)
+        for channel, method in every_method(stack)
+        if "JobsService" in method.path and "id" in method.request.DESCRIPTOR.fields_by_name
+    ]
+    assert {"GetJob", "CancelJob", "RetryJob", "WatchJob", "ListJobEvents", "ListJobMetrics"} <= names(of_a_job)
+    for channel, method in of_a_job:
+        held = [*metadata(BOB), ("x-request-id", "same")]
+        told = [
+            await refused(call_with(channel, method, method.request(id=each), metadata=held))
+            for each in (job, str(uuid.uuid4()))
+        ]
+        assert told[0].code is grpc.StatusCode.NOT_FOUND, method.path
+        assert told[0].raw == told[1].raw, method.path
+    found = await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job), metadata=metadata(ANN))
+    assert found.job.status == jobs_pb2.JOB_STATUS_QUEUED
+
+
+async def test_every_rpc_of_the_contracts_is_served(stack: Stack) -> None:
+    """No RPC of a service that is there is left unanswered."""
+    for service, (_, servicer) in stack.services.items():
+        assert [method.name for method in service.methods if not hasattr(servicer, method.name)] == []
 
 
 async def test_lists_hold_ones_own_alone(stack: Stack, new_dataset: NewDataset) -> None:
