@@ -415,7 +415,9 @@ async def test_many_watch_one_job(stack: Stack, new_dataset: NewDataset, watcher
     await complete(stack, taken)
     for each in calls:
         await each.ended()
-        assert each.revisions(job.id) == list(range(2, 14))
+    expected = list(range(2, 14))
+    wrong = [(each.told[0].snapshot.jobs[0].revision, each.revisions(job.id)) for each in calls]
+    assert [each for each in wrong if each != (1, expected)] == []
 
 
 @ONE_WAY
