@@ -13,6 +13,7 @@ import time
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -22,6 +23,10 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from pipeline.workers.v1 import workers_pb2
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
+from jobs_service.lease import Wanted
+from jobs_service.life import Life
+from rpc.database import Database
+from rpc.identity import Identity
 from tests.bench.scratch import migrated, scratch_database
 from tests.conftest import in_database, metadata
 from tests.processes import environment, running
@@ -29,6 +34,7 @@ from tests.processes import environment, running
 USERS = [str(uuid.UUID(int=0xAAAAAAAA_0000_4000_8000_000000000000 + number)) for number in range(50)]
 TRAINERS, BATCH, QUEUED = 8, 20, 30_000
 WATCHERS, REPORTS_A_SECOND, SECONDS = 500, 50, 20
+FEW, MANY, CLAIMS = 10_000, 1_000_000, 200
 GPUS = [workers_pb2.GpuOffer(type="H100", count=100_000)]
 FILL = """
 with dataset as (
@@ -46,19 +52,37 @@ select
 from dataset d cross join generate_series(1, $2::bigint)
 """
 
+FINISHED = """
+insert into lora_training_jobs (
+    user_id, dataset_id, preset_id, hyperparameters, gpu_config, status, total_epochs, total_steps, estimated_total_cost,
+    hourly_rate, completed_at, final_cost
+)
+select
+    user_id, id, 'fast', '{}', '{"type": "H100", "count": 1}', 'completed', 1, 1, 1, 1, now(), 0
+from (select distinct on (user_id) user_id, id from lora_datasets) d cross join generate_series(1, $1::bigint)
+"""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """Jobs taken a second; milliseconds from event to client."""
+    """Jobs taken a second; milliseconds a claim with few and with many finished jobs; milliseconds from event to client."""
 
     claims_per_second: float
+    few_ms: float
+    many_ms: float
     events: int
     p50_ms: float
     p99_ms: float
 
+    @property
+    def ratio(self) -> float:
+        """How much longer a claim takes with many."""
+        return self.many_ms / self.few_ms
+
     def __str__(self) -> str:
         return (
-            f"claims of {BATCH} by {TRAINERS} trainers: {self.claims_per_second:,.0f} jobs/s; {WATCHERS} watchers, "
+            f"claims of {BATCH} by {TRAINERS} trainers: {self.claims_per_second:,.0f} jobs/s; a claim with {FEW:,} finished "
+            f"jobs {self.few_ms:.2f} ms, with {MANY:,} {self.many_ms:.2f} ms, ratio {self.ratio:.2f}; {WATCHERS} watchers, "
             f"{self.events:,} events told: p50 {self.p50_ms:.0f} ms, p99 {self.p99_ms:.0f} ms"
         )
 
@@ -85,6 +109,29 @@ async def claims(workers: WorkerServiceStub, admin: asyncpg.Connection) -> float
     took = time.perf_counter() - started
     assert sum(taken) == QUEUED, taken
     return QUEUED / took
+
+
+async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
+    """Median milliseconds a claim where few jobs are finished and where many are, claimed from in turn."""
+    took: list[list[float]] = [[], []]
+    caller, wanted = Identity(str(uuid.UUID(int=7)), "worker", 0), Wanted(BATCH, {"H100": 100_000}, "")
+    async with AsyncExitStack() as opened:
+        lives = []
+        for (admin_url, url), rows in zip(urls, (FEW, MANY), strict=True):
+            admin = await asyncpg.connect(admin_url, command_timeout=3600)
+            await admin.execute(FILL, USERS, CLAIMS * BATCH // len(USERS) + BATCH)
+            await admin.execute(FINISHED, rows // len(USERS))
+            await admin.execute("vacuum analyze")
+            await admin.close()
+            pool = await opened.enter_async_context(Database.open(url, size=1))
+            lives.append(Life(pool, lease_time=timedelta(hours=1)))
+        for _ in range(CLAIMS):
+            for life, times in zip(lives, took, strict=True):
+                started = time.perf_counter()
+                assert len(await life.claim(caller, wanted)) == BATCH
+                times.append((time.perf_counter() - started) * 1e3)
+    few, many = (statistics.median(times[CLAIMS // 4 :]) for times in took)
+    return few, many
 
 
 async def watches(jobs: JobsServiceStub, workers: WorkerServiceStub, admin: asyncpg.Connection) -> list[float]:
@@ -134,6 +181,14 @@ async def measure() -> Measured:
     async with AsyncExitStack() as opened:
         cluster = opened.enter_context(scratch_database())
         servers = []
+        urls = []
+        for name in ("few", "many"):
+            admin = await asyncpg.connect(cluster)
+            await admin.execute(f"create database {name}")
+            await admin.close()
+            url = in_database(cluster, name)
+            urls.append((url, await migrated(url)))
+        few, many = await finished(urls)
         for name in ("claims", "watches"):
             admin = await asyncpg.connect(cluster)
             await admin.execute(f"create database {name}")
@@ -150,7 +205,7 @@ async def measure() -> Measured:
         for _, connection in servers:
             await connection.close()
         ordered = statistics.quantiles(took, n=100)
-        return Measured(rate, len(took), ordered[49], ordered[98])
+        return Measured(rate, few, many, len(took), ordered[49], ordered[98])
 
 
 if __name__ == "__main__":

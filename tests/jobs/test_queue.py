@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import timedelta
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import asyncpg
@@ -14,8 +12,7 @@ import pytest
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
-from jobs_service.lease import Wanted
-from jobs_service.life import SQL, Life
+from jobs_service.life import SQL
 from rpc.database import Database
 from rpc.identity import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
@@ -180,34 +177,3 @@ async def finished(admin: asyncpg.Connection, dataset_id: str, count: int) -> No
         f" from lora_datasets, generate_series(1, {count}) where id = $1",
         uuid.UUID(dataset_id),
     )
-
-
-@pytest.mark.slow
-async def test_finished_jobs_cost_a_claim_nothing(
-    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
-) -> None:
-    """A claim takes at most 1.2 times as long with 1,000,000 finished jobs as with 10,000."""
-    dataset = await new_dataset(ANN)
-
-    async def claim_ms() -> float:
-        await admin.execute("delete from lora_training_jobs where status <> 'completed'")
-        await many(admin, dataset, ANN, 4_000)
-        await admin.execute("vacuum analyze lora_training_jobs")
-        took = []
-        async with Database.open(database.url, size=1) as pool:
-            life = Life(pool, lease_time=timedelta(minutes=5))
-            caller, wanted = Identity(TRAINER, "worker", 0), Wanted(20, {"A100-80GB": 1000}, "")
-            for _ in range(120):
-                start = perf_counter()
-                assert len(await life.claim(caller, wanted)) == 20
-                took.append(perf_counter() - start)
-                await admin.execute("delete from job_events")
-        return median(took[20:]) * 1000
-
-    await finished(admin, dataset, 10_000)
-    small = await claim_ms()
-    await finished(admin, dataset, 990_000)
-    await admin.execute("vacuum analyze lora_training_jobs")
-    large = await claim_ms()
-    print(f"claim of 20: {small:.2f} ms with 10,000 finished jobs, {large:.2f} ms with 1,000,000")
-    assert large <= 1.2 * small
