@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test lint types contracts fast generate ui chromium campaign lock clean
+.PHONY: help up env check test lint types contracts fast generate ui chromium campaign bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,11 @@ test: .venv/installed ui chromium ## Every test
 
 campaign: .venv/installed ## Kill processes under load and judge what is left; ARGS="--faults 1000 --jobs 100000" for a release
 	$(BIN)/python -m tests.campaign $(ARGS)
+
+# h2load is Debian's; where there is no apt, it has to be there.
+bench: .venv/installed ## Compare with the least that does the same, and write BENCHMARKS.md
+	@command -v h2load > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y install nghttp2-client > /dev/null; } || true
+	$(BIN)/python -m tests.bench.run
 
 lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local pyproject.toml -o requirements.txt

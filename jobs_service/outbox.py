@@ -37,8 +37,7 @@ class WebhookStore:
 
     async def create(self, caller: Identity, wanted: Wanted, secret: bytes) -> Webhook:
         """Raises WebhookLimit."""
-        async with as_caller(self._database, caller) as connection:
-            await connection.execute(SQL["lock_user"])
+        async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
             row = await connection.fetchrow(
                 SQL["create_webhook"],
                 wanted.url,

@@ -47,10 +47,10 @@ class Page(Generic[Item]):
 
 
 @asynccontextmanager
-async def as_caller(database: Database, caller: Identity) -> AsyncIterator[Transaction]:
-    """A transaction of a caller's. Raises what a broken constraint means."""
+async def as_caller(database: Database, caller: Identity, first: str = "") -> AsyncIterator[Transaction]:
+    """A transaction of a caller's, begun with the statement `first`. Raises what a broken constraint means."""
     try:
-        async with database.as_caller(caller) as connection:
+        async with database.as_caller(caller, first) as connection:
             yield connection
     except asyncpg.IntegrityConstraintViolationError as error:
         if error.constraint_name in CONSTRAINTS:

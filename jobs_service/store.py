@@ -51,8 +51,7 @@ class Store:
 
         Raises DatasetNotFound, DatasetNotReady, IdempotencyKeyReused, OpenJobsLimit.
         """
-        async with as_caller(self._database, caller) as connection:
-            await connection.execute(SQL["lock_user"])
+        async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
             row = await connection.fetchrow(
                 SQL["create_job"],
                 wanted.dataset_id,

@@ -130,13 +130,16 @@ class Database:
                 pool.terminate()
 
     @asynccontextmanager
-    async def as_caller(self, caller: Identity) -> AsyncIterator[Transaction]:
+    async def as_caller(self, caller: Identity, first: str = "") -> AsyncIterator[Transaction]:
         """A transaction in which `caller` sees and writes their own rows only. Commits unless its body raises.
+
+        `first` is a statement without parameters that is run with the transaction's beginning, in one round trip.
 
         Raises DatabaseUnavailable, Conflict, NotOwner, DeadlineExceeded; other database errors pass as they are.
         """
         async with self._connection() as connection:
-            transaction = Transaction(connection, SQL["begin_as"].format(role=caller.role, user_id=caller.user_id))
+            begin = SQL["begin_as"].format(role=caller.role, user_id=caller.user_id)
+            transaction = Transaction(connection, begin + first)
             try:
                 await transaction.begin()
             except asyncpg.InsufficientPrivilegeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -80,6 +81,9 @@ async def grpc_server(
 
 async def until_stopped(*tasks: asyncio.Task[Any]) -> None:
     """Waits for SIGTERM or SIGINT, or for a task that must not end; its exception is raised here. Cancels the tasks."""
+    # What there is by now, modules and contracts, stays: no collection has to look at it again.
+    gc.collect()
+    gc.freeze()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -59,6 +60,7 @@ def _fork(main: Callable[[], int]) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
+        logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
