@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from deploy.processes import last_line
 from rpc.workers import tie_to_parent
 
@@ -25,6 +27,8 @@ START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 # A Unix socket's path has 107 bytes at most, and PostgreSQL adds the name of its socket.
 MAX_SOCKET_FOLDER = 80
+
+log = structlog.get_logger()
 
 
 class PostgresError(Exception):
@@ -153,6 +157,7 @@ def _user_for(data_dir: Path) -> str | None:
     for folder in {*data_dir.parents, *Path(program("postgres")).resolve().parents}:
         mode = folder.stat().st_mode
         if not mode & 0o001:
+            log.warning("folder made passable", folder=str(folder), reason=f"{SYSTEM_USER} runs PostgreSQL below it")
             folder.chmod(mode | 0o001)
     return SYSTEM_USER
 

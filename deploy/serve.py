@@ -19,6 +19,7 @@ from estimator_service.catalogue import CatalogueError
 from gateway.app import Gateway
 from gateway.serve import http_server
 from jobs_service.__main__ import open_services
+from jobs_service.storage import StorageError
 from rpc.boundary import Boundary
 from rpc.database import Database, GuardError
 from rpc.jwks import open_verifier
@@ -35,23 +36,31 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
-        boundary = Boundary(
-            verifier,
-            max_concurrent_calls=settings.max_concurrent_calls,
-            default_timeout_seconds=settings.default_timeout_ms / 1000,
-            max_streams=settings.max_watches,
-            max_streams_per_user=settings.max_watches_per_user,
-        )
-        channel = LocalChannel(boundary)
+
+        def new_boundary() -> Boundary:
+            return Boundary(
+                verifier,
+                max_concurrent_calls=settings.max_concurrent_calls,
+                default_timeout_seconds=settings.default_timeout_ms / 1000,
+                max_streams=settings.max_watches,
+                max_streams_per_user=settings.max_watches_per_user,
+            )
+
+        # Each service has limits of its own, as apart: a job's question for its price must find a place.
+        pricing, queueing = new_boundary(), new_boundary()
         estimator = estimator_services(settings, database)
-        _add(channel, estimator)
-        jobs = await stack.enter_async_context(open_services(settings, database, channel))
-        _add(channel, jobs)
+        prices = _local(pricing, estimator)
+        jobs = await stack.enter_async_context(open_services(settings, database, prices))
+        channels = dict.fromkeys((service.full_name for service in estimator), prices)
+        channels |= dict.fromkeys((service.full_name for service in jobs), _local(queueing, jobs))
         reports = []
-        for services, port in ((estimator, settings.estimator_port), (jobs, settings.jobs_port)):
+        for services, guard, port in (
+            (estimator, pricing, settings.estimator_port),
+            (jobs, queueing, settings.jobs_port),
+        ):
             server = grpc_server(
                 services,
-                boundary,
+                guard,
                 host=settings.host,
                 port=port,
                 reflect=settings.reflection,
@@ -66,7 +75,6 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         async def ready() -> Mapping[str, bool]:
             return {"estimator": database.healthy, "jobs": database.healthy}
 
-        channels = {service.full_name: channel for service in (*estimator, *jobs)}
         gateway = http_server(
             Gateway(settings, channels, verifier, ready),
             host=settings.host,
@@ -78,9 +86,11 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
 
 
-def _add(channel: LocalChannel, services: Services) -> None:
+def _local(boundary: Boundary, services: Services) -> LocalChannel:
+    channel = LocalChannel(boundary)
     for service, servicer in services.items():
         channel.add_service(service, servicer)
+    return channel
 
 
 def serve(workers: int) -> int:
@@ -93,7 +103,7 @@ def serve(workers: int) -> int:
 def _serve(settings: ServeSettings, *, share_port: bool) -> int:
     try:
         uvloop.run(run(settings, share_port=share_port))
-    except (CatalogueError, GuardError, PortInUseError) as error:
+    except (CatalogueError, GuardError, PortInUseError, StorageError) as error:
         print(f"pipeline serve: {error}", file=sys.stderr)
         return 2
     return 0

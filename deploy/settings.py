@@ -14,6 +14,7 @@ from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
 from jobs_service.settings import JobsSettings
 from rpc.logs import LogFormat
+from rpc.settings import check_database_url
 
 
 class LocalSettings(BaseSettings):
@@ -57,9 +58,8 @@ class UpSettings(LocalSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        url = self.database_url
-        if url is not None and not url.get_secret_value().startswith(("postgres://", "postgresql://")):
-            raise ValueError("PIPELINE_DATABASE_URL must start with postgresql://")
+        if self.database_url is not None:
+            check_database_url(self.database_url)
         if not self.dev_issuer and not (self.jwt_secret or self.jwks_url):
             raise ValueError(
                 "set PIPELINE_JWT_SECRET or PIPELINE_JWKS_URL, with PIPELINE_JWT_ISSUER, "

@@ -65,6 +65,7 @@ class Quotes:
         stored = {"configuration": terms.configuration, "dataset": terms.dataset, "price": terms.price}
         try:
             async with self._database.as_caller(caller) as connection:
+                await connection.execute(SQL["lock_user"])
                 row = await connection.fetchrow(
                     SQL["create_quote"],
                     UUID(dataset_id),

@@ -1,6 +1,10 @@
+-- name: lock_user
+-- One at a time for a user, so that two cannot both take the last place below the limit.
+select pg_advisory_xact_lock(hashtextextended('quotes of ' || caller_id(), 0));
+
 -- name: create_quote
--- No row where the caller holds as many unexpired ones as anybody may. What is over for a week is swept on the way: jobs
--- keep their own copy.
+-- No row where the caller holds as many unexpired ones as anybody may. What of theirs is over for a week is swept on
+-- the way: jobs keep their own copy.
 with swept as (
     delete from lora_quotes where expires_at < now() - interval '7 days'
 ), held as (

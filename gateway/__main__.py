@@ -84,7 +84,7 @@ async def health(channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, bool]
     return dict(zip(channels, await asyncio.gather(*map(serves, channels.values())), strict=True))
 
 
-class _Unconnected:
+class Unconnected:
     """A channel that nobody calls: the document needs routes, not servers."""
 
     def __getattr__(self, name: str) -> Any:
@@ -98,8 +98,9 @@ def main() -> int:
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
     chosen = arguments.parse_args()
     if chosen.command == "openapi":
-        found = [route for service in (*ESTIMATOR, *JOBS) for route in routes(methods(service), _Unconnected())]
-        sys.stdout.buffer.write(orjson.dumps(document(found), option=orjson.OPT_INDENT_2) + b"\n")
+        found = [route for service in (*ESTIMATOR, *JOBS) for route in routes(methods(service), Unconnected())]
+        cookie = GatewaySettings.model_fields["session_cookie"].default
+        sys.stdout.buffer.write(orjson.dumps(document(found, cookie=cookie), option=orjson.OPT_INDENT_2) + b"\n")
         return 0
     settings = load(GatewaySettings)
     setup_logs(settings.log_level, settings.log_format)

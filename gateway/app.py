@@ -22,15 +22,14 @@ from gateway.openapi import document
 from gateway.pages import Ready, pages
 from gateway.query import MAX_PATH_BYTES
 from gateway.settings import GatewaySettings
-from gateway.transcode import Metadata, Transcoder, routes
+from gateway.transcode import Transcoder, routes
 from rpc.boundary import REQUEST_ID, failure_of
 from rpc.contract import methods
 from rpc.identity import LEEWAY_SECONDS, Verifier
 
 CORS_METHODS = b"GET, POST, PUT, PATCH, DELETE"
-CORS_HEADERS = b"authorization, content-type, idempotency-key, last-event-id, x-request-id, grpc-timeout, traceparent"
+CORS_HEADERS = b"authorization, content-type, idempotency-key, last-event-id, x-request-id, grpc-timeout"
 CORS_EXPOSED = b"x-request-id, retry-after"
-TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # Headers that would name a caller or speak for a service. Nothing reads them; who sends them is worth knowing.
 FORGED = re.compile(rb"x-user-id|x-role|x-internal-.*|grpc-status|grpc-metadata-.*|x-.*-bin")
 QUIET_PATHS = frozenset({b"/healthz", b"/readyz"})
@@ -55,7 +54,7 @@ class Gateway:
         )
         self._verifier = verifier
         self._settings = settings
-        self._pages = pages(settings, verifier, orjson.dumps(document(found)), ready)
+        self._pages = pages(settings, verifier, orjson.dumps(document(found, cookie=settings.session_cookie)), ready)
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -65,7 +64,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         started = time.perf_counter()
-        exchange = Exchange(scope, receive, self._with_headers(scope, send))
+        exchange = Exchange(scope, receive, self._with_headers(scope, send), public_origin=self._settings.public_origin)
         scope["exchange"] = exchange
         try:
             await self._answer(exchange, scope)
@@ -77,7 +76,6 @@ class Gateway:
             self._log(exchange, started)
 
     async def _answer(self, exchange: Exchange, scope: Scope) -> None:
-        exchange.own_origin()
         if exchange.method == "OPTIONS":
             await self._preflight(exchange)
             return
@@ -92,12 +90,12 @@ class Gateway:
         held = authorization(
             exchange.headers,
             method=exchange.method,
-            own_origin=exchange.own_origin(),
+            own_origin=exchange.own_origin,
             cookie=self._settings.session_cookie,
         )
         identity, token = await self._verifier.identify(held)
         exchange.user = identity.user_id
-        metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, exchange.request_id), *_trace(exchange)]
+        metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, exchange.request_id)]
         if route.method.server_streaming:
             ends = identity.expires_at + LEEWAY_SECONDS
             await stream(exchange, self._transcoder, route, variables, metadata, closing=self._closing, expires_at=ends)
@@ -164,12 +162,6 @@ class Gateway:
             request_id=exchange.request_id,
             **({"dropped_headers": forged} if forged else {}),
         )
-
-
-def _trace(exchange: Exchange) -> Metadata:
-    """The caller's trace, handed on where it is one; a broken one is left out, and whoever traces starts its own."""
-    given = exchange.headers.all(b"traceparent")
-    return [("traceparent", given[0])] if len(given) == 1 and TRACEPARENT.fullmatch(given[0]) else []
 
 
 def _shown(raw_path: bytes) -> str:

@@ -44,6 +44,10 @@ async def stream(
     An error before the first event is raised and has an HTTP status of its own.
     """
     exchange.accepts(EVENT_STREAM)
+    if exchange.method == "HEAD":
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return
     message = await transcoder.request(exchange, route, variables)
     show = _event_writer(route)
     async with stop_when_client_leaves(exchange, delay_seconds=0):
@@ -93,7 +97,7 @@ async def _relay_next(
         if pending in done:
             return None
         if stop in done:
-            return "shutdown"
+            return "server_stops"
         await _send(exchange, b": ping\n\n")
 
 

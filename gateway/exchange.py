@@ -32,22 +32,21 @@ class ClientGone(Exception):
 class Exchange:
     """A request, and the way to answer it once."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, public_origin: str | None = None) -> None:
         self.headers = Headers(scope["headers"])
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
-        self.scheme: str = scope["scheme"]
+        # What browsers call us: behind a proxy that ends TLS, only the operator knows.
+        self.own_origin = public_origin or f"{scope['scheme']}://{''.join(self.headers.all(b'host'))}"
         self.request_id = accept_request_id(next(iter(self.headers.all(b"x-request-id")), None))
         self.user: str | None = None
         self.status: int | None = None
         self.reason: str | None = None
         self.receive = receive
         self._send = send
-
-    def own_origin(self) -> str:
-        """The origin that our own page has where it was asked for as this request was. Raises MalformedRequest."""
-        return f"{self.scheme}://{self.headers.one(b'host') or ''}"
+        has_body = self.headers.all(b"transfer-encoding") or self.headers.all(b"content-length") not in ([], ["0"])
+        self._unread = bool(has_body)
 
     def timeout_seconds(self) -> float | None:
         """The deadline that the client asks for with `grpc-timeout`. Raises MalformedRequest."""
@@ -113,6 +112,7 @@ class Exchange:
             if event["type"] == "http.disconnect":
                 raise ClientGone
             more = event.get("more_body", False)
+            self._unread = self._unread and more
             if event.get("body"):
                 yield event["body"]
 
@@ -120,6 +120,9 @@ class Exchange:
         """Sends one ASGI message. To a client that has gone it goes nowhere."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._unread:
+                # The rest of the request is still on its way, and nobody will read it.
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
         await self._send(message)
 
     async def answer(
@@ -145,9 +148,6 @@ class Exchange:
         told = {**(headers or {})}
         if failure.retryable:
             told[b"retry-after"] = b"1"
-        if failure.http_status in (408, 413, 414, 431):
-            # The rest of the request is still on its way, and nobody will read it.
-            told[b"connection"] = b"close"
         await self.answer(failure.http_status, orjson.dumps(error_body(failure, self.request_id)), headers=told)
 
 

@@ -43,7 +43,7 @@ ERRORS: Mapping[str, str] = {
     "409": "It was done before with other content, or two calls met.",
     "413": "The body is too large.",
     "415": "The body is of a kind that is not taken here.",
-    "429": "Too many calls at once; see Retry-After.",
+    "429": "Too many calls at once, or as many of something as one may have.",
     "500": "Our fault; quote the request id.",
     "503": "A part is away; see Retry-After.",
     "504": "It did not finish in its time.",
@@ -55,14 +55,15 @@ In a query, `+` is a space. `grpc-timeout: 500m` asks for an earlier deadline; `
 """
 
 
-def document(routes: Iterable[Route]) -> Schema:
-    """The OpenAPI document of these routes."""
-    return _Document(list(routes)).build()
+def document(routes: Iterable[Route], *, cookie: str) -> Schema:
+    """The OpenAPI document of these routes; `cookie` is the session's."""
+    return _Document(list(routes), cookie).build()
 
 
 class _Document:
-    def __init__(self, routes: list[Route]) -> None:
+    def __init__(self, routes: list[Route], cookie: str) -> None:
         self._routes = routes
+        self._cookie = cookie
         self._comments = dict(_comments())
         self._schemas: dict[str, Schema] = {}
         self._asked_for = {name for route in routes for name in _reachable(route.method.descriptor.input_type)}
@@ -84,7 +85,7 @@ class _Document:
                 "schemas": {**dict(sorted(self._schemas.items())), "ErrorBody": _error_body()},
                 "securitySchemes": {
                     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-                    "cookie": {"type": "apiKey", "in": "cookie", "name": "pipeline_session"},
+                    "cookie": {"type": "apiKey", "in": "cookie", "name": self._cookie},
                 },
             },
         }

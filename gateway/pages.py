@@ -107,7 +107,7 @@ class Session:
             case "POST":
                 response = await self._sign_in(exchange)
             case "DELETE":
-                refuse_cross_site(exchange.headers, exchange.own_origin())
+                refuse_cross_site(exchange.headers, exchange.own_origin)
                 response = _data({"user_id": None})
                 response.delete_cookie(self._settings.session_cookie)
             case _:
@@ -118,7 +118,7 @@ class Session:
         held = authorization(
             exchange.headers,
             method=exchange.method,
-            own_origin=exchange.own_origin(),
+            own_origin=exchange.own_origin,
             cookie=self._settings.session_cookie,
         )
         try:
@@ -130,7 +130,7 @@ class Session:
     async def _sign_in(self, exchange: Exchange) -> Response:
         if self._issuer is None:
             raise RouteNotFound
-        refuse_cross_site(exchange.headers, exchange.own_origin())
+        refuse_cross_site(exchange.headers, exchange.own_origin)
         token = self._issuer.token()
         identity, _ = await self._verifier.identify(f"Bearer {token}")
         response = _data({"user_id": identity.user_id})
@@ -138,7 +138,7 @@ class Session:
             self._settings.session_cookie,
             token,
             max_age=SESSION_SECONDS,
-            secure=exchange.scheme == "https",
+            secure=exchange.own_origin.startswith("https:"),
             httponly=True,
             samesite="strict",
         )
@@ -157,7 +157,11 @@ class Page:
         if scope["method"] not in ("GET", "HEAD"):
             raise RouteNotFound
         path = scope["path"].lstrip("/")
-        full, found = self._files.lookup_path(path)
+        try:
+            full, found = self._files.lookup_path(path)
+        except (OSError, ValueError):
+            # A name that no file can have.
+            raise RouteNotFound from None
         if found is not None and stat.S_ISREG(found.st_mode):
             cached = FOREVER if path.startswith("assets/") else "no-cache"
             response: Response = FileResponse(full, headers={"cache-control": cached})

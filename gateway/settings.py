@@ -19,6 +19,11 @@ class GatewaySettings(CommonSettings):
     cors_origins: frozenset[str] = Field(
         frozenset(), description='Origins whose pages may call with a bearer token, as JSON: ["https://app.example"].'
     )
+    public_origin: str | None = Field(
+        None,
+        pattern="^https?://[^/]+$",
+        description="What browsers call us, behind a proxy that ends TLS: https://pipeline.example. Else: as asked for.",
+    )
     ui_dir: Path = Field(Path(__file__).parent / "ui" / "dist", description="Folder of the built page.")
     session_cookie: str = Field("pipeline_session", pattern="^[A-Za-z0-9_-]+$", description="Cookie with the token.")
     dev_issuer: bool = Field(

@@ -154,8 +154,11 @@ class Transcoder:
         fields = self._text_fields(exchange, route, variables)
         if route.verb != "GET":
             fields |= await self._body_fields(exchange, route)
-            _take_header(exchange, route, fields, "request_id", "idempotency-key")
-        _take_header(exchange, route, fields, "last_event_id", "last-event-id")
+        _take_key(exchange, route, fields)
+        last_event_id = exchange.headers.one(b"last-event-id")
+        if last_event_id and "last_event_id" in route.method.descriptor.input_type.fields_by_name:
+            # A browser connects again to the address it had, and says here how far it has come since.
+            fields["last_event_id"] = last_event_id
         return route.method.request(**fields)
 
     def _timeout(self, exchange: Exchange, route: Route) -> float:
@@ -191,6 +194,7 @@ class Transcoder:
         self, exchange: Exchange, route: Route, variables: dict[str, bytes], metadata: Metadata, longest: float
     ) -> Message:
         exchange.has_type(*UPLOADS)
+        _take_key(exchange, route, {})
         first = route.method.request(**self._text_fields(exchange, route, variables))
         # What stops an upload is raised inside the call's own reading of it, which keeps it to itself.
         stopped: list[Exception] = []
@@ -217,15 +221,16 @@ class Transcoder:
         return reply
 
 
-def _take_header(exchange: Exchange, route: Route, fields: dict[str, Any], name: str, header: str) -> None:
-    """Fills a field that HTTP has a header for. Raises ValidationFailed where the two disagree."""
-    if name not in route.method.descriptor.input_type.fields_by_name:
+def _take_key(exchange: Exchange, route: Route, fields: dict[str, Any]) -> None:
+    """Fills `request_id` from the header Idempotency-Key. Raises ValidationFailed where that cannot hold what it promises."""
+    key = exchange.headers.one(b"idempotency-key")
+    if not key or route.verb == "GET":
         return
-    value = exchange.headers.one(header.encode())
-    if not value:
-        return
-    if fields.setdefault(name, value) != value:
-        raise ValidationFailed([(name, f"differs from the header {header}")])
+    if "request_id" in route.method.descriptor.input_type.fields_by_name:
+        if fields.setdefault("request_id", key) != key:
+            raise ValidationFailed([("request_id", "differs from the header Idempotency-Key")])
+    elif not route.method.safe_to_repeat:
+        raise ValidationFailed([("Idempotency-Key", "this call takes none: sent again, it acts again")])
 
 
 def _read(body: bytes, message: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,11 +10,16 @@ from enum import StrEnum
 from itertools import accumulate
 from uuid import UUID
 
+import structlog
+
 from jobs_service.history import History
 from jobs_service.job import Job, JobState
+from rpc.errors import ServiceError
 
 # A place in the queue may be this old.
 FRESH_SECONDS = 2.0
+
+log = structlog.get_logger()
 
 
 class WaitingCode(StrEnum):
@@ -65,26 +70,36 @@ class Census:
         self._queues: Mapping[str, _Queue] = {}
         self._offers: Mapping[str, int] = {}
         self._counted = -FRESH_SECONDS
+        self._is_known = False
         self._counting = asyncio.Lock()
 
     async def waiting(self, jobs: Iterable[Job]) -> dict[UUID, Waiting]:
-        """Places and reasons of those of the jobs that wait."""
+        """Places and reasons of those of the jobs that wait; none where the queue cannot be counted now.
+
+        A job that was committed is told to its owner whether or not its place is known.
+        """
         queued = [job for job in jobs if job.status == JobState.QUEUED]
         if queued:
             await self._count()
-        return {job.id: self._place(job) for job in queued}
+        return {job.id: self._place(job) for job in queued} if self._is_known else {}
 
     async def _count(self) -> None:
         loop = asyncio.get_running_loop()
         async with self._counting:
             if loop.time() - self._counted < FRESH_SECONDS:
                 return
-            rows, self._offers = await self._history.census()
+            self._counted = loop.time()
+            try:
+                rows, self._offers = await self._history.census()
+            except ServiceError as error:
+                self._is_known = False
+                log.warning("census", error=error.reason)
+                return
             users: dict[str, dict[UUID, int]] = {}
             for gpu_type, user_id, waiting in rows:
                 users.setdefault(gpu_type, {})[user_id] = waiting
             self._queues = {gpu_type: _Queue.of(by_user) for gpu_type, by_user in users.items()}
-            self._counted = loop.time()
+            self._is_known = True
 
     def _place(self, job: Job) -> Waiting:
         gpu_type, needed = job.gpu_config["type"], job.gpu_config["count"]

@@ -7,7 +7,7 @@ where known.gpu_count <> excluded.gpu_count or known.seen_at < now() - interval 
 
 -- name: claim_jobs
 -- Queued to initializing. Users take turns: they stand in a ring, and a claim goes on where the last one ended ($3).
--- `turn` looks up one user after the other in the queue's index; `candidate` takes some jobs of each, the fewer the more
+-- `turn` looks up one user after the other, of those with a job that fits, in the queue's index; `candidate` takes some jobs of each, the fewer the more
 -- users there are, and more than wanted, so that claims at the same time find others; `locked` skips what those have locked. Nothing but the queue's index is
 -- read before that, so a claim costs the same however many jobs are finished.
 with recursive offer as (
@@ -21,7 +21,7 @@ with recursive offer as (
         ) as s (lap, start, upto)
         cross join lateral (
             select user_id from lora_training_jobs
-            where status = 'queued' and gpu_type = o.gpu_type and user_id >= s.start
+            where status = 'queued' and gpu_type = o.gpu_type and user_id >= s.start and gpu_count <= o.gpus
             order by user_id limit 1
         ) u
         where s.upto is null or u.user_id < s.upto
@@ -31,7 +31,7 @@ with recursive offer as (
     from turn t
     cross join lateral (
         select user_id from lora_training_jobs
-        where status = 'queued' and gpu_type = t.gpu_type and user_id > t.user_id
+        where status = 'queued' and gpu_type = t.gpu_type and user_id > t.user_id and gpu_count <= t.gpus
         order by user_id limit 1
     ) u
     where t.nth < $4 + 16 and (t.upto is null or u.user_id < t.upto)

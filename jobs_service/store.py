@@ -1,6 +1,6 @@
 """Jobs as their owners see them, datasets and notifications in Postgres: row ↔ model.
 
-With `life` (how jobs move), `history` (what happened) and `migrate`, the only files that talk to Postgres.
+With `life` (how jobs move), `history` (what happened), `outbox` (webhooks) and `migrate`, the only files that talk to Postgres.
 """
 
 from __future__ import annotations

@@ -298,20 +298,33 @@ class Boundary:
 
         `request` is a message of this process, or brings in what comes over a wire.
         """
+        if method.client_streaming or (method.max_timeout_seconds or 0) > self._default_timeout:
+            # What may take long by its nature, waiting above all, must not take the places of what is quick.
+            async with self._call(method, metadata, timeout_seconds) as call, self._stream_of(call.identity):
+                return await self._handle(method, handler, request, call)
         self._active += 1
         try:
             async with self._call(method, metadata, timeout_seconds, busy=self._active > self._limit) as call:
-                if isinstance(request, AsyncIterator):
-                    async with aclosing(_each(method, request)) as messages:
-                        return await handler(messages, call)
-                accepted = await _only(method, request)
-                try:
-                    return await handler(accepted, call)
-                except errors.StaleStatement:
-                    # A handler writes in one transaction, and this one did not: nothing is done twice.
-                    return await handler(accepted, call)
+                return await self._handle(method, handler, request, call)
         finally:
             self._active -= 1
+
+    async def _handle(
+        self,
+        method: Method,
+        handler: Handler,
+        request: Message | Receive | AsyncIterator[Message | bytes],
+        call: Call,
+    ) -> Message:
+        if isinstance(request, AsyncIterator):
+            async with aclosing(_each(method, request)) as messages:
+                return await handler(messages, call)
+        accepted = await _only(method, request)
+        try:
+            return await handler(accepted, call)
+        except errors.StaleStatement:
+            # A handler writes in one transaction, and this one did not: nothing is done twice.
+            return await handler(accepted, call)
 
     def stream(
         self,
@@ -331,6 +344,10 @@ class Boundary:
                         async for message in messages:
                             await handoff.put(message)
             except Refused as refused:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    # It failed while it was being ended: nobody takes from the handoff any more.
+                    raise asyncio.CancelledError from refused
                 await handoff.put(refused)
             else:
                 await handoff.put(None)
@@ -341,9 +358,11 @@ class Boundary:
     async def _stream_of(self, identity: Identity) -> AsyncIterator[None]:
         user = identity.user_id
         if sum(self._streams.values()) >= self._max_streams:
-            raise errors.TooManyWatches("Server busy", details="Too many watches at once; try again in a while.")
-        if self._streams[user] >= self._max_streams_per_user:
-            most = self._max_streams_per_user
+            raise errors.TooManyWatches(
+                "Server busy", details="Too many watches and uploads at once; try again in a while."
+            )
+        if identity.role == "user" and self._streams[user] >= self._max_streams_per_user:
+            most = f"{self._max_streams_per_user} watches and uploads"
             raise errors.TooManyWatches("Too many watches", details=f"A user may have {most} open; close one.")
         self._streams[user] += 1
         try:

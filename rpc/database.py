@@ -224,6 +224,9 @@ class _translated:  # noqa: N801 - reads as a word: `with _translated():`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, asyncpg.PostgresError):
+            # It holds the row that was refused, and that is no business of a log's.
+            error.detail = None
         match error:
             case asyncpg.QueryCanceledError():
                 raise DeadlineExceeded from error

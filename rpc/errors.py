@@ -273,7 +273,7 @@ class Overloaded(ServiceError):
 
 
 class TooManyWatches(ServiceError):
-    """A caller, or a server, with as many streams open as it may have."""
+    """A caller, or a server, with as many calls open that take long (watches, uploads, waits) as it may have."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "TOO_MANY_WATCHES"

@@ -28,6 +28,8 @@ SERVER_OPTIONS = [
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
+    # Clients look for servers when they connect: after a while they must, or new ones get no calls. Open calls go on.
+    ("grpc.max_connection_age_ms", 300_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
@@ -129,6 +131,8 @@ def open_channel(address: str, services: Iterable[ServiceDescriptor]) -> grpc.ai
         if method.safe_to_repeat
     ]
     config = {
+        # While most calls fail, repeating them only adds to what the server cannot do.
+        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.2},
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -54,9 +55,19 @@ class DatabaseSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _is_postgres(self) -> Self:
-        if not self.database_url.get_secret_value().startswith(("postgres://", "postgresql://")):
-            raise ValueError("PIPELINE_DATABASE_URL must start with postgresql://")
+        check_database_url(self.database_url)
         return self
+
+
+def check_database_url(url: SecretStr) -> None:
+    """Raises ValueError where a database's URL is none. Its text stays out of the message: it may hold a password."""
+    text = url.get_secret_value()
+    if not text.startswith(("postgres://", "postgresql://")):
+        raise ValueError("PIPELINE_DATABASE_URL must start with postgresql://")
+    try:
+        _ = urlsplit(text).port
+    except ValueError:
+        raise ValueError("PIPELINE_DATABASE_URL is no URL: percent-encode its password (/ is %2F, # is %23)") from None
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

@@ -161,3 +161,12 @@ async def test_webhooks_are_kept_over_http(api: httpx.AsyncClient) -> None:
     assert (bad.status_code, list(bad.json()["details"])) == (400, ["event_types[0]"])
     assert (await api.delete(path)).json() == {"success": True, "data": {}}
     assert (await api.get(path)).status_code == 404
+
+
+async def test_a_key_that_nothing_holds_is_refused(api: httpx.AsyncClient, me: str, new_dataset: NewDataset) -> None:
+    """A call that would act again refuses an idempotency key; one that changes nothing takes no notice of it."""
+    key = {"idempotency-key": str(uuid.uuid4())}
+    body = asked(await new_dataset(me))
+    upload = await api.post("/api/datasets?name=x", content=b"{}", headers=key | {"content-type": "application/jsonl"})
+    assert (upload.status_code, list(upload.json()["details"])) == (400, ["Idempotency-Key"])
+    assert (await api.post("/api/jobs/estimate", json=body, headers=key)).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -11,12 +12,20 @@ import asyncpg
 import httpx
 import pytest
 
+from gateway.__main__ import ESTIMATOR, JOBS, Unconnected
 from gateway.auth import DEMO_USER
+from gateway.transcode import routes
+from rpc.contract import methods
 from tests.conftest import NewDataset, TestDatabase, token
 from tests.gateway import raw
 from tests.gateway.conftest import asked, bearer
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
+EVERY_CALL = sorted(
+    (route.verb, re.sub(r"{\w+}", ID, route.template))
+    for service in (*ESTIMATOR, *JOBS)
+    for route in routes(methods(service), Unconnected())
+)
 
 
 @pytest.mark.parametrize(
@@ -54,24 +63,9 @@ async def test_a_token_holds_or_it_does_not(
     assert (answer.status, answer.json().get("reason")) == (status, reason), row
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/api/catalogue"),
-        ("GET", "/api/jobs"),
-        ("POST", "/api/jobs"),
-        ("POST", "/api/jobs/estimate"),
-        ("GET", f"/api/jobs/{ID}"),
-        ("GET", "/api/datasets"),
-        ("POST", "/api/datasets?name=x"),
-        ("GET", f"/api/datasets/{ID}"),
-        ("GET", "/api/notifications"),
-        ("POST", f"/api/notifications/{ID}/read"),
-        ("GET", "/api/jobs/events"),
-    ],
-)
+@pytest.mark.parametrize(("method", "path"), EVERY_CALL)
 async def test_every_call_needs_a_token(http: httpx.AsyncClient, method: str, path: str) -> None:
-    """Z04: nobody is answered without a token, whatever the call, and a header that names a user is none (M01)."""
+    """Z04: nobody is answered without a token, whatever RPC has a path, and a header that names a user is none (M01)."""
     forged = {"x-user-id": str(uuid.uuid4()), "x-role": "user", "grpc-metadata-authorization": f"Bearer {token()}"}
     answer = await http.request(method, path, headers=forged)
     assert (answer.status_code, answer.json()["reason"]) == (401, "TOKEN_INVALID")

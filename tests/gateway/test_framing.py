@@ -287,3 +287,15 @@ async def test_idle_connections_keep_nobody_out(gateway_url: str) -> None:
             writer.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert os.getpid()
+
+
+@pytest.mark.parametrize("head", [b"content-length: 1000000", b"transfer-encoding: chunked"])
+async def test_an_answer_before_the_body_ends_the_connection(gateway_url: str, head: bytes) -> None:
+    """H14: who is refused before their body came is told that this was all, and cannot keep the connection by sending on."""
+    async with connected(gateway_url) as (reader, writer):
+        writer.write(b"POST /api/jobs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" + head + b"\r\n\r\n")
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 401")
+            assert b"\r\nconnection: close\r\n" in answer.lower()
+            await reader.read()

@@ -20,6 +20,8 @@ LONG = "a" * 10_240
     [
         ("R01", "GET", "/nothing", 404, "ROUTE_NOT_FOUND"),
         ("R01", "GET", "/api/nothing", 404, "ROUTE_NOT_FOUND"),
+        ("R01", "GET", "/%00", 404, "ROUTE_NOT_FOUND"),
+        ("R01", "GET", "/" + "a" * 300, 404, "ROUTE_NOT_FOUND"),
         ("R02", "DELETE", "/api/jobs", 405, "METHOD_NOT_ALLOWED"),
         ("R02", "POST", f"/api/jobs/{ID}", 405, "METHOD_NOT_ALLOWED"),
         ("R02", "GET", "/api/jobs/estimate", 405, "METHOD_NOT_ALLOWED"),

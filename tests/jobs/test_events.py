@@ -295,3 +295,12 @@ async def test_a_stopping_gateway_says_so(stack: Stack, ann: httpx.AsyncClient, 
         stack.draining.set()
         told = await watch.rest()
     assert [(event.name, event.data) for event in told] == [("end", {"reason": "server_stops"})]
+
+
+@ONE_WAY
+async def test_a_head_request_opens_no_watch(ann: httpx.AsyncClient) -> None:
+    """R03: HEAD of an event stream answers with its headers and ends, however often it is asked."""
+    for _ in range(50):
+        answer = await ann.head("/api/jobs/events", headers=STREAM)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")
