@@ -1,5 +1,5 @@
 import { ChevronUp, LoaderCircle, Rocket } from "lucide-react";
-import { useState } from "react";
+import { useState, type ReactNode } from "react";
 
 import { explain, type ApiError } from "@/api/errors";
 import type { Estimate } from "@/api/types";
@@ -7,6 +7,7 @@ import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { cn } from "@/lib/cn";
 import { count, duration, money, moneyChange } from "@/lib/format";
+import { ForecastDetails, ForecastSummary } from "./forecast";
 
 type Props = {
   estimate: Estimate | undefined;
@@ -17,6 +18,9 @@ type Props = {
   change: number | null;
   /** Why there is nothing to estimate; null when there is. */
   obstacle: string | null;
+  /** Why the job cannot be started although it has a price. */
+  warning: string | null;
+  quote: ReactNode;
   canStart: boolean;
   isStarting: boolean;
   onStart: () => void;
@@ -38,7 +42,7 @@ export function EstimateCard(props: Props) {
   return (
     <aside
       aria-label="Estimate"
-      className="fixed inset-x-0 bottom-0 z-20 border-t border-line bg-card px-4 pt-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] shadow-pop lg:sticky lg:inset-auto lg:top-20 lg:rounded-[0.875rem] lg:border lg:p-5 lg:shadow-card"
+      className="fixed inset-x-0 bottom-0 z-20 border-t border-line bg-card px-4 pt-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] shadow-pop lg:sticky lg:inset-auto lg:top-20 lg:rounded-[0.875rem] lg:border lg:max-h-[calc(100dvh-6.5rem)] lg:overflow-y-auto lg:p-5 lg:shadow-card"
     >
       <div className="mx-auto grid max-w-2xl grid-cols-[minmax(0,1fr)_auto_auto] items-center gap-x-3 lg:max-w-none lg:grid-cols-1">
         <div className="flex items-center gap-2 max-lg:hidden">
@@ -69,7 +73,8 @@ export function EstimateCard(props: Props) {
             </div>
             {/* Always a line high, so that nothing moves when the price does. */}
             <p className="figures h-5 truncate text-[0.8125rem] text-soft">
-              {shown && (
+              {shown && props.warning && <span className="text-bad lg:hidden">Does not fit into memory</span>}
+              {shown && !props.warning && (
                 <span className="lg:hidden">
                   {duration(shown.estimated_duration_hours)}
                   {change !== null && change !== 0 && !stale && " · "}
@@ -97,7 +102,8 @@ export function EstimateCard(props: Props) {
 
         <div
           id="estimate-details"
-          className={cn("max-lg:order-last max-lg:col-span-3 lg:block", !open && "max-lg:hidden")}
+          className={cn(
+            "max-lg:order-last max-lg:col-span-3 max-lg:max-h-[60dvh] max-lg:overflow-y-auto lg:block", !open && "max-lg:hidden")}
         >
           {error && !isEstimating ? (
             <div role="alert" className="mt-3 rounded-xl bg-bad-soft px-4 py-3 text-sm text-bad">
@@ -110,6 +116,8 @@ export function EstimateCard(props: Props) {
           ) : obstacle ? (
             <p className="mt-3 rounded-xl bg-sunken px-4 py-3 text-sm text-pretty text-soft">{obstacle}</p>
           ) : (
+            <>
+              {shown?.forecast && <ForecastSummary forecast={shown.forecast} />}
             <dl className={cn("mt-2 transition-opacity", stale && "opacity-65")}>
               <Line name="Compute">{shown?.cost_breakdown && money(shown.cost_breakdown.compute)}</Line>
               <Line name="Storage">{shown?.cost_breakdown && money(shown.cost_breakdown.storage)}</Line>
@@ -123,6 +131,14 @@ export function EstimateCard(props: Props) {
               <Line name="Total steps">{details && count(details.total_steps)}</Line>
               <Line name="Throughput">{details && `${count(details.estimated_throughput_tokens_per_sec)} tok/s`}</Line>
             </dl>
+              {shown?.forecast && <ForecastDetails forecast={shown.forecast} />}
+              <div className="mt-2">{props.quote}</div>
+              {props.warning && (
+                <p role="alert" className="mt-3 rounded-xl bg-bad-soft px-4 py-3 text-sm text-pretty text-bad">
+                  {props.warning}
+                </p>
+              )}
+            </>
           )}
         </div>
 

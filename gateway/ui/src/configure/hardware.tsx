@@ -1,7 +1,7 @@
 import { RadioGroup } from "radix-ui";
 
 import type { Catalogue } from "@/api/types";
-import { withValue, type Configuration } from "@/lib/configuration";
+import { gpuTypes, withValue, type Configuration } from "@/lib/configuration";
 import { capitalise, count, money } from "@/lib/format";
 import { NumberSlider } from "./number-slider";
 import { Section } from "./section";
@@ -10,7 +10,8 @@ type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (ch
 
 export function Hardware({ catalogue, configuration, onChange }: Props) {
   const gpus = configuration.values["gpu_config.count"];
-  const known = catalogue.gpu_types.some(({ type }) => type === configuration.gpuType);
+  const types = gpuTypes(catalogue, configuration);
+  const known = types.some(({ type }) => type === configuration.gpuType);
   return (
     <Section id="hardware" title="Hardware">
       <RadioGroup.Root
@@ -19,7 +20,7 @@ export function Hardware({ catalogue, configuration, onChange }: Props) {
         onValueChange={(gpuType) => onChange({ ...configuration, gpuType })}
         className="grid gap-2 sm:grid-cols-2"
       >
-        {catalogue.gpu_types.map((gpu) => (
+        {types.map((gpu) => (
           <RadioGroup.Item
             key={gpu.type}
             value={gpu.type}
@@ -43,14 +44,17 @@ export function Hardware({ catalogue, configuration, onChange }: Props) {
             <span aria-hidden className="figures shrink-0 text-right text-sm">
               <span className="font-medium">{money(gpu.price_usd_per_hour)}</span>
               <span className="text-soft">/h</span>
-              <span className="block text-xs text-soft">{count(gpu.tokens_per_second)} tok/s</span>
+              <span className="block text-xs text-soft">
+                {configuration.baseModel === null ? `${count(gpu.tokens_per_second)} tok/s` : `${count(gpu.memory_gb)} GB`}
+              </span>
             </span>
           </RadioGroup.Item>
         ))}
       </RadioGroup.Root>
       {!known && (
         <p role="alert" className="mt-3 text-sm text-bad">
-          “{configuration.gpuType}” is not in the catalogue. Choose one of these.
+          “{configuration.gpuType}” cannot be chosen here. Choose one of these
+          {configuration.baseModel === null && ", or a base model: some GPU types are estimated for those only"}.
         </p>
       )}
       <div className="mt-5">

@@ -29,6 +29,12 @@ export function CostPanel({ job }: { job: Job }) {
         <Line name="Estimated" mark="bg-ink">
           {money(estimate)}
         </Line>
+        {job.forecast && (
+          <Line name="Four of five cost">
+            {money(job.forecast.cost.p10)} – {money(job.forecast.cost.p90)}
+          </Line>
+        )}
+        {job.quote && <Line name="Price held">{money(job.quote.cost_p50)}</Line>}
         {limit !== null && (
           <Line name="Limit" mark="bg-bad">
             {money(limit)}

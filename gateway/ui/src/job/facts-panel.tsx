@@ -16,6 +16,8 @@ export function FactsPanel({ job }: { job: Job }) {
   return (
     <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Frozen when it was queued</span>}>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
+        {job.base_model && <Fact name="Base model">{job.base_model}</Fact>}
+        {job.training?.method && <Fact name="Method">{job.training.method}</Fact>}
         <Fact name="Preset">{capitalise(job.preset_id)}</Fact>
         <Fact name="GPUs">{`${job.gpu_config.count} × ${job.gpu_config.type}`}</Fact>
         <Fact name="Learning rate">{scientific(held.learning_rate)}</Fact>

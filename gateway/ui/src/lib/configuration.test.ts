@@ -1,7 +1,17 @@
 import { describe, expect, it } from "vitest";
 
 import type { Catalogue } from "@/api/types";
-import { fault, fromSearch, parse, question, startingConfiguration, toSearch, withPreset, withValue } from "./configuration";
+import {
+  fault,
+  fromSearch,
+  parse,
+  question,
+  startingConfiguration,
+  toSearch,
+  withPatch,
+  withPreset,
+  withValue,
+} from "./configuration";
 
 const catalogue: Catalogue = {
   gpu_types: [
@@ -52,6 +62,10 @@ describe("a configuration", () => {
     ["with changed values", withValue(withValue(start, "hyperparameters.learning_rate", 1.23e-4), "hyperparameters.rank", 20)],
     ["without optional values", withValue(withValue(start, "hyperparameters.alpha", null), "hyperparameters.dropout", null)],
     ["out of its limits", withValue(start, "hyperparameters.batch_size", 999)],
+    [
+      "with a base model",
+      { ...withValue(start, "training.sequence_length", 4096), baseModel: "m", choices: { method: "qlora", packing: "false" } },
+    ],
     ["of another preset", withPreset(start, catalogue.presets[0]!)],
   ])("survives its address %s", (_, held) => {
     const read = fromSearch(new URLSearchParams(toSearch(held).toString()), catalogue, start);
@@ -66,6 +80,24 @@ describe("a configuration", () => {
   it("asks nothing while a value is out of its limits or there is no dataset", () => {
     expect(question(catalogue, withValue(start, "hyperparameters.batch_size", 65))).toBeNull();
     expect(question(catalogue, startingConfiguration(catalogue, null))).toBeNull();
+  });
+});
+
+describe("a repair", () => {
+  it("sets what it names and leaves the rest", () => {
+    const held = { ...start, baseModel: "m", choices: { stack: "tuned" } };
+    const repaired = withPatch(held, {
+      gpu_config: null,
+      hyperparameters: { batch_size: 1, epochs: null, alpha: null },
+      training: { method: "qlora", gradient_accumulation: 8, packing: true, target_modules: [], stack: null },
+    } as unknown as Parameters<typeof withPatch>[1]);
+    expect(question(catalogue, repaired)).toEqual({
+      ...question(catalogue, held),
+      hyperparameters: { ...question(catalogue, held)?.hyperparameters, batch_size: 1 },
+      base_model: "m",
+      training: { stack: "tuned", method: "qlora", gradient_accumulation: 8, packing: true },
+    });
+    expect(repaired.presetId).toBe("custom");
   });
 });
 

@@ -1,4 +1,4 @@
-import type { Catalogue, CreateJobRequest, EstimateRequest, Job, Preset, PresetId } from "@/api/types";
+import type { Catalogue, CreateJobRequest, EstimateRequest, GpuType, Job, Preset, PresetId, Repair } from "@/api/types";
 import { scientific } from "./format";
 
 /** The numbers a person sets, by their path in the API: the catalogue names limits and sliders the same way. */
@@ -10,6 +10,8 @@ export const FIELDS = [
   "hyperparameters.rank",
   "hyperparameters.alpha",
   "hyperparameters.dropout",
+  "training.sequence_length",
+  "training.gradient_accumulation",
   "max_cost_usd",
   "max_duration_hours",
 ] as const;
@@ -17,7 +19,20 @@ export type Field = (typeof FIELDS)[number];
 
 /** Where a job is stopped: part of what is started, not of what is priced. */
 const STOPS = ["max_cost_usd", "max_duration_hours"] as const;
-const OPTIONAL: ReadonlySet<Field> = new Set<Field>(["hyperparameters.alpha", "hyperparameters.dropout", ...STOPS]);
+const OPTIONAL: ReadonlySet<Field> = new Set<Field>([
+  "hyperparameters.alpha",
+  "hyperparameters.dropout",
+  "training.sequence_length",
+  "training.gradient_accumulation",
+  ...STOPS,
+]);
+
+type Training = NonNullable<EstimateRequest["training"]>;
+/** What else a base model's training can be told. What is left out, the Estimator fills in and says so. */
+export const CHOICES = ["method", "precision", "stack", "activation_checkpointing", "packing"] as const;
+export type Choice = (typeof CHOICES)[number];
+/** A choice as an address has it: a word of the contract, `true` or `false`. */
+export type Choices = Readonly<Partial<Record<Choice, string>>>;
 const FRACTIONAL: ReadonlySet<Field> = new Set<Field>([
   "hyperparameters.learning_rate",
   "hyperparameters.alpha",
@@ -32,6 +47,9 @@ export type Configuration = {
   /** The preset that custom values started from. */
   readonly basedOn: PresetId;
   readonly gpuType: string;
+  /** Null: the reference estimate, whatever model is trained. */
+  readonly baseModel: string | null;
+  readonly choices: Choices;
   readonly values: Readonly<Record<Field, number | null>>;
 };
 
@@ -44,13 +62,22 @@ export function startingConfiguration(catalogue: Catalogue, datasetId: string | 
     presetId: preset.id,
     basedOn: preset.id,
     gpuType: gpus.type,
+    baseModel: null,
+    choices: {},
     values: {
       ...valuesOf(preset.hyperparameters),
       "gpu_config.count": gpus.count,
+      "training.sequence_length": null,
+      "training.gradient_accumulation": null,
       max_cost_usd: null,
       max_duration_hours: null,
     },
   };
+}
+
+/** GPU types that can be chosen: some can be estimated for a base model only. */
+export function gpuTypes(catalogue: Catalogue, { baseModel }: Configuration): readonly GpuType[] {
+  return baseModel === null ? catalogue.gpu_types : [...catalogue.gpu_types, ...catalogue.model_gpu_types];
 }
 
 export function withPreset(configuration: Configuration, preset: Preset): Configuration {
@@ -71,7 +98,7 @@ export function withValue(configuration: Configuration, field: Field, value: num
 
 type Hyperparameters = Preset["hyperparameters"];
 
-function valuesOf(held: Hyperparameters): Omit<Configuration["values"], "gpu_config.count" | (typeof STOPS)[number]> {
+function valuesOf(held: Hyperparameters): Pick<Configuration["values"], Extract<Field, `hyperparameters.${string}`>> {
   return {
     "hyperparameters.learning_rate": held.learning_rate,
     "hyperparameters.batch_size": held.batch_size,
@@ -142,7 +169,44 @@ export function question(catalogue: Catalogue, configuration: Configuration): Es
       ...(alpha === null ? {} : { alpha }),
       ...(dropout === null ? {} : { dropout }),
     },
+    ...(configuration.baseModel === null
+      ? {}
+      : { base_model: configuration.baseModel, training: trainingOf(configuration) }),
   };
+}
+
+function trainingOf({ choices, values }: Configuration): Training {
+  const length = values["training.sequence_length"];
+  const accumulation = values["training.gradient_accumulation"];
+  const chosen = Object.entries(choices).map(([name, word]) => [name, word === "true" ? true : word === "false" ? false : word]);
+  return {
+    ...(Object.fromEntries(chosen) as Training),
+    ...(length === null ? {} : { sequence_length: length }),
+    ...(accumulation === null ? {} : { gradient_accumulation: accumulation }),
+  };
+}
+
+type Patch = Repair["patch"];
+
+/** The configuration with what a repair sets, and everything else as it is. */
+export function withPatch(configuration: Configuration, { gpu_config: gpus, hyperparameters, training }: Patch): Configuration {
+  let changed = { ...configuration, gpuType: (gpus?.type as string | null | undefined) ?? configuration.gpuType };
+  const set = (field: Field, value: unknown) => {
+    if (typeof value === "number") changed = withValue(changed, field, value);
+  };
+  set("gpu_config.count", gpus?.count);
+  for (const [name, value] of Object.entries(hyperparameters ?? {})) set(`hyperparameters.${name}` as Field, value);
+  for (const [name, value] of Object.entries(training ?? {})) {
+    if (typeof value === "number") set(`training.${name}` as Field, value);
+    else if (isChoice(name) && (typeof value === "string" || typeof value === "boolean")) {
+      changed = { ...changed, choices: { ...changed.choices, [name]: String(value) } };
+    }
+  }
+  return changed;
+}
+
+function isChoice(name: string): name is Choice {
+  return (CHOICES as readonly string[]).includes(name);
 }
 
 /** The job to start: what was priced, and where to stop. */
@@ -164,6 +228,8 @@ const NAMES: Readonly<Record<Field, string>> = {
   "hyperparameters.rank": "rank",
   "hyperparameters.alpha": "alpha",
   "hyperparameters.dropout": "dropout",
+  "training.sequence_length": "length",
+  "training.gradient_accumulation": "accumulate",
   max_cost_usd: "maxCost",
   max_duration_hours: "maxHours",
 };
@@ -175,6 +241,8 @@ export function toSearch(configuration: Configuration): URLSearchParams {
   search.set("preset", configuration.presetId);
   if (configuration.presetId === "custom") search.set("basedOn", configuration.basedOn);
   search.set("gpu", configuration.gpuType);
+  if (configuration.baseModel !== null) search.set("model", configuration.baseModel);
+  for (const [name, word] of Object.entries(configuration.choices)) search.set(name, word);
   for (const field of FIELDS) {
     const value = configuration.values[field];
     if (value !== null && !Number.isNaN(value)) {
@@ -198,7 +266,14 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, otherw
       values[field] = null;
     }
   }
-  configuration = { ...configuration, values, gpuType: search.get("gpu") ?? configuration.gpuType };
+  const choices = CHOICES.flatMap((name) => (search.has(name) ? [[name, search.get(name) ?? ""]] : []));
+  configuration = {
+    ...configuration,
+    values,
+    gpuType: search.get("gpu") ?? configuration.gpuType,
+    baseModel: search.get("model"),
+    choices: Object.fromEntries(choices) as Choices,
+  };
   const differs = preset && Object.entries(valuesOf(preset.hyperparameters)).some(([key, value]) => values[key as Field] !== value);
   const custom = search.get("preset") === "custom" || differs === true;
   return { ...configuration, presetId: custom ? "custom" : configuration.presetId };
@@ -222,9 +297,18 @@ export function duplicateOf(job: Job): string {
     presetId: job.preset_id,
     basedOn: job.preset_id === "custom" ? "balanced" : job.preset_id,
     gpuType: job.gpu_config.type,
+    baseModel: job.base_model,
+    choices: Object.fromEntries(
+      CHOICES.flatMap((name) => {
+        const value = job.training?.[name];
+        return value == null ? [] : [[name, String(value)]];
+      }),
+    ),
     values: {
       ...valuesOf(job.hyperparameters),
       "gpu_config.count": job.gpu_config.count,
+      "training.sequence_length": job.training?.sequence_length ?? null,
+      "training.gradient_accumulation": job.training?.gradient_accumulation ?? null,
       max_cost_usd: job.max_cost_usd,
       max_duration_hours: job.max_duration_seconds === null ? null : job.max_duration_seconds / 3600,
     },

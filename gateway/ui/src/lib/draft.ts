@@ -6,6 +6,8 @@ const DRAFTS = "pipeline.drafts";
 const KEYS = "pipeline.request-ids";
 const KEPT = 20;
 
+const EMPTY = { baseModel: null, choices: {} };
+
 type Entry<T> = readonly [name: string, value: T];
 
 function read<T>(store: string): Entry<T>[] {
@@ -29,7 +31,8 @@ function write(store: string, name: string, value: unknown): void {
 
 export function draftOf(datasetId: string): Configuration | null {
   const held = read<Configuration>(DRAFTS).find(([name]) => name === datasetId)?.[1];
-  return held ? { ...held, values: numbers(held.values) } : null;
+  // One of an older page lacks what came since.
+  return held ? { ...EMPTY, ...held, values: numbers(held.values) } : null;
 }
 
 /** JSON has no NaN: text that was no number comes back as one, to be explained again. */

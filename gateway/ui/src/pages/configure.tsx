@@ -4,22 +4,26 @@ import { useNavigate } from "react-router";
 import { toast } from "sonner";
 
 import { explain } from "@/api/errors";
-import type { Catalogue } from "@/api/types";
+import type { Catalogue, Quote } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
 import { Failed, Offline } from "@/components/states";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
+import { Alternatives } from "@/configure/alternatives";
+import { BaseModel } from "@/configure/base-model";
 import { DatasetChoice } from "@/configure/dataset-choice";
 import { EstimateCard } from "@/configure/estimate-card";
 import { Hardware } from "@/configure/hardware";
 import { HyperparametersSection } from "@/configure/hyperparameters";
+import { memoryObstacle, MemorySection } from "@/configure/memory";
 import { Presets } from "@/configure/presets";
+import { QuoteBadge } from "@/configure/quote-badge";
 import { Stops } from "@/configure/stops";
 import { useConfiguration } from "@/configure/use-configuration";
 import { usePriceChange } from "@/configure/use-price-change";
 import { useCatalogue } from "@/hooks/catalogue";
 import { useCreateTrainingJob, useEstimateCost } from "@/hooks/jobs";
-import { creation, question } from "@/lib/configuration";
+import { creation, question, withPatch } from "@/lib/configuration";
 import { dropDraft, dropRequestId, requestIdOf } from "@/lib/draft";
 import { money } from "@/lib/format";
 
@@ -80,10 +84,19 @@ function useBack(): () => void {
 function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => void }) {
   const { configuration, change, isRestored, startOver } = useConfiguration(catalogue);
   const asked = question(catalogue, configuration);
-  const job = asked && creation(asked, configuration);
+  const askedKey = asked && JSON.stringify(asked);
+  const [quoted, setQuoted] = useState<{ asked: string; quote: Quote } | null>(null);
+  const quote = quoted?.asked === askedKey ? quoted.quote : null;
+  const [riskAllowedFor, setRiskAllowedFor] = useState<string | null>(null);
+  const allowsRisk = riskAllowedFor !== null && riskAllowedFor === askedKey;
+  const job = asked && {
+    ...creation(asked, configuration),
+    ...(quote ? { quote_id: quote.id } : {}),
+    ...(allowsRisk ? { allow_oom_risk: true } : {}),
+  };
   const fingerprint = job && JSON.stringify(job);
   const { estimate, isCurrent, isEstimating, error, retry } = useEstimateCost(asked);
-  const moved = usePriceChange(asked && JSON.stringify(asked), isCurrent ? estimate?.estimated_cost : undefined);
+  const moved = usePriceChange(askedKey, isCurrent ? estimate?.estimated_cost : undefined);
   const create = useCreateTrainingJob();
   const navigate = useNavigate();
   const [requestId, renew] = useRequestId(isCurrent ? fingerprint : null);
@@ -94,7 +107,9 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
     toast.error(`No estimate: ${title}`, { id: "estimate", description });
   }, [error]);
 
-  const canStart = isCurrent && !isEstimating && requestId !== null && !create.isPending;
+  const memory = isCurrent ? (estimate?.memory ?? null) : null;
+  const tooLarge = memoryObstacle(memory, allowsRisk);
+  const canStart = isCurrent && !isEstimating && requestId !== null && !create.isPending && tooLarge === null;
   const start = () => {
     if (!canStart || !job || !estimate || !fingerprint) return;
     create.mutate({ ...job, estimated_cost: estimate.estimated_cost, request_id: requestId }, {
@@ -111,6 +126,8 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
       onError: (failure) => {
         const { title, description } = explain(failure);
         if (failure.reason === "IDEMPOTENCY_KEY_REUSED") renew();
+        // A quote that does not hold any more would stand in the way of every other try.
+        if (failure.reason.startsWith("QUOTE_")) setQuoted(null);
         toast.error(`Not started: ${title}`, { description });
       },
     });
@@ -118,7 +135,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
 
   return (
     <div className="grid items-start gap-5 max-lg:pb-28 lg:grid-cols-[minmax(0,1fr)_21rem]">
-      <div className="grid gap-4">
+      <div className="grid min-w-0 gap-4 *:min-w-0">
         {isRestored && (
           <p role="status" className="flex flex-wrap items-center gap-x-3 gap-y-1 rounded-xl bg-brand-soft px-4 py-2.5 text-sm text-brand">
             <span className="grow">Your draft for this dataset is back.</span>
@@ -131,10 +148,21 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
           datasetId={configuration.datasetId}
           onChoose={(datasetId) => change({ ...configuration, datasetId })}
         />
+        <BaseModel catalogue={catalogue} configuration={configuration} onChange={change} />
         <Presets catalogue={catalogue} configuration={configuration} onChange={change} />
         <Hardware catalogue={catalogue} configuration={configuration} onChange={change} />
+        {asked?.base_model && estimate?.memory && (
+          <MemorySection
+            memory={estimate.memory}
+            repairs={estimate.repairs}
+            allowsRisk={allowsRisk}
+            onAllowRisk={(allowed) => setRiskAllowedFor(allowed ? askedKey : null)}
+            onRepair={(repair) => change(withPatch(configuration, repair.patch))}
+          />
+        )}
         <HyperparametersSection catalogue={catalogue} configuration={configuration} onChange={change} />
         <Stops catalogue={catalogue} configuration={configuration} estimate={isCurrent ? estimate : undefined} onChange={change} />
+        <Alternatives catalogue={catalogue} configuration={configuration} asked={asked} onChange={change} />
         <Button look="quiet" className="lg:hidden" onClick={onCancel}>
           Cancel
         </Button>
@@ -155,6 +183,17 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
         }
         canStart={canStart}
         isStarting={create.isPending}
+        warning={tooLarge}
+        quote={
+          asked && (
+            <QuoteBadge
+              asked={asked}
+              quote={quote}
+              disabled={!isCurrent || estimate?.forecast?.is_quote === false}
+              onQuote={(made) => setQuoted({ asked: JSON.stringify(asked), quote: made })}
+            />
+          )
+        }
         onStart={start}
         onCancel={onCancel}
       />

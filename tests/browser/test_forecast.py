@@ -1,0 +1,152 @@
+"""A job that names its base model: how sure its price is, whether it fits, its alternatives, and a price that holds."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from tests.browser.conftest import Calls, Person
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("browser"),
+]
+
+
+def start(page: Page) -> Locator:
+    """The Start button."""
+    return page.get_by_role("button", name="Start Training")
+
+
+async def open_form(page: Page, person: Person, query: str = "") -> str:
+    """Opens the form on a dataset of its own and waits for the price."""
+    dataset_id = await person.import_dataset("Forecast", pairs=800)
+    await page.goto(f"/training/configure?datasetId={dataset_id}{query}")
+    await expect(page.get_by_label("Estimate").locator("dl")).to_contain_text("tok/s")
+    return dataset_id
+
+
+async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: Calls) -> None:
+    """With a base model the card has the API's range, its confidence in words, what it rests on; and without one it has not."""
+    dataset_id = await open_form(page, person)
+    card = page.get_by_label("Estimate")
+    await expect(card.get_by_text("confidence")).to_have_count(0)
+    await page.get_by_role("combobox", name="Base model").click()
+    await page.get_by_role("option", name="llama-3.1-8b").first.click()
+    await expect(card.get_by_text(re.compile("^(High|Medium|Low) confidence"))).to_be_visible()
+    asked = calls.to("POST /api/jobs/estimate")[-1]
+    assert asked is not None
+    assert (asked["base_model"], asked["dataset_id"]) == ("llama-3.1-8b", dataset_id)
+    told = await person.ask("POST", "/api/jobs/estimate", json=asked)
+    low, middle, high = (f"${told['forecast']['cost'][name]:.2f}" for name in ("p10", "p50", "p90"))
+    await expect(card.get_by_text(f"{low} – {high}")).to_be_visible()
+    bar = card.get_by_role("img", name=f"between {low} and {high}")
+    await expect(bar).to_have_accessible_name(re.compile(re.escape(middle)))
+    await expect(card).to_contain_text(told["forecast"]["confidence_reason"][1:])
+    await card.get_by_text("What this rests on").click()
+    for driver in told["forecast"]["drivers"]:
+        await expect(card).to_contain_text(driver["title"])
+    for assumption in told["forecast"]["assumptions"]:
+        await expect(card).to_contain_text(assumption["reason"])
+
+
+async def test_what_is_outside_the_evidence_is_no_quote(page: Page, person: Person) -> None:
+    """On a GPU type without a measured run the card says so, and the price cannot be held."""
+    await open_form(page, person, "&model=llama-3.1-8b&gpu=B200")
+    card = page.get_by_label("Estimate")
+    await expect(card.get_by_text(re.compile("not a quote", re.IGNORECASE))).to_be_visible()
+    await expect(card.get_by_role("button", name="Hold this price")).to_be_disabled()
+
+
+async def test_a_job_that_does_not_fit_is_mended_with_one_click(page: Page, person: Person, calls: Calls) -> None:
+    """The memory bar names its parts; Start waits; each repair shows its price difference and one click applies it."""
+    await open_form(page, person, "&model=llama-3.1-70b&gpu=A100-80GB&gpus=1&batch=16")
+    memory = page.get_by_role("region", name="Memory of one GPU")
+    await expect(memory).to_contain_text("Does not fit")
+    await expect(
+        memory.get_by_role("img", name=re.compile(r"Weights [\d.]+ GiB, .*Overhead [\d.]+ GiB"))
+    ).to_be_visible()
+    await expect(start(page)).to_be_disabled()
+    await expect(page.get_by_label("Estimate").get_by_role("alert")).to_contain_text("GiB and a GPU has")
+    asked = calls.to("POST /api/jobs/estimate")[-1]
+    told = await person.ask("POST", "/api/jobs/estimate", json=asked)
+    repairs = memory.get_by_role("listitem").get_by_role("button")
+    await expect(repairs).to_have_count(len(told["repairs"]))
+    assert told["repairs"]
+    for repair in told["repairs"]:
+        change = f"{'−' if repair['cost_change'] < 0 else '+'}${abs(repair['cost_change']):.2f}"
+        await expect(repairs.filter(has_text=repair["title"]).filter(has_text=change)).to_have_count(1)
+    await repairs.first.click()
+    await expect(memory).not_to_contain_text("Does not fit")
+    await expect(start(page)).to_be_enabled()
+    await expect(page.get_by_test_id("total")).to_have_text(f"${told['repairs'][0]['estimated_cost']:.2f}")
+
+
+async def test_the_risk_can_be_taken(page: Page, person: Person) -> None:
+    """Whoever insists may start a job that does not fit; the job says so."""
+    await open_form(page, person, "&model=llama-3.1-70b&gpu=A100-80GB&gpus=1")
+    await page.get_by_role("checkbox").check()
+    await start(page).click()
+    await expect(page).to_have_url(re.compile("/training/jobs/[0-9a-f-]{36}$"))
+    job = await person.ask("GET", f"/api/jobs/{page.url.rpartition('/')[2]}")
+    assert (job["allow_oom_risk"], job["base_model"]) == (True, "llama-3.1-70b")
+    await expect(page.get_by_role("region", name="Configuration")).to_contain_text("llama-3.1-70b")
+
+
+@pytest.mark.parametrize("model", ["", "&model=llama-3.1-8b"])
+async def test_alternatives_are_compared_and_chosen(page: Page, person: Person, calls: Calls, model: str) -> None:
+    """The plot has every point and the front; keyboard and pointer read and choose; the table does the same in words."""
+    await open_form(page, person, model)
+    await page.get_by_role("button", name="Compare").click()
+    plot = page.get_by_role("slider", name="Cost against time of all alternatives")
+    await expect(plot).to_be_visible()
+    asked = calls.to("POST /api/jobs/compare")
+    assert len(asked) == 1
+    told = (await person.ask("POST", "/api/jobs/compare", json=asked[0]))["points"]
+    await expect(page.locator("[data-testid^=point-]")).to_have_count(len(told))
+    await expect(plot).to_have_attribute("aria-valuetext", re.compile("^2 × A100-80GB, Balanced: "))
+    await plot.focus()
+    await plot.press("Home")
+    fastest = min(told, key=lambda point: point["estimated_duration_hours"])
+    await expect(plot).to_have_attribute("aria-valuetext", re.compile(re.escape(f"${fastest['estimated_cost']:.2f}")))
+    said = await plot.get_attribute("aria-valuetext") or ""
+    chosen = re.match(r"(\d) × (\S+), (\w+)", said)
+    assert chosen
+    await plot.press("Enter")
+    await expect(page.get_by_role("textbox", name="GPUs")).to_have_value(chosen[1])
+    await expect(page.get_by_role("radio", name=chosen[3], exact=True)).to_be_checked()
+    await expect(page).to_have_url(re.compile(f"gpu={re.escape(chosen[2])}"))
+    await expect(start(page)).to_be_enabled()
+    await page.get_by_role("button", name="Show a table").click()
+    table = page.get_by_role("region", name="Table of alternatives")
+    await expect(table.get_by_role("row")).to_have_count(len(told) + 1)
+    front = sum(point["is_pareto"] for point in told)
+    await expect(table.get_by_text("best of its kind")).to_have_count(front)
+    await table.get_by_role("button", name="Choose 4 × H100, Fast").click()
+    await expect(page.get_by_role("radio", name="NVIDIA H100", exact=True)).to_be_checked()
+    await expect(page.get_by_role("textbox", name="GPUs")).to_have_value("4")
+    await expect(page.get_by_role("radio", name="Fast", exact=True)).to_be_checked()
+    (shown,) = [p for p in told if p["gpu_config"] == {"type": "H100", "count": 4} and p["preset_id"] == "fast"]
+    await expect(page.get_by_test_id("total")).to_have_text(f"${shown['estimated_cost']:.2f}")
+
+
+async def test_a_price_can_be_held(page: Page, person: Person) -> None:
+    """Holding the price shows until when it holds; the job keeps the quote; another configuration has none."""
+    await open_form(page, person, "&model=llama-3.1-8b")
+    card = page.get_by_label("Estimate")
+    await card.get_by_role("button", name="Hold this price").click()
+    badge = card.get_by_role("status").filter(has_text="holds until")
+    await expect(badge).to_be_visible()
+    await page.get_by_role("radio", name="Quality").click()
+    await expect(card.get_by_role("button", name="Hold this price")).to_be_enabled()
+    await expect(badge).to_have_count(0)
+    await page.get_by_role("radio", name="Balanced").click()
+    await expect(badge).to_be_visible()
+    await start(page).click()
+    await expect(page).to_have_url(re.compile("/training/jobs/[0-9a-f-]{36}$"))
+    await expect(page.get_by_role("region", name="Cost")).to_contain_text("Price held")
+    job = await person.ask("GET", f"/api/jobs/{page.url.rpartition('/')[2]}")
+    assert job["quote"]["cost_p50"] == job["estimated_total_cost"]
