@@ -75,6 +75,8 @@ describe("a configuration", () => {
   it("is custom when an address names a preset and another value", () => {
     const read = fromSearch(new URLSearchParams("preset=fast&epochs=7"), catalogue, start);
     expect(read).toMatchObject({ presetId: "custom", basedOn: "fast" });
+    const unnamed = fromSearch(new URLSearchParams("batch=32"), catalogue, start);
+    expect(unnamed).toMatchObject({ presetId: "custom", basedOn: "balanced" });
   });
 
   it("asks nothing while a value is out of its limits or there is no dataset", () => {

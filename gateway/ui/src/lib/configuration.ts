@@ -274,7 +274,8 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, otherw
     baseModel: search.get("model"),
     choices: Object.fromEntries(choices) as Choices,
   };
-  const differs = preset && Object.entries(valuesOf(preset.hyperparameters)).some(([key, value]) => values[key as Field] !== value);
+  const held = catalogue.presets.find(({ id }) => id === configuration.presetId);
+  const differs = held && Object.entries(valuesOf(held.hyperparameters)).some(([key, value]) => values[key as Field] !== value);
   const custom = search.get("preset") === "custom" || differs === true;
   return { ...configuration, presetId: custom ? "custom" : configuration.presetId };
 }
