@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -16,8 +16,9 @@ import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
 from jobs_service import watch
-from jobs_service.event import Cursor, parse_cursor
+from jobs_service.event import Cursor, EventType, JobEvent, parse_cursor
 from jobs_service.history import History
+from jobs_service.job import JobState
 from jobs_service.life import Life
 from jobs_service.watch import Buffer, Tailer
 from rpc.database import Database
@@ -511,3 +512,17 @@ async def test_old_reports_are_forgotten(
         assert await History(pool).prune(timedelta(days=7)) == 4
         await Life(pool, lease_time=timedelta(seconds=1)).forget_offers()
     assert await admin.fetchval("select count(*) from job_events") == 6
+
+
+async def test_an_event_at_the_end_of_a_wait_is_taken() -> None:
+    """An event that comes in the same turn of the loop in which the wait for it ends is not left behind."""
+    event = JobEvent(
+        Cursor(1, 1, 0), uuid.uuid4(), uuid.UUID(ANN), 1, EventType.QUEUED, JobState.QUEUED, {}, datetime.now(UTC)
+    )
+    buffer, loop = Buffer(None), asyncio.get_running_loop()
+    taking = asyncio.create_task(buffer.take(0.001))
+    await asyncio.sleep(0)
+    # Both timers are due at once: the wait's own, then ours.
+    loop.call_later(0.002, buffer.offer, event)
+    time.sleep(0.01)  # noqa: ASYNC251 - the loop must be late for both
+    assert await taking == event
