@@ -8,6 +8,7 @@ once its end is known: `op`, `began` and `ended` in seconds of one clock, `outco
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -201,15 +202,25 @@ def _stale(evidence: Evidence) -> Finding:
         key = entry["job"], entry["token"]
         finished[key] = min(finished.get(key, (entry["ended"], entry["op"])), (entry["ended"], entry["op"]))
     reports = list(_ok(evidence, "report", *RESULTS))
-    outcomes = {(cost["job"], cost["token"]): cost["outcome"] for cost in evidence.costs}
+    tries: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for entry in evidence.history:
+        if entry["op"] in RESULTS and entry["outcome"] in ("ok", "unknown"):
+            tries[entry["op"], entry["job"], entry["token"]].append(entry)
+
+    def repeats(entry: Entry, before: float) -> bool:
+        """Whether the same result was sent before that moment, while the lease held, and so may have been taken then."""
+        return any(
+            other is not entry and other["began"] < min(before, entry["began"]) and not other.get("expired")
+            for other in tries.get((entry["op"], entry["job"], entry["token"]), ())
+        )
 
     def broken() -> Iterator[str]:
         for entry in reports:
             job, epoch, op = entry["job"], entry["epoch"], entry["op"]
-            repeated = op in RESULTS and outcomes.get((job, entry["token"])) == RESULTS[op]
-            if not repeated and any(other > epoch and at < entry["began"] for other, at in later[job]):
+            passed_on = min((at for other, at in later[job] if other > epoch), default=math.inf)
+            if passed_on < entry["began"] and not repeats(entry, passed_on):
                 yield f"a {op} of lease {epoch} of job {job} was taken after a later lease was given"
-            if "expired" in entry and entry["expired"] and not repeated:
+            if entry.get("expired") and not repeats(entry, math.inf):
                 yield f"a {op} of lease {epoch} of job {job} was taken after the lease had run out"
             at, end = finished.get((job, entry["token"]), (entry["began"], op))
             if at < entry["began"] and end != op:

@@ -167,6 +167,17 @@ def _stale(found: dict[str, list[dict[str, Any]]]) -> None:
     found["history"][7]["outcome"] = "ok"
 
 
+def _late_result(found: dict[str, list[dict[str, Any]]]) -> None:
+    found["history"][7] |= {"op": "fail", "outcome": "ok"}
+    found["costs"][0]["outcome"] = "failed"
+
+
+def _result_after_expiry(found: dict[str, list[dict[str, Any]]]) -> None:
+    for entry in found["history"]:
+        if entry["op"] == "complete":
+            entry["expired"] = True
+
+
 def _after_expiry(found: dict[str, list[dict[str, Any]]]) -> None:
     found["history"][5]["expired"] = True
 
@@ -236,6 +247,8 @@ def _never_ends(found: dict[str, list[dict[str, Any]]]) -> None:
         (_leased_twice, "a lease is given once and ends once"),
         (_lease_without_end, "a lease is given once and ends once"),
         (_stale, "no report of a lease that is over is taken"),
+        (_late_result, "no report of a lease that is over is taken"),
+        (_result_after_expiry, "no report of a lease that is over is taken"),
         (_after_expiry, "no report of a lease that is over is taken"),
         (_after_its_result, "no report of a lease that is over is taken"),
         (_result_undone, "an acknowledged result or cancellation stands"),
@@ -258,6 +271,18 @@ def test_what_is_planted_is_found(plant: Plant, promise: str) -> None:
     assert promise in found
     # A plant is one fault: few other promises see it too.
     assert len(found) <= 3, found
+
+
+def test_a_result_may_be_repeated() -> None:
+    """A result that was sent while the lease held is no stale report when it is sent again after that."""
+    tables = honest()
+    first = {"op": "fail", "outcome": "unknown", "job": JOB, "token": "t1", "epoch": 1}
+    tables["history"] += [
+        {**first, "began": 2.5, "ended": 2.6},
+        {**first, "began": 3.5, "ended": 3.6, "outcome": "ok", "expired": True},
+    ]
+    tables["costs"][0]["outcome"] = "failed"
+    assert broken(tables) == set()
 
 
 def test_half_a_line_is_no_entry(tmp_path: Path) -> None:

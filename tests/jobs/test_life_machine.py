@@ -229,8 +229,10 @@ class World:
 
     async def watch(self, user: str) -> None:
         """Begins a watch, or breaks it off and goes on with another."""
-        await self.unwatch(user)
-        self.watches[user] = asyncio.create_task(self.follow(user), name=f"watch-{user}")
+        async with self.alone:
+            # Two at once would both go on from the same place.
+            await self.unwatch(user)
+            self.watches[user] = asyncio.create_task(self.follow(user), name=f"watch-{user}")
 
     async def unwatch(self, user: str) -> None:
         """Breaks a watch off."""
