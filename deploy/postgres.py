@@ -157,7 +157,7 @@ def _user_for(data_dir: Path) -> str | None:
     for folder in {*data_dir.parents, *Path(program("postgres")).resolve().parents}:
         mode = folder.stat().st_mode
         if not mode & 0o001:
-            log.warning("folder made passable", folder=str(folder), reason=f"{SYSTEM_USER} runs PostgreSQL below it")
+            log.info("folder made passable", folder=str(folder), reason=f"{SYSTEM_USER} runs PostgreSQL below it")
             folder.chmod(mode | 0o001)
     return SYSTEM_USER
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
+import structlog
 import uvloop
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
@@ -27,7 +29,6 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.life import Life
 from rpc.database import Database, Transaction
-from rpc.logs import setup_logs
 from tests.campaign.checker import Evidence, check, read_tables
 from tests.conftest import Stack, insert_dataset, metadata, new_database, open_stack
 from tests.door import refusal
@@ -375,14 +376,25 @@ async def opened(runner: asyncio.Runner, cluster: str, folder: Path) -> AsyncIte
         yield world
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Tens of thousands of calls, and no line of each. Loggers keep nothing of it: other tests of this process read theirs."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), cache_logger_on_first_use=False
+    )
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", range(PIECES))
 def test_nothing_is_lost_doubled_or_moved_back(cluster: str, tmp_path: Path, piece: int) -> None:
     """Whatever clients and crashes do in whatever order, every promise of the checker holds after it."""
     chosen = int(os.environ.get("LIFE_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"LIFE_SEED={chosen} repeats this piece")
-    setup_logs("error")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with quiet(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         world_context = opened(runner, cluster, tmp_path)
         world = runner.run(world_context.__aenter__())
         try:
