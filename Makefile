@@ -78,6 +78,7 @@ campaign: .venv/installed ## Kill processes under load and judge what is left; A
 bench: .venv/installed ## Compare with the least that does the same, and write BENCHMARKS.md
 	@command -v h2load > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y install nghttp2-client > /dev/null; } || true
 	$(BIN)/python -m tests.bench.run
+	$(BIN)/python -m tests.bench.life
 
 lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local pyproject.toml -o requirements.txt
