@@ -149,7 +149,7 @@ class Simulation:
             self._show(job, 0, (job.outcome or "lost") + words)
 
     def _train(self, job: Job, curves: Curves) -> None:
-        habits, chance = self._habits, random.Random(f"{self._habits.seed}/{job.id}/{job.attempt}")  # noqa: S311
+        habits, chance = self._habits, random.Random(f"{self._habits.seed}/{job.id}/{job.attempt}")  # noqa: S311 - no secret
         seconds = habits.slow * (MINUTE if habits.speed is None else curves.seconds / habits.speed)
         # Where it goes wrong, if it does.
         faults = {

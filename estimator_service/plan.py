@@ -175,4 +175,5 @@ def canonical(wanted: Wanted, planned: Plan) -> dict[str, object]:
 
 def with_options(wanted: Wanted, **changes: object) -> Wanted:
     """The same with other options."""
+    # mypy does not know a dataclass's fields by name.
     return replace(wanted, options=replace(wanted.options, **changes))  # type: ignore[arg-type]

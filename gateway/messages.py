@@ -78,6 +78,7 @@ def _object(message: Descriptor) -> Any:
 
 
 def _readable(field: FieldDescriptor) -> Any:
+    # mypy takes no type that is made when the program runs.
     if _is_map(field):
         return dict[str, _single(message_of(field).fields_by_name["value"])]  # type: ignore[misc]
     return list[_single(field)] if field.is_repeated else _single(field)  # type: ignore[misc]

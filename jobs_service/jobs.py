@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Any
 from uuid import UUID
 
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
@@ -90,21 +91,23 @@ class JobsService:
         points, total = await self._history.list_metrics(call.identity, job.id, max_points=most)
         return jobs_pb2.ListJobMetricsResponse(points=map(wire_life.metrics, points), total_points=total)
 
-    async def WatchJob(
+    def WatchJob(
         self, request: jobs_pb2.WatchJobRequest, call: Call
     ) -> AsyncGenerator[jobs_pb2.WatchJobResponse, None]:
-        async with aclosing(self._watches.follow(call, request.last_event_id, UUID(request.id))) as messages:
-            async for told in messages:
-                waiting = await self._waiting(told)
-                yield wire_life.told(jobs_pb2.WatchJobResponse, told, call.identity.user_id, waiting)
+        return self._watch(jobs_pb2.WatchJobResponse, call, request.last_event_id, UUID(request.id))
 
-    async def WatchJobs(
+    def WatchJobs(
         self, request: jobs_pb2.WatchJobsRequest, call: Call
     ) -> AsyncGenerator[jobs_pb2.WatchJobsResponse, None]:
-        async with aclosing(self._watches.follow(call, request.last_event_id, None)) as messages:
+        return self._watch(jobs_pb2.WatchJobsResponse, call, request.last_event_id, None)
+
+    async def _watch(
+        self, shape: Any, call: Call, last_event_id: str, job_id: UUID | None
+    ) -> AsyncGenerator[Any, None]:
+        async with aclosing(self._watches.follow(call, last_event_id, job_id)) as messages:
             async for told in messages:
                 waiting = await self._waiting(told)
-                yield wire_life.told(jobs_pb2.WatchJobsResponse, told, call.identity.user_id, waiting)
+                yield wire_life.told(shape, told, call.identity.user_id, waiting)
 
     async def _create(self, call: Call, wanted: Configuration, request_id: UUID | None) -> Job:
         job = await self._store.find_request(call.identity, request_id, wanted) if request_id else None
