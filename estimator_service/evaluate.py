@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimator_service import memory, published
-from estimator_service.forecast import VERDICTS, Numbers, Point, slopes_table, table
-from estimator_service.lesson import lesson
+from estimator_service.forecast import VERDICTS, Numbers, Point, features_table, table
+from estimator_service.lesson import lesson, time_prior
 from estimator_service.parameters import Parameters, fitted
 from estimator_service.published import Run
 
@@ -37,8 +37,8 @@ class Scored(NamedTuple):
     width: NDArray[np.float64]
     peak: NDArray[np.float64]
     refused: NDArray[np.bool_]
-    slopes: NDArray[np.float64]  # a row for each run
-    parameters: Parameters | None
+    features: NDArray[np.float64]  # a row for each run
+    parameters: Parameters
 
 
 def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
@@ -54,7 +54,7 @@ def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
         width=np.log(numbers.step_p90 / numbers.step),
         peak=peaks,
         refused=numbers.verdict == DOES_NOT_FIT,
-        slopes=np.array(slopes_table(points, p)).T,
+        features=features_table(points, p),
         parameters=p,
     )
 
@@ -112,17 +112,17 @@ def _errors(logs: NDArray[np.float64], width: NDArray[np.float64] | None) -> dic
 def calibrated(scored: Scored, k: int) -> dict[str, float] | None:
     """Time errors of one source's other runs after K of them; None where there are too few."""
     timed = np.isfinite(scored.speed)
-    speed, width, slopes = scored.speed[timed], scored.width[timed], scored.slopes[timed]
+    speed, width, features = scored.speed[timed], scored.width[timed], scored.features[timed]
     if len(speed) <= k:
         return None
     random = np.random.default_rng(SEED)
     errors, widths = [], []
     for _ in range(DRAWS):
         seen = random.permutation(len(speed)) < k
-        taught = lesson((-speed[seen]).tolist(), slopes[seen].tolist(), scored.parameters)
-        factor, narrowing = taught.apply(tuple(slopes[~seen].T))
+        taught = lesson((-speed[seen]).tolist(), features[seen], time_prior(scored.parameters))
+        factor, narrowing = taught.apply(features[~seen])
         errors.append(speed[~seen] + np.log(factor))
-        widths.append(width[~seen] * narrowing)
+        widths.append(width[~seen] * np.array(narrowing))
     found = _errors(np.concatenate(errors), np.concatenate(widths))
     if found:
         found["n"] = len(speed) - k
@@ -164,8 +164,8 @@ def evaluate(path: Path, calibrate_with: int = 0, held_out: Mapping[str, Paramet
             width=np.concatenate([part.width for part in scored]),
             peak=np.concatenate([part.peak for part in scored]),
             refused=np.concatenate([part.refused for part in scored]),
-            slopes=np.concatenate([part.slopes for part in scored]),
-            parameters=None,
+            features=np.concatenate([part.features for part in scored]),
+            parameters=scored[0].parameters,
         )
         report["overall"] = summary(joined, np.ones(len(joined.runs), dtype=bool))
     return report

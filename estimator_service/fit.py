@@ -149,14 +149,12 @@ def spread_of(data: Observations, peaks: Peaks) -> dict[str, tuple[float, str]]:
         "unseen_gpu": (1.3, "prior: a power limit or a clock unknown by 20 % on top"),
         "unseen_family": (1.1, "prior: kernels for an unusual shape unknown by 10 % on top"),
         "unseen_stack": (1.15, "prior: kernels unknown by 15 % on top"),
-        "source_sd": (0.1, "prior: a provider's clocks and disks, a trainer's pauses"),
-        "looseness": (1.3, "the most of 1, 1.3 that cross-validation by source bears; see README.md, Learning"),
+        "source_sd": (0.05, "prior: a provider's clocks and disks; 0.05 or 0.1, see README.md, Learning"),
+        "looseness": (0.6, "of 0.6, 1, 1.3 by nested cross-validation; see README.md, Learning"),
         "run_sd": (0.1, "published repeats differ by 7 to 13 %"),
-        "misfit_sd": (
-            0.6,
-            "the least with which P10 to P90 holds after three runs what it holds before, source held out",
-        ),
-        "alone": (2.5, "prior: one run that nothing vouches for counts as three and a half times as noisy"),
+        "alike_sd": (0.25, "as far as fits miss runs of a source they have not seen; see README.md, Learning"),
+        "misfit_sd": (0.3, "P10 to P90 holds after three runs what it holds before, source held out"),
+        "alone": (4.0, "prior: one run that nothing vouches for counts as five times as noisy"),
         "memory_margin": (MEMORY_MARGIN, "prior: see README.md, Memory"),
     }
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from estimator_service.hardware import Gpu, Hardware, hardware
 from estimator_service.memory import Footprint, Memory, footprint
 from estimator_service.parameters import Parameters, fitted
 from estimator_service.performance import StepTime, step_time
-from estimator_service.workload import Demand, Workload, demand, is_sharded
+from estimator_service.workload import Demand, Method, Workload, demand, is_sharded
 
 Confidence = Literal["high", "medium", "low"]
 VERDICTS: tuple[memory.Verdict, ...] = ("fits", "tight", "does_not_fit")
@@ -28,6 +28,7 @@ VERDICTS: tuple[memory.Verdict, ...] = ("fits", "tight", "does_not_fit")
 SEEN_LENGTHS = (256, 65_536)
 SEEN_PARAMS_B = (0.4, 75.0)
 SEEN_GPUS = 64
+PLACE = 4  # numbers at the end of a point's features that say where it stands
 TIGHT_FROM = 0.95  # of the usable memory: above this one longer sample can end the run
 
 
@@ -82,16 +83,25 @@ def forecast(point: Point, parameters: Parameters | None = None) -> Forecast:
     return Forecast(numbers, confidence, reasons, tuple(drivers))
 
 
-def slopes(point: Point, parameters: Parameters | None = None) -> tuple[float, ...]:
-    """How a point's speed changes with each number of the model: what finished jobs are learned from."""
+def features(point: Point, parameters: Parameters | None = None) -> tuple[float, ...]:
+    """What finished jobs are learned from: how a point's speed changes with each number of the model, and where it stands."""
     d, h, _ = _counts(point)
-    return performance.slopes(d, h, (parameters or fitted()).time)
+    return *performance.slopes(d, h, (parameters or fitted()).time), *_place(point)
 
 
-def slopes_table(points: Sequence[Point], parameters: Parameters | None = None) -> tuple[NDArray[np.float64], ...]:
-    """The same of many points; every field is an array in their order."""
+def features_table(points: Sequence[Point], parameters: Parameters | None = None) -> NDArray[np.float64]:
+    """The same of many points: a row for each."""
     d, h, _ = _columns(points)
-    return performance.slopes(d, h, (parameters or fitted()).time)
+    places = np.array([_place(point) for point in points])
+    return np.column_stack([*performance.slopes(d, h, (parameters or fitted()).time), places])
+
+
+def _place(point: Point) -> tuple[float, ...]:
+    """Where a point stands among others: logs of its size and of the tokens of a sample and a micro-step, and its kind."""
+    w = point.workload
+    tokens = w.tokens or w.length
+    kind = 2.0 * get_args(Method).index(w.method) + (point.count == 1)
+    return math.log(w.model.params_b), math.log(tokens), math.log(w.batch * tokens), kind
 
 
 def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numbers:

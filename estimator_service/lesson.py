@@ -1,8 +1,8 @@
 """What finished runs of one kind teach: pure.
 
-The numbers of the time model are not the same everywhere: a trainer's kernels, a provider's clocks. Finished runs say how the
-ones at hand differ. A run that starving launches dominate tells of launches, so each run comes with its slopes: how its speed
-changes with each number. Bayes' rule on a linear model, with a Student's t for runs that are odd; see README.md, "Learning".
+Bayes' rule for a Gaussian process. What the formulas say of a run is off by what the numbers of the model are off here (a
+trainer's kernels, a provider's clocks), which its slopes carry to other runs, and by what no number of the model can say,
+which is alike for runs that are alike. Runs that are odd count less, as Student's t has it; see README.md, "Learning".
 """
 
 from __future__ import annotations
@@ -10,55 +10,77 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estimator_service.forecast import Point, slopes, slopes_table
-from estimator_service.parameters import Parameters, fitted
+from estimator_service.forecast import PLACE, Point, features, features_table
+from estimator_service.parameters import Parameters
 
 Kind = tuple[str, str, str]  # model family, GPU type, software stack
-Slopes = tuple[Any, ...]  # of log speed by log parameter, floats or arrays
+Array = NDArray[np.float64]
 
 FREEDOM = 4.0  # of Student's t: a run three deviations off counts half
 ROUNDS = 24
+DIGITS = 9  # of a factor: one point alone and among 512 get the same, in whatever order sums are taken
 
 
-class Lesson(NamedTuple):
-    """How the model's numbers differ for a kind, as logs, the last for all of a run's time; and how sure that is."""
+class Prior(NamedTuple):
+    """Variances of logs before any run of a kind was seen, and the noise of a run measured again (standard deviation)."""
+
+    slopes: Array  # of each number of the model
+    shared: float  # of what moves all runs of a kind
+    alike: float  # of what moves runs that are alike
+    misfit: float  # of what stays, however many runs were seen
+    noise: float
+    alone: float  # how much noisier a run counts that no other vouches for
+
+    def covariance(self, runs: Array, others: Array) -> Array:
+        """How far what is off in some runs tells what is off in others; a row of `features` for each run."""
+        known = len(self.slopes)
+        near: Array = np.zeros((len(runs), len(others)))
+        for column in range(known, known + PLACE - 1):
+            near += (runs[:, None, column] - others[None, :, column]) ** 2
+        same = runs[:, None, known + PLACE - 1] == others[None, :, known + PLACE - 1]
+        linear: Array = (runs[:, :known] * self.slopes) @ others[:, :known].T
+        found: Array = linear + self.shared + self.alike * same * np.exp(-0.5 * near)
+        return found
+
+    def variance(self, runs: Array) -> Array:
+        """`covariance` of each run with itself."""
+        found: Array = runs[:, : len(self.slopes)] ** 2 @ self.slopes + self.shared + self.alike
+        return found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Lesson:
+    """How far runs of a kind are from what the formulas say. Told apart by identity."""
 
     jobs: int
-    offsets: tuple[float, ...]
-    before: tuple[float, ...]  # variances of the offsets
-    now: tuple[tuple[float, ...], ...]  # covariances of the offsets
-    misfit: float  # variance that no run of the kind tells of
+    prior: Prior
+    runs: Array
+    weights: Array
+    precision: Array
 
-    def apply(self, slopes: Slopes) -> tuple[Any, Any]:
-        """(speed factor, width factor) for a run of these slopes; sums in a fixed order, so that tables get the same bits."""
-        where = (*slopes, 1.0)
-        moved, before, now = 0.0, self.misfit, self.misfit
-        for slope, offset, variance, row in zip(where, self.offsets, self.before, self.now, strict=True):
-            moved = moved + slope * offset
-            before = before + slope * slope * variance
-            across = 0.0
-            for other, covariance in zip(where, row, strict=True):
-                across = across + other * covariance
-            now = now + slope * across
-        if isinstance(moved, np.ndarray):
-            factors = np.array([math.exp(each) for each in moved.tolist()])
-            return factors, np.sqrt(now / before)
-        return math.exp(moved), math.sqrt(now / before)
+    def apply(self, runs: Array) -> tuple[list[float], list[float]]:
+        """(factor, factor of the range's width) for runs of these features."""
+        shared = self.prior.covariance(runs, self.runs)
+        before = self.prior.variance(runs) + self.prior.misfit
+        now = before - np.sum((shared @ self.precision) * shared, axis=1)
+        factors = np.round(np.exp(shared @ self.weights), DIGITS)
+        return factors.tolist(), np.round(np.sqrt(now / before), DIGITS).tolist()
 
 
 class Finished(NamedTuple):
-    """A finished job: seconds it took, what its forecast said of all of it and of what is not training, and its slopes."""
+    """A finished job: seconds it took, what its forecast said of all of it and of what is not training, and its features."""
 
     seconds: float
     forecast_seconds: float
     overhead_seconds: float
     correction: float
-    slopes: tuple[float, ...]
+    features: tuple[float, ...]
 
     @property
     def log_ratio(self) -> float:
@@ -85,12 +107,19 @@ class Accuracy(NamedTuple):
 Lessons = Mapping[Kind, Lesson]
 
 
+def time_prior(p: Parameters) -> Prior:
+    """What is taken for granted of speeds."""
+    s = p.spread
+    slopes = (s.looseness * np.array(p.time_sd)) ** 2
+    return Prior(slopes, s.source_sd**2, s.alike_sd**2, s.misfit_sd**2, s.run_sd, s.alone)
+
+
 def taught(point: Point, lessons: Lessons) -> tuple[Point, int]:
     """A point with what finished jobs of its kind taught, and how many they were."""
-    found = lessons.get((point.workload.model.family, point.gpu.id, point.workload.stack))
+    found = lessons.get(_kind(point))
     if found is None:
         return point, 0
-    correction, narrowing = found.apply(slopes(point))
+    (correction,), (narrowing,) = found.apply(np.array([features(point)]))
     return point._replace(correction=correction, narrowing=narrowing), found.jobs
 
 
@@ -98,37 +127,29 @@ def taught_together(points: Sequence[Point], lessons: Lessons) -> list[Point]:
     """`taught` for every point of a table, to the digit."""
     places = defaultdict(list)
     for place, point in enumerate(points):
-        kind = point.workload.model.family, point.gpu.id, point.workload.stack
-        if kind in lessons:
-            places[kind].append(place)
+        if _kind(point) in lessons:
+            places[_kind(point)].append(place)
     found = list(points)
     for kind, where in places.items():
-        factors = lessons[kind].apply(slopes_table([points[place] for place in where]))
-        for place, correction, narrowing in zip(where, *(each.tolist() for each in factors), strict=True):
+        factors = lessons[kind].apply(features_table([points[place] for place in where]))
+        for place, correction, narrowing in zip(where, *factors, strict=True):
             found[place] = points[place]._replace(correction=correction, narrowing=narrowing)
     return found
 
 
-def lesson(log_ratios: Sequence[float], slopes: Sequence[Sequence[float]], p: Parameters | None = None) -> Lesson:
-    """What runs of one kind teach: logs of measured ÷ predicted speed, each with its slopes."""
-    parameters = p or fitted()
-    spread, runs = parameters.spread, len(log_ratios)
-    before = np.array([*((spread.looseness * sd) ** 2 for sd in parameters.time_sd), spread.source_sd**2])
-    where = np.column_stack([np.array(slopes, dtype=float).reshape(runs, -1), np.ones(runs)])
-    told = np.array(log_ratios)
-    # One run alone has nobody to vouch for it.
-    noise = (spread.run_sd * (1.0 + spread.alone / runs**2)) ** 2
-    shared = (where * before) @ where.T
-    weights, moved = np.ones(runs), np.zeros(runs)
+def _kind(point: Point) -> Kind:
+    return point.workload.model.family, point.gpu.id, point.workload.stack
+
+
+def lesson(log_ratios: Sequence[float], runs: Sequence[Sequence[float]] | Array, prior: Prior) -> Lesson:
+    """What runs of one kind teach: logs of measured ÷ predicted, each with the run's features."""
+    told, where = np.array(log_ratios), np.array(runs, dtype=float)
+    count = len(told)
+    noise = (prior.noise * (1.0 + prior.alone / count**2)) ** 2
+    shared = prior.covariance(where, where)
+    weights = np.ones(count)
     for _ in range(ROUNDS):
         moved = shared @ np.linalg.solve(shared + np.diag(noise / weights), told)
         weights = (FREEDOM + 1.0) / (FREEDOM + (told - moved) ** 2 / noise)
-    gain: NDArray[np.float64] = (before[:, None] * where.T) @ np.linalg.inv(shared + np.diag(noise / weights))
-    now = np.diag(before) - gain @ where * before
-    return Lesson(
-        runs,
-        tuple((gain @ told).tolist()),
-        tuple(before.tolist()),
-        tuple(tuple(row) for row in now.tolist()),
-        spread.misfit_sd**2,
-    )
+    precision: Any = np.linalg.inv(shared + np.diag(noise / weights))
+    return Lesson(count, prior, where, precision @ told, precision)

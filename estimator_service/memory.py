@@ -18,6 +18,9 @@ GIB = float(2**30)
 ATTENTION_WIDTHS, GATED_FFN, PLAIN_FFN = 8.0, 4.5, 1.7
 SCORE_BYTES = 8.0  # softmax in 32 bits, its input and its mask
 SCRATCH = 0.25  # of a full fine-tuning's states: the optimizer's temporaries
+QUANTISED_KEEP = (
+    2.0  # hidden widths of inputs, beside one of the feed-forward part, that a layer of 4-bit products keeps
+)
 GATHERED_LAYERS = 2.0  # the layer at work and the one fetched ahead
 
 
@@ -27,6 +30,7 @@ class MemoryParameters(NamedTuple):
     live_plain: float  # bytes of the layer at work, times those counted
     live_tuned: float
     saved: float  # the same for all layers when nothing is recomputed
+    kept_inputs: float  # inputs that 4-bit products keep beside them, times those counted
     logits_plain: float  # bytes for each token and word of the vocabulary
     logits_tuned: float
     wide: float  # residual stream in 32 bits: bytes of checkpoints, times those in 16
@@ -51,6 +55,7 @@ class Footprint(NamedTuple):
     wide: float  # 1 when the residual stream is in 32 bits
     live: float  # one layer's activations, while it is recomputed
     saved: float  # all layers' activations, when nothing is recomputed
+    kept_inputs: float  # of quantised products that frozen 16-bit ones need not keep, when nothing is recomputed
     scores: float  # attention scores of one layer (of all without checkpointing), without flash attention
     logits: float  # tokens · vocabulary whose logits are held
     tuned: float
@@ -72,10 +77,12 @@ class Memory(NamedTuple):
 def footprint(w: Workload, *, sharded: bool, count: int) -> Footprint:
     """What one of `count` GPUs holds at the longest sample."""
     model, full, plain = w.model, w.method == "full", w.stack in ("plain", "unknown")
+    quantised = w.weight_bits < 16
     share = 1.0 / count if sharded else 1.0
     linear = float(model.layers * model.all_layer_params)
     rest = max(0.0, model.params_b * 1e9 - linear)
-    stored = linear * WEIGHT_BYTES[w.weight_bits] + rest * 2.0
+    # Plain stacks cast what they do not quantise to 32 bits (PEFT, prepare_model_for_kbit_training).
+    stored = linear * WEIGHT_BYTES[w.weight_bits] + rest * (4.0 if quantised and plain and not w.pure_16bit else 2.0)
     trained = adapter_params(w)
     state = 2.0 if w.pure_16bit else 4.0
     tokens = float(w.batch * w.length)
@@ -92,9 +99,12 @@ def footprint(w: Workload, *, sharded: bool, count: int) -> Footprint:
         pure=float(w.pure_16bit or not sharded),
         gathered=GATHERED_LAYERS * 2.0 * model.all_layer_params + root if sharded else 0.0,
         checkpoints=tokens * 2.0 * model.hidden * model.layers if w.checkpointing else 0.0,
-        wide=float(sharded or (plain and w.weight_bits < 16)) * float(not w.pure_16bit),
+        wide=float(sharded or (plain and quantised)) * float(not w.pure_16bit),
         live=layer if w.checkpointing else 0.0,
         saved=0.0 if w.checkpointing else layer * model.layers,
+        kept_inputs=tokens * 2.0 * model.layers * (QUANTISED_KEEP * model.hidden + model.token_ffn)
+        if quantised and not w.checkpointing
+        else 0.0,
         scores=scores if w.checkpointing else scores * model.layers,
         logits=0.0 if w.fused_loss else tokens * model.vocab,
         tuned={"plain": 0.0, "tuned": 1.0, "megatron": 1.0, "unknown": 0.5}[w.stack],
@@ -110,7 +120,8 @@ def allocated(f: Footprint, p: MemoryParameters) -> Memory:
     plain = 1.0 - f.tuned
     states = f.trained * (p.state_mixed * (1.0 - f.pure) + p.state_pure * f.pure)
     live = f.live * (p.live_plain * plain + p.live_tuned * f.tuned) + f.scores
-    activations = f.checkpoints * (1.0 + f.wide * (p.wide - 1.0)) + f.saved * p.saved + live
+    saved = f.saved * p.saved + f.kept_inputs * p.kept_inputs
+    activations = f.checkpoints * (1.0 + f.wide * (p.wide - 1.0)) + saved + live
     logits = _positive(f.logits * (p.logits_plain * plain + p.logits_tuned * f.tuned) - live)
     scratch = _positive(states * SCRATCH - activations - logits)
     overhead = f.gathered + scratch

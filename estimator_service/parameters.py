@@ -26,9 +26,8 @@ class Spread(BaseModel):
     source_sd: PositiveFloat  # log spread of what makes all of a source's runs faster or slower
     looseness: PositiveFloat  # log spread of a source's parameters, times that which physics leaves them
     run_sd: PositiveFloat  # log spread of a run measured again
-    misfit_sd: (
-        PositiveFloat  # log spread that stays, however many runs of a source were seen: what the form cannot tell
-    )
+    alike_sd: PositiveFloat  # log spread of what no number of the model can say, and runs that are alike share
+    misfit_sd: PositiveFloat  # log spread that stays, however many runs of a source were seen
     alone: float  # how much more of it a run counts for that no other vouches for
     memory_margin: PositiveFloat  # share by which memory may be over-estimated before a job that runs is refused
 

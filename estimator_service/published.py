@@ -36,6 +36,9 @@ SHARDED = re.compile(
 REPLICATED = re.compile(r"\bddp\b|zero-?_? ?(stage)? ?-?[12]\b|data parallel|multinode")
 OUT_OF_MEMORY = re.compile(r"\boom\b|out[ -]of[ -](cuda )?memory", re.IGNORECASE)
 OOM_ELSEWHERE = re.compile(r"\boom\b[^;]*\b(other|one setting|some)\b|no oom", re.IGNORECASE)
+# The longest sample of public data sets, in tokens of Llama's tokenizer: where samples are not packed, memory peaks there and
+# not at the limit. Alpaca's is stated by litgpt (tutorials/resource-tables.md).
+LONGEST_SAMPLES = ((re.compile(r"\balpaca\b(?!-lora)", re.IGNORECASE), 1304),)
 MEASURED = ("tokens_per_s_total", "samples_per_s", "s_per_step", "train_time_s", "peak_mem_gib", "mem_reserved_gib")
 IMPLAUSIBLE = re.compile(r"\bFLAG")
 
@@ -160,6 +163,8 @@ def read_row(line: int, row: Mapping[str, str]) -> Run:
         length = sample or 1024.0
         assumptions.append(f"seq_len = {length:g}")
     per_sample = sample or (length if fixed and number(row.get("seq_len")) else None)
+    if not fixed:
+        length = min([length, *(longest for name, longest in LONGEST_SAMPLES if name.search(notes))])
     old = gpu.is_old
     targets = tuple(word for word in re.split(r"[\s,;+/]+", row.get("target_modules", "")) if word) or ATTENTION
     text = f"{notes} {row.get('source_path', '')}".lower()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 
 import asyncpg
 
-from estimator_service.lesson import Accuracy, Finished, Kind, Lessons, lesson
+from estimator_service.lesson import Accuracy, Finished, Kind, Lesson, Lessons, lesson, time_prior
 from estimator_service.parameters import fitted
 from rpc.database import Database, load_queries
 from rpc.identity import Identity
@@ -80,7 +81,10 @@ def _lessons(rows: Iterable[asyncpg.Record]) -> Lessons:
             tuple(row["forecast_slopes"]),
         )
         kinds[row["model_family"], row["gpu_type"], row["stack"]].append(job)
-    return {
-        kind: lesson([job.log_ratio for job in jobs[:MOST_JOBS]], [job.slopes for job in jobs[:MOST_JOBS]])
-        for kind, jobs in kinds.items()
-    }
+    return {kind: _lesson(tuple(jobs[:MOST_JOBS])) for kind, jobs in kinds.items()}
+
+
+@lru_cache(maxsize=1024)
+def _lesson(jobs: tuple[Finished, ...]) -> Lesson:
+    """The same jobs teach the same lesson: answers that are remembered by it stay."""
+    return lesson([job.log_ratio for job in jobs], [job.features for job in jobs], time_prior(fitted()))

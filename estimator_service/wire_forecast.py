@@ -10,7 +10,7 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from estimator_service.catalogue import Dated, Offer
 from estimator_service.cost import SECONDS_PER_HOUR, to_cents
 from estimator_service.dataset import Dataset
-from estimator_service.forecast import VERDICTS, Numbers, slopes
+from estimator_service.forecast import VERDICTS, Numbers, features
 from estimator_service.memory import GIB
 from estimator_service.outlook import JobForecast
 from estimator_service.parameters import fitted
@@ -106,7 +106,7 @@ def _forecast(job: JobForecast) -> pb.Forecast:
         model_family=planned.workload.model.family,
         stack=pb.SoftwareStack.Value(f"SOFTWARE_STACK_{planned.workload.stack.upper()}"),
         correction=job.point.correction,
-        slopes=slopes(job.point),
+        slopes=features(job.point),
         model_version=fitted().version,
     )
 

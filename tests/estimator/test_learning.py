@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import asyncpg
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,10 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from pipeline.jobs.v1 import jobs_pb2
 
 from estimator_service import hardware, models
-from estimator_service.forecast import Point, slopes
-from estimator_service.lesson import Finished, lesson, taught_together
+from estimator_service.forecast import Point, features
+from estimator_service.lesson import Finished, lesson, taught_together, time_prior
 from estimator_service.lesson import taught as taught_one
+from estimator_service.parameters import fitted
 from estimator_service.workload import Workload
 from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator.asked import ANN, LLAMA, configuration
@@ -33,13 +35,14 @@ SHORT = Point(replace(POINT.workload, batch=1, length=256), POINT.gpu, 2)
 
 def ran(times: float, *, training: float = 36_000, overhead: float = 600) -> Finished:
     """A run whose training took so many times what was said."""
-    return Finished(overhead + training * times, overhead + training, overhead, 1.0, slopes(POINT))
+    return Finished(overhead + training * times, overhead + training, overhead, 1.0, features(POINT))
 
 
 def taught(*finished: Finished, about: Point = POINT) -> tuple[float, float]:
     """Factors of speed and of the range's width after some runs."""
-    found = lesson([run.log_ratio for run in finished], [run.slopes for run in finished])
-    return found.apply(slopes(about))
+    found = lesson([run.log_ratio for run in finished], [run.features for run in finished], time_prior(fitted()))
+    (speed,), (width,) = found.apply(np.array([features(about)]))
+    return speed, width
 
 
 def test_one_odd_run_moves_little_and_five_agreeing_runs_most_of_the_way() -> None:
@@ -61,7 +64,7 @@ def test_runs_teach_most_about_their_like() -> None:
 def test_a_table_is_taught_as_its_points_are() -> None:
     """Corrections in a comparison are those of single estimates, bit by bit."""
     kind = "llama", "A100-80GB", "plain"
-    lessons = {kind: lesson([-0.3, -0.2], [slopes(POINT), slopes(SHORT)])}
+    lessons = {kind: lesson([-0.3, -0.2], [features(POINT), features(SHORT)], time_prior(fitted()))}
     points = [replace_count(point, count) for point in (POINT, SHORT) for count in (1, 2, 3, 8)]
     points.append(POINT._replace(gpu=hardware.catalogue()["H100"]))
     assert taught_together(points, lessons) == [taught_one(point, lessons)[0] for point in points]
