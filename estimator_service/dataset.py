@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Lengths:
         return max(1.0, expected / self.mean)
 
 
+@lru_cache(maxsize=1024)
 def cut(dataset: Dataset, length: int, *, default_pairs: int, default_tokens_per_pair: int) -> Lengths:
     """The dataset's samples cut at `length` tokens. Without bins every sample has the mean length."""
     pairs = dataset.pairs or default_pairs

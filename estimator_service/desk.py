@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
@@ -13,10 +13,10 @@ from estimator_service.catalogue import Catalogue, GpuType
 from estimator_service.comparison import Grid, compare
 from estimator_service.cost import Estimate, estimate
 from estimator_service.dataset import Dataset
-from estimator_service.forecast import Point
+from estimator_service.forecast import Point, fits
 from estimator_service.lesson import Lessons, taught
 from estimator_service.outlook import JobForecast, job_forecast
-from estimator_service.plan import Wanted, plan
+from estimator_service.plan import JobDefaults, Wanted, plan
 from estimator_service.repairs import Place, repairs
 from estimator_service.subject import Subject, Terms, reference_run, terms
 
@@ -78,21 +78,34 @@ class Desk:
     def _forecast(
         self, subject: Subject, wanted: Wanted, place: Place, dataset: Dataset, lessons: Lessons
     ) -> pb.EstimateCostResponse:
-        defaults = self.catalogue.job_defaults
-
-        def forecaster(changed: Wanted, at: Place) -> JobForecast:
-            planned = plan(changed, at.gpu, dataset, defaults)
-            point, jobs = taught(Point(planned.workload, at.gpu, at.number), lessons)
-            return job_forecast(planned, point, jobs, at.price, defaults)
-
-        job = forecaster(wanted, place)
-        others = [
-            Place(gpu, place.number, entry.price_usd_per_hour)
-            for gpu, entry in wire.gpus_for_models(self.catalogue)
-            if gpu.id != place.gpu.id
-        ]
-        found = repairs(wanted, place, job, forecaster, others)
+        forecaster = _Forecaster(dataset, lessons, self.catalogue.job_defaults)
+        job = forecaster.forecast(wanted, place)
+        found = []
+        if job.forecast.verdict != "fits":
+            others = [
+                Place(gpu, place.number, entry.price_usd_per_hour)
+                for gpu, entry in wire.gpus_for_models(self.catalogue)
+                if gpu.id != place.gpu.id
+            ]
+            found = repairs(wanted, place, job, forecaster, others)
         return wire_forecast.answer(job, found, dataset, subject.price, self.version)
+
+
+class _Forecaster(NamedTuple):
+    """Forecasts of jobs on one dataset."""
+
+    dataset: Dataset
+    lessons: Lessons
+    defaults: JobDefaults
+
+    def fits(self, wanted: Wanted, place: Place) -> bool:
+        planned = plan(wanted, place.gpu, self.dataset, self.defaults)
+        return fits(Point(planned.workload, place.gpu, place.number))
+
+    def forecast(self, wanted: Wanted, place: Place) -> JobForecast:
+        planned = plan(wanted, place.gpu, self.dataset, self.defaults)
+        point, jobs = taught(Point(planned.workload, place.gpu, place.number), self.lessons)
+        return job_forecast(planned, point, jobs, place.price, self.defaults)
 
 
 def _remembered(kept: OrderedDict[Hashable, Value], key: Hashable, make: Callable[[], Value]) -> Value:

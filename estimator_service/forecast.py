@@ -28,6 +28,7 @@ VERDICTS: tuple[memory.Verdict, ...] = ("fits", "tight", "does_not_fit")
 SEEN_LENGTHS = (256, 65_536)
 SEEN_PARAMS_B = (0.4, 75.0)
 SEEN_GPUS = 64
+METHODS = get_args(Method)
 PLACE = 4  # numbers at the end of a point's features that say where it stands
 TIGHT_FROM = 0.95  # of the usable memory: above this one longer sample can end the run
 
@@ -57,30 +58,42 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Numbers of one point in words: why to trust them how much, and what takes the time (largest first)."""
+    """Numbers of one point, and why to trust them how much."""
 
     numbers: Numbers
     confidence: Confidence
     reasons: tuple[str, ...]
-    drivers: tuple[tuple[str, float], ...]
+    point: Point
+    asked: Demand
+    machines: Hardware
 
     @property
     def verdict(self) -> memory.Verdict:
         """Whether the run fits into the memory of its GPUs."""
         return VERDICTS[int(self.numbers.verdict)]
 
+    @property
+    def drivers(self) -> list[tuple[str, float]]:
+        """What takes the time of a step, and the share of it, largest first."""
+        parts = self.numbers.parts._asdict()
+        parts.pop("step")
+        total = sum(parts.values())
+        return sorted(((name, seconds / total) for name, seconds in parts.items() if seconds), key=lambda x: -x[1])
+
+    @property
+    def features(self) -> tuple[float, ...]:
+        """See `features`."""
+        return *performance.slopes(self.asked, self.machines, fitted().time), *_place(self.point)
+
 
 def forecast(point: Point, parameters: Parameters | None = None) -> Forecast:
     """Predicts one point."""
     p = parameters or fitted()
-    numbers = _numbers(*_counts(point), *_range(point, p), point.correction, p)
+    d, h, f = _counts(point)
+    numbers = _numbers(d, h, f, *_range(point, p), point.correction, p)
     reasons = doubts(point, p)
-    parts = numbers.parts._asdict()
-    parts.pop("step")
-    total = sum(parts.values())
-    drivers = sorted(((name, seconds / total) for name, seconds in parts.items() if seconds), key=lambda x: -x[1])
     confidence: Confidence = "high" if not reasons else "medium" if len(reasons) == 1 else "low"
-    return Forecast(numbers, confidence, reasons, tuple(drivers))
+    return Forecast(numbers, confidence, reasons, point, d, h)
 
 
 def features(point: Point, parameters: Parameters | None = None) -> tuple[float, ...]:
@@ -91,7 +104,7 @@ def features(point: Point, parameters: Parameters | None = None) -> tuple[float,
 
 def features_table(points: Sequence[Point], parameters: Parameters | None = None) -> NDArray[np.float64]:
     """The same of many points: a row for each."""
-    d, h, _ = _columns(points)
+    d, h = _columns(points)
     places = np.array([_place(point) for point in points])
     return np.column_stack([*performance.slopes(d, h, (parameters or fitted()).time), places])
 
@@ -100,7 +113,7 @@ def _place(point: Point) -> tuple[float, ...]:
     """Where a point stands among others: logs of its size and of the tokens of a sample and a micro-step, and its kind."""
     w = point.workload
     tokens = w.tokens or w.length
-    kind = 2.0 * get_args(Method).index(w.method) + (point.count == 1)
+    kind = 2.0 * METHODS.index(w.method) + (point.count == 1)
     return math.log(w.model.params_b), math.log(tokens), math.log(w.batch * tokens), kind
 
 
@@ -114,24 +127,32 @@ def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numb
         [(id(point.workload), id(point.gpu), point.narrowing) for point in points], lambda at: _range(points[at], p)
     )
     corrections = np.array([point.correction for point in points])
-    return _numbers(*_columns(points), ranges[0], ranges[1], corrections, p)
+    d, h = _columns(points)
+    feet = _footprints(points, np.asarray(d.sharded).tolist())
+    return _numbers(d, h, feet, ranges[0], ranges[1], corrections, p)
 
 
-def _columns(points: Sequence[Point]) -> tuple[Demand, Hardware, Footprint]:
+def _columns(points: Sequence[Point]) -> tuple[Demand, Hardware]:
     sharded = [is_sharded(point.workload, point.gpu, point.count) for point in points]
-    pairs = list(zip(points, sharded, strict=True))
     demands = _gather(
-        [(id(point.workload), split) for point, split in pairs],
+        [(id(point.workload), split) for point, split in zip(points, sharded, strict=True)],
         lambda at: demand(points[at].workload, sharded=sharded[at]),
     )
     machines = _gather(
         [(id(point.gpu), point.count) for point in points], lambda at: hardware(points[at].gpu, points[at].count)
     )
+    return Demand(*demands), Hardware(*machines)
+
+
+def _footprints(points: Sequence[Point], sharded: Sequence[float]) -> Footprint:
     feet = _gather(
-        [(id(point.workload), split, point.count if split else 1) for point, split in pairs],
-        lambda at: footprint(points[at].workload, sharded=sharded[at], count=points[at].count),
+        [
+            (id(point.workload), split, point.count if split else 1)
+            for point, split in zip(points, sharded, strict=True)
+        ],
+        lambda at: footprint(points[at].workload, sharded=bool(sharded[at]), count=points[at].count),
     )
-    return Demand(*demands), Hardware(*machines), Footprint(*feet)
+    return Footprint(*feet)
 
 
 def _gather(keys: Sequence[Hashable], count: Callable[[int], Sequence[float]]) -> NDArray[np.float64]:
@@ -152,34 +173,37 @@ def _gather(keys: Sequence[Hashable], count: Callable[[int], Sequence[float]]) -
 def _counts(point: Point) -> tuple[Demand, Hardware, Footprint]:
     workload, gpu, count = point.workload, point.gpu, point.count
     sharded = is_sharded(workload, gpu, count)
-    return _demand(workload, sharded), hardware(gpu, count), _footprint(workload, sharded, count if sharded else 1)
+    return demand(workload, sharded=sharded), hardware(gpu, count), _footprint_of(point)
 
 
-@lru_cache(maxsize=1024)
-def _demand(workload: Workload, sharded: bool) -> Demand:
-    return demand(workload, sharded=sharded)
-
-
-@lru_cache(maxsize=1024)
-def _footprint(workload: Workload, sharded: bool, count: int) -> Footprint:
-    return footprint(workload, sharded=sharded, count=count)
+def _footprint_of(point: Point) -> Footprint:
+    sharded = is_sharded(point.workload, point.gpu, point.count)
+    return footprint(point.workload, sharded=sharded, count=point.count if sharded else 1)
 
 
 def _numbers(d: Demand, h: Hardware, f: Footprint, faster: Any, slower: Any, correction: Any, p: Parameters) -> Numbers:
     parts = step_time(d, h, p.time)
     step = parts.step / correction
     used = memory.allocated(f, p.memory)
-    peak = memory.peak(f, p.memory, h.memory)
-    # A full fine-tuning can still be run in 16 bits throughout: only what does not fit even so is refused.
-    least = memory.allocated(f._replace(pure=f.pure * 0.0 + 1.0, wide=f.wide * (f.trained == 0.0)), p.memory)
-    needed = least.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
-    full = memory.peak(f, p.memory, math.inf).total
-    verdict = (full > TIGHT_FROM * h.memory) * 1 + (needed > h.memory) * 1
     return Numbers(
         step_p10=step * faster, step=step, step_p90=step * slower,
-        tokens_per_s=d.tokens * d.accumulation * h.count / step, parts=parts, memory=peak,
-        allocated=used.total, verdict=verdict,
+        tokens_per_s=d.tokens * d.accumulation * h.count / step, parts=parts,
+        memory=memory.peak(used, f, p.memory, h.memory), allocated=used.total, verdict=_verdict(used, f, h.memory, p),
     )  # fmt: skip
+
+
+def _verdict(used: Memory, f: Footprint, capacity: Any, p: Parameters) -> Any:
+    """Index into VERDICTS. A full fine-tuning is refused only if it does not fit even in 16 bits throughout."""
+    least = memory.allocated(f._replace(pure=f.pure * 0.0 + 1.0, wide=f.wide * (f.trained == 0.0)), p.memory)
+    needed = least.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
+    full = memory.peak(used, f, p.memory, math.inf).total
+    return (full > TIGHT_FROM * capacity) * 1 + (needed > capacity) * 1
+
+
+def fits(point: Point, parameters: Parameters | None = None) -> bool:
+    """Whether a point fits, with room to spare: a part of `forecast` at a tenth of its price."""
+    p, f = parameters or fitted(), _footprint_of(point)
+    return not _verdict(memory.allocated(f, p.memory), f, point.gpu.usable_bytes, p)
 
 
 def doubts(point: Point, p: Parameters) -> tuple[str, ...]:

@@ -32,6 +32,14 @@ CACHED_TRAFFIC = {"ada": 1.6, "blackwell-rtx": 1.6}
 ATTENTION_SHARE = {"hopper": 0.75, "blackwell": 0.75}
 
 
+class Traits(NamedTuple):
+    """What a GPU type has; `old`: neither bfloat16 nor flash attention."""
+
+    old: bool
+    bf16: bool
+    fp8: bool
+
+
 class Gpu(BaseModel):
     """One GPU type; `memory_gb` as vendors count it, `usable` the share of as many GiB that a program can have."""
 
@@ -68,9 +76,9 @@ class Gpu(BaseModel):
         return self.generation in OLD
 
     @cached_property
-    def traits(self) -> tuple[bool, bool, bool]:
+    def traits(self) -> Traits:
         """What of a plan depends on the GPU type: two with the same traits get the same one."""
-        return self.is_old, self.bf16_tflops is None, self.fp8_tflops is None
+        return Traits(self.is_old, self.bf16_tflops is not None, self.fp8_tflops is not None)
 
     @cached_property
     def sustained_flops(self) -> float:

@@ -125,15 +125,18 @@ def taught(point: Point, lessons: Lessons) -> tuple[Point, int]:
 
 def taught_together(points: Sequence[Point], lessons: Lessons) -> list[Point]:
     """`taught` for every point of a table, to the digit."""
-    places = defaultdict(list)
-    for place, point in enumerate(points):
-        if _kind(point) in lessons:
-            places[_kind(point)].append(place)
+    kinds = [_kind(point) for point in points]
+    places = [place for place, kind in enumerate(kinds) if kind in lessons]
     found = list(points)
-    for kind, where in places.items():
-        factors = lessons[kind].apply(features_table([points[place] for place in where]))
-        for place, correction, narrowing in zip(where, *factors, strict=True):
-            found[place] = points[place]._replace(correction=correction, narrowing=narrowing)
+    if not places:
+        return found
+    runs = features_table([points[place] for place in places])
+    rows = defaultdict(list)
+    for row, place in enumerate(places):
+        rows[kinds[place]].append(row)
+    for kind, where in rows.items():
+        for row, correction, narrowing in zip(where, *lessons[kind].apply(runs[where]), strict=True):
+            found[places[row]] = points[places[row]]._replace(correction=correction, narrowing=narrowing)
     return found
 
 

@@ -131,12 +131,11 @@ def allocated(f: Footprint, p: MemoryParameters) -> Memory:
     return Memory(total, weights, f.adapters, gradients, optimizer, activations, logits, overhead)
 
 
-def peak(f: Footprint, p: MemoryParameters, capacity: Any) -> Memory:
-    """Peak that the device reports: with what the allocator keeps in reserve and what the driver holds.
+def peak(used: Memory, f: Footprint, p: MemoryParameters, capacity: Any) -> Memory:
+    """Peak that the device reports: what is `allocated`, what the allocator keeps in reserve and what the driver holds.
 
     The reserve is given up when the card is full, so it never makes a peak that exceeds `capacity` by itself.
     """
-    used = allocated(f, p)
     plain = 1.0 - f.tuned
     logits = f.logits * (p.logits_plain * plain + p.logits_tuned * f.tuned)
     context = p.context_gib * GIB

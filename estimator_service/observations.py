@@ -136,6 +136,6 @@ def select_memory(data: Peaks, mask: NDArray[np.bool_]) -> Peaks:
 
 def predicted_memory(data: Peaks, p: MemoryParameters) -> tuple[Array, Array]:
     """Log GiB (allocated, held) of every run."""
-    used = memory.allocated(data.footprint, p).total
-    held = memory.peak(data.footprint, p, data.capacity).total
-    return np.log(used / memory.GIB), np.log(held / memory.GIB)
+    used = memory.allocated(data.footprint, p)
+    held = memory.peak(used, data.footprint, p, data.capacity)
+    return np.log(used.total / memory.GIB), np.log(held.total / memory.GIB)

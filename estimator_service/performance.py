@@ -73,14 +73,45 @@ def _slowest(device: float, launch: float, links: float) -> float:
     return root(root(device * device + launch * launch + links * links))
 
 
-STEP_ASIDE = 1e-5
-
-
 def slopes(d: Demand, h: Hardware, p: TimeParameters) -> tuple[Any, ...]:
-    """How the log of the speed changes with the log of each parameter, in their order; floats or arrays as `d` and `h` are."""
-    size = len(p)
-    aside = np.array(p)[:, None] * (1.0 + STEP_ASIDE * np.eye(size, size + 1, 1))
-    varied = aside[:, :, None] if isinstance(d.tokens, np.ndarray) else aside
-    steps: Any = step_time(d, h, TimeParameters(*varied)).step
-    found = (1.0 - steps[1:] / steps[0]) / STEP_ASIDE
-    return tuple(found if isinstance(d.tokens, np.ndarray) else found.tolist())
+    """How the log of the speed changes with the log of each parameter, in their order; floats or arrays as `d` and `h` are.
+
+    A part of the device's, the host's or the links' time moves the step by its share of that time, to the fourth power as
+    the 4-norm has it.
+    """
+    t, k, plain, others = step_time(d, h, p), d.accumulation, 1.0 - d.tuned, (h.count - 1.0) / h.count
+    waiting = p.straggler * others
+    busy = t.step / (1.0 + waiting)
+    pace = busy - t.optimizer
+    device = t.arithmetic + t.memory_traffic + t.dequantisation
+    share = device / pace
+    of_device = share * share * share / busy
+    share = t.launch / pace
+    of_host = share * share * share / busy * t.launch
+    share = t.communication / pace
+    of_links = share * share * share / busy * t.communication
+    arithmetic = of_device * t.arithmetic
+    megatron, fp8 = 1.0 + d.megatron * (p.megatron - 1.0), 1.0 + d.fp8 * (p.fp8 - 1.0)
+    attention = k * d.attention_flops / (p.attention * h.attention) / (h.flops * p.matmul * megatron * fp8)
+    moved = of_device * k * (d.layer_bytes + d.logit_bytes) / h.bandwidth
+    engine = 1.0 + d.full * (p.engine_launch - 1.0)
+    eager, fused = p.launch_plain_s * plain * engine, p.launch_tuned_s * d.tuned
+    launched = of_host / (eager + fused)
+    unpacked = of_device * k * d.dequantised
+    gathering = d.sharded * p.sharded_launch
+    return (
+        arithmetic,
+        of_device * attention,
+        -moved * p.traffic_plain * plain,
+        -moved * p.traffic_tuned * d.tuned,
+        -launched * eager,
+        -launched * fused,
+        -launched * eager * d.full * p.engine_launch / engine,
+        -unpacked * p.dequant_bytes / h.bandwidth,
+        -unpacked * p.dequant_s,
+        -of_links,
+        -of_host * gathering / (1.0 + gathering),
+        -waiting / (1.0 + waiting),
+        arithmetic * d.megatron * p.megatron / megatron,
+        arithmetic * d.fp8 * p.fp8 / fp8,
+    )

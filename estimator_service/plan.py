@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from estimator_service.dataset import Dataset, Lengths, cut
-from estimator_service.hardware import Gpu
+from estimator_service.hardware import Gpu, Traits
 from estimator_service.models import Model
 from estimator_service.workload import ATTENTION, Method, Precision, Stack, Workload
 
@@ -77,9 +78,51 @@ class Plan:
     doubts: tuple[str, ...]  # why it may be anything
 
 
+class _Filled(NamedTuple):
+    """What a plan needs of options, GPU type, dataset and batch: neither the model nor the rank changes it."""
+
+    method: Method
+    precision: Precision
+    length: int
+    lengths: Lengths
+    padded: float
+    sequences: float
+    validation_sequences: float
+    assumptions: tuple[Assumption, ...]
+
+
 def plan(wanted: Wanted, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> Plan:
     """Fills in what was left open for a GPU type and a dataset."""
-    options, named = wanted.options, list[Assumption]()
+    options = wanted.options
+    filled = _filled(options, gpu.traits, wanted.batch, dataset, defaults)
+    packed, method, length = bool(options.packing), filled.method, filled.length
+    workload = Workload(
+        model=wanted.model,
+        method=method,
+        rank=wanted.rank,
+        targets=options.target_modules or ATTENTION,
+        batch=wanted.batch,
+        accumulation=options.gradient_accumulation or 1,
+        length=length if packed else min(length, dataset.longest or length),
+        tokens=None if packed else filled.lengths.mean,
+        precision=filled.precision,
+        checkpointing=options.activation_checkpointing is not False,
+        flash_attention=not gpu.is_old,
+        packed=packed,
+        padded=filled.padded,
+        stack=options.stack or "plain",
+        weight_bits=4 if method == "qlora" else 16,
+    )
+    doubts = () if dataset.tokens and dataset.pairs else ("nobody counted the dataset's tokens",)
+    return Plan(
+        workload, filled.lengths, filled.sequences, filled.validation_sequences, wanted.epochs, length,
+        filled.assumptions, doubts,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defaults: JobDefaults) -> _Filled:
+    named = list[Assumption]()
 
     def taken(field: str, value: str, reason: str) -> None:
         named.append(Assumption(field, value, reason))
@@ -98,7 +141,7 @@ def plan(wanted: Wanted, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> P
         taken("dataset.total_tokens", f"{lengths.tokens:.0f}", "nobody counted them")
     if not dataset.bins:
         taken("dataset.token_histogram", "every sample of the mean length", "nobody counted the lengths")
-    precision = _precision(options.precision, gpu)
+    precision = _precision(options.precision, traits)
     if precision != options.precision:
         reason = (
             "the usual arithmetic" if options.precision is None else f"GPUs of this type have no {options.precision}"
@@ -114,34 +157,16 @@ def plan(wanted: Wanted, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> P
             taken(f"training.{field}", str(value).lower(), "the usual setting")
     if not options.target_modules and method != "full":
         taken("training.target_modules", " ".join(f"{name}_proj" for name in ATTENTION), "the usual adapters")
-    packed = bool(options.packing)
-    workload = Workload(
-        model=wanted.model,
-        method=method,
-        rank=wanted.rank,
-        targets=options.target_modules or ATTENTION,
-        batch=wanted.batch,
-        accumulation=options.gradient_accumulation or 1,
-        length=length if packed else min(length, dataset.longest or length),
-        tokens=None if packed else lengths.mean,
-        precision=precision,
-        checkpointing=options.activation_checkpointing is not False,
-        flash_attention=not gpu.is_old,
-        packed=packed,
-        padded=1.0 if packed else lengths.padding(wanted.batch),
-        stack=options.stack or "plain",
-        weight_bits=4 if method == "qlora" else 16,
-    )
-    sequences = lengths.tokens / length if packed else float(lengths.samples)
+    sequences = lengths.tokens / length if options.packing else float(lengths.samples)
     held = dataset.validation_pairs
     if held:
         validation = sequences * held / (dataset.pairs or defaults.default_pairs)
     else:
         validation = sequences * defaults.validation_share
         taken("dataset.total_validation_pairs", f"{defaults.validation_share:.0%} of the samples", "none are marked")
-    doubts = () if dataset.tokens and dataset.pairs else ("nobody counted the dataset's tokens",)
     taken("startup", f"{defaults.startup_seconds:.0f} s", "getting machines; loading the base model comes on top")
-    return Plan(workload, lengths, sequences, validation, wanted.epochs, length, tuple(named), doubts)
+    padded = 1.0 if options.packing else lengths.padding(batch)
+    return _Filled(method, precision, length, lengths, padded, sequences, validation, tuple(named))
 
 
 def _length(dataset: Dataset) -> int:
@@ -150,11 +175,11 @@ def _length(dataset: Dataset) -> int:
     return -(-longest // STEP) * STEP
 
 
-def _precision(asked: Precision | None, gpu: Gpu) -> Precision:
+def _precision(asked: Precision | None, traits: Traits) -> Precision:
     """What of the precision asked for the GPU type has."""
-    if asked == "fp8" and gpu.fp8_tflops is not None:
+    if asked == "fp8" and traits.fp8:
         return "fp8"
-    return "fp16" if asked == "fp16" or gpu.bf16_tflops is None else "bf16"
+    return "bf16" if asked != "fp16" and traits.bf16 else "fp16"
 
 
 def canonical(wanted: Wanted, planned: Plan) -> dict[str, object]:

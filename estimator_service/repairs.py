@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from estimator_service.hardware import Gpu
 from estimator_service.outlook import JobForecast
@@ -40,21 +40,22 @@ class Repair(NamedTuple):
     job: JobForecast
 
 
-Forecaster = Callable[[Wanted, Place], JobForecast]
+class Forecaster(Protocol):
+    """Says of a job whether it fits, and of those that do what they take."""
+
+    def fits(self, wanted: Wanted, place: Place) -> bool: ...
+    def forecast(self, wanted: Wanted, place: Place) -> JobForecast: ...
 
 
 def repairs(
     wanted: Wanted, place: Place, job: JobForecast, forecaster: Forecaster, others: Sequence[Place]
 ) -> list[Repair]:
-    """Up to five changes after which the job fits, at most one of a kind; none when it fits already."""
-    if job.forecast.verdict == "fits":
-        return []
+    """Up to five changes after which the job fits, at most one of a kind."""
     found = []
     for kind in _kinds(wanted, place, job, others):
         for change, changed, at in kind:
-            seen = forecaster(changed, at)
-            if seen.forecast.verdict == "fits":
-                found.append(Repair(change, seen))
+            if forecaster.fits(changed, at):
+                found.append(Repair(change, forecaster.forecast(changed, at)))
                 break
         if len(found) == MAX_REPAIRS:
             break

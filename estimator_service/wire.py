@@ -180,6 +180,7 @@ def _catalogue(data: Catalogue) -> pb.GetCatalogueResponse:
     )
 
 
+@lru_cache(maxsize=16)
 def preset_id(word: str) -> pb.PresetId.ValueType:
     """A preset's number in the contract."""
     return pb.PresetId.Value(f"PRESET_ID_{word.upper()}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, get_args
 
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service.catalogue import Dated, Offer
 from estimator_service.cost import SECONDS_PER_HOUR, to_cents
 from estimator_service.dataset import Dataset
-from estimator_service.forecast import VERDICTS, Numbers, features
+from estimator_service.forecast import VERDICTS, Confidence, Numbers
 from estimator_service.memory import GIB
 from estimator_service.outlook import JobForecast
 from estimator_service.parameters import fitted
@@ -18,6 +19,8 @@ from estimator_service.plan import Assumption, Options
 from estimator_service.repairs import Change, Repair
 
 VERDICT_VALUES = tuple(pb.MemoryVerdict.Value(f"MEMORY_VERDICT_{verdict.upper()}") for verdict in VERDICTS)
+CONFIDENCES = {word: pb.Confidence.Value(f"CONFIDENCE_{word.upper()}") for word in get_args(Confidence)}
+STACKS = {word: pb.SoftwareStack.Value(f"SOFTWARE_STACK_{word.upper()}") for word in ("plain", "tuned")}
 TITLES = {
     "arithmetic": "matrix arithmetic",
     "memory_traffic": "moving activations and logits",
@@ -80,7 +83,7 @@ def _forecast(job: JobForecast) -> pb.Forecast:
     return pb.Forecast(
         hours=pb.Range(p10=to_cents(seen.hours_p10), p50=to_cents(seen.hours), p90=to_cents(seen.hours_p90)),
         cost=pb.Range(p10=to_cents(seen.cost_p10), p50=to_cents(seen.cost), p90=to_cents(seen.cost_p90)),
-        confidence=pb.Confidence.Value(f"CONFIDENCE_{job.confidence.upper()}"),
+        confidence=CONFIDENCES[job.confidence],
         confidence_reason=reason,
         is_quote=job.is_quotable,
         note=note,
@@ -104,9 +107,9 @@ def _forecast(job: JobForecast) -> pb.Forecast:
         ),
         overhead_seconds=to_cents((seen.startup + seen.save) * SECONDS_PER_HOUR),
         model_family=planned.workload.model.family,
-        stack=pb.SoftwareStack.Value(f"SOFTWARE_STACK_{planned.workload.stack.upper()}"),
+        stack=STACKS[planned.workload.stack],
         correction=job.point.correction,
-        slopes=features(job.point),
+        slopes=job.forecast.features,
         model_version=fitted().version,
     )
 
@@ -159,9 +162,10 @@ def _patch(change: Change) -> pb.ConfigurationPatch:
     return patch
 
 
-def assumptions(named: Sequence[Assumption]) -> list[pb.Assumption]:
+@lru_cache(maxsize=1024)
+def assumptions(named: tuple[Assumption, ...]) -> tuple[pb.Assumption, ...]:
     """What was filled in."""
-    return [pb.Assumption(field=each.field, value=each.value, reason=each.reason) for each in named]
+    return tuple(pb.Assumption(field=each.field, value=each.value, reason=each.reason) for each in named)
 
 
 def gpu_price(price: Dated) -> pb.GpuPrice:

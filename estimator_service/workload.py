@@ -79,25 +79,31 @@ class Demand(NamedTuple):
     fp8: float
 
 
+@lru_cache(maxsize=1024)
 def modules(targets: tuple[str, ...], model: Model) -> tuple[str, ...]:
     """Standard names of the layer's modules that carry an adapter; "all-linear" and unknown words mean all."""
     found = [name for target in targets for name in MODULE_NAMES.get(target, ()) if name in model.projections]
     return tuple(dict.fromkeys(found)) or tuple(model.projections)
 
 
-@lru_cache(maxsize=4096)
-def adapter_params(workload: Workload) -> float:
+def adapter_params(w: Workload) -> float:
     """Trained weights: rank · (inputs + outputs) of each adapted module, all experts; everything when full."""
-    model = workload.model
-    if workload.method == "full":
-        return model.params_b * 1e9
-    shapes, scale = model.projections, model.experts / model.experts_per_token
-    total = 0.0
-    for name in modules(workload.targets, model):
-        inputs, outputs = shapes[name]
-        expert = scale if name in ("up", "gate", "down") else 1.0
-        total += expert * (workload.rank * (inputs + outputs) + (outputs if workload.method == "dora" else 0))
-    return model.layers * total + (model.embedding_params if workload.trains_embeddings else 0)
+    if w.method == "full":
+        return w.model.params_b * 1e9
+    per_rank, outputs = _adapted(w.targets, w.model)
+    total = per_rank * w.rank + (outputs if w.method == "dora" else 0.0)
+    return w.model.layers * total + (w.model.embedding_params if w.trains_embeddings else 0)
+
+
+@lru_cache(maxsize=1024)
+def _adapted(targets: tuple[str, ...], model: Model) -> tuple[float, float]:
+    """Inputs and outputs of a layer's adapted modules together, all experts, and outputs alone."""
+    both, outputs = 0.0, 0.0
+    for name in modules(targets, model):
+        scale = model.experts / model.experts_per_token if name in ("up", "gate", "down") else 1.0
+        wide, out = model.projections[name]
+        both, outputs = both + scale * (wide + out), outputs + scale * out
+    return both, outputs
 
 
 def padding(workload: Workload) -> float:

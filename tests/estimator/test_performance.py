@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from estimator_service import hardware, models
 from estimator_service.forecast import Point, forecast, table
-from estimator_service.workload import Workload
+from estimator_service.parameters import fitted
+from estimator_service.performance import slopes, step_time
+from estimator_service.workload import Workload, demand
 
 LLAMA = models.catalogue()["llama-3.1-8b"]
 GPUS = hardware.catalogue()
@@ -65,3 +68,16 @@ def test_outside_the_evidence_the_range_is_wider_and_the_reason_is_named() -> No
     assert unseen.confidence == "medium"
     assert "MI300X" in unseen.reasons[0]
     assert unseen.numbers.step_p90 / unseen.numbers.step > seen.numbers.step_p90 / seen.numbers.step
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_slopes_are_those_of_the_formula(method: str) -> None:
+    """What is learned by is how the speed really changes with each number of the model."""
+    work = Workload(LLAMA, method=method, weight_bits=4 if method == "qlora" else 16)  # type: ignore[arg-type]
+    asked, machines, numbers = demand(work, sharded=True), hardware.hardware(GPUS["A100-80GB"], 4), fitted().time
+    for name, slope in zip(numbers._fields, slopes(asked, machines, numbers), strict=True):
+        up, down = (
+            step_time(asked, machines, numbers._replace(**{name: getattr(numbers, name) * (1 + aside)})).step
+            for aside in (1e-6, -1e-6)
+        )
+        assert slope == pytest.approx(math.log(down / up) / 2e-6, abs=1e-6), name

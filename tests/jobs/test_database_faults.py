@@ -25,7 +25,7 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from deploy.postgres import Postgres
 from jobs_service.migrate import migrate
 from tests.conftest import SERVICE_PASSWORD, NewDataset, Stack, metadata
-from tests.door import refusal, refused
+from tests.door import Refusal, refusal, refused
 from tests.jobs.test_create_job import asked
 from tests.processes import Server, environment, running
 
@@ -146,6 +146,28 @@ def question(dataset: str) -> estimator_pb2.EstimateCostRequest:
     )
 
 
+async def without_a_database(served: Served, dataset: str) -> dict[str, Refusal]:
+    """How every other question to the Estimator that needs the database is refused."""
+    job, llama, estimator = asked(dataset), "llama-3.1-8b", served.estimator
+    configured = {"dataset_id": dataset, "gpu_config": job.gpu_config, "hyperparameters": job.hyperparameters}
+    grid = {"dataset_id": dataset, "gpu_counts": [1, 2], "preset_ids": [1, 2]}
+    questions = {
+        "forecast": (estimator.EstimateCost, estimator_pb2.EstimateCostRequest(**configured, base_model=llama)),
+        "comparison": (estimator.CompareConfigurations, estimator_pb2.CompareConfigurationsRequest(**grid)),
+        "forecasts": (
+            estimator.CompareConfigurations,
+            estimator_pb2.CompareConfigurationsRequest(**grid, base_model=llama),
+        ),
+        "new quote": (estimator.CreateQuote, estimator_pb2.CreateQuoteRequest(**configured)),
+        "quote": (estimator.GetQuote, estimator_pb2.GetQuoteRequest(id=str(uuid.uuid4()))),
+        "accuracy": (estimator.GetEstimateAccuracy, estimator_pb2.GetEstimateAccuracyRequest()),
+    }
+    return {
+        name: await refused(call(question, metadata=metadata(ANN), timeout=10))
+        for name, (call, question) in questions.items()
+    }
+
+
 @pytest.mark.slow
 async def test_a_database_that_goes_and_comes(own_cluster: Cluster, served: Served) -> None:
     """S01, S02 and E08: without a database servers run, say so, and answer UNAVAILABLE; with it they are well at once.
@@ -192,6 +214,8 @@ async def test_a_database_that_goes_and_comes(own_cluster: Cluster, served: Serv
             break
         assert asked_at - stopped < 1
     assert away.code is grpc.StatusCode.UNAVAILABLE
+    for name, told in (await without_a_database(served, dataset)).items():
+        assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"), name
     await served.become(NOT_SERVING)
     before = len(acknowledged)
     own_cluster.start()
