@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from typing import NamedTuple
 
 from rpc.errors import DatasetTooLarge
 
@@ -33,8 +34,7 @@ class Assumptions:
     default_tokens_per_pair: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """What is to be trained on what. Price in US dollars and tokens per second are of one GPU; batch in pairs."""
 
     pairs: int | None
@@ -46,8 +46,7 @@ class Run:
     epochs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """Time in hours and money in US dollars, unrounded; throughput in tokens per second of all GPUs together."""
 
     steps_per_epoch: int

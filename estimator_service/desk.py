@@ -19,6 +19,7 @@ from estimator_service.outlook import JobForecast, job_forecast
 from estimator_service.plan import JobDefaults, Wanted, plan
 from estimator_service.repairs import Place, repairs
 from estimator_service.subject import Subject, Terms, reference_run, terms
+from estimator_service.wire_forecast import gpu_price
 
 Value = TypeVar("Value")
 # Configurations and answers that are remembered: a page asks the same again and again.
@@ -30,6 +31,7 @@ class Desk:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
+        self._prices = {gpu.type: gpu_price(gpu) for gpu in catalogue.gpu_types}
         self._subjects: OrderedDict[Hashable, Subject] = OrderedDict()
         self._answers: OrderedDict[Hashable, pb.EstimateCostResponse] = OrderedDict()
 
@@ -44,7 +46,8 @@ class Desk:
         """The estimate of a subject. Raises DatasetTooLarge."""
         wanted, place = subject.wanted, subject.place
         if wanted is None or place is None:
-            return wire.answer(self._reference(subject, dataset), dataset, subject, self.version)
+            found = self._reference(subject, dataset)
+            return wire.answer(found, dataset, self._prices[subject.gpu.type], self.version)
         # Repairs may be of another kind than the subject: all that was taught counts.
         key = subject.what_counts, dataset, *lessons.values()
         return _remembered(self._answers, key, lambda: self._forecast(subject, wanted, place, dataset, lessons))
@@ -60,9 +63,10 @@ class Desk:
         compared = compare(grid, dataset, lessons, self.catalogue)
         return wire_comparison.answer(request, grid, compared, dataset, self.version)
 
-    def terms(self, subject: Subject, dataset_id: str, dataset: Dataset) -> Terms:
-        """What a price of the subject is promised on."""
-        return terms(subject, dataset_id, dataset, self.catalogue.job_defaults)
+    def terms(self, request: wire.Configured, subject: Subject, dataset: Dataset) -> Terms:
+        """What a price of the request's subject is promised on."""
+        how = wire.hyperparameters(request)
+        return terms(subject, how, request.dataset_id, dataset, self.catalogue.job_defaults)
 
     @property
     def version(self) -> str:
@@ -71,8 +75,7 @@ class Desk:
 
     def _reference(self, subject: Subject, dataset: Dataset) -> Estimate:
         assert isinstance(subject.gpu, GpuType)
-        how = subject.hyperparameters
-        run = reference_run(subject.gpu, subject.count, how["batch_size"], how["epochs"], dataset)
+        run = reference_run(subject.gpu, subject.gpu_count, subject.batch, subject.epochs, dataset)
         return estimate(run, self.catalogue.assumptions)
 
     def _forecast(

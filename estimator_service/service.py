@@ -49,7 +49,7 @@ class EstimatorService:
         if not request.quote_id:
             return answer
         quote = await self._quotes.get(call.identity, request.quote_id)
-        quote.hold(desk.terms(subject, request.dataset_id, dataset), answer.estimated_cost)
+        quote.hold(desk.terms(request, subject, dataset), answer.estimated_cost)
         return wire_quote.held(quote)
 
     async def GetCatalogue(self, request: pb.GetCatalogueRequest, call: Call) -> pb.GetCatalogueResponse:
@@ -73,7 +73,7 @@ class EstimatorService:
         quote = await self._quotes.create(
             call.identity,
             request.dataset_id,
-            desk.terms(subject, request.dataset_id, dataset),
+            desk.terms(request, subject, dataset),
             desk.version,
             wire_quote.costs(answer),
             (request.SerializeToString(), answer.SerializeToString()),

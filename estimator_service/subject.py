@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,15 +16,15 @@ from estimator_service.plan import JobDefaults, Wanted, canonical, plan
 from estimator_service.repairs import Place
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """A configuration. `wanted` and `place` are there when a base model is named; `provider` empty: the catalogue's price."""
 
     gpu: ModelGpuType
-    count: int
+    gpu_count: int
     price: Dated
     provider: str
-    hyperparameters: Mapping[str, Any]
+    batch: int
+    epochs: int
     wanted: Wanted | None
     place: Place | None
 
@@ -34,17 +34,9 @@ class Subject:
         return self.gpu.type, self.count, self.provider, self.wanted
 
 
-def reference_run(gpu: GpuType, count: int, batch_size: int, epochs: int, dataset: Dataset) -> Run:
+def reference_run(gpu: GpuType, count: int, batch: int, epochs: int, dataset: Dataset) -> Run:
     """What the reference estimate needs: the catalogue's own price, and a flat throughput."""
-    return Run(
-        pairs=dataset.pairs,
-        tokens=dataset.tokens,
-        price_usd_per_hour=gpu.price_usd_per_hour,
-        tokens_per_second=gpu.tokens_per_second,
-        gpu_count=count,
-        batch_size=batch_size,
-        epochs=epochs,
-    )
+    return Run(dataset.pairs, dataset.tokens, gpu.price_usd_per_hour, gpu.tokens_per_second, count, batch, epochs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +53,16 @@ class Terms:
         return hashlib.sha256(orjson.dumps(self.configuration, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def terms(subject: Subject, dataset_id: str, dataset: Dataset, defaults: JobDefaults) -> Terms:
+def terms(
+    subject: Subject, hyperparameters: Mapping[str, Any], dataset_id: str, dataset: Dataset, defaults: JobDefaults
+) -> Terms:
     """What a price of the subject is promised on."""
     configuration = {
         "dataset_id": dataset_id.lower(),
         "gpu_config.type": subject.gpu.type,
-        "gpu_config.count": subject.count,
+        "gpu_config.count": subject.gpu_count,
         "provider": subject.provider,
-        **{f"hyperparameters.{name}": value for name, value in subject.hyperparameters.items()},
+        **{f"hyperparameters.{name}": value for name, value in hyperparameters.items()},
     }
     if subject.wanted is not None and subject.place is not None:
         planned = plan(subject.wanted, subject.place.gpu, dataset, defaults)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import protovalidate
 from buf.validate import validate_pb2
@@ -59,13 +59,19 @@ def subject(request: Configured, catalogue: Catalogue) -> Subject:
     how, count = request.hyperparameters, request.gpu_config.count
     return Subject(
         gpu=gpu,
-        count=count,
+        gpu_count=count,
         price=price,
         provider=request.provider,
-        hyperparameters={field.name: value for field, value in how.ListFields()},
+        batch=how.batch_size,
+        epochs=how.epochs,
         wanted=Wanted(model, options(request.training), how.batch_size, how.epochs, how.rank) if model else None,
         place=Place(physics(gpu.type), count, price.price_usd_per_hour) if model else None,
     )
+
+
+def hyperparameters(request: Configured) -> Mapping[str, Any]:
+    """The hyperparameters that a request sets, by name."""
+    return {field.name: value for field, value in request.hyperparameters.ListFields()}
 
 
 def configuration_key(request: Configured) -> bytes:
@@ -122,7 +128,7 @@ def gpus_for_models(catalogue: Catalogue) -> list[tuple[hardware.Gpu, ModelGpuTy
     return [(physics(entry.type), entry) for entry in catalogue.by_type_for_models.values()]
 
 
-def answer(found: Estimate, dataset: Dataset, asked: Subject, version: str) -> pb.EstimateCostResponse:
+def answer(found: Estimate, dataset: Dataset, price: pb.GpuPrice, version: str) -> pb.EstimateCostResponse:
     """A reference estimate, rounded."""
     return pb.EstimateCostResponse(
         estimated_cost=to_cents(found.total),
@@ -135,7 +141,7 @@ def answer(found: Estimate, dataset: Dataset, asked: Subject, version: str) -> p
             estimated_throughput_tokens_per_sec=found.throughput,
             dataset_name=dataset.name,
         ),
-        price=gpu_price(asked.price),
+        price=price,
         catalogue_version=version,
     )
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import Literal, TextIO, cast
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
+from structlog.typing import EventDict, Processor
 
 LogFormat = Literal["auto", "json", "pretty"]
+Entry = EventDict | str
 # Lines wait for one another at most this long, and at most so many.
 GATHER_SECONDS, MAX_GATHERED = 0.01, 256
 
@@ -19,19 +23,16 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     """Sends structlog's and the standard library's lines to stderr. `auto` is pretty on a terminal and JSON elsewhere."""
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
-    ]
-    renderer: list[structlog.typing.Processor] = (
+    renderer: list[Processor] = (
         # A traceback with the values of variables would tell tokens and passwords.
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if pretty
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
     )
-    stderr = _Stderr()
+    rendered: list[Processor] = [_local_time if pretty else _utc_time, *renderer]
+    stderr = _Stderr(rendered)
     structlog.configure(
-        processors=[*shared, *renderer],
+        processors=[_stamp],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *_: _Lines(stderr),
         cache_logger_on_first_use=True,
@@ -39,11 +40,31 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     handler = logging.StreamHandler(cast(TextIO, stderr))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
-            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
+            foreign_pre_chain=[_stamp_foreign],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+def _stamp_foreign(logger: Any, method: str, event: EventDict) -> EventDict:
+    event["level"], event["timestamp"] = method, time.time()
+    return event
+
+
+def _stamp(logger: Any, method: str, event: EventDict) -> tuple[tuple[EventDict], dict[str, Any]]:
+    """Adds what has to be known at once; the rest of a line's making can wait."""
+    return (_stamp_foreign(logger, method, event),), {}
+
+
+def _utc_time(logger: Any, method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = datetime.fromtimestamp(event["timestamp"], UTC).isoformat().replace("+00:00", "Z")
+    return event
+
+
+def _local_time(logger: Any, method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = time.strftime("%H:%M:%S", time.localtime(event["timestamp"]))
+    return event
 
 
 def _to_json(event: object, **_: object) -> str:
@@ -53,52 +74,57 @@ def _to_json(event: object, **_: object) -> str:
 class _Stderr:
     """Stderr that a closed pipe or a full disk cannot turn into a failed request.
 
-    While an event loop runs, lines are gathered for a moment and written together: a system call costs more than the line.
+    While an event loop runs, entries are gathered for a moment and made into lines and written together: one by one, each
+    would cost a system call, and its making several times as much.
     At the end of a process `logging`, which has this as its handler's stream, flushes it.
     """
 
-    def __init__(self) -> None:
-        self._gathered: list[str] = []
+    def __init__(self, processors: list[Processor]) -> None:
+        self._processors = processors
+        self._gathered: list[Entry] = []
         self._waiting_on: asyncio.AbstractEventLoop | None = None
 
-    def write(self, text: str) -> int:
-        self._gathered.append(text)
+    def write(self, entry: Entry) -> None:
+        """Takes an event, or a text that is written as it is."""
+        self._gathered.append(entry)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self.flush()
-            return len(text)
+            return
         if len(self._gathered) >= MAX_GATHERED:
             self.flush()
         elif loop is not self._waiting_on:
             self._waiting_on = loop
             loop.call_later(GATHER_SECONDS, self.flush)
-        return len(text)
 
     def flush(self) -> None:
         """Writes what was gathered."""
-        text, self._gathered, self._waiting_on = "".join(self._gathered), [], None
+        entries, self._gathered, self._waiting_on = self._gathered, [], None
+        text = "".join(entry if isinstance(entry, str) else self._line(entry) for entry in entries)
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
         except (OSError, ValueError):
             return
 
+    def _line(self, event: EventDict) -> str:
+        made: Any = event
+        for process in self._processors:
+            made = process(None, event["level"], made)
+        return f"{made}\n"
+
 
 class _Lines:
-    """Where structlog's lines go: at once where something is wrong, for whoever looks after it has ended."""
+    """Where structlog's events go: at once where something is wrong, for whoever looks after it has ended."""
 
     def __init__(self, file: _Stderr) -> None:
+        self.info = self.debug = file.write
         self._file = file
 
-    def info(self, line: str) -> None:
-        """Takes a line."""
-        self._file.write(line + "\n")
-
-    def error(self, line: str) -> None:
-        """Takes a line and writes it now."""
-        self._file.write(line + "\n")
+    def error(self, event: EventDict) -> None:
+        """Takes an event and writes it now, while the exception that it may be about is at hand."""
+        self._file.write(event)
         self._file.flush()
 
-    debug = info
     warning = warn = critical = exception = fatal = msg = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -36,14 +36,23 @@ SERVER_OPTIONS = [
 ]
 
 
-def add_service(server: grpc.aio.Server, service: ServiceDescriptor, servicer: Any, boundary: Boundary) -> None:
-    """Registers a servicer whose methods take `(message, Call)`; every call goes through the boundary.
+class Handlers(grpc.GenericRpcHandler):
+    """The methods of all servicers of a server; they take `(message, Call)`, and every call goes through the boundary.
 
     Handlers are wrapped here and not in an interceptor: an interceptor costs each call another task switch, and it
     sees bytes that do not decode only as an exception that reaches the client with its text.
     """
-    handlers = {method.name: _handler(method, getattr(servicer, method.name), boundary) for method in methods(service)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+    def __init__(self, services: Mapping[ServiceDescriptor, Any], boundary: Boundary) -> None:
+        self._handlers = {
+            method.path: _handler(method, getattr(servicer, method.name), boundary)
+            for service, servicer in services.items()
+            for method in methods(service)
+        }
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler of a call; None: there is none of that name."""
+        return self._handlers.get(call.method)
 
 
 def _handler(method: Method, handler: Any, boundary: Boundary) -> grpc.RpcMethodHandler[Any, Any]:
