@@ -39,6 +39,8 @@ MAX_VIOLATIONS = 50
 MAX_STATUS_BYTES = 5 * 1024
 MAX_VIOLATION_CHARACTERS = 2_000
 RETRY_AFTER_SECONDS = 1
+# How late a call may be told that its time is up.
+TICK_SECONDS = 0.02
 # The same refusal over HTTP: by its status, unless its reason has a status of its own there.
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -226,32 +228,48 @@ def accept_request_id(offered: str | None) -> str:
 
 
 class Deadline:
-    """Cancels the task that made it after so many seconds, like `asyncio.timeout` at a third of its cost."""
+    """When the work of a task has to be done; `when` is in the event loop's time."""
 
-    __slots__ = ("_cancelled_before", "_passed", "_task", "_timer", "when")
+    __slots__ = ("cancelled_before", "passed", "task", "when")
 
-    def __init__(self, seconds: float) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    def __init__(self, task: asyncio.Task[Any], when: float) -> None:
+        self.task, self.when, self.passed, self.cancelled_before = task, when, False, task.cancelling()
+
+
+class Deadlines:
+    """Cancels work whose time is up, within `TICK_SECONDS`: a timer for each call would cost as much as all its checks."""
+
+    def __init__(self) -> None:
+        self._open: set[Deadline] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, seconds: float) -> Deadline:
+        """From then on the task that asks is cancelled, until `end`."""
+        task = asyncio.current_task()
         assert task is not None
-        self.when = loop.time() + seconds
-        self._task, self._cancelled_before, self._passed = task, task.cancelling(), False
-        self._timer = loop.call_at(self.when, self._pass)
+        loop = task.get_loop()
+        deadline = Deadline(task, loop.time() + seconds)
+        self._open.add(deadline)
+        if self._timer is None:
+            self._timer = loop.call_later(TICK_SECONDS, self._look)
+        return deadline
 
-    def _pass(self) -> None:
-        self._passed = True
-        self._task.cancel()
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for deadline in [each for each in self._open if each.when <= now]:
+            self._open.remove(deadline)
+            deadline.passed = True
+            deadline.task.cancel()
+        self._timer = loop.call_later(TICK_SECONDS, self._look) if self._open else None
 
-    def ended_this(self) -> bool:
-        """Whether the deadline, and nobody else, cancelled the task; takes that back."""
-        if not self._passed:
+    def end(self, deadline: Deadline) -> bool:
+        """Takes a deadline back, and the cancelling if there was any; returns whether the deadline alone did that."""
+        self._open.discard(deadline)
+        if not deadline.passed:
             return False
-        self._passed = False
-        return self._task.uncancel() <= self._cancelled_before
-
-    def cancel(self) -> None:
-        """Ends it. Where it has passed, and its work ended otherwise all the same, the task is not cancelled by it."""
-        self._timer.cancel()
-        self.ended_this()
+        deadline.passed = False
+        return deadline.task.uncancel() <= deadline.cancelled_before
 
 
 class Stream:
@@ -313,6 +331,7 @@ class Boundary:
         self._max_streams = max_streams
         self._max_streams_per_user = max_streams_per_user
         self._active = 0
+        self._deadlines = Deadlines()
         self._streams: Counter[str] = Counter()
         self.draining = asyncio.Event()
 
@@ -330,10 +349,13 @@ class Boundary:
         """
 
         async def work(call: Call) -> Message:
-            if isinstance(request, AsyncIterator):
+            if callable(request):
+                accepted = _accept(method, await request())
+            elif isinstance(request, Message):
+                accepted = _accept(method, request)
+            else:
                 async with aclosing(_each(method, request)) as messages:
                     return await handler(messages, call)
-            accepted = _accept(method, request if isinstance(request, Message) else await request())
             try:
                 return await handler(accepted, call)
             except errors.StaleStatement:
@@ -361,7 +383,7 @@ class Boundary:
 
         async def pump(handoff: asyncio.Queue[Message | Refused | None]) -> None:
             async def work(call: Call) -> None:
-                accepted = _accept(method, request if isinstance(request, Message) else await request())
+                accepted = _accept(method, await request() if callable(request) else request)
                 async with aclosing(handler(accepted, call)) as messages:
                     async for message in messages:
                         await handoff.put(message)
@@ -422,7 +444,7 @@ class Boundary:
                 raise errors.Overloaded("Server busy", details="Too many calls at once; try again in a second.")
             if timeout <= 0:
                 raise errors.DeadlineExceeded
-            deadline = Deadline(timeout)
+            deadline = self._deadlines.start(timeout)
             authorization = _text(metadata, "authorization")
             identity, token = await self._verifier.identify(authorization)
             if identity.role not in method.roles:
@@ -431,7 +453,7 @@ class Boundary:
             recheck = partial(self._verifier.identify, authorization)
             return await work(Call(identity, request_id, token, deadline.when, recheck, self.draining))
         except asyncio.CancelledError:
-            if deadline is not None and deadline.ended_this():
+            if deadline is not None and self._deadlines.end(deadline):
                 failure = failure_of(errors.DeadlineExceeded())
                 raise Refused(failure, request_id) from None
             task = asyncio.current_task()
@@ -449,7 +471,7 @@ class Boundary:
             raise Refused(failure, request_id) from error
         finally:
             if deadline is not None:
-                deadline.cancel()
+                self._deadlines.end(deadline)
             log.info(
                 "call",
                 rpc=method.path,

@@ -6,15 +6,18 @@ import asyncio
 import logging
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict
 
 LogFormat = Literal["auto", "json", "pretty"]
 Entry = EventDict | str
+Render = Callable[[Any, str, EventDict], str]
 # Lines wait for one another at most this long, and at most so many.
 GATHER_SECONDS, MAX_GATHERED = 0.01, 256
 
@@ -23,14 +26,15 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     """Sends structlog's and the standard library's lines to stderr. `auto` is pretty on a terminal and JSON elsewhere."""
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    renderer: list[Processor] = (
+    if pretty:
         # A traceback with the values of variables would tell tokens and passwords.
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
-        if pretty
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
-    )
-    rendered: list[Processor] = [_local_time if pretty else _utc_time, *renderer]
-    stderr = _Stderr(rendered)
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        render: Render = partial(_pretty, console)
+    else:
+        render = _json
+    stderr = _Stderr(render)
     structlog.configure(
         processors=[_stamp],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -40,35 +44,34 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     handler = logging.StreamHandler(cast(TextIO, stderr))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
-            foreign_pre_chain=[_stamp_foreign],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            foreign_pre_chain=[_with_time],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
 
-def _stamp_foreign(logger: Any, method: str, event: EventDict) -> EventDict:
+def _stamp(logger: Any, method: str, event: EventDict) -> tuple[tuple[EventDict], dict[str, Any]]:
+    """Adds what has to be known at once; the rest of a line's making can wait."""
+    event["level"], event["timestamp"] = method, time.time()
+    return (event,), {}
+
+
+def _with_time(logger: Any, method: str, event: EventDict) -> EventDict:
     event["level"], event["timestamp"] = method, time.time()
     return event
 
 
-def _stamp(logger: Any, method: str, event: EventDict) -> tuple[tuple[EventDict], dict[str, Any]]:
-    """Adds what has to be known at once; the rest of a line's making can wait."""
-    return (_stamp_foreign(logger, method, event),), {}
+def _json(logger: Any, method: str, event: EventDict) -> str:
+    event["timestamp"] = datetime.fromtimestamp(event["timestamp"], UTC)
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, method, event)
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
 
 
-def _utc_time(logger: Any, method: str, event: EventDict) -> EventDict:
-    event["timestamp"] = datetime.fromtimestamp(event["timestamp"], UTC).isoformat().replace("+00:00", "Z")
-    return event
-
-
-def _local_time(logger: Any, method: str, event: EventDict) -> EventDict:
+def _pretty(console: structlog.dev.ConsoleRenderer, logger: Any, method: str, event: EventDict) -> str:
     event["timestamp"] = time.strftime("%H:%M:%S", time.localtime(event["timestamp"]))
-    return event
-
-
-def _to_json(event: object, **_: object) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return console(logger, method, event)
 
 
 class _Stderr:
@@ -79,8 +82,8 @@ class _Stderr:
     At the end of a process `logging`, which has this as its handler's stream, flushes it.
     """
 
-    def __init__(self, processors: list[Processor]) -> None:
-        self._processors = processors
+    def __init__(self, render: Render) -> None:
+        self._render = render
         self._gathered: list[Entry] = []
         self._waiting_on: asyncio.AbstractEventLoop | None = None
 
@@ -101,18 +104,14 @@ class _Stderr:
     def flush(self) -> None:
         """Writes what was gathered."""
         entries, self._gathered, self._waiting_on = self._gathered, [], None
-        text = "".join(entry if isinstance(entry, str) else self._line(entry) for entry in entries)
+        text = "".join(
+            entry if isinstance(entry, str) else f"{self._render(None, entry['level'], entry)}\n" for entry in entries
+        )
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
         except (OSError, ValueError):
             return
-
-    def _line(self, event: EventDict) -> str:
-        made: Any = event
-        for process in self._processors:
-            made = process(None, event["level"], made)
-        return f"{made}\n"
 
 
 class _Lines:
