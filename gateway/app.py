@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -17,7 +18,6 @@ from gateway.auth import authorization
 from gateway.errors import MethodNotAllowed, UriTooLong
 from gateway.events import stream
 from gateway.exchange import ClientGone, Exchange
-from gateway.headers import SECURITY_HEADERS
 from gateway.openapi import document
 from gateway.pages import Ready, pages
 from gateway.query import MAX_PATH_BYTES
@@ -26,6 +26,7 @@ from gateway.transcode import Transcoder, routes
 from rpc.boundary import REQUEST_ID, failure_of
 from rpc.contract import methods
 from rpc.identity import LEEWAY_SECONDS, Verifier
+from rpc.timers import Timers
 
 CORS_METHODS = b"GET, POST, PUT, PATCH, DELETE"
 CORS_HEADERS = b"authorization, content-type, idempotency-key, last-event-id, x-request-id, grpc-timeout"
@@ -56,6 +57,7 @@ class Gateway:
         self._settings = settings
         self._pages = pages(settings, verifier, orjson.dumps(document(found, cookie=settings.session_cookie)), ready)
         self._closing = asyncio.Event()
+        self.timers = Timers()
 
     def close(self) -> None:
         """Ends the event streams: a server that stops waits for its answers, and these have no end of their own."""
@@ -64,7 +66,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         started = time.perf_counter()
-        exchange = Exchange(scope, receive, self._with_headers(scope, send), public_origin=self._settings.public_origin)
+        answer = self._with_headers(scope, send)
+        exchange = Exchange(scope, receive, answer, self.timers, public_origin=self._settings.public_origin)
         scope["exchange"] = exchange
         try:
             await self._answer(exchange, scope)
@@ -87,12 +90,7 @@ class Gateway:
             await self._pages(scope, exchange.receive, exchange.send)
             return
         route, variables = self._transcoder.find(exchange)
-        held = authorization(
-            exchange.headers,
-            method=exchange.method,
-            own_origin=exchange.own_origin,
-            cookie=self._settings.session_cookie,
-        )
+        held = authorization(exchange, cookie=self._settings.session_cookie)
         identity, token = await self._verifier.identify(held)
         exchange.user = identity.user_id
         metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, exchange.request_id)]
@@ -131,7 +129,7 @@ class Gateway:
             if message["type"] == "http.response.start":
                 exchange: Exchange = scope["exchange"]
                 request_id = exchange.request_id.encode()
-                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS, (b"x-request-id", request_id)]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
                 origin = self._allowed_origin(exchange)
                 if origin:
                     message["headers"] += [
@@ -148,7 +146,7 @@ class Gateway:
         return origin[0].encode("latin-1") if origin and origin[0] in self._settings.cors_origins else None
 
     def _log(self, exchange: Exchange, started: float) -> None:
-        forged = sum(FORGED.fullmatch(name) is not None for name in exchange.headers.names)
+        forged = sum(map(_is_forged, exchange.headers.names))
         write = log.debug if exchange.raw_path in QUIET_PATHS else log.info
         write(
             "http",
@@ -162,6 +160,11 @@ class Gateway:
             request_id=exchange.request_id,
             **({"dropped_headers": forged} if forged else {}),
         )
+
+
+@lru_cache(maxsize=1024)
+def _is_forged(header: bytes) -> bool:
+    return FORGED.fullmatch(header) is not None
 
 
 def _shown(raw_path: bytes) -> str:

@@ -7,6 +7,7 @@ import time
 import jwt
 
 from gateway.errors import CrossSiteRequest
+from gateway.exchange import Exchange
 from gateway.headers import Headers
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated
@@ -18,32 +19,32 @@ DEMO_USER = "de300000-0000-4000-8000-000000000001"
 SESSION_SECONDS = 12 * 3600
 
 
-def authorization(headers: Headers, *, method: str, own_origin: str, cookie: str) -> str | None:
+def authorization(exchange: Exchange, *, cookie: str) -> str | None:
     """The `authorization` value to call with; None where the request has no credentials.
 
     A cookie counts only where no bearer token came, and changes things only for our own page. Raises MalformedRequest,
     Unauthenticated and CrossSiteRequest.
     """
-    given = headers.one(b"authorization")
+    given = exchange.headers.one(b"authorization")
     if given is not None:
         return given
-    tokens = _cookies(headers, cookie)
+    tokens = _cookies(exchange.headers, cookie)
     if len(tokens) > 1:
         raise Unauthenticated("Invalid session", details="More than one session cookie; sign in again.")
     if not tokens:
         return None
-    if method not in SAFE_METHODS:
-        refuse_cross_site(headers, own_origin)
+    if exchange.method not in SAFE_METHODS:
+        refuse_cross_site(exchange)
     return f"Bearer {tokens[0]}"
 
 
-def refuse_cross_site(headers: Headers, own_origin: str) -> None:
+def refuse_cross_site(exchange: Exchange) -> None:
     """Raises CrossSiteRequest unless the browser says that our own page asks.
 
     Every browser sends one of the two headers with such a request, and no page can set either.
     """
-    site, origin = headers.all(b"sec-fetch-site"), headers.all(b"origin")
-    asked_by_us = site == ["same-origin"] if site else origin == [own_origin]
+    site, origin = exchange.headers.all(b"sec-fetch-site"), exchange.headers.all(b"origin")
+    asked_by_us = site == ["same-origin"] if site else origin == [exchange.own_origin]
     if not asked_by_us:
         raise CrossSiteRequest
 

@@ -16,6 +16,7 @@ from gateway.errors import NotAcceptable, RequestTimeout, UnsupportedMediaType
 from gateway.headers import Headers
 from rpc.boundary import Failure, accept_request_id
 from rpc.errors import MalformedRequest, TooLarge
+from rpc.timers import Timer, Timers
 
 JSON = "application/json"
 GZIP_FROM_BYTES = 1024
@@ -32,21 +33,29 @@ class ClientGone(Exception):
 class Exchange:
     """A request, and the way to answer it once."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, public_origin: str | None = None) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, timers: Timers, *, public_origin: str | None = None
+    ) -> None:
         self.headers = Headers(scope["headers"])
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
-        # What browsers call us: behind a proxy that ends TLS, only the operator knows.
-        self.own_origin = public_origin or f"{scope['scheme']}://{''.join(self.headers.all(b'host'))}"
+        self._scheme: str = scope["scheme"]
+        self._public_origin = public_origin
         self.request_id = accept_request_id(next(iter(self.headers.all(b"x-request-id")), None))
         self.user: str | None = None
         self.status: int | None = None
         self.reason: str | None = None
         self.receive = receive
+        self.timers = timers
         self._send = send
-        has_body = self.headers.all(b"transfer-encoding") or self.headers.all(b"content-length") not in ([], ["0"])
-        self._unread = bool(has_body)
+        length = self.headers.all(b"content-length")
+        self._unread = bool(length and length != ["0"]) or bool(self.headers.all(b"transfer-encoding"))
+
+    @property
+    def own_origin(self) -> str:
+        """What browsers call us: behind a proxy that ends TLS, only the operator knows."""
+        return self._public_origin or f"{self._scheme}://{''.join(self.headers.all(b'host'))}"
 
     def timeout_seconds(self) -> float | None:
         """The deadline that the client asks for with `grpc-timeout`. Raises MalformedRequest."""
@@ -80,41 +89,38 @@ class Exchange:
         length = self.headers.one(b"content-length")
         if length is not None and int(length) > limit:
             raise _too_large(limit)
-        parts, size = [], 0
+        body, more = bytearray(), True
         try:
-            async with asyncio.timeout(timeout_seconds):
-                async for part in self._parts():
-                    size += len(part)
-                    if size > limit:
+            with self.timers.limit(timeout_seconds):
+                while more:
+                    part, more = await self._part()
+                    body += part
+                    if len(body) > limit:
                         raise _too_large(limit)
-                    parts.append(part)
         except TimeoutError:
             raise RequestTimeout(timeout_seconds) from None
-        return b"".join(parts)
+        return bytes(body)
 
     async def chunks(self, *, silence_seconds: float) -> AsyncIterator[bytes]:
         """The body as it comes in. Raises RequestTimeout and ClientGone."""
-        parts = self._parts()
-        while True:
-            try:
-                async with asyncio.timeout(silence_seconds):
-                    part = await anext(parts)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise RequestTimeout(silence_seconds) from None
-            yield part
-
-    async def _parts(self) -> AsyncIterator[bytes]:
         more = True
         while more:
-            event = await self.receive()
-            if event["type"] == "http.disconnect":
-                raise ClientGone
-            more = event.get("more_body", False)
-            self._unread = self._unread and more
-            if event.get("body"):
-                yield event["body"]
+            try:
+                with self.timers.limit(silence_seconds):
+                    part, more = await self._part()
+            except TimeoutError:
+                raise RequestTimeout(silence_seconds) from None
+            if part:
+                yield part
+
+    async def _part(self) -> tuple[bytes, bool]:
+        """A part of the body, and whether there is more. Raises ClientGone."""
+        event = await self.receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGone
+        more: bool = event.get("more_body", False)
+        self._unread = self._unread and more
+        return event.get("body", b""), more
 
     async def send(self, message: Message) -> None:
         """Sends one ASGI message. To a client that has gone it goes nowhere."""
@@ -175,15 +181,16 @@ class stop_when_client_leaves:  # noqa: N801 - reads as a sentence: `async with 
 
     def __init__(self, exchange: Exchange, *, delay_seconds: float | None = WATCH_AFTER_SECONDS) -> None:
         self._receive = exchange.receive
+        self._timers = exchange.timers
         self._delay = delay_seconds
         self._watching: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._gone = False
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
         if self._delay is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._delay, self.start)
+            self._timer = self._timers.call_later(self._delay, self.start)
         return self
 
     def start(self) -> None:

@@ -107,7 +107,7 @@ class Session:
             case "POST":
                 response = await self._sign_in(exchange)
             case "DELETE":
-                refuse_cross_site(exchange.headers, exchange.own_origin)
+                refuse_cross_site(exchange)
                 response = _data({"user_id": None})
                 response.delete_cookie(self._settings.session_cookie)
             case _:
@@ -115,12 +115,7 @@ class Session:
         await response(scope, receive, send)
 
     async def _user(self, exchange: Exchange) -> str | None:
-        held = authorization(
-            exchange.headers,
-            method=exchange.method,
-            own_origin=exchange.own_origin,
-            cookie=self._settings.session_cookie,
-        )
+        held = authorization(exchange, cookie=self._settings.session_cookie)
         try:
             identity, _ = await self._verifier.identify(held)
         except Unauthenticated:
@@ -130,7 +125,7 @@ class Session:
     async def _sign_in(self, exchange: Exchange) -> Response:
         if self._issuer is None:
             raise RouteNotFound
-        refuse_cross_site(exchange.headers, exchange.own_origin)
+        refuse_cross_site(exchange)
         token = self._issuer.token()
         identity, _ = await self._verifier.identify(f"Bearer {token}")
         response = _data({"user_id": identity.user_id})

@@ -16,6 +16,7 @@ from gateway.headers import SECURITY_HEADERS
 from gateway.query import MAX_QUERY_BYTES
 from rpc.boundary import accept_request_id, failure_of
 from rpc.errors import MalformedRequest, ServiceError
+from rpc.timers import Timer
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 8 * 1024
@@ -42,13 +43,13 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._send_timer: asyncio.TimerHandle | None = None
+        self._head_timer: Timer | None = None
+        self._send_timer: Timer | None = None
         self._in_head = True
         self._head_bytes = 0
         self._framing_bytes = 0
         self._refusal: ServiceError | None = None
-        self._linger_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: Timer | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -99,29 +100,27 @@ class Protocol(HttpToolsProtocol):
         if len(self.url) > MAX_URL_BYTES:
             self._refuse(UriTooLong("path and query", MAX_URL_BYTES))
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
-            self._refuse(HeadersTooLarge(f"{MAX_HEADERS} lines"))
-        if len(name) + len(value) > MAX_HEADER_BYTES:
-            self._refuse(HeadersTooLarge(f"{MAX_HEADER_BYTES} bytes each"))
-
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = self._framing_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
-        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+        sizes = [len(name) + len(value) for name, value in self.headers]
+        if len(sizes) > MAX_HEADERS:
+            self._refuse(HeadersTooLarge(f"{MAX_HEADERS} lines"))
+        if max(sizes, default=0) > MAX_HEADER_BYTES:
+            self._refuse(HeadersTooLarge(f"{MAX_HEADER_BYTES} bytes each"))
+        if sum(sizes) > MAX_HEAD_BYTES:
             self._refuse(HeadersTooLarge(f"{MAX_HEAD_BYTES} bytes together"))
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+        hosts, version = [name for name, _ in self.headers].count(b"host"), self.parser.get_http_version()
+        if hosts > 1 or (not hosts and version == "1.1"):
             self._refuse(_malformed("Send one Host header."))
-        if self.parser.get_http_version() not in ("1.0", "1.1"):
+        if version not in ("1.0", "1.1"):
             self._refuse(_malformed("Speak HTTP/1.1."))
         if (not self.url.startswith(b"/") and self.url != b"*") or b"#" in self.url:
             self._refuse(_malformed("The request line names a path, such as /api/jobs."))
         super().on_headers_complete()
-        self.cycle.transport = _Ending(self.transport, self._end)  # type: ignore[assignment]
+        self.cycle.transport = _Answering(self.transport, self._end)  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """Answers what cannot be read, and closes."""
@@ -130,7 +129,6 @@ class Protocol(HttpToolsProtocol):
         request_id = accept_request_id(None)
         body = orjson.dumps(error_body(failure, request_id))
         headers = [
-            *SECURITY_HEADERS,
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-store"),
             (b"content-length", str(len(body)).encode()),
@@ -142,7 +140,8 @@ class Protocol(HttpToolsProtocol):
             # Whoever was to answer is told that the client has gone: this is the answer.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.write(b"HTTP/1.1 %d \r\n" % failure.http_status + lines + b"\r\n" + body)
+        head = b"HTTP/1.1 %d \r\n" % failure.http_status + lines + SECURITY_HEADERS
+        self.transport.write(head + b"\r\n" + body)
         self._linger()
         log.info("http", status=failure.http_status, reason=failure.reason, request_id=request_id)
 
@@ -155,11 +154,11 @@ class Protocol(HttpToolsProtocol):
 
     def _linger(self) -> None:
         self.transport.write_eof()
-        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._linger_timer = self.app.timers.call_later(LINGER_SECONDS, self.transport.close)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._send_timer = self.loop.call_later(SEND_TIMEOUT_SECONDS, self.transport.abort)
+        self._send_timer = self.app.timers.call_later(SEND_TIMEOUT_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -169,7 +168,7 @@ class Protocol(HttpToolsProtocol):
     def _wait_for_head(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self.transport.close)
+        self._head_timer = self.app.timers.call_later(HEAD_TIMEOUT_SECONDS, self.transport.close)
 
     def _refuse(self, refusal: ServiceError) -> None:
         """Stops the parser, which then asks for the answer. Raises the refusal."""
@@ -177,12 +176,19 @@ class Protocol(HttpToolsProtocol):
         raise refusal
 
 
-class _Ending:
-    """The transport as an answer sees it: closing it is ours."""
+class _Answering:
+    """The transport as an answer sees it: closing it is ours, and so are the headers that every answer has."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write, self.is_closing = transport.write, transport.is_closing
+        self._write, self.is_closing = transport.write, transport.is_closing
         self.close = close
+
+    def write(self, data: bytes) -> None:
+        """Writes; the first thing is the head, unless the client still waits to be told to send its body."""
+        if not data.startswith(b"HTTP/1.1 100 "):
+            data = data.removesuffix(b"\r\n") + SECURITY_HEADERS + b"\r\n"
+            self.write = self._write  # type: ignore[method-assign]
+        self._write(data)
 
 
 def _malformed(details: str) -> MalformedRequest:

@@ -28,6 +28,7 @@ from google.rpc import error_details_pb2, status_pb2
 from rpc import errors
 from rpc.contract import Method
 from rpc.identity import Identity, Verifier
+from rpc.timers import Timers
 
 DOMAIN = "pipeline"
 STATUS_METADATA = "grpc-status-details-bin"
@@ -39,8 +40,6 @@ MAX_VIOLATIONS = 50
 MAX_STATUS_BYTES = 5 * 1024
 MAX_VIOLATION_CHARACTERS = 2_000
 RETRY_AFTER_SECONDS = 1
-# How late a call may be told that its time is up.
-TICK_SECONDS = 0.02
 # The same refusal over HTTP: by its status, unless its reason has a status of its own there.
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -227,51 +226,6 @@ def accept_request_id(offered: str | None) -> str:
     return offered if offered and REQUEST_ID_SHAPE.fullmatch(offered) else f"{random.getrandbits(128):032x}"
 
 
-class Deadline:
-    """When the work of a task has to be done; `when` is in the event loop's time."""
-
-    __slots__ = ("cancelled_before", "passed", "task", "when")
-
-    def __init__(self, task: asyncio.Task[Any], when: float) -> None:
-        self.task, self.when, self.passed, self.cancelled_before = task, when, False, task.cancelling()
-
-
-class Deadlines:
-    """Cancels work whose time is up, within `TICK_SECONDS`: a timer for each call would cost as much as all its checks."""
-
-    def __init__(self) -> None:
-        self._open: set[Deadline] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self, seconds: float) -> Deadline:
-        """From then on the task that asks is cancelled, until `end`."""
-        task = asyncio.current_task()
-        assert task is not None
-        loop = task.get_loop()
-        deadline = Deadline(task, loop.time() + seconds)
-        self._open.add(deadline)
-        if self._timer is None:
-            self._timer = loop.call_later(TICK_SECONDS, self._look)
-        return deadline
-
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for deadline in [each for each in self._open if each.when <= now]:
-            self._open.remove(deadline)
-            deadline.passed = True
-            deadline.task.cancel()
-        self._timer = loop.call_later(TICK_SECONDS, self._look) if self._open else None
-
-    def end(self, deadline: Deadline) -> bool:
-        """Takes a deadline back, and the cancelling if there was any; returns whether the deadline alone did that."""
-        self._open.discard(deadline)
-        if not deadline.passed:
-            return False
-        deadline.passed = False
-        return deadline.task.uncancel() <= deadline.cancelled_before
-
-
 class Stream:
     """The messages of one server-streaming call, made in a task of its own; at most one waits to be taken.
 
@@ -331,7 +285,7 @@ class Boundary:
         self._max_streams = max_streams
         self._max_streams_per_user = max_streams_per_user
         self._active = 0
-        self._deadlines = Deadlines()
+        self._timers = Timers()
         self._streams: Counter[str] = Counter()
         self.draining = asyncio.Event()
 
@@ -430,7 +384,7 @@ class Boundary:
     ) -> T:
         """What is around a call of any kind: who calls, until when, what its failure is called, and the line about it.
 
-        A function and a timer of its own, where context managers would read better: they cost more than all else here.
+        A function where a context manager would read better: that costs as much as the rest of it.
         """
         started = time.perf_counter()
         request_id = accept_request_id(_text(metadata, REQUEST_ID))
@@ -438,24 +392,20 @@ class Boundary:
         failure: Failure | None = None
         longest = method.max_timeout_seconds or self._default_timeout
         timeout = longest if timeout_seconds is None else min(timeout_seconds, longest)
-        deadline: Deadline | None = None
         try:
             if busy:
                 raise errors.Overloaded("Server busy", details="Too many calls at once; try again in a second.")
             if timeout <= 0:
                 raise errors.DeadlineExceeded
-            deadline = self._deadlines.start(timeout)
-            authorization = _text(metadata, "authorization")
-            identity, token = await self._verifier.identify(authorization)
-            if identity.role not in method.roles:
-                allowed = " or ".join(sorted(method.roles))
-                raise errors.RoleNotAllowed("Permission denied", details=f"This call is for the role {allowed}.")
-            recheck = partial(self._verifier.identify, authorization)
-            return await work(Call(identity, request_id, token, deadline.when, recheck, self.draining))
+            with self._timers.limit(timeout) as limit:
+                authorization = _text(metadata, "authorization")
+                identity, token = await self._verifier.identify(authorization)
+                if identity.role not in method.roles:
+                    allowed = " or ".join(sorted(method.roles))
+                    raise errors.RoleNotAllowed("Permission denied", details=f"This call is for the role {allowed}.")
+                recheck = partial(self._verifier.identify, authorization)
+                return await work(Call(identity, request_id, token, limit.when, recheck, self.draining))
         except asyncio.CancelledError:
-            if deadline is not None and self._deadlines.end(deadline):
-                failure = failure_of(errors.DeadlineExceeded())
-                raise Refused(failure, request_id) from None
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 failure = CANCELLED
@@ -470,8 +420,6 @@ class Boundary:
                 log.exception("internal_error", rpc=method.path, request_id=request_id)
             raise Refused(failure, request_id) from error
         finally:
-            if deadline is not None:
-                self._deadlines.end(deadline)
             log.info(
                 "call",
                 rpc=method.path,
