@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 
 import httpx
 
@@ -62,7 +63,7 @@ class Sender:
         """A sender with at most that many connections. `trust` says whose certificates hold; default: the public ones."""
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=0)
         async with httpx.AsyncHTTPTransport(
-            verify=trust or httpx.create_ssl_context(), limits=limits, trust_env=False
+            verify=trust or _public_trust(), limits=limits, trust_env=False
         ) as transport:
             yield cls(guard, transport, timeout_seconds=timeout_seconds)
 
@@ -113,6 +114,12 @@ class Sender:
             return response.status_code, await _beginning(response)
         finally:
             await response.aclose()
+
+
+@cache
+def _public_trust() -> ssl.SSLContext:
+    # Reading the certificates takes longer than all else that opens a service.
+    return httpx.create_ssl_context()
 
 
 async def _beginning(response: httpx.Response) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -27,7 +28,6 @@ from deploy.postgres import postgres
 from estimator_service.__main__ import services as estimator_services
 from estimator_service.settings import EstimatorSettings
 from jobs_service.__main__ import open_services as open_jobs_services
-from jobs_service.migrate import migrate
 from jobs_service.settings import JobsSettings
 from rpc.boundary import Boundary
 from rpc.database import Database
@@ -35,10 +35,10 @@ from rpc.identity import SharedSecret, Verifier
 from rpc.local import LocalChannel
 from rpc.remote import open_channel
 from rpc.serve import grpc_server
+from tests.databases import Databases, TestDatabase
 
 SECRET = "a-secret-of-the-tests-that-is-32-bytes-long"
 ISSUER, AUDIENCE = "pipeline-tests", "authenticated"
-SERVICE_PASSWORD = "service-password-of-the-tests"
 
 
 def token(user_id: str | None = None, **claims: Any) -> str:
@@ -54,58 +54,22 @@ def metadata(user_id: str | None = None, **claims: Any) -> list[tuple[str, str]]
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
-    """URL of a PostgreSQL with a migrated database `template` in it."""
+def databases(worker_id: str) -> Iterator[Databases]:
+    """The databases of this process's tests."""
     # Under /tmp itself: pytest's folders are private, and PostgreSQL is another user where we are root.
     folder = Path("/tmp") / f"pipeline-tests-{os.getpid()}-{worker_id}"
     with postgres(folder / "data") as url:
-
-        async def prepare() -> None:
-            connection = await asyncpg.connect(url)
-            await connection.execute("create database template")
-            await connection.close()
-            await migrate(in_database(url, "template"), service_password=SERVICE_PASSWORD)
-
-        asyncio.run(prepare())
-        yield url
-    import shutil
-
+        made = Databases(url)
+        asyncio.run(made.prepare())
+        yield made
     shutil.rmtree(folder)
 
 
-def in_database(url: str, name: str) -> str:
-    """The same server's other database."""
-    return url.replace("/postgres?", f"/{name}?", 1)
-
-
-@dataclass(frozen=True)
-class TestDatabase:
-    """A database of one test: `admin_url` for looking behind, `url` as the services have it."""
-
-    __test__ = False
-    admin_url: str
-    url: str
-
-
 @pytest.fixture
-async def database(cluster: str) -> AsyncIterator[TestDatabase]:
+async def database(databases: Databases) -> AsyncIterator[TestDatabase]:
     """A database of the test's own, with every table and no row."""
-    async with new_database(cluster) as made:
+    async with databases.one() as made:
         yield made
-
-
-@asynccontextmanager
-async def new_database(cluster: str) -> AsyncIterator[TestDatabase]:
-    """A database with every table and no row, gone in the end."""
-    name = f"test_{uuid.uuid4().hex}"
-    admin = await asyncpg.connect(cluster)
-    await admin.execute(f"create database {name} template template")
-    try:
-        admin_url = in_database(cluster, name)
-        yield TestDatabase(admin_url, admin_url.replace("postgres:@", f"pipeline_service:{SERVICE_PASSWORD}@", 1))
-    finally:
-        await admin.execute(f"drop database {name} with (force)")
-        await admin.close()
 
 
 @pytest.fixture
@@ -158,6 +122,8 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
     jobs_settings = JobsSettings(**common, storage_url=f"file://{folder}/storage", **jobs_overrides)
     async with AsyncExitStack() as opened:
         pool = await opened.enter_async_context(Database.open(database_url, size=4))
+        # Before the tasks in the background begin, each of which would look for itself.
+        await pool.check()
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
 
         async def serve(services: Any) -> tuple[Any, str, asyncio.Event]:

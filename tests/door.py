@@ -12,7 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from rpc.boundary import STATUS_METADATA
 from rpc.contract import Method, methods
-from tests.conftest import SERVICE_PASSWORD, Stack
+from tests.conftest import Stack
+from tests.databases import SERVICE_PASSWORD
 
 # Never in an answer: traces, SQL, connection strings, names of our classes and drivers.
 PRIVATE = ("Traceback", "asyncpg", "select ", "insert ", "postgresql", SERVICE_PASSWORD, "Error(", "lora_", 'File "')

@@ -28,7 +28,8 @@ from jobs_service.life import Life
 from rpc.database import Database
 from rpc.identity import Identity
 from tests.bench.scratch import migrated, scratch_database
-from tests.conftest import in_database, metadata
+from tests.conftest import metadata
+from tests.databases import in_database
 from tests.processes import environment, running
 
 USERS = [str(uuid.UUID(int=0xAAAAAAAA_0000_4000_8000_000000000000 + number)) for number in range(50)]

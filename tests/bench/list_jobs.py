@@ -17,7 +17,8 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 
 from tests.bench.scratch import migrated, scratch_database
-from tests.conftest import in_database, metadata
+from tests.conftest import metadata
+from tests.databases import in_database
 from tests.processes import environment, running
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"

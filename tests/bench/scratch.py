@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy.postgres import postgres
 from jobs_service.migrate import migrate
-from tests.conftest import SERVICE_PASSWORD
+from tests.databases import SERVICE_PASSWORD
 
 
 @contextmanager

@@ -24,12 +24,11 @@ from tests.conftest import (
     SECRET,
     NewDataset,
     Stack,
-    TestDatabase,
     insert_dataset,
-    new_database,
     open_stack,
     token,
 )
+from tests.databases import Databases, TestDatabase
 
 ALLOWED = "https://good.example"
 
@@ -57,9 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def shared_database(cluster: str) -> AsyncIterator[TestDatabase]:
+async def shared_database(databases: Databases) -> AsyncIterator[TestDatabase]:
     """The database of these tests."""
-    async with new_database(cluster) as made:
+    async with databases.one() as made:
         yield made
 
 

@@ -24,7 +24,8 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 
 from deploy.postgres import Postgres
 from jobs_service.migrate import migrate
-from tests.conftest import SERVICE_PASSWORD, NewDataset, Stack, metadata
+from tests.conftest import NewDataset, Stack, metadata
+from tests.databases import SERVICE_PASSWORD
 from tests.door import Refusal, refusal, refused
 from tests.jobs.test_create_job import asked
 from tests.processes import Server, environment, running

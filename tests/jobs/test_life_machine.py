@@ -30,7 +30,8 @@ from pipeline.workers.v1 import workers_pb2
 from jobs_service.life import Life
 from rpc.database import Database, Transaction
 from tests.campaign.checker import Evidence, check, read_tables
-from tests.conftest import Stack, insert_dataset, metadata, new_database, open_stack
+from tests.conftest import Stack, insert_dataset, metadata, open_stack
+from tests.databases import Databases
 from tests.door import refusal
 from tests.jobs.test_create_job import asked
 
@@ -361,10 +362,10 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
 
 
 @asynccontextmanager
-async def opened(runner: asyncio.Runner, cluster: str, folder: Path) -> AsyncIterator[World]:
+async def opened(runner: asyncio.Runner, databases: Databases, folder: Path) -> AsyncIterator[World]:
     """A world with a database of its own."""
     async with AsyncExitStack() as stack:
-        made = await stack.enter_async_context(new_database(cluster))
+        made = await stack.enter_async_context(databases.one())
         services = await stack.enter_async_context(open_stack("local", made.url, folder, **SETTINGS))
         pool = await stack.enter_async_context(Database.open(made.url, size=2))
         admin = await asyncpg.connect(made.admin_url)
@@ -390,12 +391,12 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", range(PIECES))
-def test_nothing_is_lost_doubled_or_moved_back(cluster: str, tmp_path: Path, piece: int) -> None:
+def test_nothing_is_lost_doubled_or_moved_back(databases: Databases, tmp_path: Path, piece: int) -> None:
     """Whatever clients and crashes do in whatever order, every promise of the checker holds after it."""
     chosen = int(os.environ.get("LIFE_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"LIFE_SEED={chosen} repeats this piece")
     with quiet(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        world_context = opened(runner, cluster, tmp_path)
+        world_context = opened(runner, databases, tmp_path)
         world = runner.run(world_context.__aenter__())
         try:
             chosen_settings = settings(

@@ -18,7 +18,8 @@ from pipeline.jobs.v1 import jobs_pb2
 
 from deploy.postgres import Postgres, PostgresError
 from jobs_service.migrate import migrate
-from tests.conftest import SERVICE_PASSWORD, Stack, insert_dataset, metadata, open_stack
+from tests.conftest import Stack, insert_dataset, metadata, open_stack
+from tests.databases import SERVICE_PASSWORD
 from tests.jobs.test_create_job import ANN, asked
 
 
