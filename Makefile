@@ -65,7 +65,7 @@ contracts: generate
 
 fast: .venv/installed
 	$(NPM) run --silent test
-	$(BIN)/pytest -q -n 2 -m "not browser and not slow"
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not browser and not slow"
 
 test: .venv/installed ui chromium ## Every test
 	$(NPM) run --silent test

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
-import numpy
 import orjson
 
 from jobs_service.formats import BadLineError, detect, parse
@@ -163,7 +164,7 @@ class _Reader:
         self._tokens = 0
         self._examples = 0
         self._longest = 0
-        self._lengths = numpy.zeros(MAX_LENGTH + 1, dtype=numpy.int64)
+        self._lengths = [0] * (MAX_LENGTH + 1)
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes."""
@@ -247,13 +248,13 @@ class _Reader:
 
     def _histogram(self) -> list[tuple[int, int]]:
         """(most tokens, examples) of every bin that has some. Edges grow by a fourth root of 2; the last is the longest."""
-        counted = numpy.cumsum(self._lengths)
-        edges = numpy.unique(numpy.rint(2.0 ** (numpy.arange(4 * 16 + 1) / 4.0)).astype(int))
-        inside = numpy.diff(counted[edges], prepend=0)
-        found = [(edge, samples) for edge, samples in zip(edges.tolist(), inside.tolist(), strict=True) if samples]
+        counted = list(accumulate(self._lengths))
+        edges = sorted({round(2 ** (step / 4)) for step in range(4 * 16 + 1)})
+        inside = [upto - before for before, upto in pairwise([0, *(counted[edge] for edge in edges)])]
+        found = [(edge, samples) for edge, samples in zip(edges, inside, strict=True) if samples]
         return [*found[:-1], (self._longest, found[-1][1])] if found else []
 
     def _quantile(self, share: float) -> int:
         if not self._examples:
             return 0
-        return int(numpy.searchsorted(numpy.cumsum(self._lengths), share * self._examples))
+        return bisect_left(list(accumulate(self._lengths)), share * self._examples)

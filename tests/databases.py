@@ -24,7 +24,10 @@ do $$
 declare
     found record;
 begin
-    for found in select oid::regclass as name, relkind from pg_class where relnamespace = 'public'::regnamespace loop
+    for found in
+        select oid::regclass as name, relkind from pg_class
+        where relnamespace = 'public'::regnamespace and pg_relation_size(oid) > 0
+    loop
         case found.relkind
             when 'r' then execute format('delete from %s', found.name);
             when 'S' then perform setval(found.name, 1, false);
