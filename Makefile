@@ -41,7 +41,7 @@ ui: $(UI)/dist/index.html ## Build the page
 
 # Debian's where there is apt, else Playwright's own.
 chromium: .venv/installed
-	@command -v chromium > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y install chromium > /dev/null; } || $(BIN)/playwright install chromium
+	@command -v chromium-headless-shell > /dev/null || command -v chromium > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y install chromium-headless-shell > /dev/null; } || $(BIN)/playwright install --only-shell chromium
 
 check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
 

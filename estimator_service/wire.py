@@ -183,6 +183,7 @@ def _catalogue(data: Catalogue) -> pb.GetCatalogueResponse:
         ),
         version=data.version,
         effective_at=effective_at,
+        target_modules=_words_of(pb.TrainingOptions.DESCRIPTOR, "target_modules"),
     )
 
 
@@ -257,3 +258,9 @@ def _limits_of(path: str, message: Descriptor) -> list[pb.FieldLimit]:
             )
         )
     return limits
+
+
+def _words_of(message: Descriptor, field: str) -> list[str]:
+    """The words that the contract allows as items of a field."""
+    rules = message.fields_by_name[field].GetOptions().Extensions[validate_pb2.field]
+    return list(getattr(rules.repeated.items.string, "in"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.conftest import Calls, Person
+from tests.browser.conftest import Calls, Person, Trainer
+from tests.deploy.processes import child, patience
 
 pytestmark = [
     pytest.mark.browser,
@@ -131,6 +133,119 @@ async def test_alternatives_are_compared_and_chosen(page: Page, person: Person, 
     await expect(page.get_by_role("radio", name="Fast", exact=True)).to_be_checked()
     (shown,) = [p for p in told if p["gpu_config"] == {"type": "H100", "count": 4} and p["preset_id"] == "fast"]
     await expect(page.get_by_test_id("total")).to_have_text(f"${shown['estimated_cost']:.2f}")
+
+
+async def test_goals_are_answered(page: Page, person: Person, calls: Calls) -> None:
+    """The cheapest under a deadline and the fastest under a budget are the service's, marked, and chosen with one click."""
+    await open_form(page, person, "&model=llama-3.1-8b")
+    await page.get_by_role("button", name="Compare").click()
+    plot = page.get_by_role("slider", name="Cost against time of all alternatives")
+    await expect(plot).to_be_visible()
+    deadline, budget = page.get_by_label("Cheapest within, hours"), page.get_by_label("Fastest for at most, $")
+    await deadline.fill("-1")
+    await expect(page.get_by_text("Enter a number above 0.")).to_be_visible()
+    await deadline.fill("0.05")
+    await expect(page.get_by_text("Nothing is done within 3 min. The fastest takes")).to_be_visible()
+    await deadline.fill("0.5")
+    await budget.fill("3")
+    await expect(page.get_by_role("button", name=re.compile("the cheapest within 30 min"))).to_be_visible()
+    await expect(page.get_by_role("button", name=re.compile(r"the fastest for at most \$3.00"))).to_be_visible()
+    asked = calls.to("POST /api/jobs/compare")[-1]
+    assert asked is not None
+    assert (asked["deadline_hours"], asked["budget_usd"]) == (0.5, 3)
+    told = await person.ask("POST", "/api/jobs/compare", json=asked)
+    for goal, mark in (("cheapest_under_deadline", "cheapest in time"), ("fastest_under_budget", "fastest in budget")):
+        point = told["points"][told[goal]]
+        type_, count, preset = point["gpu_config"]["type"], point["gpu_config"]["count"], point["preset_id"]
+        name = f"{count} × {type_}, {preset.capitalize()}"
+        # Where one point is both, it was chosen already.
+        button = page.get_by_role("button", name=re.compile(f"^Choose {name}, the {mark.split()[0]}"))
+        if await button.count():
+            await button.click()
+        await expect(plot).to_have_attribute("aria-valuetext", re.compile(f"^{name}: .*{mark}"))
+        await expect(page.get_by_role("textbox", name="GPUs")).to_have_value(str(count))
+        await expect(page).to_have_url(re.compile(f"preset={preset}&gpu={type_}"))
+        await expect(page.get_by_test_id("total")).to_have_text(f"${point['estimated_cost']:.2f}")
+
+
+async def test_modules_and_provider_are_what_is_priced(page: Page, person: Person, calls: Calls) -> None:
+    """Target modules and whose price come from the catalogue, are what is asked, and stay with the job and the address."""
+    await open_form(page, person, "&model=llama-3.1-8b&gpu=A100-80GB")
+    catalogue = await person.ask("GET", "/api/catalogue")
+    await page.get_by_text("How it is trained").click()
+    modules = page.get_by_role("group", name="Target modules").get_by_role("checkbox")
+    assert [await one.evaluate("e => e.labels[0].textContent") for one in await modules.all()] == catalogue[
+        "target_modules"
+    ]
+    for name in ("q_proj", "all-linear"):
+        await page.get_by_role("checkbox", name=name).press("Space")
+    await expect(page.get_by_role("checkbox", name="q_proj")).not_to_be_checked()
+    (gpu,) = [each for each in catalogue["gpu_types"] if each["type"] == "A100-80GB"]
+    offer = gpu["offers"][0]
+    await page.get_by_role("combobox", name="Whose price").click()
+    await expect(page.get_by_role("option")).to_have_count(len(gpu["offers"]) + 1)
+    await page.get_by_role("option", name=offer["provider"]).first.click()
+    rate = f"${offer['usd_per_hour'] * 2:.2f}/h"
+    await expect(page.get_by_label("Estimate").get_by_text(rate)).to_be_visible()
+    await expect(page.get_by_text(f"from {offer['source']}")).to_be_visible()
+    asked = calls.to("POST /api/jobs/estimate")[-1]
+    assert asked is not None
+    assert (asked["provider"], asked["training"]) == (offer["provider"], {"target_modules": ["all-linear"]})
+    await expect(start(page)).to_be_enabled()
+    await start(page).click()
+    held = page.get_by_role("region", name="Configuration")
+    await expect(held).to_contain_text(offer["provider"])
+    await expect(held).to_contain_text("all-linear")
+    await page.get_by_role("link", name="Duplicate and edit").click()
+    await expect(page.get_by_label("Estimate").get_by_text(rate)).to_be_visible()
+    await expect(page.get_by_role("checkbox", name="all-linear")).to_be_checked()
+    # A GPU type that this provider does not have is priced as the catalogue does.
+    await page.get_by_role("radio", name="NVIDIA A100 40GB").click()
+    await expect(page.get_by_label("Estimate").get_by_text("$5.60/h")).to_be_visible()
+    await expect(page.get_by_role("combobox", name="Whose price")).to_have_count(0)
+
+
+async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person: Person, trainer: Trainer) -> None:
+    """Without figures it says so and why; with them it shows the share within the range, by month, and the median error."""
+    await open_form(page, person, "&model=llama-3.1-8b")
+    card = page.get_by_label("Estimate")
+    told = await person.ask("GET", "/api/estimates/accuracy")
+    assert told["overall"] is None
+    await card.get_by_text("Earlier forecasts: no figure yet").click()
+    await expect(card.get_by_text(told["note"])).to_be_visible()
+    for one in [Person(person.up) for _ in range(5)]:
+        theirs = Trainer(trainer.stub, one)
+        dataset_id = await one.import_dataset()
+        for months_ago in (0, 1):
+            job = await one.create_job(dataset_id, base_model="llama-3.1-8b")
+            lease = await theirs.take()
+            await theirs.report(lease, 1)
+            await theirs.complete(lease)
+            # As long as was said, a month ago; twice as long now. It teaches nobody: no model said so.
+            await one.sql(
+                "update lora_training_jobs set forecast_model = null, completed_at = now() - $2 * interval '31 days', "
+                "started_at = now() - $2 * interval '31 days' - (2 - $2) * forecast_seconds * interval '1 second' "
+                "where id = $1::uuid",
+                job["id"],
+                months_ago,
+            )
+    # Figures over all users are kept for a while; a new Estimator has none.
+    child(person.up, "estimator_service").kill()
+    async with asyncio.timeout(patience(20)):
+        while True:
+            try:
+                told = await person.ask("GET", "/api/estimates/accuracy")
+                break
+            except AssertionError:  # it is on its way back
+                await asyncio.sleep(0.1)
+    assert (told["overall"]["jobs"], told["overall"]["inside_p10_p90"]) == (10, 0.5)
+    await page.reload()
+    await card.get_by_text("Earlier forecasts: 50 % of 10 jobs kept to their range").click()
+    error = round(told["overall"]["median_error"] * 100)
+    await expect(card.get_by_text(f"Half of the forecasts were off by at most {error} %")).to_be_visible()
+    await expect(
+        card.get_by_role("img", name=re.compile("^[A-Z][a-z]{2} 20.*100 % of 5 jobs.*; .* 0 % of 5"))
+    ).to_be_visible()
 
 
 async def test_a_price_can_be_held(page: Page, person: Person) -> None:

@@ -1,7 +1,7 @@
 import { Bell as BellIcon, BellOff, CheckCheck } from "lucide-react";
 import { Popover } from "radix-ui";
 import { useState } from "react";
-import { useNavigate } from "react-router";
+import { Link, useNavigate } from "react-router";
 
 import type { Notification } from "@/api/types";
 import { useMarkRead, useNotifications } from "@/hooks/notifications";
@@ -100,6 +100,11 @@ function Inbox({ unreadOnly, onUnreadOnly, onLeave }: InboxProps) {
           ))}
         </ul>
       </div>
+      <p className="border-t border-line px-4 py-2.5 text-[0.8125rem]">
+        <Link to="/webhooks" className="text-brand underline-offset-4 hover:underline" onClick={onLeave}>
+          Have them sent to an address of yours
+        </Link>
+      </p>
     </>
   );
 }

@@ -7,12 +7,12 @@ import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { useComparison } from "@/hooks/alternatives";
 import { cn } from "@/lib/cn";
-import { gpuTypes, withPreset, withValue, type Configuration } from "@/lib/configuration";
-import { capitalise, duration, money } from "@/lib/format";
+import { answersOf, comparisonOf, named, remarks, type Answers, type Goals } from "@/lib/comparison";
+import { withGpuType, withPreset, withValue, type Configuration } from "@/lib/configuration";
+import { duration, money } from "@/lib/format";
+import { GoalsForm } from "./goals";
 import { ParetoPlot } from "./pareto-plot";
 import { Section } from "./section";
-
-const COUNTS = [1, 2, 4, 8];
 
 type Props = {
   catalogue: Catalogue;
@@ -25,31 +25,22 @@ type Props = {
 export function Alternatives({ catalogue, configuration, asked, onChange }: Props) {
   const [open, setOpen] = useState(false);
   const [asTable, setAsTable] = useState(false);
-  const custom = configuration.presetId === "custom";
-  const count = configuration.values["gpu_config.count"];
-  const query = useComparison(
-    open && asked
-      ? {
-          dataset_id: asked.dataset_id,
-          gpu_types: gpuTypes(catalogue, configuration).map(({ type }) => type),
-          gpu_counts: count === null || COUNTS.includes(count) ? COUNTS : [...COUNTS, count].sort((one, other) => one - other),
-          preset_ids: [...catalogue.presets.map(({ id }) => id), ...(custom ? (["custom"] as const) : [])],
-          ...(custom ? { hyperparameters: asked.hyperparameters } : {}),
-          ...(asked.base_model ? { base_model: asked.base_model } : {}),
-          ...(asked.training ? { training: asked.training } : {}),
-        }
-      : null,
-  );
+  const [goals, setGoals] = useState<Goals>({ deadline: null, budget: null });
+  const query = useComparison(open && asked ? comparisonOf(catalogue, configuration, asked, goals) : null);
   const points = query.data?.points ?? [];
   const isCurrent = (point: ComparisonPoint) =>
     point.gpu_config.type === configuration.gpuType &&
-    point.gpu_config.count === count &&
+    point.gpu_config.count === configuration.values["gpu_config.count"] &&
     point.preset_id === configuration.presetId;
   const choose = ({ gpu_config: gpus, preset_id: presetId }: ComparisonPoint) => {
     const preset = catalogue.presets.find(({ id }) => id === presetId);
     const base = preset ? withPreset(configuration, preset) : configuration;
-    onChange(withValue({ ...base, gpuType: gpus.type }, "gpu_config.count", gpus.count));
+    // What is compared is the catalogue's own price.
+    const chosen = { ...withGpuType(catalogue, base, gpus.type), provider: null };
+    onChange(withValue(chosen, "gpu_config.count", gpus.count));
   };
+  const answers = query.data && answersOf(query.data, goals);
+  const shown = answers && { points, answers, isCurrent, onChoose: choose };
   return (
     <Section
       id="alternatives"
@@ -66,7 +57,8 @@ export function Alternatives({ catalogue, configuration, asked, onChange }: Prop
       {!open ? (
         <div className="flex flex-wrap items-center justify-between gap-3">
           <p className="grow basis-60 text-sm text-pretty text-soft">
-            Cost and time of this job on every GPU type, on one to eight of them, with every preset.
+            Cost and time of this job on every GPU type, on one to eight of them, with every preset; the cheapest under a
+            deadline, the fastest under a budget.
           </p>
           <Button disabled={asked === null} onClick={() => setOpen(true)}>
             <ChartScatter aria-hidden />
@@ -77,62 +69,80 @@ export function Alternatives({ catalogue, configuration, asked, onChange }: Prop
         <p role="alert" className="rounded-xl bg-bad-soft px-4 py-3 text-sm text-bad">
           {explain(query.error).title}. {explain(query.error).description}
         </p>
-      ) : points.length === 0 ? (
-        <Skeleton className="h-72 w-full" />
-      ) : (
-        <div className={cn("transition-opacity", query.isPlaceholderData && "opacity-65")}>
-          {asTable ? (
-            <PointsTable points={points} isCurrent={isCurrent} onChoose={choose} />
-          ) : (
-            <ParetoPlot points={points} isCurrent={isCurrent} onChoose={choose} />
+      ) : shown ? (
+        <>
+          <GoalsForm goals={goals} onGoals={setGoals} {...shown} />
+          <div className={cn("transition-opacity", query.isPlaceholderData && "opacity-65")}>
+            {asTable ? <PointsTable {...shown} /> : <ParetoPlot {...shown} />}
+          </div>
+          {configuration.provider !== null && (
+            <p className="mt-3 text-[0.8125rem] text-soft">
+              Compared at this catalogue&rsquo;s own prices, not at those of {configuration.provider}.
+            </p>
           )}
-        </div>
+        </>
+      ) : (
+        <Skeleton className="h-72 w-full" />
       )}
     </Section>
   );
 }
 
-export function named(point: ComparisonPoint): string {
-  return `${point.gpu_config.count} × ${point.gpu_config.type}, ${capitalise(point.preset_id)}`;
-}
+const TONES: Readonly<Record<string, string>> = {
+  "does not fit": "text-bad",
+  "best of its kind": "text-brand",
+  "not a quote": "text-soft",
+};
 
 type TableProps = {
   points: readonly ComparisonPoint[];
+  answers: Answers;
   isCurrent: (point: ComparisonPoint) => boolean;
   onChoose: (point: ComparisonPoint) => void;
 };
 
-function PointsTable({ points, isCurrent, onChoose }: TableProps) {
-  const sorted = [...points].sort((one, other) => one.estimated_cost - other.estimated_cost);
+function PointsTable({ points, answers, isCurrent, onChoose }: TableProps) {
+  const sorted = points
+    .map((point, index) => ({ point, said: remarks(point, index, answers) }))
+    .sort((one, other) => one.point.estimated_cost - other.point.estimated_cost);
   return (
     // It scrolls, so it can be reached with the keyboard.
     <div role="region" aria-label="Table of alternatives" tabIndex={0} className="max-h-96 overflow-auto rounded-lg border border-line">
       <table className="figures w-full text-sm">
         <thead className="sticky top-0 bg-sunken text-left text-xs text-soft">
           <tr>
-            <th className="px-3 py-2 font-medium">Configuration</th>
-            <th className="px-3 py-2 text-right font-medium">Cost</th>
-            <th className="px-3 py-2 text-right font-medium">Time</th>
-            <th className="px-3 py-2 font-medium max-sm:hidden">Note</th>
-            <th className="px-3 py-2">
+            <th className="px-2 py-2 sm:px-3 font-medium">Configuration</th>
+            <th className="px-2 py-2 sm:px-3 text-right font-medium">Cost</th>
+            <th className="px-2 py-2 sm:px-3 text-right font-medium">Time</th>
+            <th className="px-2 py-2 sm:px-3">
               <span className="sr-only">Choice</span>
             </th>
           </tr>
         </thead>
         <tbody>
-          {sorted.map((point) => (
-            <tr key={named(point)} className={cn("border-t border-line", isCurrent(point) && "bg-brand-soft")}>
-              <td className="px-3 py-1.5">{named(point)}</td>
-              <td className="px-3 py-1.5 text-right">{money(point.estimated_cost)}</td>
-              <td className="px-3 py-1.5 text-right whitespace-nowrap">{duration(point.estimated_duration_hours)}</td>
-              <td className="px-3 py-1.5 text-soft max-sm:hidden">
-                {point.verdict === "does_not_fit" ? "does not fit" : point.is_pareto ? "best of its kind" : ""}
+          {sorted.map(({ point, said }) => (
+            <tr
+              key={named(point)}
+              className={cn("border-t border-line", isCurrent(point) && "bg-brand-soft", answers.misses(point) && "text-soft")}
+            >
+              <td className="px-2 py-1.5 sm:px-3">
+                {named(point)}
+                {said.map((remark) => (
+                  <span
+                    key={remark}
+                    className={cn("block text-xs", TONES[remark] ?? "text-warn")}
+                  >
+                    {remark}
+                  </span>
+                ))}
               </td>
-              <td className="px-2 py-1 text-right">
+              <td className="px-2 py-1.5 sm:px-3 text-right">{money(point.estimated_cost)}</td>
+              <td className="px-2 py-1.5 sm:px-3 text-right whitespace-nowrap">{duration(point.estimated_duration_hours)}</td>
+              <td className="px-1 py-1 text-right sm:px-2">
                 {isCurrent(point) ? (
-                  <span className="px-2 text-xs text-brand">Chosen</span>
+                  <span className="px-1.5 text-xs text-brand">Chosen</span>
                 ) : (
-                  <Button size="small" look="quiet" className="h-7 px-2" aria-label={`Choose ${named(point)}`} onClick={() => onChoose(point)}>
+                  <Button size="small" look="quiet" className="h-7 px-1.5" aria-label={`Choose ${named(point)}`} onClick={() => onChoose(point)}>
                     Choose
                   </Button>
                 )}

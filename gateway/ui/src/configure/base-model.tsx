@@ -2,7 +2,8 @@ import { ChevronRight } from "lucide-react";
 
 import type { Catalogue } from "@/api/types";
 import { Select } from "@/components/ui/select";
-import { withValue, type Choice, type Choices, type Configuration } from "@/lib/configuration";
+import { cn } from "@/lib/cn";
+import { withModule, withValue, type Choice, type Choices, type Configuration } from "@/lib/configuration";
 import { NumberSlider } from "./number-slider";
 import { Section } from "./section";
 
@@ -21,7 +22,7 @@ type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (ch
 
 /** What is trained. With a base model the estimate is a forecast: a range, memory, and what would make the job fit. */
 export function BaseModel({ catalogue, configuration, onChange }: Props) {
-  const { baseModel, choices } = configuration;
+  const { baseModel, choices, targetModules } = configuration;
   return (
     <Section
       id="base-model"
@@ -52,7 +53,7 @@ export function BaseModel({ catalogue, configuration, onChange }: Props) {
           Name the model to see how sure the estimate is, whether the job fits into memory, and what the alternatives cost.
         </p>
       ) : (
-        <details className="group" open={Object.keys(choices).length > 0 || undefined}>
+        <details className="group" open={Object.keys(choices).length + targetModules.length > 0 || undefined}>
           <summary className="inline-flex list-none items-center gap-1.5 rounded-md text-sm font-medium text-soft hover:text-ink">
             <ChevronRight className="size-4 transition-transform group-open:rotate-90" aria-hidden />
             How it is trained
@@ -97,9 +98,42 @@ export function BaseModel({ catalogue, configuration, onChange }: Props) {
               value={configuration.values["training.gradient_accumulation"]}
               onChange={(value) => onChange(withValue(configuration, "training.gradient_accumulation", value))}
             />
+            <TargetModules catalogue={catalogue} configuration={configuration} onChange={onChange} />
           </div>
         </details>
       )}
     </Section>
+  );
+}
+
+function TargetModules({ catalogue, configuration, onChange }: Props) {
+  const chosen = configuration.targetModules;
+  const names = [...new Set([...catalogue.target_modules, ...chosen])];
+  return (
+    <fieldset className="sm:col-span-2" aria-describedby="target-modules-hint">
+      <legend className="text-sm font-medium">Target modules</legend>
+      <div className="mt-2 flex flex-wrap gap-1.5">
+        {names.map((name) => (
+          <label
+            key={name}
+            className={cn(
+              "cursor-pointer rounded-full border px-3 py-1 font-mono text-xs transition-colors has-focus-visible:outline-2 has-focus-visible:outline-offset-2 has-focus-visible:outline-ring",
+              chosen.includes(name) ? "border-brand bg-brand-soft text-brand" : "border-line bg-card text-soft hover:border-line-strong hover:text-ink",
+            )}
+          >
+            <input
+              type="checkbox"
+              className="sr-only"
+              checked={chosen.includes(name)}
+              onChange={({ target }) => onChange(withModule(configuration, name, target.checked))}
+            />
+            {name}
+          </label>
+        ))}
+      </div>
+      <p id="target-modules-hint" className="mt-1.5 text-[0.8125rem] leading-snug text-soft">
+        What gets an adapter: more of it learns more, and takes more memory. None chosen: the attention&rsquo;s.
+      </p>
+    </fieldset>
   );
 }

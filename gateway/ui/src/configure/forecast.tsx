@@ -1,6 +1,7 @@
 import type { Forecast } from "@/api/types";
 import { Badge, type Tone } from "@/components/ui/badge";
 import { capitalise, duration, money } from "@/lib/format";
+import { EarlierForecasts } from "./accuracy";
 
 const CONFIDENCE: Readonly<Record<Forecast["confidence"], { tone: Tone; text: string }>> = {
   high: { tone: "good", text: "High confidence" },
@@ -39,6 +40,7 @@ export function ForecastSummary({ forecast }: { forecast: Forecast }) {
         </Badge>
         {capitalise(forecast.confidence_reason)}.
       </p>
+      <EarlierForecasts />
       {!forecast.is_quote && <p className="mt-1.5 text-[0.8125rem] text-pretty text-warn">{forecast.note}</p>}
     </div>
   );

@@ -1,8 +1,9 @@
 import { RadioGroup } from "radix-ui";
 
 import type { Catalogue } from "@/api/types";
-import { gpuTypes, withValue, type Configuration } from "@/lib/configuration";
-import { capitalise, count, money } from "@/lib/format";
+import { Select } from "@/components/ui/select";
+import { gpuTypeOf, gpuTypes, withGpuType, withValue, type Configuration } from "@/lib/configuration";
+import { capitalise, count, day, money } from "@/lib/format";
 import { NumberSlider } from "./number-slider";
 import { Section } from "./section";
 
@@ -17,7 +18,7 @@ export function Hardware({ catalogue, configuration, onChange }: Props) {
       <RadioGroup.Root
         aria-label="GPU type"
         value={configuration.gpuType}
-        onValueChange={(gpuType) => onChange({ ...configuration, gpuType })}
+        onValueChange={(gpuType) => onChange(withGpuType(catalogue, configuration, gpuType))}
         className="grid gap-2 sm:grid-cols-2"
       >
         {types.map((gpu) => (
@@ -57,6 +58,7 @@ export function Hardware({ catalogue, configuration, onChange }: Props) {
           {configuration.baseModel === null && ", or a base model: some GPU types are estimated for those only"}.
         </p>
       )}
+      <Provider catalogue={catalogue} configuration={configuration} onChange={onChange} />
       <div className="mt-5">
         <NumberSlider
           catalogue={catalogue}
@@ -72,5 +74,39 @@ export function Hardware({ catalogue, configuration, onChange }: Props) {
         />
       </div>
     </Section>
+  );
+}
+
+const OWN = "own";
+
+/** Whose price is taken, where the catalogue knows of several. */
+function Provider({ catalogue, configuration, onChange }: Props) {
+  const gpu = gpuTypeOf(catalogue, configuration);
+  // Only a forecast takes another price than the catalogue's own.
+  if (!gpu || gpu.offers.length === 0 || configuration.baseModel === null) return null;
+  const taken = gpu.offers.find(({ provider }) => provider === configuration.provider);
+  return (
+    <div className="mt-5 flex flex-wrap items-center justify-between gap-x-4 gap-y-2">
+      <div className="min-w-0 grow basis-56">
+        <p className="text-sm font-medium">Price</p>
+        <p className="text-[0.8125rem] leading-snug break-words text-soft">
+          As of {day(taken?.date ?? gpu.price_date)}, from {taken?.source ?? gpu.price_source}.
+        </p>
+      </div>
+      <Select
+        label="Whose price"
+        className="w-72 max-w-full"
+        value={configuration.provider ?? OWN}
+        onChange={(chosen) => onChange({ ...configuration, provider: chosen === OWN ? null : chosen })}
+        options={[
+          { value: OWN, label: `This catalogue’s, ${money(gpu.price_usd_per_hour)}/h` },
+          ...gpu.offers.map(({ provider, usd_per_hour: price, date }) => ({
+            value: provider,
+            label: `${provider}, ${money(price)}/h`,
+            detail: `as of ${day(date)}`,
+          })),
+        ]}
+      />
+    </div>
   );
 }

@@ -1,26 +1,31 @@
-import { useState, type KeyboardEvent } from "react";
+import { useRef, useState, type KeyboardEvent, type MouseEvent } from "react";
 
 import type { ComparisonPoint } from "@/api/types";
 import { Button } from "@/components/ui/button";
+import { useWidth } from "@/hooks/width";
 import { cn } from "@/lib/cn";
+import { named, remarks, type Answers } from "@/lib/comparison";
 import { duration, money } from "@/lib/format";
-import { named } from "./alternatives";
 
-const WIDTH = 640;
 const HEIGHT = 300;
-const PAD = { top: 12, right: 14, bottom: 34, left: 50 };
+const PAD = { top: 14, right: 14, bottom: 34, left: 50 };
+/** A point is meant from this far away: wide enough for a finger. */
+const REACH = 24;
 
 type Props = {
   points: readonly ComparisonPoint[];
+  answers: Answers;
   isCurrent: (point: ComparisonPoint) => boolean;
   onChoose: (point: ComparisonPoint) => void;
 };
 
-/** Cost against time, both on logarithmic scales: the front is drawn, what does not fit is hollow. */
-export function ParetoPlot({ points, isCurrent, onChoose }: Props) {
+/** Cost against time, both on logarithmic scales: the front is drawn, what does not fit is hollow, what misses a goal is pale. */
+export function ParetoPlot({ points, answers, isCurrent, onChoose }: Props) {
   const [at, setAt] = useState<number | null>(null);
+  const svg = useRef<SVGSVGElement>(null);
+  const width = useWidth(svg, 640);
   const order = points.map((point, index) => ({ point, index })).sort((one, other) => time(one.point) - time(other.point));
-  const x = scale(points.map(time), PAD.left, WIDTH - PAD.right);
+  const x = scale(points.map(time), PAD.left, width - PAD.right);
   const y = scale(points.map(cost), HEIGHT - PAD.bottom, PAD.top);
   const front = order.filter(({ point }) => point.is_pareto).map(({ point }) => point);
   const chosen = points.findIndex(isCurrent);
@@ -28,6 +33,16 @@ export function ParetoPlot({ points, isCurrent, onChoose }: Props) {
   const shown = points[shownIndex];
   if (!shown) return null;
 
+  const near = (event: MouseEvent<SVGSVGElement>): number | null => {
+    const box = event.currentTarget.getBoundingClientRect();
+    const away = (point: ComparisonPoint) =>
+      Math.hypot(x(time(point)) - (event.clientX - box.left), y(cost(point)) - (event.clientY - box.top));
+    const found = points.reduce((best, point, index) => {
+      const other = points[best];
+      return other && away(other) <= away(point) ? best : index;
+    }, 0);
+    return points[found] && away(points[found]) <= REACH ? found : null;
+  };
   const step = (event: KeyboardEvent) => {
     const place = order.findIndex(({ index }) => index === shownIndex);
     const to = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: order.length - 1 }[event.key];
@@ -43,26 +58,44 @@ export function ParetoPlot({ points, isCurrent, onChoose }: Props) {
   return (
     <div>
       <svg
-        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+        ref={svg}
+        height={HEIGHT}
         role="slider"
         tabIndex={0}
         aria-label="Cost against time of all alternatives. Arrow keys go through them by time, Enter chooses one"
         aria-valuemin={1}
         aria-valuemax={order.length}
         aria-valuenow={order.findIndex(({ index }) => index === shownIndex) + 1}
-        aria-valuetext={`${named(shown)}: ${money(shown.estimated_cost)}, ${duration(shown.estimated_duration_hours)}${shown.verdict === "does_not_fit" ? ", does not fit" : shown.is_pareto ? ", on the front" : ""}`}
-        className="w-full rounded-lg"
+        aria-valuetext={[
+          `${named(shown)}: ${money(shown.estimated_cost)}`,
+          duration(shown.estimated_duration_hours),
+          ...remarks(shown, shownIndex, answers),
+        ].join(", ")}
+        className={cn("w-full touch-pan-y rounded-lg", at !== null && "cursor-pointer")}
         onKeyDown={step}
+        onPointerMove={(event) => {
+          if (event.pointerType === "mouse") setAt(near(event));
+        }}
+        onPointerLeave={(event) => {
+          if (event.pointerType === "mouse") setAt(null);
+        }}
+        onClick={(event) => {
+          const found = near(event);
+          const point = found === null ? undefined : points[found];
+          // A finger hides what it is on: it reads first, and the button below chooses.
+          if (point && (event.nativeEvent as PointerEvent).pointerType === "mouse") onChoose(point);
+          else setAt(found);
+        }}
       >
         {ticks(points.map(cost)).map((value) => (
           <g key={value}>
-            <line x1={PAD.left} x2={WIDTH - PAD.right} y1={y(value)} y2={y(value)} stroke="var(--line)" />
+            <line x1={PAD.left} x2={width - PAD.right} y1={y(value)} y2={y(value)} stroke="var(--line)" />
             <text x={PAD.left - 8} y={y(value) + 4} textAnchor="end" className="figures fill-soft text-[11px]">
               ${value}
             </text>
           </g>
         ))}
-        {ticks(points.map(time)).map((value) => (
+        {spaced(ticks(points.map(time)), x).map((value) => (
           <text key={value} x={x(value)} y={HEIGHT - 14} textAnchor="middle" className="figures fill-soft text-[11px]">
             {duration(value)}
           </text>
@@ -81,50 +114,74 @@ export function ParetoPlot({ points, isCurrent, onChoose }: Props) {
             cx={x(time(point))}
             cy={y(cost(point))}
             r={point.is_pareto ? 5.5 : 4}
-            className={cn("cursor-pointer", index === shownIndex && "stroke-ink")}
+            className={cn("transition-opacity", index === shownIndex && "stroke-ink")}
+            opacity={answers.misses(point) ? 0.25 : 1}
             fill={point.verdict === "does_not_fit" ? "var(--card)" : point.is_pareto ? "var(--brand)" : "var(--line-strong)"}
             stroke={point.verdict === "does_not_fit" ? "var(--bad)" : "var(--card)"}
             strokeWidth="1.5"
-            onPointerEnter={() => setAt(index)}
-            onPointerLeave={() => setAt(null)}
-            onClick={() => onChoose(point)}
           />
         ))}
+        {[answers.cheapest, answers.fastest].map((index, which) => {
+          const point = index === null ? undefined : points[index];
+          return (
+            point && (
+              <rect
+                key={which === 0 ? "cheapest" : "fastest"}
+                x={x(time(point)) - 9}
+                y={y(cost(point)) - 9}
+                width="18"
+                height="18"
+                transform={which === 0 ? undefined : `rotate(45 ${x(time(point))} ${y(cost(point))})`}
+                fill="none"
+                stroke="var(--warn)"
+                strokeWidth="2"
+              />
+            )
+          );
+        })}
         {chosen !== -1 && points[chosen] && (
-          <circle
-            cx={x(time(points[chosen]))}
-            cy={y(cost(points[chosen]))}
-            r="10"
-            fill="none"
-            stroke="var(--ink)"
-            strokeWidth="2"
-            className="pointer-events-none"
-          />
+          <circle cx={x(time(points[chosen]))} cy={y(cost(points[chosen]))} r="10" fill="none" stroke="var(--ink)" strokeWidth="2" />
         )}
       </svg>
-      <div className="mt-1 flex min-h-9 flex-wrap items-center justify-between gap-x-4 gap-y-1 text-sm">
+      <div className="mt-1 flex min-h-12 flex-wrap items-center justify-between gap-x-4 gap-y-1 text-sm sm:min-h-9">
         <p className="figures">
           <span className="font-medium">{named(shown)}</span>{" "}
           <span className="text-soft">
             {money(shown.estimated_cost)} · {duration(shown.estimated_duration_hours)}
             {shown.cost_p10 !== null && shown.cost_p90 !== null && ` · ${money(shown.cost_p10)} – ${money(shown.cost_p90)}`}
-            {shown.verdict === "does_not_fit" && " · does not fit"}
+            {remarks(shown, shownIndex, answers).map((remark) => ` · ${remark}`)}
           </span>
         </p>
-        {at !== null && shownIndex !== chosen ? (
+        {at !== null && shownIndex !== chosen && (
           <Button size="small" tabIndex={-1} onClick={() => onChoose(shown)}>
             Choose
           </Button>
-        ) : (
-          <span className="text-xs text-soft">
-            <span aria-hidden className="text-brand">
-              ●
-            </span>{" "}
-            nothing is both cheaper and faster
-          </span>
         )}
       </div>
+      <Legend hasMisfits={points.some(({ verdict }) => verdict === "does_not_fit")} answers={answers} />
     </div>
+  );
+}
+
+function Legend({ hasMisfits, answers }: { hasMisfits: boolean; answers: Answers }) {
+  return (
+    <ul aria-hidden className="mt-2 flex flex-wrap gap-x-4 gap-y-1 text-xs text-soft">
+      <Key text="nothing is both cheaper and faster" mark="rounded-full bg-brand" />
+      <Key text="something is" mark="rounded-full bg-line-strong" />
+      {hasMisfits && <Key text="does not fit into memory" mark="rounded-full border-[1.5px] border-bad" />}
+      <Key text="chosen" mark="rounded-full border-2 border-ink" />
+      {answers.cheapest !== null && <Key text="cheapest in time" mark="border-2 border-warn" />}
+      {answers.fastest !== null && <Key text="fastest in budget" mark="rotate-45 border-2 border-warn" />}
+    </ul>
+  );
+}
+
+function Key({ mark, text }: { mark: string; text: string }) {
+  return (
+    <li className="flex items-center gap-1.5">
+      <span className={cn("size-2.5", mark)} />
+      {text}
+    </li>
   );
 }
 
@@ -148,4 +205,14 @@ function ticks(values: readonly number[]): number[] {
     }
   }
   return found.slice(0, 8);
+}
+
+/** Ticks whose words have room beside each other. */
+function spaced(values: readonly number[], x: (value: number) => number): number[] {
+  const found: number[] = [];
+  for (const value of values) {
+    const last = found.at(-1);
+    if (last === undefined || x(value) - x(last) >= 76) found.push(value);
+  }
+  return found;
 }

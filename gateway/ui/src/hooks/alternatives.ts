@@ -26,11 +26,6 @@ export function useComparison(asked: ComparisonRequest | null): UseQueryResult<C
 /** Makes a price hold for a while. */
 export function useCreateQuote(): UseMutationResult<Quote, ApiError, EstimateRequest> {
   return useMutation({
-    mutationFn: ({ dataset_id, gpu_config, hyperparameters, base_model, training }) =>
-      dataOf(
-        client.POST("/api/quotes", {
-          body: { dataset_id, gpu_config, hyperparameters, ...(base_model ? { base_model } : {}), ...(training ? { training } : {}) },
-        }),
-      ),
+    mutationFn: (asked) => dataOf(client.POST("/api/quotes", { body: asked })),
   });
 }

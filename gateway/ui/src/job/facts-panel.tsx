@@ -17,7 +17,12 @@ export function FactsPanel({ job }: { job: Job }) {
     <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Frozen when it was queued</span>}>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
         {job.base_model && <Fact name="Base model">{job.base_model}</Fact>}
-        {job.training?.method && <Fact name="Method">{job.training.method}</Fact>}
+        {trainingFacts(job).map(([name, value]) => (
+          <Fact key={name} name={name}>
+            {value}
+          </Fact>
+        ))}
+        {job.provider && <Fact name="Price of">{job.provider}</Fact>}
         <Fact name="Preset">{capitalise(job.preset_id)}</Fact>
         <Fact name="GPUs">{`${job.gpu_config.count} × ${job.gpu_config.type}`}</Fact>
         <Fact name="Learning rate">{scientific(held.learning_rate)}</Fact>
@@ -54,4 +59,13 @@ export function FactsPanel({ job }: { job: Job }) {
       </dl>
     </Panel>
   );
+}
+
+/** What was asked for of a base model's training, by name; the rest was filled in. */
+function trainingFacts(job: Job): [name: string, value: string][] {
+  return Object.entries(job.training ?? {}).flatMap(([name, value]): [string, string][] => {
+    if (value === null || (Array.isArray(value) && value.length === 0)) return [];
+    const said = Array.isArray(value) ? value.join(" ") : value === true ? "on" : value === false ? "off" : String(value);
+    return [[capitalise(name.replaceAll("_", " ")), said]];
+  });
 }

@@ -4,10 +4,13 @@ import type { Catalogue } from "@/api/types";
 import {
   fault,
   fromSearch,
+  holdsConfiguration,
   parse,
   question,
   startingConfiguration,
   toSearch,
+  withGpuType,
+  withModule,
   withPatch,
   withPreset,
   withValue,
@@ -32,6 +35,7 @@ const catalogue: Catalogue = {
   version: "1",
   model_gpu_types: [],
   base_models: [],
+  target_modules: ["q_proj", "v_proj", "all-linear"],
   effective_at: "2026-11-01T00:00:00Z",
 };
 const start = startingConfiguration(catalogue, "d");
@@ -88,11 +92,11 @@ describe("a configuration", () => {
 describe("a repair", () => {
   it("sets what it names and leaves the rest", () => {
     const held = { ...start, baseModel: "m", choices: { stack: "tuned" } };
-    const repaired = withPatch(held, {
+    const repaired = withPatch(catalogue, held, {
       gpu_config: null,
       hyperparameters: { batch_size: 1, epochs: null, alpha: null },
       training: { method: "qlora", gradient_accumulation: 8, packing: true, target_modules: [], stack: null },
-    } as unknown as Parameters<typeof withPatch>[1]);
+    } as unknown as Parameters<typeof withPatch>[2]);
     expect(question(catalogue, repaired)).toEqual({
       ...question(catalogue, held),
       hyperparameters: { ...question(catalogue, held)?.hyperparameters, batch_size: 1 },
@@ -100,6 +104,39 @@ describe("a repair", () => {
       training: { stack: "tuned", method: "qlora", gradient_accumulation: 8, packing: true },
     });
     expect(repaired.presetId).toBe("custom");
+  });
+});
+
+describe("modules and prices", () => {
+  const model = { ...start, baseModel: "m" };
+  const offer = { provider: "P", usd_per_hour: 1, date: "2026-11-01", source: "" };
+  const other = { ...catalogue.gpu_types[0]!, type: "B" };
+  const several = { ...catalogue, gpu_types: [{ ...catalogue.gpu_types[0]!, offers: [offer] }, other] };
+
+  it("all modules stand alone, and others take their place", () => {
+    const two = withModule(withModule(model, "q_proj", true), "v_proj", true);
+    expect(two.targetModules).toEqual(["q_proj", "v_proj"]);
+    expect(question(catalogue, two)?.training).toEqual({ target_modules: ["q_proj", "v_proj"] });
+    expect(withModule(two, "all-linear", true).targetModules).toEqual(["all-linear"]);
+    expect(withModule(withModule(two, "all-linear", true), "q_proj", true).targetModules).toEqual(["q_proj"]);
+    expect(withModule(two, "q_proj", false).targetModules).toEqual(["v_proj"]);
+    expect(question(catalogue, model)?.training).toEqual({});
+  });
+
+  it("a provider is asked for with a base model only, and given up with a GPU that it does not have", () => {
+    const held = { ...model, provider: "P" };
+    expect(question(several, held)).toMatchObject({ provider: "P" });
+    expect(question(several, { ...held, baseModel: null })).not.toHaveProperty("provider");
+    expect(withGpuType(several, held, "A").provider).toBe("P");
+    expect(withGpuType(several, held, "B").provider).toBeNull();
+  });
+
+  it("an address holds both", () => {
+    const held = { ...model, provider: "P & Q", targetModules: ["q_proj", "v_proj"] };
+    expect(fromSearch(new URLSearchParams(toSearch(held).toString()), several, start)).toEqual(held);
+    expect(["model=m", "modules=q_proj", "packing=true", "datasetId=d"].map((each) => holdsConfiguration(new URLSearchParams(each)))).toEqual(
+      [true, true, true, false],
+    );
   });
 });
 

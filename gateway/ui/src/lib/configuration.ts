@@ -31,6 +31,8 @@ type Training = NonNullable<EstimateRequest["training"]>;
 /** What else a base model's training can be told. What is left out, the Estimator fills in and says so. */
 export const CHOICES = ["method", "precision", "stack", "activation_checkpointing", "packing"] as const;
 export type Choice = (typeof CHOICES)[number];
+/** Stands for every other module, so it stands alone. */
+const ALL_MODULES = "all-linear";
 /** A choice as an address has it: a word of the contract, `true` or `false`. */
 export type Choices = Readonly<Partial<Record<Choice, string>>>;
 const FRACTIONAL: ReadonlySet<Field> = new Set<Field>([
@@ -50,6 +52,10 @@ export type Configuration = {
   /** Null: the reference estimate, whatever model is trained. */
   readonly baseModel: string | null;
   readonly choices: Choices;
+  /** Modules that get an adapter. None: as usual. */
+  readonly targetModules: readonly string[];
+  /** Whose price is taken. Null: the catalogue's own. */
+  readonly provider: string | null;
   readonly values: Readonly<Record<Field, number | null>>;
 };
 
@@ -64,6 +70,8 @@ export function startingConfiguration(catalogue: Catalogue, datasetId: string | 
     gpuType: gpus.type,
     baseModel: null,
     choices: {},
+    targetModules: [],
+    provider: null,
     values: {
       ...valuesOf(preset.hyperparameters),
       "gpu_config.count": gpus.count,
@@ -78,6 +86,25 @@ export function startingConfiguration(catalogue: Catalogue, datasetId: string | 
 /** GPU types that can be chosen: some can be estimated for a base model only. */
 export function gpuTypes(catalogue: Catalogue, { baseModel }: Configuration): readonly GpuType[] {
   return baseModel === null ? catalogue.gpu_types : [...catalogue.gpu_types, ...catalogue.model_gpu_types];
+}
+
+export function gpuTypeOf(catalogue: Catalogue, configuration: Configuration): GpuType | undefined {
+  return gpuTypes(catalogue, configuration).find(({ type }) => type === configuration.gpuType);
+}
+
+/** Another GPU type; its price is the same provider's where that one has it, else the catalogue's own. */
+export function withGpuType(catalogue: Catalogue, configuration: Configuration, gpuType: string): Configuration {
+  const changed = { ...configuration, gpuType };
+  const offered = gpuTypeOf(catalogue, changed)?.offers.some(({ provider }) => provider === configuration.provider);
+  return offered ? changed : { ...changed, provider: null };
+}
+
+/** A module more or less. */
+export function withModule(configuration: Configuration, module: string, chosen: boolean): Configuration {
+  const others = configuration.targetModules.filter((one) => one !== module);
+  if (!chosen) return { ...configuration, targetModules: others };
+  const beside = module === ALL_MODULES ? [] : others.filter((one) => one !== ALL_MODULES);
+  return { ...configuration, targetModules: [...beside, module] };
 }
 
 export function withPreset(configuration: Configuration, preset: Preset): Configuration {
@@ -171,11 +198,15 @@ export function question(catalogue: Catalogue, configuration: Configuration): Es
     },
     ...(configuration.baseModel === null
       ? {}
-      : { base_model: configuration.baseModel, training: trainingOf(configuration) }),
+      : {
+          base_model: configuration.baseModel,
+          training: trainingOf(configuration),
+          ...(configuration.provider === null ? {} : { provider: configuration.provider }),
+        }),
   };
 }
 
-function trainingOf({ choices, values }: Configuration): Training {
+function trainingOf({ choices, targetModules, values }: Configuration): Training {
   const length = values["training.sequence_length"];
   const accumulation = values["training.gradient_accumulation"];
   const chosen = Object.entries(choices).map(([name, word]) => [name, word === "true" ? true : word === "false" ? false : word]);
@@ -183,14 +214,20 @@ function trainingOf({ choices, values }: Configuration): Training {
     ...(Object.fromEntries(chosen) as Training),
     ...(length === null ? {} : { sequence_length: length }),
     ...(accumulation === null ? {} : { gradient_accumulation: accumulation }),
+    ...(targetModules.length === 0 ? {} : { target_modules: [...targetModules] }),
   };
 }
 
 type Patch = Repair["patch"];
 
 /** The configuration with what a repair sets, and everything else as it is. */
-export function withPatch(configuration: Configuration, { gpu_config: gpus, hyperparameters, training }: Patch): Configuration {
-  let changed = { ...configuration, gpuType: (gpus?.type as string | null | undefined) ?? configuration.gpuType };
+export function withPatch(
+  catalogue: Catalogue,
+  configuration: Configuration,
+  { gpu_config: gpus, hyperparameters, training }: Patch,
+): Configuration {
+  const gpuType = gpus?.type as string | null | undefined;
+  let changed = gpuType ? withGpuType(catalogue, configuration, gpuType) : configuration;
   const set = (field: Field, value: unknown) => {
     if (typeof value === "number") changed = withValue(changed, field, value);
   };
@@ -242,7 +279,9 @@ export function toSearch(configuration: Configuration): URLSearchParams {
   if (configuration.presetId === "custom") search.set("basedOn", configuration.basedOn);
   search.set("gpu", configuration.gpuType);
   if (configuration.baseModel !== null) search.set("model", configuration.baseModel);
+  if (configuration.provider !== null) search.set("provider", configuration.provider);
   for (const [name, word] of Object.entries(configuration.choices)) search.set(name, word);
+  if (configuration.targetModules.length > 0) search.set("modules", configuration.targetModules.join(" "));
   for (const field of FIELDS) {
     const value = configuration.values[field];
     if (value !== null && !Number.isNaN(value)) {
@@ -273,6 +312,8 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, otherw
     gpuType: search.get("gpu") ?? configuration.gpuType,
     baseModel: search.get("model"),
     choices: Object.fromEntries(choices) as Choices,
+    targetModules: search.get("modules")?.split(" ").filter(Boolean) ?? [],
+    provider: search.get("provider"),
   };
   const held = catalogue.presets.find(({ id }) => id === configuration.presetId);
   const differs = held && Object.entries(valuesOf(held.hyperparameters)).some(([key, value]) => values[key as Field] !== value);
@@ -281,7 +322,7 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, otherw
 }
 
 export function holdsConfiguration(search: URLSearchParams): boolean {
-  return search.has("preset") || search.has("gpu") || Object.values(NAMES).some((name) => search.has(name));
+  return ["preset", "gpu", "model", "provider", "modules", ...CHOICES, ...Object.values(NAMES)].some((name) => search.has(name));
 }
 
 /** What a person typed, as a number: null for nothing, NaN for what is none. */
@@ -305,6 +346,8 @@ export function duplicateOf(job: Job): string {
         return value == null ? [] : [[name, String(value)]];
       }),
     ),
+    targetModules: job.training?.target_modules ?? [],
+    provider: job.provider,
     values: {
       ...valuesOf(job.hyperparameters),
       "gpu_config.count": job.gpu_config.count,

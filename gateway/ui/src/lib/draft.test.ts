@@ -5,7 +5,7 @@ import { draftOf, dropDraft, dropRequestId, keepDraft, requestIdOf } from "./dra
 
 beforeEach(() => localStorage.clear());
 
-const draft = { datasetId: "d", presetId: "custom", basedOn: "fast", gpuType: "A", baseModel: null, choices: {}, values: { ...Object.fromEntries(FIELDS.map((field) => [field, null])), "gpu_config.count": Number.NaN } } as unknown as Configuration;
+const draft = { datasetId: "d", presetId: "custom", basedOn: "fast", gpuType: "A", baseModel: null, choices: {}, targetModules: [], provider: null, values: { ...Object.fromEntries(FIELDS.map((field) => [field, null])), "gpu_config.count": Number.NaN } } as unknown as Configuration;
 
 it("keeps a draft for each dataset, text that is no number included", () => {
   keepDraft("d", draft);

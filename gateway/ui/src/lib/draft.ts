@@ -6,7 +6,7 @@ const DRAFTS = "pipeline.drafts";
 const KEYS = "pipeline.request-ids";
 const KEPT = 20;
 
-const EMPTY = { baseModel: null, choices: {} };
+const EMPTY = { baseModel: null, choices: {}, targetModules: [], provider: null };
 
 type Entry<T> = readonly [name: string, value: T];
 

@@ -2,12 +2,18 @@ const dollars = new Intl.NumberFormat("en-US", { style: "currency", currency: "U
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 const dateTime = new Intl.DateTimeFormat("en-US", { dateStyle: "medium", timeStyle: "short" });
+const dateOnly = new Intl.DateTimeFormat("en-US", { dateStyle: "medium", timeZone: "UTC" });
+const monthOnly = new Intl.DateTimeFormat("en-US", { month: "short", year: "numeric", timeZone: "UTC" });
 const relative = new Intl.RelativeTimeFormat("en-US", { numeric: "auto", style: "long" });
 
 export const money = (value: number): string => dollars.format(value);
 export const count = (value: number): string => whole.format(value);
 export const short = (value: number): string => compact.format(value);
 export const moment = (iso: string): string => dateTime.format(new Date(iso));
+/** A day of the calendar, wherever one is: `2026-08-21` is Aug 21, 2026. */
+export const day = (iso: string): string => dateOnly.format(new Date(iso));
+export const month = (iso: string): string => monthOnly.format(new Date(iso));
+export const percent = (share: number): string => `${Math.round(share * 100)} %`;
 
 /** A difference of two prices: `+$3.10`, `−$0.40`. */
 export function moneyChange(value: number): string {

@@ -157,7 +157,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
             repairs={estimate.repairs}
             allowsRisk={allowsRisk}
             onAllowRisk={(allowed) => setRiskAllowedFor(allowed ? askedKey : null)}
-            onRepair={(repair) => change(withPatch(configuration, repair.patch))}
+            onRepair={(repair) => change(withPatch(catalogue, configuration, repair.patch))}
           />
         )}
         <HyperparametersSection catalogue={catalogue} configuration={configuration} onChange={change} />

@@ -11,10 +11,12 @@ type Props = {
   title: string;
   description?: ReactNode;
   wide?: boolean;
+  /** Whether a click beside it leaves it open. */
+  isStubborn?: boolean;
   children: ReactNode;
 };
 
-export function Dialog({ open, onOpenChange, title, description, wide, children }: Props) {
+export function Dialog({ open, onOpenChange, title, description, wide, isStubborn, children }: Props) {
   return (
     <Radix.Root open={open} onOpenChange={onOpenChange}>
       <Radix.Portal>
@@ -24,6 +26,7 @@ export function Dialog({ open, onOpenChange, title, description, wide, children 
             "fixed top-1/2 left-1/2 z-50 flex max-h-[85dvh] w-[calc(100vw-2rem)] -translate-x-1/2 -translate-y-1/2 flex-col overflow-hidden rounded-2xl border border-line bg-raised shadow-pop data-[state=open]:animate-[pop-in_150ms]",
             wide ? "max-w-2xl" : "max-w-lg",
           )}
+          {...(isStubborn ? { onInteractOutside: (event: Event) => event.preventDefault() } : {})}
           {...(description ? {} : { "aria-describedby": undefined })}
         >
           <div className="flex items-start justify-between gap-4 px-6 pt-5">

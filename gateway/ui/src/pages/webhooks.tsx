@@ -1,0 +1,213 @@
+import { ChevronDown, KeyRound, Pencil, Plus, Send, Trash2, Webhook as Icon } from "lucide-react";
+import { useState } from "react";
+import { toast } from "sonner";
+
+import { explain, type ApiError } from "@/api/errors";
+import type { Webhook } from "@/api/types";
+import { PageHeader } from "@/components/page-header";
+import { Empty, Failed, Offline } from "@/components/states";
+import { TimeAgo } from "@/components/time-ago";
+import { Badge } from "@/components/ui/badge";
+import { Button } from "@/components/ui/button";
+import { Dialog } from "@/components/ui/dialog";
+import { Skeleton } from "@/components/ui/skeleton";
+import {
+  useCreateWebhook,
+  useDeleteWebhook,
+  useRotateSecret,
+  useTestWebhook,
+  useUpdateWebhook,
+  useWebhooks,
+} from "@/hooks/webhooks";
+import { cn } from "@/lib/cn";
+import { moment } from "@/lib/format";
+import { Deliveries } from "@/webhooks/deliveries";
+import { WebhookForm, type Wanted } from "@/webhooks/form";
+import { SecretDialog } from "@/webhooks/secret-dialog";
+import { EVENTS, standing } from "@/webhooks/words";
+
+export function WebhooksPage() {
+  const query = useWebhooks();
+  // Which one is edited: null none, "new" one that is not there yet.
+  const [edited, setEdited] = useState<Webhook | "new" | null>(null);
+  const [secret, setSecret] = useState<string | null>(null);
+  const create = useCreateWebhook();
+  const update = useUpdateWebhook();
+  const edit = (what: Webhook | "new" | null) => {
+    create.reset();
+    update.reset();
+    setEdited(what);
+  };
+  const save = ({ enabled, ...wanted }: Wanted) => {
+    if (edited === "new") {
+      create.mutate(wanted, {
+        onSuccess: (made) => {
+          edit(null);
+          setSecret(made.secret);
+        },
+      });
+    } else if (edited) {
+      update.mutate({ id: edited.id, ...wanted, enabled }, { onSuccess: () => edit(null) });
+    }
+  };
+  const open = (
+    <Button look="primary" onClick={() => edit("new")}>
+      <Plus aria-hidden />
+      New webhook
+    </Button>
+  );
+  return (
+    <>
+      <PageHeader title="Webhooks" actions={query.data && query.data.length > 0 && open}>
+        Your notifications as signed requests to addresses of yours.
+      </PageHeader>
+      <section aria-label="Webhooks" aria-busy={query.isFetching} className="grid gap-4 *:min-w-0">
+        {query.data ? (
+          query.data.length > 0 ? (
+            query.data.map((one) => <Shown key={one.id} webhook={one} onEdit={() => edit(one)} onSecret={setSecret} />)
+          ) : (
+            <div className="panel">
+              <Empty icon={Icon} title="No webhooks yet" action={open}>
+                Name an address, and whatever happens to your jobs is told there, without anybody asking.
+              </Empty>
+            </div>
+          )
+        ) : (
+          <div className="panel">
+            {query.isError ? (
+              <Failed error={query.error} onRetry={() => void query.refetch()} />
+            ) : query.fetchStatus === "paused" ? (
+              <Offline />
+            ) : (
+              <div role="status" className="space-y-3 p-5">
+                <span className="sr-only">Loading webhooks</span>
+                <Skeleton className="h-5 w-48" />
+                <Skeleton className="h-4 w-72 max-w-full" />
+                <Skeleton className="h-8 w-full" />
+              </div>
+            )}
+          </div>
+        )}
+      </section>
+      {edited && (
+        <WebhookForm
+          webhook={edited === "new" ? null : edited}
+          isSaving={create.isPending || update.isPending}
+          error={create.error ?? update.error}
+          onSave={save}
+          onClose={() => edit(null)}
+        />
+      )}
+      {secret && <SecretDialog secret={secret} onClose={() => setSecret(null)} />}
+    </>
+  );
+}
+
+type ShownProps = { webhook: Webhook; onEdit: () => void; onSecret: (secret: string) => void };
+
+function Shown({ webhook, onEdit, onSecret }: ShownProps) {
+  const [open, setOpen] = useState(false);
+  const [asking, setAsking] = useState<"delete" | "secret" | null>(null);
+  const test = useTestWebhook();
+  const rotate = useRotateSecret();
+  const remove = useDeleteWebhook();
+  const { tone, text } = standing(webhook);
+  const name = webhook.description || new URL(webhook.url).host;
+  const refused = (what: string) => (error: ApiError) => toast.error(`${what}: ${explain(error).title}`, explain(error));
+  return (
+    <article aria-label={name} className="panel p-4 sm:p-5">
+      <div className="flex flex-wrap items-center gap-x-3 gap-y-1">
+        <h2 className="min-w-0 font-semibold tracking-tight break-words">{name}</h2>
+        <Badge tone={tone}>{text}</Badge>
+      </div>
+      <p className="mt-1 font-mono text-xs break-all text-soft">{webhook.url}</p>
+      <p className="mt-1.5 text-[0.8125rem] text-soft">
+        {webhook.event_types.length === 0 ? "Everything is sent" : webhook.event_types.map((type) => EVENTS[type]).join(" · ")}
+        {webhook.failing_since && (
+          <span className="text-warn">
+            {" "}
+            · every attempt has failed, first <TimeAgo at={webhook.failing_since} />
+          </span>
+        )}
+        {webhook.old_secret_until && ` · the old secret signs too until ${moment(webhook.old_secret_until)}`}
+      </p>
+      <div className="mt-4 flex flex-wrap gap-2">
+        <Button
+          size="small"
+          isBusy={test.isPending}
+          disabled={!webhook.enabled || test.isPending}
+          onClick={() => test.mutate(webhook.id, { onSuccess: () => setOpen(true), onError: refused("No test was sent") })}
+        >
+          {!test.isPending && <Send aria-hidden />}
+          Send a test
+        </Button>
+        <Button size="small" aria-expanded={open} onClick={() => setOpen(!open)}>
+          <ChevronDown aria-hidden className={cn("transition-transform", open && "rotate-180")} />
+          Deliveries
+        </Button>
+        <Button size="small" look="quiet" onClick={onEdit}>
+          <Pencil aria-hidden />
+          Edit
+        </Button>
+        <Button size="small" look="quiet" onClick={() => setAsking("secret")}>
+          <KeyRound aria-hidden />
+          New secret
+        </Button>
+        <Button size="small" look="quiet" className="text-bad hover:text-bad" onClick={() => setAsking("delete")}>
+          <Trash2 aria-hidden />
+          Delete
+        </Button>
+      </div>
+      {open && <Deliveries id={webhook.id} name={name} />}
+      <Ask
+        open={asking === "delete"}
+        title="Delete this webhook?"
+        description="Nothing more is sent to it, and the list of what was sent goes with it."
+        action="Delete the webhook"
+        isBusy={remove.isPending}
+        onClose={() => setAsking(null)}
+        onYes={() => remove.mutate(webhook.id, { onSuccess: () => toast.success("Webhook deleted"), onError: refused("Not deleted") })}
+      />
+      <Ask
+        open={asking === "secret"}
+        title="Make a new secret?"
+        description="Requests are signed with the old one too for another day, so that your receiver can change over."
+        action="Make a new secret"
+        isBusy={rotate.isPending}
+        onClose={() => setAsking(null)}
+        onYes={() =>
+          rotate.mutate(webhook.id, {
+            onSuccess: (made) => {
+              setAsking(null);
+              onSecret(made.secret);
+            },
+            onError: refused("No new secret"),
+          })
+        }
+      />
+    </article>
+  );
+}
+
+type AskProps = {
+  open: boolean;
+  title: string;
+  description: string;
+  action: string;
+  isBusy: boolean;
+  onClose: () => void;
+  onYes: () => void;
+};
+
+function Ask({ open, title, description, action, isBusy, onClose, onYes }: AskProps) {
+  return (
+    <Dialog open={open} onOpenChange={(on) => !on && onClose()} title={title} description={description}>
+      <div className="flex justify-end gap-2">
+        <Button onClick={onClose}>Keep it as it is</Button>
+        <Button look="danger" isBusy={isBusy} disabled={isBusy} onClick={onYes}>
+          {action}
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,116 @@
+import { ChevronRight, RotateCw } from "lucide-react";
+import { useState } from "react";
+import { toast } from "sonner";
+
+import { explain } from "@/api/errors";
+import type { WebhookDelivery } from "@/api/types";
+import { Pager } from "@/components/pager";
+import { Failed } from "@/components/states";
+import { TimeAgo } from "@/components/time-ago";
+import { Badge } from "@/components/ui/badge";
+import { Button } from "@/components/ui/button";
+import { Skeleton } from "@/components/ui/skeleton";
+import { useDeliveries, useRedeliver } from "@/hooks/webhooks";
+import { count, moment } from "@/lib/format";
+import { DELIVERY, EVENTS } from "./words";
+
+/** What was sent to a webhook, each with its attempts. */
+export function Deliveries({ id, name }: { id: string; name: string }) {
+  const [page, setPage] = useState(1);
+  const query = useDeliveries(id, page);
+  if (query.isError && !query.data) return <Failed error={query.error} onRetry={() => void query.refetch()} />;
+  if (!query.data) {
+    return (
+      <div role="status" className="mt-4 space-y-2 border-t border-line pt-4">
+        <span className="sr-only">Loading deliveries</span>
+        <Skeleton className="h-9 w-full" />
+        <Skeleton className="h-9 w-full" />
+      </div>
+    );
+  }
+  const { deliveries, pagination } = query.data;
+  return (
+    <div className="mt-4 border-t border-line pt-2">
+      {deliveries.length === 0 ? (
+        <p className="py-4 text-sm text-soft">Nothing was sent yet. A test shows whether your receiver is there.</p>
+      ) : (
+        <ul aria-label={`Deliveries to ${name}, newest first`}>
+          {deliveries.map((one) => (
+            <Delivery key={one.id} one={one} />
+          ))}
+        </ul>
+      )}
+      <Pager pagination={pagination} noun="deliveries" onPage={setPage} />
+    </div>
+  );
+}
+
+function Delivery({ one }: { one: WebhookDelivery }) {
+  const redeliver = useRedeliver();
+  const { tone, text } = DELIVERY[one.status];
+  return (
+    <li className="flex items-start gap-2 border-b border-line py-2 last:border-0">
+      <details className="group min-w-0 grow">
+        <summary className="flex min-h-8 list-none flex-wrap items-center gap-x-3 gap-y-1 rounded-md text-sm">
+          <ChevronRight className="size-4 text-soft transition-transform group-open:rotate-90" aria-hidden />
+          <Badge tone={tone}>{text}</Badge>
+          <span className="font-medium">{EVENTS[one.type]}</span>
+          <span className="text-[0.8125rem] text-soft">
+            <TimeAgo at={one.created_at} />
+            {one.attempt_count > 1 && ` · ${count(one.attempt_count)} attempts`}
+            {one.status === "pending" && one.next_attempt_at && one.attempt_count > 0 && (
+              <>
+                {" "}
+                · next <TimeAgo at={one.next_attempt_at} />
+              </>
+            )}
+          </span>
+        </summary>
+        <ol aria-label="Attempts, newest first" className="mt-2 ml-7 space-y-2 text-[0.8125rem]">
+          {one.attempts.map((attempt) => (
+            <li key={attempt.number}>
+              <p className="figures text-soft">
+                <span className="font-medium text-ink">
+                  {attempt.http_status === null ? (attempt.error ?? "under way") : `HTTP ${attempt.http_status}`}
+                </span>{" "}
+                · attempt {attempt.number} · {moment(attempt.started_at)}
+                {attempt.duration_ms !== null && ` · ${count(attempt.duration_ms)} ms`}
+              </p>
+              {attempt.response && <Code label="Answer">{attempt.response}</Code>}
+            </li>
+          ))}
+        </ol>
+        <div className="mt-2 ml-7">
+          <Code label="Body that is sent">{one.body}</Code>
+        </div>
+      </details>
+      <Button
+        size="small"
+        look="quiet"
+        isBusy={redeliver.isPending}
+        disabled={redeliver.isPending || one.status === "sending"}
+        aria-label={`Send again: ${EVENTS[one.type]}`}
+        onClick={() =>
+          redeliver.mutate(one, { onError: (error) => toast.error(`Not sent again: ${explain(error).title}`, explain(error)) })
+        }
+      >
+        {!redeliver.isPending && <RotateCw aria-hidden />}
+        <span className="max-sm:sr-only">Send again</span>
+      </Button>
+    </li>
+  );
+}
+
+function Code({ label, children }: { label: string; children: string }) {
+  return (
+    <>
+      <p aria-hidden className="mt-1 text-[0.8125rem] text-soft">
+        {label}
+      </p>
+      {/* It scrolls, so it can be reached with the keyboard. */}
+      <pre tabIndex={0} role="region" aria-label={label} className="mt-1 max-h-40 overflow-auto rounded-lg bg-sunken px-3 py-2 font-mono text-xs break-all whitespace-pre-wrap">
+        {children}
+      </pre>
+    </>
+  );
+}
