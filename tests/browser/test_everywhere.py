@@ -65,7 +65,7 @@ async def places(resident: Person) -> dict[str, str]:
                 learning_rate=5e-5 * (1 - step / 4000),
                 tokens_per_second=3500,
             )
-    hook = {"url": "http://127.0.0.1:9/hook", "description": "Our own dashboard"}
+    hook = {"url": "http://127.0.0.1:9/hook", "description": "Our own dashboard", "event_types": ["webhook_disabled"]}
     made = await resident.ask("POST", "/api/webhooks", json=hook)
     await resident.ask("POST", f"/api/webhooks/{made['webhook']['id']}/test")
     return {

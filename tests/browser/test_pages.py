@@ -208,8 +208,13 @@ async def test_the_door_leads_back(new_context: NewContext, person: Person) -> N
     page = await (await new_context(signed_in=False)).new_page()
     await page.goto("/training/jobs?status=failed")
     await expect(page).to_have_url(re.compile(r"/login\?next="))
-    await page.get_by_role("button", name="Continue as the demo user").click()
+    async with (
+        page.expect_response(re.compile("/api/jobs/events$")),
+        page.expect_response(re.compile("/api/notifications")),
+    ):
+        await page.get_by_role("button", name="Continue as the demo user").click()
     await expect(page).to_have_url(re.compile(r"/training/jobs\?status=failed$"))
+    await expect(page.get_by_text("No failed job")).to_be_visible()
     (cookie,) = [one for one in await page.context.cookies() if one["name"] == "pipeline_session"]
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     await page.context.clear_cookies()
