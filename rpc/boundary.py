@@ -28,6 +28,7 @@ from google.rpc import error_details_pb2, status_pb2
 from rpc import errors
 from rpc.contract import Method
 from rpc.identity import Identity, Verifier
+from rpc.stream import Stream
 from rpc.timers import Timers
 
 DOMAIN = "pipeline"
@@ -226,47 +227,6 @@ def accept_request_id(offered: str | None) -> str:
     return offered if offered and REQUEST_ID_SHAPE.fullmatch(offered) else f"{random.getrandbits(128):032x}"
 
 
-class Stream:
-    """The messages of one server-streaming call, made in a task of its own; at most one waits to be taken.
-
-    Raises Refused where the call fails. Leaving the `async with` around it, or `cancel`, ends the call.
-    """
-
-    def __init__(self, pump: Callable[[asyncio.Queue[Message | Refused | None]], Any], name: str) -> None:
-        self._handoff: asyncio.Queue[Message | Refused | None] = asyncio.Queue(1)
-        self._pump = asyncio.create_task(pump(self._handoff), name=name)
-
-    def __aiter__(self) -> Stream:
-        return self
-
-    async def __anext__(self) -> Message:
-        item = await self._handoff.get()
-        if item is None:
-            raise StopAsyncIteration
-        if isinstance(item, Refused):
-            raise item
-        return item
-
-    async def __aenter__(self) -> Stream:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.cancel()
-        await asyncio.gather(self._pump, return_exceptions=True)
-
-    def __del__(self) -> None:
-        # As grpc.aio does: a call that nobody reads any more ends.
-        if not self._pump.done() and not self._pump.get_loop().is_closed():
-            self._pump.cancel()
-
-    def cancel(self) -> None:
-        """Ends the call; whoever waits for a message is told that there are no more."""
-        self._pump.cancel()
-        if not self._handoff.empty():
-            self._handoff.get_nowait()
-        self._handoff.put_nowait(None)
-
-
 class Boundary:
     """Runs calls. One per process: its limits are the process's."""
 
@@ -335,7 +295,7 @@ class Boundary:
     ) -> Stream:
         """Starts one server-streaming call. It does not count as a call at work: streams have limits of their own."""
 
-        async def pump(handoff: asyncio.Queue[Message | Refused | None]) -> None:
+        async def pump(handoff: asyncio.Queue[Message | Exception | None]) -> None:
             async def work(call: Call) -> None:
                 accepted = _accept(method, await request() if callable(request) else request)
                 async with aclosing(handler(accepted, call)) as messages:

@@ -9,8 +9,9 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from rpc.boundary import STATUS_METADATA, Boundary, Refused, Stream, as_mapping
+from rpc.boundary import STATUS_METADATA, Boundary, Refused, as_mapping
 from rpc.contract import Method, methods
+from rpc.stream import Stream
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
