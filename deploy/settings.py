@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
-from jobs_service.settings import JobsSettings
+from jobs_service.settings import JobsSettings, ServicePassword
 from rpc.logs import LogFormat
 from rpc.settings import check_database_url
 
@@ -45,7 +45,7 @@ class UpSettings(LocalSettings):
     database_url: SecretStr | None = Field(
         None, description="An administrator's URL of a database to use in place of the embedded one."
     )
-    service_password: SecretStr | None = Field(
+    service_password: ServicePassword | None = Field(
         None, min_length=12, description="Password that `pipeline_service` gets. `pipeline up` generates one."
     )
     storage_url: str | None = Field(

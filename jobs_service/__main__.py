@@ -49,6 +49,8 @@ from rpc.serve import PortInUseError, Services, grpc_server, until_stopped
 from rpc.settings import load
 from rpc.workers import run_workers
 
+# Names of webhooks that are looked up at once while their owners wait.
+CHECK_THREADS = 8
 ESTIMATOR = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
 
 
@@ -90,14 +92,26 @@ async def open_webhooks(settings: JobsSettings, database: Database) -> AsyncIter
     """The service of webhooks, and the task that sends them as long as its body runs."""
     timeout_seconds = settings.webhook_timeout_ms / 1000
     async with AsyncExitStack() as stack:
-        guard = Guard(
-            await stack.enter_async_context(open_resolver(settings.webhook_concurrency)),
-            ports=settings.webhook_ports,
-            refused=settings.webhook_refused_networks,
-            allow_private=settings.webhook_allow_private,
-        )
+
+        async def guard(threads: int) -> Guard:
+            return Guard(
+                await stack.enter_async_context(open_resolver(threads)),
+                ports=settings.webhook_ports,
+                refused=settings.webhook_refused_networks,
+                allow_private=settings.webhook_allow_private,
+            )
+
         sender = await stack.enter_async_context(
-            Sender.open(guard, timeout_seconds=timeout_seconds, connections=settings.webhook_concurrency)
+            Sender.open(
+                await guard(settings.webhook_concurrency),
+                timeout_seconds=timeout_seconds,
+                connections=settings.webhook_concurrency,
+            )
+        )
+        store = WebhookStore(
+            database,
+            max_per_user=settings.webhook_max_per_user,
+            max_uses_per_hour=settings.webhook_uses_per_hour,
         )
         outbox = Outbox(
             database,
@@ -115,7 +129,8 @@ async def open_webhooks(settings: JobsSettings, database: Database) -> AsyncIter
         )
         task = asyncio.create_task(dispatcher.run(), name="webhooks")
         try:
-            yield WebhookService(WebhookStore(database, max_per_user=settings.webhook_max_per_user), guard)
+            # Names that callers ask about wait for one another, and hold up nothing that is on its way.
+            yield WebhookService(store, await guard(CHECK_THREADS))
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

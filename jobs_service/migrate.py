@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import secrets
 from importlib.resources import files
 
 import asyncpg
@@ -12,6 +16,8 @@ from rpc.database import load_queries
 CONNECT_TIMEOUT_SECONDS = 10.0
 # An index on a large table takes a while; a migration that hangs must end all the same.
 STATEMENT_TIMEOUT_SECONDS = 3600.0
+# Postgres's own number.
+SCRAM_ITERATIONS = 4096
 SQL = load_queries("jobs_service", "migrate.sql")
 
 log = structlog.get_logger()
@@ -33,10 +39,19 @@ async def migrate(url: str, *, service_password: str) -> list[str]:
                 await connection.execute(files("jobs_service").joinpath("migrations", name).read_text())
                 await connection.execute(SQL["record"], _number(name), name)
             log.info("migrated", migration=name)
-        await connection.execute(await connection.fetchval(SQL["format_login"], service_password))
+        await connection.execute(await connection.fetchval(SQL["format_login"], _verifier(service_password)))
         return names
     finally:
         await connection.close()
+
+
+def _verifier(password: str) -> str:
+    """What Postgres keeps of an ASCII password (SCRAM-SHA-256, RFC 5802): it never sees, and never logs, the password."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    keys = ":".join(base64.b64encode(key).decode() for key in (stored, hmac.digest(salted, b"Server Key", "sha256")))
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{base64.b64encode(salt).decode()}${keys}"
 
 
 def _migrations() -> list[str]:

@@ -20,5 +20,5 @@ select number from pipeline_internal.migrations;
 insert into pipeline_internal.migrations (number, name) values ($1, $2);
 
 -- name: format_login
--- A role's password cannot be a parameter, so the server quotes it.
+-- What is kept of a role's password cannot be a parameter, so the server quotes it.
 select format('alter role pipeline_service login password %L', $1::text);

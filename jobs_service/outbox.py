@@ -11,8 +11,15 @@ import structlog
 
 from jobs_service.rows import Page, as_caller, page_of, reader
 from jobs_service.webhook import TEST, Answer, Attempt, Claimed, Delivery, DeliveryStatus, Wanted, Webhook
-from rpc.database import Database, load_queries
-from rpc.errors import WebhookDeliveryNotFound, WebhookDisabled, WebhookLimit, WebhookNotFound
+from rpc.database import Database, Transaction, load_queries
+from rpc.errors import (
+    IdempotencyKeyReused,
+    WebhookDeliveryNotFound,
+    WebhookDisabled,
+    WebhookLimit,
+    WebhookNotFound,
+    WebhookRate,
+)
 from rpc.identity import SYSTEM, Identity
 
 SQL = load_queries("jobs_service", "webhooks.sql")
@@ -31,13 +38,33 @@ log = structlog.get_logger()
 class WebhookStore:
     """A user's webhooks. Every method acts as its caller, under row-level security."""
 
-    def __init__(self, database: Database, *, max_per_user: int) -> None:
+    def __init__(self, database: Database, *, max_per_user: int, max_uses_per_hour: int) -> None:
         self._database = database
         self._max_per_user = max_per_user
+        self._max_uses_per_hour = max_uses_per_hour
 
-    async def create(self, caller: Identity, wanted: Wanted, secret: bytes) -> Webhook:
-        """Raises WebhookLimit."""
+    async def find_request(self, caller: Identity, request_id: UUID | None, wanted: Wanted) -> Webhook | None:
+        """The webhook that an idempotency key made before; None where one may be made.
+
+        Raises IdempotencyKeyReused, WebhookLimit.
+        """
+        async with as_caller(self._database, caller) as connection:
+            earlier = await _earlier(connection, request_id, wanted)
+            if earlier is None and await connection.fetchval(SQL["count_webhooks"]) >= self._max_per_user:
+                raise WebhookLimit(limit=self._max_per_user)
+        return earlier
+
+    async def create(
+        self, caller: Identity, wanted: Wanted, secret: bytes, request_id: UUID | None
+    ) -> tuple[Webhook, bool]:
+        """A webhook, and whether it is new: not where the same request made it before.
+
+        Raises IdempotencyKeyReused, WebhookLimit.
+        """
         async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
+            earlier = await _earlier(connection, request_id, wanted)
+            if earlier is not None:
+                return earlier, False
             row = await connection.fetchrow(
                 SQL["create_webhook"],
                 wanted.url,
@@ -45,10 +72,21 @@ class WebhookStore:
                 list(wanted.event_types),
                 secret,
                 self._max_per_user,
+                request_id,
+                wanted.digest() if request_id else None,
             )
         if row is None:
             raise WebhookLimit(limit=self._max_per_user)
-        return _webhook_of(row)
+        return _webhook_of(row), True
+
+    async def use(self, caller: Identity) -> None:
+        """Counts what costs others something: a name looked up, a request sent. Raises WebhookRate."""
+        async with as_caller(self._database, caller) as connection:
+            await self._use(connection)
+
+    async def _use(self, connection: Transaction) -> None:
+        if await connection.fetchval(SQL["use"], self._max_uses_per_hour) is None:
+            raise WebhookRate(limit=self._max_uses_per_hour)
 
     async def get(self, caller: Identity, webhook_id: UUID) -> Webhook:
         """Raises WebhookNotFound."""
@@ -83,8 +121,9 @@ class WebhookStore:
             return _webhook_of(await connection.fetchrow(SQL["rotate_secret"], webhook_id, secret))
 
     async def test(self, caller: Identity, webhook_id: UUID) -> Delivery:
-        """Writes a test event down. Raises WebhookNotFound, WebhookDisabled."""
+        """Writes a test event down. Raises WebhookNotFound, WebhookDisabled, WebhookRate."""
         async with as_caller(self._database, caller) as connection:
+            await self._use(connection)
             row = await connection.fetchrow(SQL["test_webhook"], webhook_id)
             if row is None:
                 _webhook_of(await connection.fetchrow(SQL["get_webhook"], webhook_id))
@@ -103,8 +142,9 @@ class WebhookStore:
         return page_of(rows, _delivery_of)
 
     async def redeliver(self, caller: Identity, webhook_id: UUID, delivery_id: UUID) -> Delivery:
-        """Makes a delivery due now. Raises WebhookDeliveryNotFound, WebhookDisabled."""
+        """Makes a delivery due now. Raises WebhookDeliveryNotFound, WebhookDisabled, WebhookRate."""
         async with as_caller(self._database, caller) as connection:
+            await self._use(connection)
             webhook = await connection.fetchrow(SQL["get_webhook"], webhook_id)
             if webhook is not None and webhook["disabled_reason"] is None:
                 await connection.execute(SQL["redeliver"], webhook_id, delivery_id)
@@ -166,6 +206,15 @@ class Outbox:
 
 
 _webhook, _claimed, _attempt = reader(Webhook), reader(Claimed), reader(Attempt)
+
+
+async def _earlier(connection: Transaction, request_id: UUID | None, wanted: Wanted) -> Webhook | None:
+    row = request_id and await connection.fetchrow(SQL["find_webhook"], request_id)
+    if not row:
+        return None
+    if row["request_digest"] != wanted.digest():
+        raise IdempotencyKeyReused("webhook", str(row["id"]))
+    return _webhook_of(row)
 
 
 def _webhook_of(row: asyncpg.Record | None) -> Webhook:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from rpc.settings import CommonSettings, DatabaseSettings
+
+
+def _ascii(password: SecretStr) -> SecretStr:
+    # Other letters have several spellings, and Postgres and its clients must agree on one.
+    if not password.get_secret_value().isascii():
+        raise ValueError("must be ASCII")
+    return password
+
+
+ServicePassword = Annotated[SecretStr, AfterValidator(_ascii)]
 
 
 class JobsSettings(CommonSettings, DatabaseSettings):
@@ -30,6 +40,12 @@ class JobsSettings(CommonSettings, DatabaseSettings):
     event_retention_hours: int = Field(168, ge=1, le=87_600, description="Hours that reports of progress are kept.")
     max_dataset_bytes: int = Field(1 << 30, ge=1, description="Largest file that ImportDataset takes, bytes.")
     webhook_max_per_user: int = Field(5, ge=1, le=100, description="Webhooks of a user, at most.")
+    webhook_uses_per_hour: int = Field(
+        300,
+        ge=1,
+        le=1_000_000,
+        description="Webhooks that a user creates, changes, tests and redelivers in an hour, at most.",
+    )
     webhook_ports: frozenset[Annotated[int, Field(ge=1, le=65535)]] = Field(
         frozenset({443, 8443}), min_length=1, description="Ports that webhooks may go to, as JSON."
     )
@@ -65,4 +81,6 @@ class JobsSettings(CommonSettings, DatabaseSettings):
 class MigrateSettings(DatabaseSettings):
     """What `python -m jobs_service migrate` needs. Its database URL is an administrator's."""
 
-    service_password: SecretStr = Field(min_length=12, description="Password that `pipeline_service` gets.")
+    service_password: ServicePassword = Field(
+        min_length=12, description="Password that `pipeline_service` gets, in ASCII."
+    )

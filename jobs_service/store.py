@@ -196,7 +196,7 @@ def _found(row: asyncpg.Record | None, read: Callable[[asyncpg.Record], Model], 
 
 def _same_request(row: asyncpg.Record, wanted: Configuration) -> Job:
     if row["request_digest"] != wanted.digest():
-        raise IdempotencyKeyReused(job_id=str(row["id"]))
+        raise IdempotencyKeyReused("job", str(row["id"]))
     return _job(row)
 
 

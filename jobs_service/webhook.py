@@ -15,6 +15,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+import orjson
+
 SECRET_PREFIX = "whsec_"  # noqa: S105 - says what a secret is, is none
 SECRET_BYTES = 32
 TEST = "webhook_test"
@@ -36,6 +38,10 @@ class Wanted:
     url: str
     description: str
     event_types: Sequence[str]
+
+    def digest(self) -> bytes:
+        """A fingerprint: two requests with the same one ask for the same webhook. SHA-256, 32 bytes."""
+        return hashlib.sha256(orjson.dumps((self.url, self.description, sorted(self.event_types)))).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,12 @@ class WebhookService:
     async def CreateWebhook(
         self, request: webhooks_pb2.CreateWebhookRequest, call: Call
     ) -> webhooks_pb2.CreateWebhookResponse:
-        await self._check(request.url)
-        secret = new_secret()
-        webhook = await self._store.create(call.identity, wire_webhooks.wanted(request), secret)
-        return webhooks_pb2.CreateWebhookResponse(webhook=wire_webhooks.webhook(webhook), secret=show_secret(secret))
+        wanted, request_id, secret = wire_webhooks.wanted(request), wire_webhooks.request_id(request), new_secret()
+        if await self._store.find_request(call.identity, request_id, wanted) is None:
+            await self._check(call, request.url)
+        webhook, is_new = await self._store.create(call.identity, wanted, secret, request_id)
+        shown = show_secret(secret) if is_new else ""
+        return webhooks_pb2.CreateWebhookResponse(webhook=wire_webhooks.webhook(webhook), secret=shown)
 
     async def GetWebhook(self, request: webhooks_pb2.GetWebhookRequest, call: Call) -> webhooks_pb2.GetWebhookResponse:
         webhook = await self._store.get(call.identity, UUID(request.id))
@@ -50,7 +52,7 @@ class WebhookService:
         enabled = request.enabled if request.HasField("enabled") else True
         await self._store.get(call.identity, webhook_id)
         # One whose host is gone can still be disabled.
-        await self._check(request.url) if enabled else self._guard.parse(request.url)
+        await self._check(call, request.url) if enabled else self._guard.parse(request.url)
         webhook = await self._store.update(call.identity, webhook_id, wanted, enabled=enabled)
         return webhooks_pb2.UpdateWebhookResponse(webhook=wire_webhooks.webhook(webhook))
 
@@ -90,7 +92,9 @@ class WebhookService:
         delivery = await self._store.redeliver(call.identity, UUID(request.id), UUID(request.delivery_id))
         return webhooks_pb2.RedeliverWebhookResponse(delivery=wire_webhooks.delivery(delivery))
 
-    async def _check(self, url: str) -> None:
+    async def _check(self, call: Call, url: str) -> None:
+        self._guard.parse(url)
+        await self._store.use(call.identity)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 await self._guard.check(url)

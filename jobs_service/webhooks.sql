@@ -2,10 +2,31 @@
 -- One creation at a time for a user, so that two cannot both take the last place below the limit.
 select pg_advisory_xact_lock(hashtextextended('webhooks of ' || caller_id(), 0));
 
+-- name: use
+-- Counts one more thing that costs others something. Nothing where the hour's are used up.
+insert into webhook_uses as known (user_id) values ((select caller_id()))
+on conflict on constraint webhook_uses_pkey do update set
+    uses = case when known.since > now() - interval '1 hour' then known.uses + 1 else 1 end,
+    since = case when known.since > now() - interval '1 hour' then known.since else now() end
+where known.uses < $1 or known.since <= now() - interval '1 hour'
+returning uses;
+
+-- name: count_webhooks
+-- How many there are of the caller's.
+select count(*) from webhooks where user_id = (select caller_id());
+
+-- name: find_webhook
+-- The webhook that an idempotency key made before.
+select
+    id, user_id, url, description, event_types, disabled_reason, failing_since, old_secret_until, created_at, updated_at,
+    request_digest
+from webhooks
+where request_id = $1;
+
 -- name: create_webhook
 -- Nothing where the user has as many as one may have. Secrets go in and never come out again.
-insert into webhooks (user_id, url, description, event_types, secret)
-select (select caller_id()), $1, $2, $3::text[], $4
+insert into webhooks (user_id, url, description, event_types, secret, request_id, request_digest)
+select (select caller_id()), $1, $2, $3::text[], $4, $6, $7
 where (select count(*) from webhooks where user_id = (select caller_id())) < $5
 returning
     id, user_id, url, description, event_types, disabled_reason, failing_since, old_secret_until, created_at, updated_at;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from pipeline.webhooks.v1 import webhooks_pb2
 
 from jobs_service.webhook import Attempt, Delivery, Wanted, Webhook
@@ -17,6 +19,11 @@ def wanted(request: webhooks_pb2.CreateWebhookRequest | webhooks_pb2.UpdateWebho
     """What an owner chose."""
     names = [webhooks_pb2.WebhookEventType.Name(each) for each in request.event_types]
     return Wanted(request.url, request.description, [name.removeprefix(TYPE).lower() for name in names])
+
+
+def request_id(request: webhooks_pb2.CreateWebhookRequest) -> UUID | None:
+    """The idempotency key, if there is one."""
+    return UUID(request.request_id) if request.request_id else None
 
 
 def delivery_status(request: webhooks_pb2.ListWebhookDeliveriesRequest) -> str | None:

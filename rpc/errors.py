@@ -238,16 +238,16 @@ class NotificationNotFound(ServiceError):
 
 
 class IdempotencyKeyReused(ServiceError):
-    """An idempotency key that belongs to a job with other content."""
+    """An idempotency key that belongs to something with other content; `kind` is what, `id_` which."""
 
     code = "ALREADY_EXISTS"
     reason = "IDEMPOTENCY_KEY_REUSED"
 
-    def __init__(self, *, job_id: str) -> None:
+    def __init__(self, kind: str, id_: str) -> None:
         super().__init__(
             "Idempotency key already used",
-            details=f"The key belongs to job {job_id}, which was asked for with other content; use a new key.",
-            metadata={"job_id": job_id},
+            details=f"The key belongs to {kind} {id_}, which was asked for with other content; use a new key.",
+            metadata={f"{kind}_id": id_},
         )
 
 
@@ -388,6 +388,20 @@ class WebhookLimit(ServiceError):
         super().__init__(
             "Too many webhooks",
             details=f"A user may have {limit} webhooks; delete one first.",
+            metadata={"limit": str(limit)},
+        )
+
+
+class WebhookRate(ServiceError):
+    """A user who has us look up names and send requests more often than one may."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "WEBHOOK_RATE"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            "Too many webhook calls",
+            details=f"A user may create, change, test and redeliver webhooks {limit} times an hour; wait a while.",
             metadata={"limit": str(limit)},
         )
 

@@ -91,7 +91,16 @@ def test_secrets_are_named_and_not_told() -> None:
     for service in COMPOSE["services"].values():
         for name, value in service.get("environment", {}).items():
             if re.search("SECRET|PASSWORD|DATABASE_URL", name):
-                assert "${" in value, name
+                assert value is None or "${" in value, name
+
+
+def test_containers_take_either_issuer_and_reflect_nothing() -> None:
+    """The compose file passes on a secret or a key set's address, whichever there is; in Kubernetes reflection is off."""
+    for name in ("estimator", "jobs", "gateway"):
+        passed_on = COMPOSE["services"][name]["environment"]
+        assert [passed_on[f"PIPELINE_{each}"] for each in ("JWT_SECRET", "JWKS_URL")] == [None, None], name
+    (config,) = [each for each in MANIFESTS if each["kind"] == "ConfigMap"]
+    assert config["data"]["PIPELINE_REFLECTION"] == "false"
 
 
 def test_the_kustomization_has_every_manifest() -> None:

@@ -335,6 +335,51 @@ async def test_a_user_has_so_many_and_no_more(stack: Stack, receiving: Receiver)
     await create(stack, receiving.url)
 
 
+async def test_a_creation_repeated_is_one_webhook(stack: Stack, receiving: Receiver) -> None:
+    """I01, I02: many times the same key make one webhook, whose secret is told once; with other content the key is refused."""
+    key = str(uuid.uuid4())
+    made = await asyncio.gather(*(create(stack, receiving.url, request_id=key) for _ in range(8)))
+    assert len({each.webhook.id for each in made}) == 1
+    assert len({each.secret for each in made}) == 2
+    assert sorted(each.secret for each in made)[:7] == [""] * 7
+    told = await refused(create(stack, receiving.url, request_id=key, description="Another"))
+    assert (told.code.name, told.reason) == ("ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED")
+    assert told.metadata["webhook_id"] == made[0].webhook.id
+    assert (await create(stack, receiving.url, BOB, request_id=key)).secret
+    told = await refused(create(stack, receiving.url, request_id="1"))
+    assert list(told.violations) == ["request_id"]
+
+
+async def test_a_user_has_us_call_others_so_often(stack: Stack, receiving: Receiver, admin: asyncpg.Connection) -> None:
+    """Who created, changed, tested and redelivered as often as one may waits for the hour to end; others do not."""
+    made = await create(stack, receiving.url)
+    await admin.execute("update webhook_uses set uses = 299")
+    test = webhooks_pb2.TestWebhookRequest(id=made.webhook.id)
+    delivery = (await stack.webhooks.TestWebhook(test, metadata=metadata(ANN))).delivery
+    update = webhooks_pb2.UpdateWebhookRequest(id=made.webhook.id, url=receiving.url)
+    for call in (
+        create(stack, receiving.url),
+        redeliver(stack, delivery),
+        stack.webhooks.TestWebhook(test, metadata=metadata(ANN)),
+        stack.webhooks.UpdateWebhook(update, metadata=metadata(ANN)),
+    ):
+        told = await refused(call)
+        assert (told.code.name, told.reason) == ("RESOURCE_EXHAUSTED", "WEBHOOK_RATE")
+        assert told.metadata["limit"] == "300"
+    await create(stack, receiving.url, BOB)
+    await admin.execute("update webhook_uses set since = now() - interval '61 minutes'")
+    await create(stack, receiving.url)
+    assert await admin.fetchval("select uses from webhook_uses where user_id = $1", ANN) == 1
+
+
+async def test_who_has_all_webhooks_has_no_name_looked_up(stack: Stack, receiving: Receiver) -> None:
+    """At the limit the answer is the limit, whatever the host; no resolver is asked."""
+    for _ in range(5):
+        await create(stack, receiving.url)
+    told = await refused(create(stack, "http://no-such-host.invalid/"))
+    assert told.reason == "WEBHOOK_LIMIT"
+
+
 async def test_a_webhook_deleted_meanwhile_stops_no_job(
     stack: Stack, database: TestDatabase, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
 ) -> None:
