@@ -65,6 +65,10 @@ class Cluster:
         finally:
             await connection.close()
 
+    def log(self) -> str:
+        """What it has logged."""
+        return (self._folder / "log").read_text()
+
     async def ask_for_passwords(self) -> None:
         """Services sign in with a password from now on."""
         rules = "local all postgres trust\nlocal all all scram-sha-256\n"
@@ -110,6 +114,21 @@ class Served:
             while await self.healths() != [status, status]:
                 await asyncio.sleep(0.05)
         return time.monotonic() - started
+
+
+@pytest.mark.slow
+async def test_postgres_is_told_no_password(own_cluster: Cluster) -> None:
+    """A migration lets the services in with their password, which appears in no statement, and so in no log of Postgres."""
+    await own_cluster.ask_for_passwords()
+    await own_cluster.execute("alter system set log_statement = 'all'")
+    await own_cluster.execute("select pg_reload_conf()")
+    password = "a new password: 'quoted' \\ and $spaced$"
+    await migrate(own_cluster.admin_url, service_password=password)
+    connection = await asyncpg.connect(own_cluster.admin_url, user="pipeline_service", password=password)
+    await connection.close()
+    log = own_cluster.log()
+    assert "alter role pipeline_service" in log
+    assert "quoted" not in log
 
 
 @pytest.fixture
