@@ -12,7 +12,7 @@ from estimator_service.cost import CLEAR_BELOW, CLEAR_OF_HALF, estimate, to_cent
 from estimator_service.dataset import Dataset
 from estimator_service.forecast import VERDICTS, Point, doubts
 from estimator_service.hardware import Gpu
-from estimator_service.lesson import Lessons, taught_together
+from estimator_service.lesson import Taught, taught_together
 from estimator_service.memory import GIB
 from estimator_service.outlook import job_table
 from estimator_service.parameters import fitted
@@ -68,7 +68,7 @@ class Compared(NamedTuple):
         return found
 
 
-def compare(grid: Grid, dataset: Dataset, lessons: Lessons, catalogue: Catalogue) -> Compared:
+def compare(grid: Grid, dataset: Dataset, lessons: Taught, catalogue: Catalogue) -> Compared:
     """Every point as a single estimate says it, to the digit. Raises DatasetTooLarge."""
     if grid.machines is None:
         return _reference(grid, dataset, catalogue)
@@ -91,7 +91,7 @@ def _reference(grid: Grid, dataset: Dataset, catalogue: Catalogue) -> Compared:
     return Compared(cost, cost, cost, hours, hours, hours, rates, fits, rates * 0.0, [True] * len(found), None)
 
 
-def _forecast(grid: Grid, machines: list[Gpu], dataset: Dataset, lessons: Lessons, catalogue: Catalogue) -> Compared:
+def _forecast(grid: Grid, machines: list[Gpu], dataset: Dataset, lessons: Taught, catalogue: Catalogue) -> Compared:
     plans: list[Plan] = []
     points: list[Point] = []
     prices: list[float] = []

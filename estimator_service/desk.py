@@ -14,7 +14,7 @@ from estimator_service.comparison import Grid, compare
 from estimator_service.cost import Estimate, estimate
 from estimator_service.dataset import Dataset
 from estimator_service.forecast import Point, fits
-from estimator_service.lesson import Lessons, taught
+from estimator_service.lesson import Taught, taught
 from estimator_service.outlook import JobForecast, job_forecast
 from estimator_service.plan import JobDefaults, Wanted, plan
 from estimator_service.repairs import Place, repairs
@@ -42,7 +42,7 @@ class Desk:
         key = wire.configuration_key(request)
         return _remembered(self._subjects, key, lambda: wire.subject(request, self.catalogue))
 
-    def answer(self, subject: Subject, dataset: Dataset, lessons: Lessons) -> pb.EstimateCostResponse:
+    def answer(self, subject: Subject, dataset: Dataset, lessons: Taught) -> pb.EstimateCostResponse:
         """The estimate of a subject. Raises DatasetTooLarge."""
         wanted, place = subject.wanted, subject.place
         if wanted is None or place is None:
@@ -57,7 +57,7 @@ class Desk:
         return wire_comparison.grid(request, self.catalogue)
 
     def compare(
-        self, request: pb.CompareConfigurationsRequest, grid: Grid, dataset: Dataset, lessons: Lessons
+        self, request: pb.CompareConfigurationsRequest, grid: Grid, dataset: Dataset, lessons: Taught
     ) -> pb.CompareConfigurationsResponse:
         """Every point of a comparison. Raises DatasetTooLarge."""
         compared = compare(grid, dataset, lessons, self.catalogue)
@@ -79,7 +79,7 @@ class Desk:
         return estimate(run, self.catalogue.assumptions)
 
     def _forecast(
-        self, subject: Subject, wanted: Wanted, place: Place, dataset: Dataset, lessons: Lessons
+        self, subject: Subject, wanted: Wanted, place: Place, dataset: Dataset, lessons: Taught
     ) -> pb.EstimateCostResponse:
         forecaster = _Forecaster(dataset, lessons, self.catalogue.job_defaults)
         job = forecaster.forecast(wanted, place)
@@ -98,17 +98,17 @@ class _Forecaster(NamedTuple):
     """Forecasts of jobs on one dataset."""
 
     dataset: Dataset
-    lessons: Lessons
+    lessons: Taught
     defaults: JobDefaults
 
     def fits(self, wanted: Wanted, place: Place) -> bool:
         planned = plan(wanted, place.gpu, self.dataset, self.defaults)
-        return fits(Point(planned.workload, place.gpu, place.number))
+        return fits(taught(Point(planned.workload, place.gpu, place.number), self.lessons))
 
     def forecast(self, wanted: Wanted, place: Place) -> JobForecast:
         planned = plan(wanted, place.gpu, self.dataset, self.defaults)
-        point, jobs = taught(Point(planned.workload, place.gpu, place.number), self.lessons)
-        return job_forecast(planned, point, jobs, place.price, self.defaults)
+        point = taught(Point(planned.workload, place.gpu, place.number), self.lessons)
+        return job_forecast(planned, point, place.price, self.defaults)
 
 
 def _remembered(kept: OrderedDict[Hashable, Value], key: Hashable, make: Callable[[], Value]) -> Value:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimator_service import memory, published
-from estimator_service.forecast import VERDICTS, Numbers, Point, features_table, table
-from estimator_service.lesson import lesson, time_prior
+from estimator_service.forecast import PLACE, VERDICTS, Numbers, Point, features_table, table
+from estimator_service.lesson import Prior, lesson, memory_prior, speed_prior
 from estimator_service.parameters import Parameters, fitted
 from estimator_service.published import Run
 
@@ -109,23 +109,33 @@ def _errors(logs: NDArray[np.float64], width: NDArray[np.float64] | None) -> dic
     return found
 
 
-def calibrated(scored: Scored, k: int) -> dict[str, float] | None:
-    """Time errors of one source's other runs after K of them; None where there are too few."""
-    timed = np.isfinite(scored.speed)
-    speed, width, features = scored.speed[timed], scored.width[timed], scored.features[timed]
-    if len(speed) <= k:
+def calibrated(scored: Scored, k: int) -> dict[str, dict[str, float] | None]:
+    """Errors of time and of memory of one source's other runs after K of them; None where there are too few."""
+    p, places = scored.parameters, scored.features[:, -PLACE:]
+    return {
+        "calibrated": _calibrated(scored.speed, scored.features, scored.width, speed_prior(p), k),
+        "memory_calibrated": _calibrated(scored.peak, places, None, memory_prior(p), k),
+    }
+
+
+def _calibrated(
+    logs: NDArray[np.float64], features: NDArray[np.float64], width: NDArray[np.float64] | None, prior: Prior, k: int
+) -> dict[str, float] | None:
+    known = np.isfinite(logs)
+    logs, features = logs[known], features[known]
+    if len(logs) <= k:
         return None
     random = np.random.default_rng(SEED)
     errors, widths = [], []
     for _ in range(DRAWS):
-        seen = random.permutation(len(speed)) < k
-        taught = lesson((-speed[seen]).tolist(), features[seen], time_prior(scored.parameters))
-        factor, narrowing = taught.apply(features[~seen])
-        errors.append(speed[~seen] + np.log(factor))
-        widths.append(width[~seen] * np.array(narrowing))
-    found = _errors(np.concatenate(errors), np.concatenate(widths))
+        seen = random.permutation(len(logs)) < k
+        factor, narrowing = lesson((-logs[seen]).tolist(), features[seen], prior).apply(features[~seen])
+        errors.append(logs[~seen] + np.log(factor))
+        if width is not None:
+            widths.append(width[known][~seen] * np.array(narrowing))
+    found = _errors(np.concatenate(errors), np.concatenate(widths) if widths else None)
     if found:
-        found["n"] = len(speed) - k
+        found["n"] = len(logs) - k
     return found
 
 
@@ -153,10 +163,10 @@ def evaluate(path: Path, calibrate_with: int = 0, held_out: Mapping[str, Paramet
         single = np.array([run.count == 1 for run in part.runs])
         source = summary(part, everything)
         source["one_gpu"] = summary(part, single)["time"]
-        source["calibrated"] = calibrated(part, calibrate_with) if calibrate_with else None
+        source |= calibrated(part, calibrate_with) if calibrate_with else {}
         report["sources"][name] = source
     sources = list(report["sources"].values())
-    report["by_source"] = {key: averaged([source[key] for source in sources]) for key in TITLES}
+    report["by_source"] = {key: averaged([source.get(key) for source in sources]) for key in TITLES}
     if scored:
         joined = Scored(
             runs=[run for part in scored for run in part.runs],
@@ -216,7 +226,7 @@ def text(report: dict[str, Any]) -> str:
 
 TITLES = {
     "time": "Time (tokens/s)", "one_gpu": "Time on one GPU", "calibrated": "Time after K runs of the source",
-    "memory": "Peak memory",
+    "memory": "Peak memory", "memory_calibrated": "Peak memory after K runs of the source",
 }  # fmt: skip
 COLUMNS = ("n", "median", "mean", "p90", "bias", "within_2x", "inside_p10_p90", "p90_over_p10")
 HEADINGS = ("n", "median", "mean", "p90", "bias", "in 2x", "P10-P90", "P90/P10")

@@ -34,13 +34,16 @@ TIGHT_FROM = 0.95  # of the usable memory: above this one longer sample can end 
 
 
 class Point(NamedTuple):
-    """A configuration on `count` GPUs; `correction` multiplies its speed as finished jobs taught."""
+    """A configuration on `count` GPUs; `correction` multiplies its speed, `memory` its peak, as finished jobs taught."""
 
     workload: Workload
     gpu: Gpu
     count: int  # type: ignore[assignment] # the field, not the method of a tuple
     correction: float = 1.0
     narrowing: float = 1.0
+    memory: float = 1.0
+    jobs: int = 0  # finished ones that taught of its speed
+    peaks: int = 0  # and of its memory
 
 
 class Numbers(NamedTuple):
@@ -52,7 +55,8 @@ class Numbers(NamedTuple):
     tokens_per_s: float
     parts: StepTime
     memory: Memory
-    allocated: float  # of that, what the framework's allocator hands out
+    uncorrected: float  # bytes of it before finished jobs corrected it
+    allocated: float  # of those, what the framework's allocator hands out
     verdict: Any  # index into VERDICTS
 
 
@@ -82,15 +86,16 @@ class Forecast:
 
     @property
     def features(self) -> tuple[float, ...]:
-        """See `features`."""
-        return *performance.slopes(self.asked, self.machines, fitted().time), *_place(self.point)
+        """See `features`; and the log of the peak's GiB before corrections."""
+        slopes = performance.slopes(self.asked, self.machines, fitted().time)
+        return *slopes, *_place(self.point), math.log(self.numbers.uncorrected / memory.GIB)
 
 
 def forecast(point: Point, parameters: Parameters | None = None) -> Forecast:
     """Predicts one point."""
     p = parameters or fitted()
     d, h, f = _counts(point)
-    numbers = _numbers(d, h, f, *_range(point, p), point.correction, p)
+    numbers = _numbers(d, h, f, *_range(point, p), point.correction, point.memory, p)
     reasons = doubts(point, p)
     confidence: Confidence = "high" if not reasons else "medium" if len(reasons) == 1 else "low"
     return Forecast(numbers, confidence, reasons, point, d, h)
@@ -129,7 +134,8 @@ def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numb
     corrections = np.array([point.correction for point in points])
     d, h = _columns(points)
     feet = _footprints(points, np.asarray(d.sharded).tolist())
-    return _numbers(d, h, feet, ranges[0], ranges[1], corrections, p)
+    peaks = np.array([point.memory for point in points])
+    return _numbers(d, h, feet, ranges[0], ranges[1], corrections, peaks, p)
 
 
 def _columns(points: Sequence[Point]) -> tuple[Demand, Hardware]:
@@ -181,14 +187,18 @@ def _footprint_of(point: Point) -> Footprint:
     return footprint(point.workload, sharded=sharded, count=point.count if sharded else 1)
 
 
-def _numbers(d: Demand, h: Hardware, f: Footprint, faster: Any, slower: Any, correction: Any, p: Parameters) -> Numbers:
+def _numbers(
+    d: Demand, h: Hardware, f: Footprint, faster: Any, slower: Any, correction: Any, fuller: Any, p: Parameters
+) -> Numbers:
     parts = step_time(d, h, p.time)
     step = parts.step / correction
-    used = memory.allocated(f, p.memory)
+    used, room = memory.allocated(f, p.memory), h.memory / fuller
+    peak = memory.peak(used, f, p.memory, room)
     return Numbers(
         step_p10=step * faster, step=step, step_p90=step * slower,
         tokens_per_s=d.tokens * d.accumulation * h.count / step, parts=parts,
-        memory=memory.peak(used, f, p.memory, h.memory), allocated=used.total, verdict=_verdict(used, f, h.memory, p),
+        memory=Memory(*(part * fuller for part in peak)), uncorrected=peak.total, allocated=used.total,
+        verdict=_verdict(used, f, room, p),
     )  # fmt: skip
 
 
@@ -203,7 +213,7 @@ def _verdict(used: Memory, f: Footprint, capacity: Any, p: Parameters) -> Any:
 def fits(point: Point, parameters: Parameters | None = None) -> bool:
     """Whether a point fits, with room to spare: a part of `forecast` at a tenth of its price."""
     p, f = parameters or fitted(), _footprint_of(point)
-    return not _verdict(memory.allocated(f, p.memory), f, point.gpu.usable_bytes, p)
+    return not _verdict(memory.allocated(f, p.memory), f, point.gpu.usable_bytes / point.memory, p)
 
 
 def doubts(point: Point, p: Parameters) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimator_service.forecast import PLACE, Point, features, features_table
-from estimator_service.parameters import Parameters
+from estimator_service.parameters import Parameters, fitted
 
 Kind = tuple[str, str, str]  # model family, GPU type, software stack
 Array = NDArray[np.float64]
@@ -74,13 +74,18 @@ class Lesson:
 
 
 class Finished(NamedTuple):
-    """A finished job: seconds it took, what its forecast said of all of it and of what is not training, and its features."""
+    """A finished job: seconds it took, what its forecast said of all of it and of what is not training, and its features.
+
+    `forecast_gib` is the peak as the model says it without corrections, `peak_gib` the trainer's; None: it measured none.
+    """
 
     seconds: float
     forecast_seconds: float
     overhead_seconds: float
     correction: float
     features: tuple[float, ...]
+    forecast_gib: float
+    peak_gib: float | None
 
     @property
     def log_ratio(self) -> float:
@@ -104,26 +109,45 @@ class Accuracy(NamedTuple):
     median_error: float
 
 
-Lessons = Mapping[Kind, Lesson]
+class Lessons(NamedTuple):
+    """What finished jobs of one kind teach of speed, and of memory where trainers measured it."""
+
+    speed: Lesson
+    memory: Lesson | None
 
 
-def time_prior(p: Parameters) -> Prior:
+Taught = Mapping[Kind, Lessons]
+
+
+def speed_prior(p: Parameters) -> Prior:
     """What is taken for granted of speeds."""
     s = p.spread
     slopes = (s.looseness * np.array(p.time_sd)) ** 2
     return Prior(slopes, s.source_sd**2, s.alike_sd**2, s.misfit_sd**2, s.run_sd, s.alone)
 
 
-def taught(point: Point, lessons: Lessons) -> tuple[Point, int]:
-    """A point with what finished jobs of its kind taught, and how many they were."""
+def memory_prior(p: Parameters) -> Prior:
+    """The same of peaks of memory, of which no slopes are known."""
+    return speed_prior(p)._replace(slopes=np.zeros(0))
+
+
+def learned(jobs: Sequence[Finished]) -> Lessons:
+    """What finished jobs of one kind teach."""
+    speed = lesson([job.log_ratio for job in jobs], [job.features for job in jobs], speed_prior(fitted()))
+    measured = [job for job in jobs if job.peak_gib]
+    if not measured:
+        return Lessons(speed, None)
+    ratios = [math.log((job.peak_gib or 0.0) / job.forecast_gib) for job in measured]
+    return Lessons(speed, lesson(ratios, [job.features[-PLACE:] for job in measured], memory_prior(fitted())))
+
+
+def taught(point: Point, lessons: Taught) -> Point:
+    """A point with what finished jobs of its kind taught."""
     found = lessons.get(_kind(point))
-    if found is None:
-        return point, 0
-    (correction,), (narrowing,) = found.apply(np.array([features(point)]))
-    return point._replace(correction=correction, narrowing=narrowing), found.jobs
+    return point if found is None else _corrected([point], found, np.array([features(point)]))[0]
 
 
-def taught_together(points: Sequence[Point], lessons: Lessons) -> list[Point]:
+def taught_together(points: Sequence[Point], lessons: Taught) -> list[Point]:
     """`taught` for every point of a table, to the digit."""
     kinds = [_kind(point) for point in points]
     places = [place for place, kind in enumerate(kinds) if kind in lessons]
@@ -135,9 +159,20 @@ def taught_together(points: Sequence[Point], lessons: Lessons) -> list[Point]:
     for row, place in enumerate(places):
         rows[kinds[place]].append(row)
     for kind, where in rows.items():
-        for row, correction, narrowing in zip(where, *lessons[kind].apply(runs[where]), strict=True):
-            found[places[row]] = points[places[row]]._replace(correction=correction, narrowing=narrowing)
+        corrected = _corrected([points[places[row]] for row in where], lessons[kind], runs[where])
+        for row, point in zip(where, corrected, strict=True):
+            found[places[row]] = point
     return found
+
+
+def _corrected(points: Sequence[Point], lessons: Lessons, runs: Array) -> list[Point]:
+    speeds, widths = lessons.speed.apply(runs)
+    jobs, measured = lessons.speed.jobs, lessons.memory.jobs if lessons.memory else 0
+    peaks = lessons.memory.apply(runs[:, -PLACE:])[0] if lessons.memory else [1.0] * len(points)
+    return [
+        Point(point.workload, point.gpu, point.count, speed, width, peak, jobs, measured)
+        for point, speed, width, peak in zip(points, speeds, widths, peaks, strict=True)
+    ]
 
 
 def _kind(point: Point) -> Kind:

@@ -57,7 +57,6 @@ class JobForecast(NamedTuple):
 
     plan: Plan
     point: Point
-    jobs: int  # finished ones that taught about it
     outlook: Outlook
     forecast: Forecast
 
@@ -127,10 +126,10 @@ def outlook(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobD
     )
 
 
-def job_forecast(planned: Plan, point: Point, jobs: int, price: float, defaults: JobDefaults) -> JobForecast:
+def job_forecast(planned: Plan, point: Point, price: float, defaults: JobDefaults) -> JobForecast:
     """Forecasts one job. Raises DatasetTooLarge."""
     found = forecast(point)
-    return JobForecast(planned, point, jobs, outlook(load(planned), found.numbers, point.count, price, defaults), found)
+    return JobForecast(planned, point, outlook(load(planned), found.numbers, point.count, price, defaults), found)
 
 
 def job_table(

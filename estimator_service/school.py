@@ -6,6 +6,8 @@ can be read from another's price.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
@@ -13,7 +15,7 @@ from functools import lru_cache
 
 import asyncpg
 
-from estimator_service.lesson import Accuracy, Finished, Kind, Lesson, Lessons, lesson, time_prior
+from estimator_service.lesson import Accuracy, Finished, Kind, Lessons, Taught, learned
 from estimator_service.parameters import fitted
 from rpc.database import Database, load_queries
 from rpc.identity import Identity
@@ -31,20 +33,21 @@ class School:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._own: OrderedDict[str, tuple[float, Lessons]] = OrderedDict()
-        self._shared: tuple[float, Lessons] = 0.0, {}
+        self._own: OrderedDict[str, tuple[float, Taught]] = OrderedDict()
+        self._shared: tuple[float, Taught] = 0.0, {}
         self._accuracy: tuple[float, list[Accuracy]] = 0.0, []
+        self._reading = asyncio.Lock()  # what is over all users is read once at a time, whoever asks
 
-    async def lessons(self, caller: Identity) -> Lessons:
+    async def lessons(self, caller: Identity) -> Taught:
         """What counts for a caller. Raises DatabaseUnavailable."""
         now = time.monotonic()
         found = self._own.get(caller.user_id)
         if found is not None and now < found[0]:
             return found[1]
-        shared = await self._everybodys(now)
+        shared = await self._everybodys()
         async with self._database.as_caller(caller) as connection:
             own = await connection.fetch(SQL["own_lessons"], fitted().version)
-        lessons = {**_lessons(own), **shared}
+        lessons = {**_taught(own), **shared}
         self._own[caller.user_id] = now + FRESH_SECONDS, lessons
         self._own.move_to_end(caller.user_id)
         if len(self._own) > CACHE_SIZE:
@@ -53,38 +56,42 @@ class School:
 
     async def accuracy(self) -> list[Accuracy]:
         """In all, then by month, the latest first; nothing that comes from fewer than five users."""
-        now = time.monotonic()
-        until, found = self._accuracy
-        if now >= until:
-            rows = await self._database.fetch_as_service(SQL["accuracy"], LEAST_USERS)
-            found = [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
-            self._accuracy = now + SHARED_FRESH_SECONDS, found
+        async with self._reading:
+            until, found = self._accuracy
+            if time.monotonic() >= until:
+                rows = await self._database.fetch_as_service(SQL["accuracy"], LEAST_USERS)
+                found = [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
+                self._accuracy = time.monotonic() + SHARED_FRESH_SECONDS, found
         return found
 
-    async def _everybodys(self, now: float) -> Lessons:
-        until, lessons = self._shared
-        if now >= until:
-            rows = await self._database.fetch_as_service(SQL["shared_lessons"], LEAST_USERS, fitted().version)
-            lessons = _lessons(rows)
-            self._shared = now + SHARED_FRESH_SECONDS, lessons
-        return lessons
+    async def _everybodys(self) -> Taught:
+        async with self._reading:
+            until, taught = self._shared
+            if time.monotonic() >= until:
+                rows = await self._database.fetch_as_service(SQL["shared_lessons"], LEAST_USERS, fitted().version)
+                taught = _taught(rows)
+                self._shared = time.monotonic() + SHARED_FRESH_SECONDS, taught
+        return taught
 
 
-def _lessons(rows: Iterable[asyncpg.Record]) -> Lessons:
+def _taught(rows: Iterable[asyncpg.Record]) -> Taught:
     kinds: dict[Kind, list[Finished]] = defaultdict(list)
     for row in rows:
+        *features, log_gib = row["forecast_slopes"]
         job = Finished(
             row["seconds"],
             row["forecast_seconds"],
             row["forecast_overhead_seconds"],
             row["forecast_correction"],
-            tuple(row["forecast_slopes"]),
+            tuple(features),
+            math.exp(log_gib),
+            row["peak_memory_gib"],
         )
         kinds[row["model_family"], row["gpu_type"], row["stack"]].append(job)
-    return {kind: _lesson(tuple(jobs[:MOST_JOBS])) for kind, jobs in kinds.items()}
+    return {kind: _learned(tuple(jobs[:MOST_JOBS])) for kind, jobs in kinds.items()}
 
 
 @lru_cache(maxsize=1024)
-def _lesson(jobs: tuple[Finished, ...]) -> Lesson:
-    """The same jobs teach the same lesson: answers that are remembered by it stay."""
-    return lesson([job.log_ratio for job in jobs], [job.features for job in jobs], time_prior(fitted()))
+def _learned(jobs: tuple[Finished, ...]) -> Lessons:
+    """The same jobs teach the same: answers that are remembered by it stay."""
+    return learned(jobs)

@@ -3,7 +3,7 @@
 select
     model_family, gpu_config ->> 'type' as gpu_type, stack,
     extract(epoch from completed_at - started_at)::double precision as seconds,
-    forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes
+    forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
 from lora_training_jobs
 where status = 'completed' and model_family is not null and forecast_model = $1 and retry_count = 0 and completed_at > started_at
 order by completed_at desc
@@ -16,7 +16,7 @@ with latest as (
     select
         user_id, model_family, gpu_config ->> 'type' as gpu_type, stack, completed_at,
         extract(epoch from completed_at - started_at)::double precision as seconds,
-        forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes
+        forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
     from lora_training_jobs
     where status = 'completed' and model_family is not null and forecast_model = $2 and retry_count = 0 and completed_at > started_at
     order by completed_at desc
@@ -32,12 +32,13 @@ with latest as (
     select *, max(user_place) over (partition by model_family, gpu_type, stack) as users from ranked
 )
 select
-    model_family, gpu_type, stack, seconds, forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes
+    model_family, gpu_type, stack, seconds, forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
 from counted
 where users >= $1 and place <= 50;
 
 -- name: accuracy
--- How forecasts compare with what jobs took, in all (month null) and by month. No row comes from fewer users than $1.
+-- How forecasts compare with what the latest jobs took, in all (month null) and by month. No row comes from fewer users than $1.
+-- What it reads is bounded, in the order of lora_training_jobs_accuracy_idx.
 select
     to_char(month, 'YYYY-MM') as month, count(*) as jobs,
     avg((seconds between forecast_p10_seconds and forecast_p90_seconds)::integer)::double precision as inside,
@@ -49,6 +50,8 @@ from (
         forecast_p10_seconds, forecast_seconds, forecast_p90_seconds
     from lora_training_jobs
     where status = 'completed' and model_family is not null and retry_count = 0 and completed_at > started_at
+    order by completed_at desc
+    limit 50000
 ) finished
 group by grouping sets ((), (month))
 having count(distinct user_id) >= $1

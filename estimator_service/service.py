@@ -12,7 +12,7 @@ from estimator_service.catalogue import CatalogueError, read_catalogue
 from estimator_service.dataset import Dataset
 from estimator_service.datasets import Datasets
 from estimator_service.desk import Desk
-from estimator_service.lesson import Lessons
+from estimator_service.lesson import Taught
 from estimator_service.quotes import Quotes
 from estimator_service.school import LEAST_USERS, School
 from rpc.boundary import Call
@@ -91,7 +91,7 @@ class EstimatorService:
 
     async def _known(
         self, request: pb.EstimateCostRequest | pb.CreateQuoteRequest | pb.CompareConfigurationsRequest, call: Call
-    ) -> tuple[Dataset, Lessons]:
+    ) -> tuple[Dataset, Taught]:
         """The dataset, and what finished jobs teach where a base model is named."""
         dataset = await self._datasets.get(call.identity, request.dataset_id)
         return dataset, await self._school.lessons(call.identity) if request.base_model else {}

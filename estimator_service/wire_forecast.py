@@ -97,7 +97,7 @@ def _forecast(job: JobForecast) -> pb.Forecast:
             save=to_cents(seen.save),
         ),
         assumptions=assumptions(planned.assumptions),
-        learned_from_jobs=job.jobs,
+        learned_from_jobs=job.point.jobs,
         truncated_share=planned.lengths.truncated_share,
         padding_share=round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
         seconds=pb.Range(
@@ -130,6 +130,8 @@ def _memory(job: JobForecast) -> pb.MemoryForecast:
         logits_gib=to_cents(used.logits / GIB),
         overhead_gib=to_cents(used.overhead / GIB),
         longest_tokens=job.plan.workload.length,
+        correction=job.point.memory,
+        learned_from_jobs=job.point.peaks,
     )
 
 

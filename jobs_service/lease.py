@@ -104,6 +104,7 @@ class Completion:
     artifact_uri: str
     artifact_id: UUID | None
     final_metrics: MetricPoint | None
+    peak_memory_gib: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +117,9 @@ class Failure:
 
 def digest(result: Completion | Failure) -> bytes:
     """A fingerprint of a result: reporting the same one again is fine. SHA-256, 32 bytes."""
-    return sha256(orjson.dumps(asdict(result), default=str, option=orjson.OPT_SORT_KEYS)).digest()
+    told = asdict(result)
+    if told.get("peak_memory_gib") is None:
+        told.pop(
+            "peak_memory_gib", None
+        )  # as it was before there was such a figure: servers of both kinds share a database
+    return sha256(orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS)).digest()

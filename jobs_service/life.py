@@ -109,6 +109,7 @@ class Life:
                 result.artifact_uri,
                 result.artifact_id,
                 as_json(final.values if final else {}),
+                result.peak_memory_gib,
             )
             if row is None:
                 await self._ended(connection, held, Outcome.COMPLETED, digest(result))

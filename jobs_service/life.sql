@@ -122,7 +122,7 @@ returning
 update lora_training_jobs set
     status = 'completed', current_stage = 'completed', progress = 100,
     current_metrics = case when $5::jsonb = '{}' then current_metrics else $5 end,
-    artifact_uri = nullif($3, ''), artifact_id = $4, error_message = null, status_reason = null,
+    artifact_uri = nullif($3, ''), artifact_id = $4, peak_memory_gib = $6, error_message = null, status_reason = null,
     current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
     final_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
     billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),

@@ -54,6 +54,7 @@ def completion(request: workers_pb2.CompleteJobRequest) -> Completion:
         artifact_uri=request.artifact_uri,
         artifact_id=UUID(request.artifact_id) if request.artifact_id else None,
         final_metrics=_point(request.final_metrics) if request.HasField("final_metrics") else None,
+        peak_memory_gib=request.peak_memory_gib if request.HasField("peak_memory_gib") else None,
     )
 
 

@@ -263,12 +263,27 @@ class Job:
             self._touched, self._news = time.monotonic(), True
             self._changed.notify()
 
-    def complete(self, artifact_uri: str, *, artifact_id: str = "", values: Mapping[str, float] | None = None) -> None:
-        """Ends the job with its result, after what was reported. Raises Stopped where it does not count, TrainerError."""
+    def complete(
+        self,
+        artifact_uri: str,
+        *,
+        artifact_id: str = "",
+        values: Mapping[str, float] | None = None,
+        peak_memory_gib: float | None = None,
+    ) -> None:
+        """Ends the job with its result, after what was reported; `peak_memory_gib` is reserved, of the fullest GPU.
+
+        Raises Stopped where it does not count, TrainerError.
+        """
         if not self._report.epoch and not self._report.step:
             self.report(epoch=0.0)
         self._flush()
-        request = self._request(workers_pb2.CompleteJobRequest, artifact_uri=artifact_uri, artifact_id=artifact_id)
+        request = self._request(
+            workers_pb2.CompleteJobRequest,
+            artifact_uri=artifact_uri,
+            artifact_id=artifact_id,
+            peak_memory_gib=peak_memory_gib,
+        )
         if values:
             epoch = float(self.total_epochs)
             request.final_metrics.CopyFrom(workers_pb2.MetricPoint(step=self.total_steps, epoch=epoch, values=values))

@@ -37,7 +37,7 @@ def forecast_of(model: str, gpu: str, count: int, dataset: Dataset, price: float
     options = Options(**{name: value for name, value in fields.items() if name not in ("batch", "epochs")})
     wanted = Wanted(MODELS[model], options, fields.get("batch", 4), fields.get("epochs", 3), 16)
     planned = plan(wanted, GPUS[gpu], dataset, DEFAULTS)
-    return job_forecast(planned, Point(planned.workload, GPUS[gpu], count), 0, price, DEFAULTS)
+    return job_forecast(planned, Point(planned.workload, GPUS[gpu], count), price, DEFAULTS)
 
 
 async def test_a_base_model_gets_a_range_its_reasons_and_its_memory(stack: Stack, new_dataset: NewDataset) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import asyncpg
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,13 +16,14 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from pipeline.jobs.v1 import jobs_pb2
 
 from estimator_service import hardware, models
-from estimator_service.forecast import Point, features
-from estimator_service.lesson import Finished, lesson, taught_together, time_prior
+from estimator_service.forecast import PLACE, Point, features
+from estimator_service.lesson import Finished, Lessons, learned, lesson, memory_prior, speed_prior, taught_together
 from estimator_service.lesson import taught as taught_one
 from estimator_service.parameters import fitted
+from estimator_service.school import SQL
 from estimator_service.workload import Workload
-from tests.conftest import NewDataset, Stack, metadata
-from tests.estimator.asked import ANN, LLAMA, configuration
+from tests.conftest import NewDataset, Stack, TestDatabase, metadata
+from tests.estimator.asked import ANN, BALANCED, LLAMA, configuration
 
 OTHERS = [str(uuid.UUID(int=number + 1)) for number in range(6)]
 Finish = Callable[..., Awaitable[str]]
@@ -35,14 +35,13 @@ SHORT = Point(replace(POINT.workload, batch=1, length=256), POINT.gpu, 2)
 
 def ran(times: float, *, training: float = 36_000, overhead: float = 600) -> Finished:
     """A run whose training took so many times what was said."""
-    return Finished(overhead + training * times, overhead + training, overhead, 1.0, features(POINT))
+    return Finished(overhead + training * times, overhead + training, overhead, 1.0, features(POINT), 10.0, None)
 
 
 def taught(*finished: Finished, about: Point = POINT) -> tuple[float, float]:
     """Factors of speed and of the range's width after some runs."""
-    found = lesson([run.log_ratio for run in finished], [run.features for run in finished], time_prior(fitted()))
-    (speed,), (width,) = found.apply(np.array([features(about)]))
-    return speed, width
+    found = taught_one(about, {("llama", "A100-80GB", "plain"): learned(finished)})
+    return found.correction, found.narrowing
 
 
 def test_one_odd_run_moves_little_and_five_agreeing_runs_most_of_the_way() -> None:
@@ -64,10 +63,15 @@ def test_runs_teach_most_about_their_like() -> None:
 def test_a_table_is_taught_as_its_points_are() -> None:
     """Corrections in a comparison are those of single estimates, bit by bit."""
     kind = "llama", "A100-80GB", "plain"
-    lessons = {kind: lesson([-0.3, -0.2], [features(POINT), features(SHORT)], time_prior(fitted()))}
+    runs = [features(POINT), features(SHORT)]
+    speed, memory = (
+        lesson([-0.3, -0.2], rows, prior)
+        for rows, prior in ((runs, speed_prior(fitted())), ([run[-PLACE:] for run in runs], memory_prior(fitted())))
+    )
+    lessons = {kind: Lessons(speed, memory)}
     points = [replace_count(point, count) for point in (POINT, SHORT) for count in (1, 2, 3, 8)]
     points.append(POINT._replace(gpu=hardware.catalogue()["H100"]))
-    assert taught_together(points, lessons) == [taught_one(point, lessons)[0] for point in points]
+    assert taught_together(points, lessons) == [taught_one(point, lessons) for point in points]
     assert taught_together(points, lessons)[-1] == points[-1]
 
 
@@ -88,7 +92,7 @@ def test_a_forecast_that_was_corrected_teaches_the_same(times: float, corrected:
 def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> Finish:
     """Creates a job with a base model and finishes it after so many times what was said of it."""
 
-    async def made(user: str, times: float, **fields: object) -> str:
+    async def made(user: str, times: float, peak_gib: float | None = None, **fields: object) -> str:
         dataset = await new_dataset(user, total_tokens=500_000_000, total_training_pairs=500_000)
         request = jobs_pb2.CreateJobRequest(
             **configuration(dataset, **{"base_model": LLAMA, **fields}), preset_id="PRESET_ID_BALANCED"
@@ -97,19 +101,25 @@ def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> 
         await admin.execute("alter table lora_training_jobs disable trigger transition")
         await admin.execute(
             "update lora_training_jobs set status = 'completed', completed_at = now(), final_cost = 0, "
-            "started_at = now() - $2 * forecast_seconds * interval '1 second' where id = $1",
+            "peak_memory_gib = $3, started_at = now() - $2 * forecast_seconds * interval '1 second' where id = $1",
             uuid.UUID(job.id),
             times,
+            peak_gib,
         )
         return job.id
 
     return made
 
 
-async def forecast(stack: Stack, dataset: str, user: str = ANN, **fields: object) -> pb.Forecast:
+async def estimate(stack: Stack, dataset: str, user: str = ANN, **fields: object) -> pb.EstimateCostResponse:
     """What is said now."""
     request = pb.EstimateCostRequest(**configuration(dataset, **{"base_model": LLAMA, **fields}))
-    return (await stack.estimator.EstimateCost(request, metadata=metadata(user))).forecast
+    return await stack.estimator.EstimateCost(request, metadata=metadata(user))
+
+
+async def forecast(stack: Stack, dataset: str, user: str = ANN, **fields: object) -> pb.Forecast:
+    """Of it, the forecast."""
+    return (await estimate(stack, dataset, user, **fields)).forecast
 
 
 async def test_a_persons_own_jobs_correct_what_they_are_told(
@@ -131,6 +141,37 @@ async def test_a_persons_own_jobs_correct_what_they_are_told(
     # What was said of a finished job is what was said then.
     kept = (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=frozen[0]), metadata=metadata(ANN))).job
     assert kept.forecast.hours == before.hours
+
+
+async def test_peaks_that_trainers_measured_correct_the_memory(
+    stack: Stack, new_dataset: NewDataset, finish: Finish
+) -> None:
+    """Five jobs that held a third more raise the next peak of that kind most of the way; a job that measured none does not.
+
+    The parts add up to it, old jobs keep what was said of them, and a comparison says the same.
+    """
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    before = (await estimate(stack, dataset)).memory
+    assert (before.correction, before.learned_from_jobs) == (1, 0)
+    frozen = await finish(ANN, 1.0)
+    for _ in range(5):
+        await finish(ANN, 1.0, peak_gib=before.total_gib * 4 / 3)
+    async with asyncio.timeout(3):
+        while (after := await estimate(stack, dataset)).forecast.learned_from_jobs < 6:
+            await asyncio.sleep(0.1)
+    memory = after.memory
+    assert (memory.learned_from_jobs, memory.total_gib) == (5, pytest.approx(before.total_gib * 1.3, rel=0.05))
+    assert memory.total_gib == pytest.approx(before.total_gib * memory.correction, abs=0.02)
+    parts = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "overhead")
+    assert sum(getattr(memory, f"{part}_gib") for part in parts) == pytest.approx(memory.total_gib, abs=0.05)
+    grid = pb.CompareConfigurationsRequest(
+        dataset_id=dataset, base_model=LLAMA, hyperparameters=BALANCED, gpu_types=["A100-80GB"], gpu_counts=[2],
+        preset_ids=["PRESET_ID_CUSTOM"],
+    )  # fmt: skip
+    (point,) = (await stack.estimator.CompareConfigurations(grid, metadata=metadata(ANN))).points
+    assert (point.memory_gib, point.verdict) == (memory.total_gib, memory.verdict)
+    kept = (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=frozen), metadata=metadata(ANN))).job
+    assert kept.memory == before
 
 
 async def test_others_jobs_count_from_five_people_on(
@@ -177,5 +218,28 @@ async def test_the_services_login_reads_finished_forecasts_and_nothing_else(
                 await service.fetch(f"select {column} from lora_training_jobs")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await service.fetch("select * from lora_quotes")
+    finally:
+        await service.close()
+
+
+async def test_what_everybody_is_told_is_read_by_an_index_up_to_a_bound(
+    stack: Stack, database: TestDatabase, new_dataset: NewDataset, admin: asyncpg.Connection
+) -> None:
+    """Figures over all users come from the latest finished jobs, in the order of an index, and never from all there are."""
+    await admin.execute(
+        "insert into lora_training_jobs (user_id, dataset_id, preset_id, hyperparameters, gpu_config, status, total_epochs,"
+        " total_steps, estimated_total_cost, hourly_rate, completed_at, final_cost)"
+        " select user_id, id, 'fast', '{}', '{\"type\": \"A100-80GB\", \"count\": 1}', 'completed', 1, 1, 1, 1, now(), 0"
+        " from lora_datasets, generate_series(1, 2000) where id = $1",
+        uuid.UUID(await new_dataset(ANN)),
+    )
+    await admin.execute("analyze lora_training_jobs")
+    service = await asyncpg.connect(database.url)
+    try:
+        for name, arguments in (("accuracy", [5]), ("shared_lessons", [5, fitted().version])):
+            plan = "\n".join(line[0] for line in await service.fetch("explain " + SQL[name], *arguments))
+            assert "Limit" in plan, plan
+            assert "lora_training_jobs_accuracy_idx" in plan, plan
+            assert "Seq Scan on lora_training_jobs" not in plan, plan
     finally:
         await service.close()

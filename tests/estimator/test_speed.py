@@ -19,8 +19,7 @@ from estimator_service.catalogue import Catalogue
 from estimator_service.dataset import Dataset
 from estimator_service.desk import Desk
 from estimator_service.forecast import Point, features
-from estimator_service.lesson import lesson, time_prior
-from estimator_service.parameters import fitted
+from estimator_service.lesson import Finished, learned
 from estimator_service.settings import EstimatorSettings
 from estimator_service.workload import Workload
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
@@ -102,7 +101,7 @@ async def test_as_many_points_as_a_comparison_may_have_take_ten_milliseconds(job
     work = Workload(models.catalogue()[LLAMA], stack="plain")
     runs = [features(Point(replace(work, batch=1 + at), hardware.catalogue()["H100"], 2)) for at in range(jobs)]
     kinds = [("llama", entry["type"], "plain") for entry in data["gpu_types"]] if jobs else []
-    lessons = {kind: lesson([-0.1] * jobs, runs, time_prior(fitted())) for kind in kinds}
+    lessons = {kind: learned([Finished(4000, 3600, 600, 1.0, run, 20, 22) for run in runs]) for kind in kinds}
 
     async def compare() -> None:
         answer = desk.compare(request, desk.grid(request), dataset, lessons)

@@ -76,12 +76,13 @@ async def test_a_job_is_trained_to_the_end(stack: Stack, admin: asyncpg.Connecti
     now = await get(stack, job.id)
     assert (now.status, now.progress, now.current_metrics["loss"]) == (jobs_pb2.JOB_STATUS_RUNNING, 50, 0.2)
     assert now.current_cost >= 0
-    await complete(stack, held, artifact_uri="file:///adapter")
+    await complete(stack, held, artifact_uri="file:///adapter", peak_memory_gib=31.5)
     now = await get(stack, job.id)
     assert (now.status, now.progress, now.is_final) == (jobs_pb2.JOB_STATUS_COMPLETED, 100, True)
     assert (now.artifact_uri, list(now.allowed_actions)) == ("file:///adapter", [])
     cost = await admin.fetchrow("select * from cost_records")
     assert (cost["outcome"], cost["attempt"], str(cost["job_id"])) == ("completed", 1, job.id)
+    assert await admin.fetchval("select peak_memory_gib from lora_training_jobs") == 31.5
     assert await admin.fetchval("select final_cost from lora_training_jobs") == cost["cost_usd"] > 0
     assert float(cost["cost_usd"]) == pytest.approx(cost["billed_seconds"] * 7 / 3600)
     request = jobs_pb2.ListJobEventsRequest(id=job.id, limit=100)
@@ -329,6 +330,9 @@ BAD_REPORTS: list[tuple[str, dict[str, Any]]] = [
     ("complete", {"artifact_uri": "x" * 2001}),
     ("complete", {"artifact_id": "adapter"}),
     ("complete", {"final_metrics": {"step": 1, "values": {"loss": float("nan")}}}),
+    ("complete", {"peak_memory_gib": 0}),
+    ("complete", {"peak_memory_gib": float("nan")}),
+    ("complete", {"peak_memory_gib": 10_001}),
     ("fail", {"message": ""}),
     ("fail", {"message": "x" * 2001}),
 ]
