@@ -15,8 +15,8 @@ import orjson
 from google.protobuf.message import Message
 
 from gateway.exchange import Exchange, error_body, stop_when_client_leaves
-from gateway.messages import Write, field_writer
 from gateway.transcode import EVENT_STREAM, Metadata, Route, Transcoder
+from gateway.writing import Write, field_writer
 from rpc.boundary import failure_of
 
 PING_SECONDS = 15.0

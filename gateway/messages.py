@@ -1,4 +1,4 @@
-"""JSON ↔ contract messages, worked out once for each message from its descriptor.
+"""JSON → contract messages, worked out once for each message from its descriptor; `writing.py` is the way back.
 
 Reading takes names and types strictly and leaves limits to the services, which check them for every caller alike.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, with_config
 from pydantic_core import PydanticCustomError
@@ -28,8 +26,6 @@ STRICT = with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})")
 
-Write = Callable[[Any], Any]
-
 
 def message_of(field: FieldDescriptor) -> Descriptor:
     """The message that a field of a message's type holds."""
@@ -42,14 +38,16 @@ def json_name(field: FieldDescriptor) -> str:
     return JSON_NAMES.get(field.full_name, field.name)
 
 
+def is_map(field: FieldDescriptor) -> bool:
+    """Whether a field is a map."""
+    return bool(field.message_type and field.message_type.GetOptions().map_entry)
+
+
 @cache
 def words(enum: EnumDescriptor) -> Mapping[str, int]:
     """An enum's words in JSON: its names in lower case without their common prefix. The unset value has none."""
     prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
     return {value.name.removeprefix(prefix).lower(): value.number for value in enum.values if value.number}
-
-
-# --- reading
 
 
 @cache
@@ -79,7 +77,7 @@ def _object(message: Descriptor) -> Any:
 
 def _readable(field: FieldDescriptor) -> Any:
     # mypy takes no type that is made when the program runs.
-    if _is_map(field):
+    if is_map(field):
         return dict[str, _single(message_of(field).fields_by_name["value"])]  # type: ignore[misc]
     return list[_single(field)] if field.is_repeated else _single(field)  # type: ignore[misc]
 
@@ -145,97 +143,3 @@ def _to_struct(value: dict[str, Any]) -> Struct:
 def _depth(value: Any, limit: int) -> int:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max((_depth(each, limit - 1) for each in inner), default=0) if limit >= 0 else 1
-
-
-# --- writing
-
-
-@cache
-def writer(message: Descriptor) -> Callable[[Message], dict[str, Any]]:
-    """Makes a message's JSON object: every field is in it; one that is unset and may be is null."""
-    names = {field.name: json_name(field) for field in message.fields}
-    blank: dict[str, Any] = dict.fromkeys(names.values())
-    plain = [field.name for field in message.fields if not _converts(field) and not field.has_presence]
-    optional = [field.name for field in message.fields if not _converts(field) and field.has_presence]
-    converted = [(field.name, _written(field), field.has_presence) for field in message.fields if _converts(field)]
-    plain_names = [names[name] for name in plain]
-    get_plain: Callable[[Message], Any] = attrgetter(*plain) if plain else lambda message: ()
-    if len(plain) == 1:
-        get_only = get_plain
-        get_plain = lambda message: (get_only(message),)  # noqa: E731 - attrgetter of one name gives no tuple
-
-    def write(message: Message) -> dict[str, Any]:
-        shown = blank.copy()
-        shown.update(zip(plain_names, get_plain(message), strict=True))
-        for name in optional:
-            if message.HasField(name):
-                shown[names[name]] = getattr(message, name)
-        for name, convert, has_presence in converted:
-            if not has_presence or message.HasField(name):
-                shown[names[name]] = convert(getattr(message, name))
-        return shown
-
-    return write
-
-
-def field_writer(message: Descriptor, name: str) -> Write:
-    """The same for one field of a message, as a `response_body` names it."""
-    convert = _written(message.fields_by_name[name])
-    get = attrgetter(name)
-    return lambda message: convert(get(message))
-
-
-def _converts(field: FieldDescriptor) -> bool:
-    kinds = (FieldDescriptor.CPPTYPE_ENUM, FieldDescriptor.CPPTYPE_MESSAGE)
-    return field.is_repeated or field.cpp_type in kinds or field.type == FieldDescriptor.TYPE_BYTES
-
-
-def _written(field: FieldDescriptor) -> Write:
-    if _is_map(field):
-        value = _written(message_of(field).fields_by_name["value"])
-        return lambda entries: {str(key): value(each) for key, each in entries.items()}
-    one = _written_single(field)
-    return (lambda items: [one(item) for item in items]) if field.is_repeated else one
-
-
-def _written_single(field: FieldDescriptor) -> Write:
-    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
-        return {number: word for word, number in words(field.enum_type).items()}.get
-    if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-        match message_of(field).full_name:
-            case Timestamp.DESCRIPTOR.full_name:
-                return Timestamp.ToJsonString
-            case Struct.DESCRIPTOR.full_name:
-                return _from_struct
-        return writer(message_of(field))
-    if field.type == FieldDescriptor.TYPE_BYTES:
-        return lambda data: base64.b64encode(data).decode()
-    return lambda value: value
-
-
-def _from_struct(struct: Struct) -> dict[str, Any]:
-    return {key: _from_value(value) for key, value in struct.fields.items()}
-
-
-def _from_value(value: Value) -> Any:
-    match value.WhichOneof("kind"):
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() and abs(number) < 2**53 else number
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "struct_value":
-            return _from_struct(value.struct_value)
-        case "list_value":
-            return _from_list(value.list_value)
-    return None
-
-
-def _from_list(items: ListValue) -> list[Any]:
-    return [_from_value(value) for value in items.values]
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return bool(field.message_type and field.message_type.GetOptions().map_entry)

@@ -20,8 +20,9 @@ from pydantic import ValidationError
 
 from gateway.errors import MethodNotAllowed, RouteNotFound, UriTooLong
 from gateway.exchange import JSON, ClientGone, Exchange, stop_when_client_leaves
-from gateway.messages import Write, field_writer, json_name, reader, writer
+from gateway.messages import json_name, reader
 from gateway.query import MAX_PATH_BYTES, can_be_text, decode, from_text, parse_query
+from gateway.writing import Write, field_writer, writer
 from rpc.contract import Method
 from rpc.errors import MalformedRequest, ServiceError, ValidationFailed
 
