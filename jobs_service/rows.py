@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -49,9 +50,21 @@ class Page(Generic[Item]):
 @asynccontextmanager
 async def as_caller(database: Database, caller: Identity, first: str = "") -> AsyncIterator[Transaction]:
     """A transaction of a caller's, begun with the statement `first`. Raises what a broken constraint means."""
-    try:
+    with _meanings():
         async with database.as_caller(caller, first) as connection:
             yield connection
+
+
+async def call_as(database: Database, caller: Identity, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+    """The rows of a function that becomes the caller by itself. Raises what a broken constraint means."""
+    with _meanings():
+        return await database.call_as(caller, statement, *arguments)
+
+
+@contextmanager
+def _meanings() -> Iterator[None]:
+    try:
+        yield
     except asyncpg.IntegrityConstraintViolationError as error:
         if error.constraint_name in CONSTRAINTS:
             raise CONSTRAINTS[error.constraint_name]() from error
@@ -65,10 +78,15 @@ def page_of(rows: Sequence[asyncpg.Record], model: Callable[[asyncpg.Record], It
 
 def reader(cls: Any) -> Callable[[asyncpg.Record], Any]:
     """A function that makes a row a model whose fields have the columns' names."""
-    names = [(field.name, field.name in JSON_COLUMNS) for field in fields(cls)]
+    names = cls.__match_args__
+    get = itemgetter(*names)
+    json_places = [place for place, name in enumerate(names) if name in JSON_COLUMNS]
 
     def read(row: asyncpg.Record) -> Any:
-        return cls(*[orjson.loads(row[name] or "[]") if is_json else row[name] for name, is_json in names])
+        values = [*get(row)]
+        for place in json_places:
+            values[place] = orjson.loads(values[place] or "[]")
+        return cls(*values)
 
     return read
 

@@ -17,7 +17,7 @@ from jobs_service.event import NOTHING, Seen, parse_seen
 from jobs_service.importer import Imported
 from jobs_service.job import Configuration, Forecast, Job, JobState, Price
 from jobs_service.notification import Notification
-from jobs_service.rows import Page, as_caller, as_json, page_of, reader
+from jobs_service.rows import Page, as_caller, as_json, call_as, page_of, reader
 from rpc.database import Database, load_queries
 from rpc.errors import (
     DatasetNotFound,
@@ -51,42 +51,44 @@ class Store:
 
         Raises DatasetNotFound, DatasetNotReady, IdempotencyKeyReused, OpenJobsLimit.
         """
-        async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
-            row = await connection.fetchrow(
-                SQL["create_job"],
-                wanted.dataset_id,
-                wanted.preset_id,
-                as_json(wanted.hyperparameters),
-                as_json(wanted.gpu_config),
-                wanted.hyperparameters["epochs"],
-                price.total_steps,
-                price.estimated_total_cost,
-                wanted.client_estimated_cost,
-                price.hourly_rate,
-                request_id,
-                wanted.digest() if request_id else None,
-                wanted.max_cost_usd,
-                wanted.max_duration_seconds,
-                wanted.priority,
-                wanted.retried_from,
-                self._max_attempts,
-                self._max_open_jobs,
-                wanted.base_model,
-                as_json(wanted.training) if wanted.training else None,
-                wanted.provider,
-                wanted.allow_oom_risk,
-                wanted.quote,
-                price.answer,
-                *(astuple(price.forecast) if price.forecast else [None] * len(fields(Forecast))),
-            )
-            if row is not None and row["created"]:
-                return _job(row)
+        rows = await call_as(
+            self._database,
+            caller,
+            SQL["create_job"],
+            wanted.dataset_id,
+            wanted.preset_id,
+            as_json(wanted.hyperparameters),
+            as_json(wanted.gpu_config),
+            wanted.hyperparameters["epochs"],
+            price.total_steps,
+            price.estimated_total_cost,
+            wanted.client_estimated_cost,
+            price.hourly_rate,
+            request_id,
+            wanted.digest() if request_id else None,
+            wanted.max_cost_usd,
+            wanted.max_duration_seconds,
+            wanted.priority,
+            wanted.retried_from,
+            self._max_attempts,
+            self._max_open_jobs,
+            wanted.base_model,
+            as_json(wanted.training) if wanted.training else None,
+            wanted.provider,
+            wanted.allow_oom_risk,
+            wanted.quote,
+            price.answer,
+            *(astuple(price.forecast) if price.forecast else [None] * len(fields(Forecast))),
+        )
+        if rows:
+            return _same_request(rows[0], wanted)
+        async with as_caller(self._database, caller) as connection:
             earlier = request_id and await connection.fetchrow(SQL["find_request"], request_id)
             if earlier:
                 return _same_request(earlier, wanted)
             # The Estimator found it ready a moment ago: it changed in between, or this is a job too many.
             row = await connection.fetchrow(SQL["get_dataset"], wanted.dataset_id)
-            dataset = _found(row, _dataset, DatasetNotFound)
+        dataset = _found(row, _dataset, DatasetNotFound)
         if dataset.status == DatasetStatus.READY and dataset.training_ready:
             raise OpenJobsLimit(limit=self._max_open_jobs)
         raise DatasetNotReady(status=dataset.status, training_ready=dataset.training_ready)
@@ -106,8 +108,7 @@ class Store:
     async def list_jobs(self, caller: Identity, *, page: int, limit: int, status: str | None) -> Page[Job]:
         """The caller's jobs, newest first."""
         statuses = [status] if status else [*JobState]
-        async with as_caller(self._database, caller) as connection:
-            rows = await connection.fetch(SQL["list_jobs"], statuses, limit, (page - 1) * limit)
+        rows = await call_as(self._database, caller, SQL["list_jobs"], statuses, limit, (page - 1) * limit)
         return page_of(rows, _job)
 
     async def snapshot(self, caller: Identity, job_id: UUID | None, *, limit: int) -> tuple[Sequence[Job], Seen]:
@@ -116,8 +117,8 @@ class Store:
             if job_id is not None:
                 row = await connection.fetchrow(SQL["get_job"], job_id)
                 return [_found(row, _job, JobNotFound)], _seen(row) if row else NOTHING
-            rows = await connection.fetch(SQL["list_jobs"], [*JobState], limit, 0)
-        return page_of(rows, _job).items, _seen(rows[0])
+            rows = await connection.fetch(SQL["newest_jobs"], limit)
+        return [_job(row) for row in rows if row["id"] is not None], _seen(rows[0])
 
     async def create_dataset(
         self,
@@ -195,7 +196,7 @@ def _found(row: asyncpg.Record | None, read: Callable[[asyncpg.Record], Model], 
 
 
 def _same_request(row: asyncpg.Record, wanted: Configuration) -> Job:
-    if row["request_digest"] != wanted.digest():
+    if row["request_id"] and row["request_digest"] != wanted.digest():
         raise IdempotencyKeyReused("job", str(row["id"]))
     return _job(row)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Protocol
 from uuid import UUID
@@ -12,14 +12,13 @@ from uuid import UUID
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
 from pipeline.common.v1 import pagination_pb2
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
 
-from jobs_service.census import Waiting
+from jobs_service.census import Waiting, WaitingCode
 from jobs_service.dataset import Dataset
 from jobs_service.job import (
     DEFAULT_PRIORITY,
@@ -30,6 +29,7 @@ from jobs_service.job import (
     JobState,
     Misfit,
     Price,
+    StatusReason,
     allowed_actions,
     cost_limit_share,
 )
@@ -38,6 +38,16 @@ from jobs_service.rows import Page
 
 CENT = Decimal("0.01")
 DEFAULT_LIMIT = 10
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_SECONDS = 86_400
+PRESETS = {name.removeprefix("PRESET_ID_").lower(): number for name, number in estimator_pb2.PresetId.items()}
+STATUSES = {state: jobs_pb2.JobStatus.Value(f"JOB_STATUS_{state.upper()}") for state in JobState}
+REASONS = {reason: jobs_pb2.StatusReason.Value(f"STATUS_REASON_{reason.upper()}") for reason in StatusReason}
+ACTIONS = {
+    state: [jobs_pb2.JobAction.Value(f"JOB_ACTION_{action.upper()}") for action in allowed_actions(state)]
+    for state in JobState
+}
+WAITING_CODES = {code: jobs_pb2.WaitingCode.Value(f"WAITING_CODE_{code.upper()}") for code in WaitingCode}
 
 
 class ListRequest(Protocol):
@@ -124,19 +134,22 @@ def _misfit(answer: estimator_pb2.EstimateCostResponse) -> Misfit | None:
 
 def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
     """A job as clients see it."""
-    reason = model.status_reason
     told = estimator_pb2.EstimateCostResponse.FromString(model.estimate or b"")
     return jobs_pb2.Job(
         id=str(model.id),
         user_id=str(model.user_id),
         dataset_id=str(model.dataset_id),
-        dataset=jobs_pb2.JobDataset(
-            name=model.dataset_name, format=model.dataset_format, total_training_pairs=model.dataset_pairs
+        dataset=made(
+            {
+                "name": model.dataset_name,
+                "format": model.dataset_format,
+                "total_training_pairs": model.dataset_pairs,
+            }
         ),
-        preset_id=estimator_pb2.PresetId.Value(f"PRESET_ID_{model.preset_id.upper()}"),
-        hyperparameters=estimator_pb2.Hyperparameters(**model.hyperparameters),
-        gpu_config=estimator_pb2.GpuConfig(**model.gpu_config),
-        status=jobs_pb2.JobStatus.Value(f"JOB_STATUS_{model.status.upper()}"),
+        preset_id=PRESETS[model.preset_id],
+        hyperparameters=made(model.hyperparameters),
+        gpu_config=made(model.gpu_config),
+        status=STATUSES[model.status],
         current_stage=model.current_stage,
         progress=model.progress,
         current_epoch=model.current_epoch,
@@ -159,16 +172,16 @@ def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
         created_at=time(model.created_at),
         updated_at=time(model.updated_at),
         is_final=model.status in FINAL,
-        allowed_actions=actions(model.status),
+        allowed_actions=ACTIONS[model.status],
         queue_position=waiting.position if waiting else None,
-        waiting_reason=waiting_reason(waiting) if waiting else None,
+        waiting_reason=made(waiting_reason(waiting)) if waiting else None,
         max_cost_usd=float(model.max_cost_usd) if model.max_cost_usd is not None else None,
         max_duration_seconds=model.max_duration_seconds,
         priority=model.priority,
         attempt=model.attempt,
         max_attempts=model.max_attempts,
         cost_limit_share=cost_limit_share(model.current_cost, model.max_cost_usd),
-        status_reason=jobs_pb2.StatusReason.Value(f"STATUS_REASON_{reason.upper()}") if reason else None,
+        status_reason=REASONS[model.status_reason] if model.status_reason else None,
         revision=model.revision,
         retried_from=str(model.retried_from) if model.retried_from else None,
         seconds_left=model.seconds_left,
@@ -186,19 +199,14 @@ def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
     )
 
 
-def actions(state: JobState) -> list[jobs_pb2.JobAction.ValueType]:
-    """What an owner may do with a job in a state."""
-    return [jobs_pb2.JobAction.Value(f"JOB_ACTION_{action.upper()}") for action in allowed_actions(state)]
-
-
-def waiting_reason(model: Waiting) -> jobs_pb2.WaitingReason:
-    """Why a job waits."""
-    return jobs_pb2.WaitingReason(
-        code=jobs_pb2.WaitingCode.Value(f"WAITING_CODE_{model.code.upper()}"),
-        message=model.message,
-        gpus_needed=model.gpus_needed,
-        gpus_offered=model.gpus_offered,
-    )
+def waiting_reason(model: Waiting) -> Mapping[str, Any]:
+    """Why a job waits: the fields of a WaitingReason."""
+    return {
+        "code": WAITING_CODES[model.code],
+        "message": model.message,
+        "gpus_needed": model.gpus_needed,
+        "gpus_offered": model.gpus_offered,
+    }
 
 
 def dataset(model: Dataset) -> datasets_pb2.Dataset:
@@ -301,17 +309,22 @@ def cents_or_none(amount: Decimal | None) -> float | None:
     return None if amount is None else cents(amount)
 
 
-def time(moment: datetime | None) -> Timestamp | None:
-    """A time as the wire has it."""
+def made(fields: Mapping[str, Any]) -> Any:
+    """A message as a field of another, by its own fields: protobuf makes it in place, where it would copy one."""
+    return fields
+
+
+def time(moment: datetime | None) -> Any:
+    """A time as a message's field. Timestamp's own `FromDatetime` takes ten times as long."""
     if moment is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    since = moment - EPOCH
+    return {"seconds": since.days * DAY_SECONDS + since.seconds, "nanos": since.microseconds * 1_000}
 
 
 def struct(values: Mapping[str, Any]) -> Struct:
     """A JSON object as the wire has it."""
     struct = Struct()
-    struct.update(dict(values))
+    if values:
+        struct.update(dict(values))
     return struct

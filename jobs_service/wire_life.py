@@ -16,7 +16,7 @@ from jobs_service.job import cost_limit_share
 from jobs_service.lease import Completion, Failure, Held, Lease, Report, Standing, Wanted
 from jobs_service.settings import JobsSettings
 from jobs_service.watch import End, Ping, Snapshot, Told
-from jobs_service.wire import actions, cents, cents_or_none, job, struct, time, training
+from jobs_service.wire import ACTIONS, REASONS, STATUSES, cents, cents_or_none, job, struct, time, training
 
 
 class OnLease(Protocol):
@@ -114,7 +114,7 @@ def event(model: JobEvent) -> jobs_pb2.JobEvent:
         job_id=str(model.job_id),
         revision=model.revision,
         type=jobs_pb2.JobEventType.Value(f"JOB_EVENT_TYPE_{model.type.upper()}"),
-        status=jobs_pb2.JobStatus.Value(f"JOB_STATUS_{model.status.upper()}"),
+        status=STATUSES[model.status],
         current_stage=data.get("current_stage", ""),
         progress=data.get("progress", 0),
         current_epoch=data.get("current_epoch", 0),
@@ -124,9 +124,9 @@ def event(model: JobEvent) -> jobs_pb2.JobEvent:
         final_cost=cents_or_none(None if final is None else Decimal(str(final))),
         attempt=data.get("attempt", 1),
         error_message=data.get("error_message"),
-        status_reason=jobs_pb2.StatusReason.Value(f"STATUS_REASON_{reason.upper()}") if reason else None,
+        status_reason=REASONS[reason] if reason else None,
         is_final=model.is_final,
-        allowed_actions=actions(model.status),
+        allowed_actions=ACTIONS[model.status],
         cost_limit_share=cost_limit_share(cost, None if limit is None else Decimal(str(limit))),
         seconds_left=data.get("seconds_left"),
         log_lines=data.get("log_lines", []),
