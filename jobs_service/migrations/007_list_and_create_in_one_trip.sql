@@ -19,18 +19,21 @@ select
         then extract(epoch from j.updated_at - j.running_since)::double precision
             * (j.total_steps - j.current_step) / (j.current_step - j.running_from_step)
     end as seconds_left,
-    queue.own_ahead,
+    case
+        when j.status = 'queued' then ((
+            -- Asks for nothing of `j`, so it is done once a statement, and only where a job waits. What waits is not
+            -- finished: said for the index of what is not, which the owner leads.
+            select jsonb_object_agg(id, ahead) from (
+                select id, row_number() over (partition by user_id, gpu_type order by place, id) - 1 as ahead
+                from lora_training_jobs where status = 'queued' and completed_at is null
+            ) queue
+        ) ->> j.id::text)::bigint
+    end as own_ahead,
     d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs,
     j.base_model, j.training, j.provider, j.allow_oom_risk, j.estimate
-from lora_training_jobs j
-join lora_datasets d on d.id = j.dataset_id
-left join (
-    -- What waits is not finished: said for the index of what is not, which the owner leads.
-    select id, row_number() over (partition by user_id, gpu_type order by place, id) - 1 as own_ahead
-    from lora_training_jobs where status = 'queued' and completed_at is null
-) queue on queue.id = j.id;
+from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id;
 
--- What a page's rows look like.
+-- What a page's rows look like. A column that is added to job_details is added here in the same migration.
 create view listed_jobs with (security_invoker = true) as select 0::bigint as total, * from job_details;
 
 -- A page of a user's jobs, newest first, and how many there are, from one snapshot: a row without a job where the page is

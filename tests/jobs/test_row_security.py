@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from jobs_service.store import SQL
 from rpc.database import Database, GuardError, Transaction
 from rpc.errors import DatabaseUnavailable, DeadlineExceeded, NotOwner
 from rpc.identity import Identity
@@ -181,6 +182,34 @@ async def test_no_identity_survives_its_transaction(
             assert await connection.fetchval("select count(*) from lora_datasets") == 0
 
 
+async def test_functions_that_become_their_caller_obey_the_policies(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Z08: such a function shows what its caller's policies show, none without one, and its identity ends with it."""
+    dataset = await new_dataset(ANN)
+    await job_row(admin, dataset, ANN, "queued")
+    page = SQL["list_jobs"], ["queued"], 10, 0
+    async with Database.open(database.url, size=1) as pool:
+
+        async def is_nobodys() -> None:
+            async with pool._connection() as connection:
+                assert await connection.fetchval("select current_user") == "pipeline_service"
+                assert not await connection.fetchval("select current_setting('request.jwt.claims', true)")
+
+        for user, found in ((ANN, 1), (BOB, 0), (ANN, 1)):
+            (row, *_) = await pool.call_as(Identity(user, "user", 0), *page)
+            assert row["total"] == found
+            await is_nobodys()
+        with pytest.raises(asyncpg.CheckViolationError):
+            wrong = [dataset, "no preset", "{}", "{}", 1, 1, 1, None, 1, *[None] * 4, 5, None, 3, 10, *[None] * 15]
+            wrong[20] = False
+            await pool.call_as(Identity(ANN, "user", 0), SQL["create_job"], *wrong)
+        await is_nobodys()
+        await admin.execute("drop policy own_jobs on lora_training_jobs")
+        (row,) = await pool.call_as(Identity(ANN, "user", 0), *page)
+        assert (row["total"], row["id"]) == (0, None)
+
+
 async def test_who_cannot_become_the_caller_sees_nothing(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
@@ -192,6 +221,8 @@ async def test_who_cannot_become_the_caller_sees_nothing(
             with pytest.raises(GuardError):
                 async with pool.as_caller(Identity(ANN, "user", 0)):
                     raise AssertionError("the body was run")
+            with pytest.raises(GuardError):
+                await pool.call_as(Identity(ANN, "user", 0), SQL["list_jobs"], ["queued"], 10, 0)
         finally:
             await admin.execute("grant pipeline_user to pipeline_service")
         async with pool.as_caller(Identity(ANN, "user", 0)) as connection:
