@@ -25,7 +25,9 @@ from gateway.settings import GatewaySettings
 from gateway.transcode import Transcoder, routes
 from rpc.boundary import REQUEST_ID, failure_of
 from rpc.contract import methods
-from rpc.identity import LEEWAY_SECONDS, Verifier
+from rpc.errors import Unauthenticated
+from rpc.identity import LEEWAY_SECONDS, Identity, Verifier
+from rpc.rates import Rates
 from rpc.timers import Timers
 
 CORS_METHODS = b"GET, POST, PUT, PATCH, DELETE"
@@ -54,6 +56,7 @@ class Gateway:
             silence_seconds=settings.body_timeout_ms / 1000,
         )
         self._verifier = verifier
+        self._failed_sign_ins = Rates(settings.failed_sign_ins_per_second)
         self._settings = settings
         self._pages = pages(settings, verifier, orjson.dumps(document(found, cookie=settings.session_cookie)), ready)
         self._closing = asyncio.Event()
@@ -91,7 +94,7 @@ class Gateway:
             return
         route, variables = self._transcoder.find(exchange)
         held = authorization(exchange, cookie=self._settings.session_cookie)
-        identity, token = await self._verifier.identify(held)
+        identity, token = await self._identify(exchange, held)
         exchange.user = identity.user_id
         metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, exchange.request_id)]
         if route.method.server_streaming:
@@ -99,6 +102,14 @@ class Gateway:
             await stream(exchange, self._transcoder, route, variables, metadata, closing=self._closing, expires_at=ends)
             return
         await self._transcoder.answer(exchange, route, variables, metadata)
+
+    async def _identify(self, exchange: Exchange, held: str | None) -> tuple[Identity, str]:
+        try:
+            return await self._verifier.identify(held)
+        except Unauthenticated:
+            # Counted where it failed, so that nobody who fails keeps others at the same address out.
+            self._failed_sign_ins.take(exchange.address)
+            raise
 
     async def _preflight(self, exchange: Exchange) -> None:
         headers = {b"cache-control": b"no-store", b"vary": b"origin"}

@@ -40,6 +40,8 @@ class Exchange:
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
+        # Who is connected to us: a proxy, where there is one. What a header says of it is anybody's to write.
+        self.address: str = scope["client"][0] if scope.get("client") else ""
         self._scheme: str = scope["scheme"]
         self._public_origin = public_origin
         self.request_id = accept_request_id(next(iter(self.headers.all(b"x-request-id")), None))

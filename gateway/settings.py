@@ -29,6 +29,11 @@ class GatewaySettings(CommonSettings):
     dev_issuer: bool = Field(
         False, description="Makes tokens for anybody who asks. For a first start, never for users."
     )
+    failed_sign_ins_per_second: float = Field(
+        100,
+        gt=0,
+        description="Calls without a token that holds that are told so, of an address a second; the rest get 429.",
+    )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body, bytes.")
     body_timeout_ms: int = Field(
         10_000, ge=10, le=600_000, description="Time that a JSON body, or the next piece of an upload, may take."

@@ -41,6 +41,8 @@ MAX_VIOLATIONS = 50
 MAX_STATUS_BYTES = 5 * 1024
 MAX_VIOLATION_CHARACTERS = 2_000
 RETRY_AFTER_SECONDS = 1
+# What is over in a moment, beside what its status says that of.
+PASSING = frozenset({"OVERLOADED", "RATE_LIMITED"})
 # The same refusal over HTTP: by its status, unless its reason has a status of its own there.
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -141,7 +143,7 @@ class Failure:
     @property
     def retryable(self) -> bool:
         """Whether the same call may well succeed a little later."""
-        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED) or self.reason == "OVERLOADED"
+        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED) or self.reason in PASSING
 
 
 INTERNAL = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error", "This is our fault; quote the request id.")

@@ -272,6 +272,20 @@ class Overloaded(ServiceError):
     reason = "OVERLOADED"
 
 
+class RateLimited(ServiceError):
+    """A caller who calls more often than one may."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "RATE_LIMITED"
+
+    def __init__(self, per_second: float) -> None:
+        super().__init__(
+            "Too many calls",
+            details=f"At most {per_second:g} calls a second; try again in a second.",
+            metadata={"limit": f"{per_second:g}"},
+        )
+
+
 class TooManyWatches(ServiceError):
     """A caller, or a server, with as many calls open that take long (watches, uploads, waits) as it may have."""
 

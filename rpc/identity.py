@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import jwt
 
 from rpc.errors import IssuerUnavailable, RoleNotAllowed, TokenExpired, Unauthenticated, UserDisabled
+from rpc.rates import Rates
 
 # `system` is for our own background tasks: no token can have it.
 Role = Literal["user", "worker", "system"]
@@ -73,24 +74,33 @@ class Verifier:
     """Checks tokens of one issuer and remembers those that hold, at most `CACHE_SIZE` of them."""
 
     def __init__(
-        self, keys: Keys, *, issuer: str, audience: str, is_disabled: Callable[[str], Awaitable[bool]] = nobody
+        self,
+        keys: Keys,
+        *,
+        issuer: str,
+        audience: str,
+        is_disabled: Callable[[str], Awaitable[bool]] = nobody,
+        rates: Rates | None = None,
     ) -> None:
+        """`rates`: how often each user may call; None: as often as they like."""
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._is_disabled = is_disabled
+        self._rates = rates
         self._verified: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
 
     async def identify(self, authorization: str | None) -> tuple[Identity, str]:
         """Returns the caller and the bare token of an `Authorization: Bearer …` value.
 
-        Raises Unauthenticated, TokenExpired, UserDisabled, RoleNotAllowed or IssuerUnavailable.
+        Raises Unauthenticated, TokenExpired, UserDisabled, RoleNotAllowed, RateLimited or IssuerUnavailable.
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Authentication required", details="Send `Authorization: Bearer <token>`.")
         found = self._verified.get(token)
         if found is not None and found[1] > time.time():
+            self._count(found[0])
             return found[0], token
         identity = await self._verify(token)
         if await self._is_disabled(identity.user_id):
@@ -99,7 +109,13 @@ class Verifier:
         self._verified[token] = identity, min(identity.expires_at + LEEWAY_SECONDS, now + TRUST_SECONDS)
         while len(self._verified) > CACHE_SIZE:
             self._verified.popitem(last=False)
+        self._count(identity)
         return identity, token
+
+    def _count(self, identity: Identity) -> None:
+        # Trainers share a token, and what they call for is paced by their jobs.
+        if self._rates is not None and identity.role == "user":
+            self._rates.take(identity.user_id)
 
     async def _verify(self, token: str) -> Identity:
         try:

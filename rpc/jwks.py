@@ -14,6 +14,7 @@ import structlog
 
 from rpc.errors import IssuerUnavailable
 from rpc.identity import SharedSecret, Verifier, nobody
+from rpc.rates import Rates
 from rpc.settings import CommonSettings
 
 # How old keys get before they are asked for again: a key the issuer took back is refused after at most this.
@@ -112,9 +113,14 @@ async def open_verifier(
     settings: CommonSettings, is_disabled: Callable[[str], Awaitable[bool]] = nobody
 ) -> AsyncIterator[Verifier]:
     """Opens the verifier of the issuer that the settings name."""
-    names = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience}
+    named: dict[str, Any] = {
+        "issuer": settings.jwt_issuer,
+        "audience": settings.jwt_audience,
+        "is_disabled": is_disabled,
+        "rates": Rates(settings.user_calls_per_second),
+    }
     if settings.jwt_secret is not None:
-        yield Verifier(SharedSecret(settings.jwt_secret.get_secret_value()), **names, is_disabled=is_disabled)
+        yield Verifier(SharedSecret(settings.jwt_secret.get_secret_value()), **named)
         return
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
-        yield Verifier(KeySet(str(settings.jwks_url), client=client), **names, is_disabled=is_disabled)
+        yield Verifier(KeySet(str(settings.jwks_url), client=client), **named)

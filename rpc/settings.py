@@ -30,6 +30,9 @@ class CommonSettings(BaseSettings):
     jwt_issuer: str = Field(min_length=1, description="`iss` that tokens must have.")
     jwt_audience: str = Field("authenticated", min_length=1, description="`aud` that tokens must have.")
     max_concurrent_calls: int = Field(256, ge=1, le=100_000, description="Calls a server works on at once.")
+    user_calls_per_second: float = Field(
+        5_000, gt=0, description="Calls of a user that a server takes a second; twice as many may come at once."
+    )
     max_watches: int = Field(2_000, ge=1, le=100_000, description="Streams a server has open at once.")
     max_watches_per_user: int = Field(50, ge=1, le=100_000, description="Streams a user has open at once in a server.")
     default_timeout_ms: int = Field(10_000, ge=1, le=600_000, description="Deadline of a call that names none.")

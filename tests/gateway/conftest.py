@@ -18,6 +18,7 @@ from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity import SharedSecret, Verifier
+from rpc.rates import Rates
 from tests.conftest import (
     AUDIENCE,
     ISSUER,
@@ -80,16 +81,18 @@ async def gateway_url(shared_stack: Stack) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def open_gateway(stack: Stack) -> AsyncIterator[str]:
-    """A gateway in front of a stack; yields its address."""
+async def open_gateway(stack: Stack, **overrides: Any) -> AsyncIterator[str]:
+    """A gateway in front of a stack; yields its address. `overrides` are settings of it."""
     settings = GatewaySettings(
         jwt_secret=SECRET,
         jwt_issuer=ISSUER,
         dev_issuer=True,
         cors_origins=frozenset({ALLOWED}),
         body_timeout_ms=500,
+        **overrides,
     )
-    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
+    rates = Rates(settings.user_calls_per_second)
+    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, rates=rates)
 
     async def ready() -> Mapping[str, bool]:
         return {"estimator": True, "jobs": True}

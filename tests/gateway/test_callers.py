@@ -16,9 +16,9 @@ from gateway.__main__ import ESTIMATOR, JOBS, Unconnected
 from gateway.auth import DEMO_USER
 from gateway.transcode import routes
 from rpc.contract import methods
-from tests.conftest import NewDataset, TestDatabase, token
+from tests.conftest import NewDataset, Stack, TestDatabase, token
 from tests.gateway import raw
-from tests.gateway.conftest import asked, bearer
+from tests.gateway.conftest import asked, bearer, open_gateway
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 EVERY_CALL = sorted(
@@ -69,6 +69,31 @@ async def test_every_call_needs_a_token(http: httpx.AsyncClient, method: str, pa
     forged = {"x-user-id": str(uuid.uuid4()), "x-role": "user", "grpc-metadata-authorization": f"Bearer {token()}"}
     answer = await http.request(method, path, headers=forged)
     assert (answer.status_code, answer.json()["reason"]) == (401, "TOKEN_INVALID")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_who_calls_too_often_waits(shared_stack: Stack) -> None:
+    """L01: a user above their rate gets 429 and Retry-After, others do not; nor does who fails at the same address as they."""
+    async with (
+        open_gateway(shared_stack, user_calls_per_second=2, failed_sign_ins_per_second=2) as url,
+        httpx.AsyncClient(base_url=url) as http,
+    ):
+        mine, others = bearer(str(uuid.uuid4())), bearer(str(uuid.uuid4()))
+        answers = [await http.get("/api/catalogue", headers=mine) for _ in range(8)]
+        assert [each.status_code for each in answers[:4]] == [200] * 4
+        refused = answers[-1]
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        told = refused.json()
+        assert (told["code"], told["reason"]) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+        assert "2 calls a second" in told["details"]
+        failed = [(await http.get("/api/catalogue", headers={"authorization": "Bearer x"})) for _ in range(8)]
+        assert [each.status_code for each in failed[:4]] == [401] * 4
+        assert (failed[-1].status_code, failed[-1].headers["retry-after"]) == (429, "1")
+        assert (await http.get("/api/catalogue")).status_code == 429
+        assert (await http.get("/api/catalogue", headers=others)).status_code == 200
+        async with asyncio.timeout(10):
+            while (await http.get("/api/catalogue", headers=mine)).status_code != 200:
+                await asyncio.sleep(0.1)
 
 
 async def test_forged_headers_change_nothing(api: httpx.AsyncClient, me: str, new_dataset: NewDataset) -> None:

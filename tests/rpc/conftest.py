@@ -11,6 +11,7 @@ from pipeline.estimator.v1 import estimator_pb2
 
 from rpc.boundary import Boundary
 from rpc.identity import SharedSecret, Verifier
+from rpc.rates import Rates
 from rpc.serve import grpc_server
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 
@@ -40,9 +41,9 @@ class Servicer:
     CompareConfigurations = CreateQuote = GetQuote = GetEstimateAccuracy = _unasked
 
 
-def boundary(*, limit: int = 64, seconds: float = 10) -> Boundary:
+def boundary(*, limit: int = 64, seconds: float = 10, rates: Rates | None = None) -> Boundary:
     """A boundary that believes the tests' issuer."""
-    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
+    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, rates=rates)
     return Boundary(verifier, max_concurrent_calls=limit, default_timeout_seconds=seconds)
 
 

@@ -18,6 +18,7 @@ from pipeline.estimator.v1 import estimator_pb2
 
 from rpc.errors import Conflict
 from rpc.local import LocalChannel
+from rpc.rates import Rates
 from tests.conftest import metadata, token
 from tests.door import refusal, refused
 from tests.rpc import raw
@@ -175,6 +176,25 @@ async def test_metadata_over_the_limit_is_always_refused(serve: Serve, size: int
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), ("x-some", "a" * size)])
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_users_calls_have_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L01: over gRPC too a user above their rate is told to come back; a trainer's token has none; the table is bounded."""
+    monkeypatch.setattr("rpc.rates.TABLE_SIZE", 10)
+    rates = Rates(0.5)
+    local = LocalChannel(boundary(rates=rates))
+    local.add_service(SERVICE, Servicer())
+    call = local.unary_unary(CATALOGUE)
+    mine, trainer = metadata(), metadata(role="worker")
+    await call(estimator_pb2.GetCatalogueRequest(), metadata=mine)
+    told = await refused(call(estimator_pb2.GetCatalogueRequest(), metadata=mine))
+    assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    assert told.retryable
+    for _ in range(5):
+        assert (await refused(call(estimator_pb2.GetCatalogueRequest(), metadata=trainer))).reason == "ROLE_NOT_ALLOWED"
+    for _ in range(50):
+        await call(estimator_pb2.GetCatalogueRequest(), metadata=metadata())
+    assert len(rates._full_at) <= 10
 
 
 async def test_two_tokens_are_none(serve: Serve) -> None:
