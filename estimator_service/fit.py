@@ -30,7 +30,6 @@ from estimator_service.observations import (
     predicted,
     predicted_memory,
     select,
-    select_memory,
 )
 from estimator_service.parameters import Parameters, parse
 from estimator_service.performance import TimeParameters
@@ -118,18 +117,6 @@ def leave_out(data: Observations, labels: NDArray[Any]) -> Array:
             parameters, _ = fit_time(select(data, ~held))
             error[held] = (predicted(data, parameters) - data.log_tokens_per_s)[held]
     error[data.lengths >= 0] = np.nan
-    return error
-
-
-def leave_out_memory(data: Peaks, labels: NDArray[Any]) -> Array:
-    """Log error of the held peak (of the allocated one where that is all there is), by fits that did not see the row."""
-    error = np.full(len(data.runs), np.nan)
-    for label in sorted(set(labels)):
-        out = labels == label
-        parameters, _ = fit_memory(select_memory(data, ~out))
-        used, held = predicted_memory(data, parameters)
-        miss = np.where(np.isfinite(data.log_held), held - data.log_held, used - data.log_allocated)
-        error[out] = miss[out]
     return error
 
 

@@ -11,13 +11,15 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from estimator_service.catalogue import Dated, Offer
 from estimator_service.cost import SECONDS_PER_HOUR, to_cents
 from estimator_service.dataset import Dataset
-from estimator_service.forecast import VERDICTS, Confidence, Numbers
+from estimator_service.forecast import VERDICTS, Confidence
 from estimator_service.memory import GIB
 from estimator_service.outlook import JobForecast
 from estimator_service.parameters import fitted
 from estimator_service.plan import Assumption, Options
 from estimator_service.repairs import Change, Repair
 
+# Of messages in messages: built in place, in a third of the time that it takes to build each and copy it into its parent.
+Fields = dict[str, Any]
 VERDICT_VALUES = tuple(pb.MemoryVerdict.Value(f"MEMORY_VERDICT_{verdict.upper()}") for verdict in VERDICTS)
 CONFIDENCES = {word: pb.Confidence.Value(f"CONFIDENCE_{word.upper()}") for word in get_args(Confidence)}
 STACKS = {word: pb.SoftwareStack.Value(f"SOFTWARE_STACK_{word.upper()}") for word in ("plain", "tuned")}
@@ -56,96 +58,91 @@ def answer(
 ) -> pb.EstimateCostResponse:
     """An estimate of a job that names a base model, rounded. Its repairs are told by what they change."""
     seen, numbers = job.outlook, job.forecast.numbers
-    return pb.EstimateCostResponse(
-        estimated_cost=to_cents(seen.cost),
-        cost_breakdown=pb.CostBreakdown(compute=to_cents(seen.compute), storage=to_cents(seen.storage)),
-        estimated_duration_hours=to_cents(seen.hours),
-        hourly_rate=to_cents(seen.hourly_rate),
-        training_details=pb.TrainingDetails(
-            total_steps=int(seen.total_steps),
-            steps_per_epoch=int(seen.steps_per_epoch),
-            estimated_throughput_tokens_per_sec=numbers.tokens_per_s,
-            dataset_name=dataset.name,
-        ),
-        forecast=_forecast(job),
-        memory=_memory(job),
-        repairs=[_repair(repair, job) for repair in found],
-        price=gpu_price(price),
-        catalogue_version=catalogue_version,
-    )
+    fields: Fields = {
+        "estimated_cost": to_cents(seen.cost),
+        "cost_breakdown": {"compute": to_cents(seen.compute), "storage": to_cents(seen.storage)},
+        "estimated_duration_hours": to_cents(seen.hours),
+        "hourly_rate": to_cents(seen.hourly_rate),
+        "training_details": {
+            "total_steps": int(seen.total_steps),
+            "steps_per_epoch": int(seen.steps_per_epoch),
+            "estimated_throughput_tokens_per_sec": numbers.tokens_per_s,
+            "dataset_name": dataset.name,
+        },
+        "forecast": _forecast(job),
+        "memory": _memory(job),
+        "repairs": [_repair(repair, job) for repair in found],
+        "price": gpu_price(price),
+        "catalogue_version": catalogue_version,
+    }
+    return pb.EstimateCostResponse(**fields)
 
 
-def _forecast(job: JobForecast) -> pb.Forecast:
+def _forecast(job: JobForecast) -> Fields:
     seen, planned = job.outlook, job.plan
     reason = "; ".join(job.doubts) or INSIDE
     rate = f"The GPUs cost {seen.hourly_rate:.2f} $/h."
-    note = "Four of five such runs lie between P10 and P90." if job.is_quotable else f"Not a quote: {reason}. {rate}"
-    return pb.Forecast(
-        hours=pb.Range(p10=to_cents(seen.hours_p10), p50=to_cents(seen.hours), p90=to_cents(seen.hours_p90)),
-        cost=pb.Range(p10=to_cents(seen.cost_p10), p50=to_cents(seen.cost), p90=to_cents(seen.cost_p90)),
-        confidence=CONFIDENCES[job.confidence],
-        confidence_reason=reason,
-        is_quote=job.is_quotable,
-        note=note,
-        drivers=[
-            pb.Driver(name=name, share=round(share, 4), title=TITLES[name]) for name, share in job.forecast.drivers
+    return {
+        "hours": _range(seen.hours_p10, seen.hours, seen.hours_p90),
+        "cost": _range(seen.cost_p10, seen.cost, seen.cost_p90),
+        "confidence": CONFIDENCES[job.confidence],
+        "confidence_reason": reason,
+        "is_quote": job.is_quotable,
+        "note": "Four of five such runs lie between P10 and P90."
+        if job.is_quotable
+        else f"Not a quote: {reason}. {rate}",
+        "drivers": [
+            {"name": name, "share": round(share, 4), "title": TITLES[name]} for name, share in job.forecast.drivers
         ],
-        split=pb.TimeSplit(
-            startup=to_cents(seen.startup),
-            training=to_cents(seen.training),
-            validation=to_cents(seen.validation),
-            save=to_cents(seen.save),
-        ),
-        assumptions=assumptions(planned.assumptions),
-        learned_from_jobs=job.point.jobs,
-        truncated_share=planned.lengths.truncated_share,
-        padding_share=round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
-        seconds=pb.Range(
-            p10=to_cents(seen.hours_p10 * SECONDS_PER_HOUR),
-            p50=to_cents(seen.hours * SECONDS_PER_HOUR),
-            p90=to_cents(seen.hours_p90 * SECONDS_PER_HOUR),
-        ),
-        overhead_seconds=to_cents((seen.startup + seen.save) * SECONDS_PER_HOUR),
-        model_family=planned.workload.model.family,
-        stack=STACKS[planned.workload.stack],
-        correction=job.point.correction,
-        slopes=job.forecast.features,
-        model_version=fitted().version,
-    )
+        "split": {
+            "startup": to_cents(seen.startup),
+            "training": to_cents(seen.training),
+            "validation": to_cents(seen.validation),
+            "save": to_cents(seen.save),
+        },
+        "assumptions": assumptions(planned.assumptions),
+        "learned_from_jobs": job.point.jobs,
+        "truncated_share": planned.lengths.truncated_share,
+        "padding_share": round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
+        "seconds": _range(*(hours * SECONDS_PER_HOUR for hours in (seen.hours_p10, seen.hours, seen.hours_p90))),
+        "overhead_seconds": to_cents((seen.startup + seen.save) * SECONDS_PER_HOUR),
+        "model_family": planned.workload.model.family,
+        "stack": STACKS[planned.workload.stack],
+        "correction": job.point.correction,
+        "slopes": job.forecast.features,
+        "model_version": fitted().version,
+    }
 
 
-def _memory(job: JobForecast) -> pb.MemoryForecast:
+def _range(p10: float, p50: float, p90: float) -> Fields:
+    return {"p10": to_cents(p10), "p50": to_cents(p50), "p90": to_cents(p90)}
+
+
+def _memory(job: JobForecast) -> Fields:
     used, usable = job.forecast.numbers.memory, job.point.gpu.usable_bytes
-    return pb.MemoryForecast(
-        verdict=VERDICT_VALUES[int(job.forecast.numbers.verdict)],
-        total_gib=to_cents(used.total / GIB),
-        usable_gib=to_cents(usable / GIB),
-        headroom_gib=to_cents((usable - used.total) / GIB),
-        margin_share=fitted().spread.memory_margin,
-        weights_gib=to_cents(used.weights / GIB),
-        adapters_gib=to_cents(used.adapters / GIB),
-        gradients_gib=to_cents(used.gradients / GIB),
-        optimizer_gib=to_cents(used.optimizer / GIB),
-        activations_gib=to_cents(used.activations / GIB),
-        logits_gib=to_cents(used.logits / GIB),
-        overhead_gib=to_cents(used.overhead / GIB),
-        longest_tokens=job.plan.workload.length,
-        correction=job.point.memory,
-        learned_from_jobs=job.point.peaks,
-    )
+    return {
+        "verdict": VERDICT_VALUES[int(job.forecast.numbers.verdict)],
+        **{f"{part}_gib": to_cents(size / GIB) for part, size in zip(used._fields, used, strict=True)},
+        "usable_gib": to_cents(usable / GIB),
+        "headroom_gib": to_cents((usable - used.total) / GIB),
+        "margin_share": fitted().spread.memory_margin,
+        "longest_tokens": job.plan.workload.length,
+        "correction": job.point.memory,
+        "learned_from_jobs": job.point.peaks,
+    }
 
 
-def _repair(repair: Repair, now: JobForecast) -> pb.Repair:
+def _repair(repair: Repair, now: JobForecast) -> Fields:
     cost, hours = to_cents(repair.job.outlook.cost), to_cents(repair.job.outlook.hours)
-    return pb.Repair(
-        title=repair.change.title,
-        patch=_patch(repair.change),
-        estimated_cost=cost,
-        cost_change=to_cents(cost - to_cents(now.outlook.cost)),
-        estimated_duration_hours=hours,
-        hours_change=to_cents(hours - to_cents(now.outlook.hours)),
-        memory=_memory(repair.job),
-    )
+    return {
+        "title": repair.change.title,
+        "patch": _patch(repair.change),
+        "estimated_cost": cost,
+        "cost_change": to_cents(cost - to_cents(now.outlook.cost)),
+        "estimated_duration_hours": hours,
+        "hours_change": to_cents(hours - to_cents(now.outlook.hours)),
+        "memory": _memory(repair.job),
+    }
 
 
 def _patch(change: Change) -> pb.ConfigurationPatch:
@@ -178,12 +175,6 @@ def gpu_price(price: Dated) -> pb.GpuPrice:
         date=price.price_date.isoformat(),
         source=price.price_source,
     )
-
-
-def memory_columns(numbers: Numbers) -> tuple[list[int], Any]:
-    """Verdicts as the contract has them, and GiB unrounded, of a table of points."""
-    verdicts = [VERDICT_VALUES[index] for index in numbers.verdict.astype(int).tolist()]
-    return verdicts, numbers.memory.total / GIB
 
 
 def _word(enum: Any, prefix: str, value: int | None) -> Any:
