@@ -12,7 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -41,6 +41,8 @@ MAX_VIOLATIONS = 50
 MAX_STATUS_BYTES = 5 * 1024
 MAX_VIOLATION_CHARACTERS = 2_000
 RETRY_AFTER_SECONDS = 1
+# At most so long before each further run of a call whose transaction met another's.
+AGAIN_AFTER_SECONDS = (0.01, 0.05, 0.2)
 # What is over in a moment, beside what its status says that of.
 PASSING = frozenset({"OVERLOADED", "RATE_LIMITED"})
 # The same refusal over HTTP: by its status, unless its reason has a status of its own there.
@@ -229,6 +231,17 @@ def accept_request_id(offered: str | None) -> str:
     return offered if offered and REQUEST_ID_SHAPE.fullmatch(offered) else f"{random.getrandbits(128):032x}"
 
 
+async def _again(handler: Handler, request: Message, call: Call) -> Message:
+    """Runs a handler again, a few times: it writes in one transaction, and that one did not, so nothing is done twice."""
+    *pauses, last = AGAIN_AFTER_SECONDS
+    for pause in pauses:
+        await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load
+        with suppress(errors.Undone):
+            return await handler(request, call)
+    await asyncio.sleep(random.uniform(0, last))  # noqa: S311
+    return await handler(request, call)
+
+
 class Boundary:
     """Runs calls. One per process: its limits are the process's."""
 
@@ -274,9 +287,8 @@ class Boundary:
                     return await handler(messages, call)
             try:
                 return await handler(accepted, call)
-            except errors.StaleStatement:
-                # A handler writes in one transaction, and this one did not: nothing is done twice.
-                return await handler(accepted, call)
+            except errors.Undone:
+                return await _again(handler, accepted, call)
 
         if method.client_streaming or (method.max_timeout_seconds or 0) > self._default_timeout:
             # What may take long by its nature, waiting above all, must not take the places of what is quick.

@@ -12,7 +12,7 @@ from typing import Any, cast
 import asyncpg
 import structlog
 
-from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner, StaleStatement
+from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner, StaleStatement, Undone
 from rpc.identity import Identity
 
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -20,6 +20,7 @@ ACQUIRE_TIMEOUT_SECONDS = 3.0
 CLEAN_UP_TIMEOUT_SECONDS = 2.0
 # How often health is looked at; a database that went away shows within this.
 WATCH_SECONDS = 1.0
+MET = "Two calls met in the database; repeat this one."
 SESSION_SETTINGS = {
     "application_name": "pipeline",
     "statement_timeout": "10s",
@@ -244,8 +245,10 @@ class _translated:  # noqa: N801 - reads as a word: `with _translated():`
                 raise DeadlineExceeded from error
             case asyncpg.InvalidCachedStatementError():
                 raise StaleStatement from error
-            case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError() | asyncpg.LockNotAvailableError():
-                raise Conflict("Conflict", details="Two calls met in the database; repeat this one.") from error
+            case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
+                raise Undone("Conflict", details=MET) from error
+            case asyncpg.LockNotAvailableError():
+                raise Conflict("Conflict", details=MET) from error
             case asyncpg.InsufficientPrivilegeError():
                 raise NotOwner("Permission denied", details="The row belongs to somebody else.") from error
             case TimeoutError() | asyncpg.UndefinedTableError():

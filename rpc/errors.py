@@ -258,8 +258,12 @@ class Conflict(ServiceError):
     reason = "CONFLICT"
 
 
-class StaleStatement(Conflict):
-    """A migration changed a table under a statement that was prepared before; its transaction did nothing."""
+class Undone(Conflict):
+    """A transaction that Postgres ended because of another one. Nothing of it was done, so it may be run again at once."""
+
+
+class StaleStatement(Undone):
+    """A migration changed a table under a statement that was prepared before."""
 
     def __init__(self) -> None:
         super().__init__("Conflict", details="The database changed under this call; repeat it.")

@@ -163,6 +163,31 @@ async def test_a_deadlock_and_a_race_are_conflicts(database: TestDatabase, new_d
     assert sorted(outcomes) == ["conflict", "ok"]
 
 
+@pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+async def test_who_loses_a_deadlock_is_run_again(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """S07: a call whose transaction Postgres ends in a deadlock is run again by the server: its caller has one job."""
+    dataset = await new_dataset(ANN)
+    deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
+    before = await admin.fetchval(deadlocks)
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    async with asyncio.timeout(20):
+        # Whoever looks first is ended, and that shall be the server.
+        await admin.execute("set deadlock_timeout = '10s'; begin")
+        await admin.execute("select from lora_datasets where id = $1 for update", dataset)
+        creating = asyncio.ensure_future(stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN)))
+        while not await admin.fetchval(waiting):
+            await admin.execute("select pg_stat_clear_snapshot()")
+        await admin.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"jobs of {ANN}")
+        await admin.execute("commit")
+        await creating
+        while await admin.fetchval(deadlocks) == before:
+            await asyncio.sleep(0.05)
+    assert await admin.fetchval("select count(*) from lora_training_jobs") == 1
+    assert await admin.fetchval("select count(*) from lora_notifications") == 1
+
+
 async def test_an_empty_pool_is_told_in_time(
     database: TestDatabase, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
