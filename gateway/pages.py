@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -32,6 +33,8 @@ DOCS = """<!doctype html>
 # The content security policy allows no script inside the page.
 DOCS_SCRIPT = 'SwaggerUIBundle({url: "/api/openapi.json", dom_id: "#swagger-ui", deepLinking: true});\n'
 FOREVER = "public, max-age=31536000, immutable"
+# Files of the page may lie there compressed as well, under these suffixes; the first that the browser takes is sent.
+ENCODINGS = {"br": ".br", "gzip": ".gz"}
 
 Ready = Callable[[], Awaitable[Mapping[str, bool]]]
 
@@ -158,17 +161,31 @@ class Page:
             # A name that no file can have.
             raise RouteNotFound from None
         if found is not None and stat.S_ISREG(found.st_mode):
-            cached = FOREVER if path.startswith("assets/") else "no-cache"
-            response: Response = FileResponse(full, headers={"cache-control": cached})
+            response: Response = self._file(scope, path, full)
         elif self._is_navigation(scope, path):
             response = FileResponse(self._index, headers={"cache-control": "no-cache"})
         else:
             raise RouteNotFound
         await response(scope, receive, send)
 
+    def _file(self, scope: Scope, path: str, full: str) -> FileResponse:
+        headers = {"cache-control": FOREVER if path.startswith("assets/") else "no-cache", "vary": "accept-encoding"}
+        media_type, _ = mimetypes.guess_type(full)
+        taken = _encodings(",".join(scope["exchange"].headers.all(b"accept-encoding")))
+        for name, suffix in ENCODINGS.items():
+            if name in taken and self._files.lookup_path(path + suffix)[1] is not None:
+                return FileResponse(full + suffix, headers=headers | {"content-encoding": name}, media_type=media_type)
+        return FileResponse(full, headers=headers, media_type=media_type)
+
     def _is_navigation(self, scope: Scope, path: str) -> bool:
         wants_page = any("text/html" in value for value in scope["exchange"].headers.all(b"accept"))
         return wants_page and "." not in path.rpartition("/")[2] and self._index.is_file()
+
+
+def _encodings(accepted: str) -> set[str]:
+    """What an Accept-Encoding names and does not rule out."""
+    parts = (each.replace(" ", "").lower().partition(";q=") for each in accepted.split(","))
+    return {name for name, _, weight in parts if weight.strip("0.") or not weight}
 
 
 def _get(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:

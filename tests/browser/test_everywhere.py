@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -220,11 +219,15 @@ async def test_the_picture_of_the_readme_is_small(
     assert len(picture) < README_BUDGET_BYTES
 
 
-async def test_the_first_page_is_light_and_quick(new_context: NewContext, resident: Person) -> None:
-    """The first page takes under 200 KB of compressed script and can be used within a second."""
+@pytest.mark.parametrize(
+    ("place", "button"), [("datasets", "Upload dataset"), ("configure", "Start Training"), ("jobs", "Cancelled")]
+)
+async def test_the_first_page_is_light_and_quick(
+    new_context: NewContext, resident: Person, places: dict[str, str], place: str, button: str
+) -> None:
+    """Whichever page comes first takes under 200 KB of compressed script and can be used within a second."""
     best = float("inf")
-    # Where more runs than there are cores, a page gets its share of the time.
-    budget = INTERACTIVE_BUDGET_MS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    # The best of a few: how long others kept the machine busy says nothing of the page.
     for _ in range(6):
         if best < INTERACTIVE_BUDGET_MS:
             break
@@ -234,24 +237,26 @@ async def test_the_first_page_is_light_and_quick(new_context: NewContext, reside
         await page.add_init_script(
             """window.usableAt = new Promise((resolve) => {
                  const watch = new MutationObserver(() => {
-                   const button = [...document.querySelectorAll("button")].find((b) => b.textContent === "Upload dataset");
+                   const button = [...document.querySelectorAll("button")].find((b) => b.textContent === "BUTTON");
                    // After the next paint, with nothing left to do.
                    if (button) { watch.disconnect(); requestIdleCallback(() => resolve(performance.now())); }
                  });
                  watch.observe(document, { childList: true, subtree: true });
-               });"""
+               });""".replace("BUTTON", button)
         )
-        await page.goto("/datasets")
+        await page.goto(places[place])
         best = min(best, await page.evaluate("window.usableAt"))
         scripts = await page.evaluate(
             """performance.getEntriesByType("resource").filter((e) => e.name.endsWith(".js"))
-                 .map((e) => [e.name, e.encodedBodySize])"""
+                 .map((e) => [new URL(e.name).pathname, e.encodedBodySize, e.decodedBodySize, e.startTime])"""
         )
-    total = sum(size for _, size in scripts)
-    print(f"script {total} bytes in {len(scripts)} files, usable after {best:.0f} ms")
-    assert len(scripts) > 1
+    total = sum(size for _, size, _, _ in scripts)
+    print(f"{place}: script {total} bytes in {len(scripts)} files, usable after {best:.0f} ms")
     assert 0 < total < SCRIPT_BUDGET_BYTES
-    assert best < budget
+    assert best < INTERACTIVE_BUDGET_MS
+    packed = [size < full for path, size, full, _ in scripts if path.startswith("/assets/")]
+    assert len(packed) > 3
+    assert all(packed)
 
 
 async def test_nothing_moves_when_the_price_does(

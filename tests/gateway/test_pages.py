@@ -130,6 +130,32 @@ async def test_the_page_is_the_folder(tmp_path: Path) -> None:
         assert (await client.post("/login")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("accepted", "sent"),
+    [
+        ("gzip, deflate, br", "br"),
+        ("gzip;q=0.5", "gzip"),
+        ("br;q=0, gzip", "gzip"),
+        ("br; q=0.000", None),
+        ("zstd, identity", None),
+        ("", None),
+    ],
+)
+async def test_what_was_compressed_is_sent_so(tmp_path: Path, accepted: str, sent: str | None) -> None:
+    """A file that lies there compressed is sent so to those that take it, under its own type and for ever."""
+    (tmp_path / "assets").mkdir()
+    for suffix in ("", ".br", ".gz"):
+        (tmp_path / "assets" / f"a-1.js{suffix}").write_text(suffix or "plain")
+    async for client in gateway(tmp_path, True):
+        async with client.stream("GET", "/assets/a-1.js", headers={"accept-encoding": accepted}) as answer:
+            body = b"".join([part async for part in answer.aiter_raw()])
+        assert answer.headers.get("content-encoding") == sent
+        assert body == {"br": b".br", "gzip": b".gz", None: b"plain"}[sent]
+        assert answer.headers["content-type"].startswith("text/javascript")
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["vary"].lower() == "accept-encoding"
+
+
 async def test_nobody_signs_in_without_the_development_issuer(tmp_path: Path) -> None:
     """The development issuer is off unless asked for by name: then there is no sign-in, and nobody is signed in."""
     async for client in gateway(tmp_path, True):

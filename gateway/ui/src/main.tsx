@@ -1,13 +1,14 @@
 import "./index.css";
 
 import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { StrictMode } from "react";
+import { lazy, StrictMode, Suspense } from "react";
 import { createRoot } from "react-dom/client";
 import { RouterProvider } from "react-router";
 
 import { ApiError } from "./api/errors";
-import { Toasts } from "./components/toasts";
 import { router } from "./router";
+
+const Toasts = lazy(async () => ({ default: (await import("./components/toasts")).Toasts }));
 
 /** A session that is over leads to the door, and from there back to where the person was. */
 function leaveWhenSignedOut(error: unknown): void {
@@ -35,7 +36,9 @@ createRoot(root).render(
   <StrictMode>
     <QueryClientProvider client={queries}>
       <RouterProvider router={router} />
-      <Toasts />
+      <Suspense>
+        <Toasts />
+      </Suspense>
     </QueryClientProvider>
   </StrictMode>,
 );

@@ -1,0 +1,26 @@
+// Before the first paint: sets the theme, which lib/theme.ts changes later.
+try {
+  var theme = localStorage.getItem("pipeline.theme");
+  var dark = theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
+  document.documentElement.classList.toggle("dark", dark);
+} catch (_) {
+  // Storage is switched off: the light theme stands.
+}
+
+// Before the first script: sends for the files of the page that is gone to, and asks what it asks first, which
+// api/client.ts takes up. What is missing here, or wrong, is fetched later and costs time only.
+(function () {
+  var page = { "/datasets": "datasets", "/login": "login", "/training/configure": "configure", "/training/jobs": "jobs", "/webhooks": "webhooks" };
+  var name = page[location.pathname] || (location.pathname.startsWith("/training/jobs/") ? "job" : "");
+  var files = JSON.parse(document.getElementById("page-files").textContent)[name] || [];
+  files.forEach(function (file) {
+    var link = document.createElement("link");
+    link.rel = "modulepreload";
+    link.href = "/" + file;
+    document.head.append(link);
+  });
+  if (name === "configure") {
+    window.asked = { path: "/api/catalogue", answer: fetch("/api/catalogue", { signal: AbortSignal.timeout(20000) }) };
+    window.asked.answer.catch(function () {});
+  }
+})();
