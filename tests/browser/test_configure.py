@@ -299,10 +299,12 @@ async def test_start_waits_for_what_it_needs(page: Page, person: Person) -> None
     await expect(start(page)).to_be_disabled()
 
 
-async def test_without_a_dataset_it_says_where_they_are(page: Page) -> None:
-    """With no `datasetId` a note says so, and a button leads to the datasets."""
+async def test_without_a_dataset_it_says_where_they_are(page: Page, person: Person) -> None:
+    """With no `datasetId` a note says so, one can be chosen there and then, and a button leads to the datasets."""
+    await person.import_dataset("There")
     await configure(page, None)
     await expect(page.get_by_text("No dataset is selected")).to_be_visible()
+    await expect(page.get_by_role("combobox", name="Choose a dataset")).to_have_text("Choose")
     await page.get_by_role("link", name="Go to datasets").click()
     await expect(page).to_have_url(re.compile("/datasets$"))
 

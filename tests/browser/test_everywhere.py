@@ -161,6 +161,8 @@ async def new_webhook(page: Page) -> None:
 
 # What every page is looked at with, by the name of its pictures: the page, and what is opened on it.
 LOOKS: Mapping[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
+    # First, while its trainer has the job.
+    "job": ("job", None),
     "login": ("login", None),
     "datasets": ("datasets", None),
     "upload": ("datasets", upload),
@@ -170,7 +172,6 @@ LOOKS: Mapping[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
     "forecast": ("forecast", compare),
     "no-dataset": ("no-dataset", None),
     "jobs": ("jobs", None),
-    "job": ("job", None),
     "webhooks": ("webhooks", deliveries),
     "webhook": ("webhooks", new_webhook),
     "not-found": ("not-found", None),
@@ -192,6 +193,7 @@ async def test_every_page_is_accessible_protected_and_pictured(
         await open_it(page)
     await page.evaluate(axe())
     PICTURES.mkdir(exist_ok=True)
+    await page.evaluate("scrollTo(0, 0)")
     for width, height in WIDTHS.items():
         await page.set_viewport_size({"width": width, "height": height})
         for theme in THEMES:

@@ -7,7 +7,6 @@ const TIMEOUT_MS = 20_000;
 
 declare global {
   /** What `public/start.js` asked before this script had come. */
-  // eslint-disable-next-line no-var -- only so is it a property of `window`
   var asked: { path: string; answer: Promise<Response> } | undefined;
 }
 

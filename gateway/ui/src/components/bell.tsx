@@ -42,7 +42,7 @@ export function Bell() {
           sideOffset={6}
           collisionPadding={12}
           aria-label="Notifications"
-          className="z-50 flex max-h-[min(32rem,75dvh)] w-[min(24rem,calc(100vw-1.5rem))] flex-col overflow-hidden rounded-2xl border border-line bg-raised shadow-pop data-[state=open]:animate-[pop-in_120ms]"
+          className="z-50 flex max-h-[min(32rem,75dvh)] w-96 max-w-(--radix-popover-content-available-width) flex-col overflow-hidden rounded-2xl border border-line bg-raised shadow-pop data-[state=open]:animate-[pop-in_120ms]"
         >
           <Inbox unreadOnly={unreadOnly} onUnreadOnly={setUnreadOnly} onLeave={() => setOpen(false)} />
         </Popover.Content>

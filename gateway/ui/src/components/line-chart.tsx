@@ -1,4 +1,6 @@
-import { useId, useState, type KeyboardEvent, type PointerEvent } from "react";
+import { useId, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
+
+import { useWidth } from "@/hooks/width";
 
 export type Point = { x: number; y: number };
 
@@ -10,21 +12,22 @@ type Props = {
   formatX: (value: number) => string;
 };
 
-const WIDTH = 480;
-const HEIGHT = 132;
+const HEIGHT = 112;
 const PAD = { top: 10, right: 8, bottom: 20, left: 8 };
 
 /** One curve. A pointer or the arrow keys read single points off it. */
 export function LineChart({ title, points, xName, format, formatX }: Props) {
   const [at, setAt] = useState<number | null>(null);
   const id = useId();
+  const svg = useRef<SVGSVGElement>(null);
+  const width = useWidth(svg, 240);
   const last = points.at(-1);
   if (!last) return null;
   const xs = points.map(({ x }) => x);
   const ys = points.map(({ y }) => y);
   const [left, right] = [Math.min(...xs), Math.max(...xs)];
   const [low, high] = [Math.min(...ys), Math.max(...ys)];
-  const px = (x: number) => PAD.left + ((x - left) / (right - left || 1)) * (WIDTH - PAD.left - PAD.right);
+  const px = (x: number) => PAD.left + ((x - left) / (right - left || 1)) * (width - PAD.left - PAD.right);
   // What never changed runs through the middle.
   const share = (y: number) => (high === low ? 0.5 : (y - low) / (high - low));
   const py = (y: number) => PAD.top + (1 - share(y)) * (HEIGHT - PAD.top - PAD.bottom);
@@ -35,7 +38,7 @@ export function LineChart({ title, points, xName, format, formatX }: Props) {
 
   const follow = (event: PointerEvent<SVGSVGElement>) => {
     const box = event.currentTarget.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * WIDTH;
+    const x = event.clientX - box.left;
     let nearest = 0;
     points.forEach((point, candidate) => {
       if (Math.abs(px(point.x) - x) < Math.abs(px(points[nearest]?.x ?? 0) - x)) nearest = candidate;
@@ -56,7 +59,8 @@ export function LineChart({ title, points, xName, format, formatX }: Props) {
         <span className="figures font-medium">{format(read.y)}</span>
       </figcaption>
       <svg
-        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+        ref={svg}
+        height={HEIGHT}
         role="slider"
         tabIndex={0}
         aria-label={`${title}, by ${xName}`}
@@ -84,7 +88,7 @@ export function LineChart({ title, points, xName, format, formatX }: Props) {
         <text x={PAD.left} y={HEIGHT - 6} className="fill-soft text-[11px]">
           {formatX(left)}
         </text>
-        <text x={WIDTH - PAD.right} y={HEIGHT - 6} textAnchor="end" className="fill-soft text-[11px]">
+        <text x={width - PAD.right} y={HEIGHT - 6} textAnchor="end" className="fill-soft text-[11px]">
           {formatX(at === null ? right : read.x)}
         </text>
       </svg>

@@ -60,7 +60,7 @@ export function BaseModel({ catalogue, configuration, onChange }: Props) {
           </summary>
           <div className="mt-4 grid gap-x-8 gap-y-4 sm:grid-cols-2">
             {OPTIONS.map(({ choice, label, words }) => (
-              <div key={choice} className="flex items-center justify-between gap-3">
+              <div key={choice} className="flex min-h-8 items-center justify-between gap-3 self-start">
                 <span className="text-sm font-medium">{label}</span>
                 <Select
                   label={label}

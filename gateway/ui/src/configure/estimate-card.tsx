@@ -6,7 +6,7 @@ import type { Estimate } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { cn } from "@/lib/cn";
-import { count, duration, money, moneyChange } from "@/lib/format";
+import { count, day, duration, money, moneyChange } from "@/lib/format";
 import { ForecastDetails, ForecastSummary } from "./forecast";
 
 type Props = {
@@ -131,6 +131,11 @@ export function EstimateCard(props: Props) {
               <Line name="Total steps">{details && count(details.total_steps)}</Line>
               <Line name="Throughput">{details && `${count(details.estimated_throughput_tokens_per_sec)} tok/s`}</Line>
             </dl>
+              {shown?.price && (
+                <p className="mt-1 text-xs text-pretty break-words text-soft">
+                  GPU price of {shown.price.provider || "this catalogue"}, as of {day(shown.price.date)}.
+                </p>
+              )}
               {shown?.forecast && <ForecastDetails forecast={shown.forecast} />}
               <div className="mt-2">{props.quote}</div>
               {props.warning && (

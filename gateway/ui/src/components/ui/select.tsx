@@ -27,7 +27,7 @@ export function Select({ label, value, placeholder, says, options, onChange, cla
         )}
       >
         <span className="min-w-0 truncate">
-          <Radix.Value placeholder={placeholder}>{says}</Radix.Value>
+          <Radix.Value placeholder={says ?? placeholder}>{says}</Radix.Value>
         </span>
         <Radix.Icon>
           <ChevronDown className="size-4 text-soft" aria-hidden />
