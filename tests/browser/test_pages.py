@@ -138,7 +138,7 @@ async def test_jobs_are_listed_by_status_and_page(page: Page, person: Person, tr
     await page.go_back()
     await expect(rows).to_have_count(1)
     await rows.first.click()
-    await expect(page.get_by_text("Out of memory at step 12")).to_be_visible()
+    await expect(page.get_by_role("alert").filter(has_text="Out of memory at step 12")).to_be_visible()
 
 
 async def test_creating_a_job_refreshes_the_list(page: Page, person: Person) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from standardwebhooks import Webhook as Verifier
 
 from tests.browser.conftest import Calls, Person
@@ -82,6 +82,29 @@ async def test_a_webhook_is_made_once_and_its_secret_shown_once(
     again = receiving.received[1]
     assert again.message_id == request.message_id
     assert Verifier(other).verify(again.body, again.headers) == orjson.loads(again.body)
+
+
+async def test_a_lost_answer_makes_no_second_webhook(page: Page, person: Person, receiving: Receiver) -> None:
+    """The answer is lost, the form stays as it is, and trying again finds the webhook that was made."""
+
+    async def lose_the_answer(route: Route) -> None:
+        if route.request.method == "POST":
+            await route.fetch()
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await page.goto("/webhooks")
+    await page.route("**/api/webhooks", lose_the_answer)
+    await page.get_by_role("button", name="New webhook").click()
+    form = page.get_by_role("dialog", name="New webhook")
+    await form.get_by_label("Address").fill(receiving.url)
+    await form.get_by_role("button", name="Create").click()
+    await expect(form.get_by_role("alert")).to_contain_text("Nothing you entered is lost")
+    await page.unroute_all(behavior="wait")
+    await form.get_by_role("button", name="Create").click()
+    await expect(page.get_by_text("It is there since your last try")).to_be_visible()
+    assert len((await person.ask("GET", "/api/webhooks"))["webhooks"]) == 1
 
 
 async def test_attempts_are_shown_and_sent_again(page: Page, person: Person, receiving: Receiver) -> None:

@@ -31,19 +31,26 @@ export function WebhooksPage() {
   // Which one is edited: null none, "new" one that is not there yet.
   const [edited, setEdited] = useState<Webhook | "new" | null>(null);
   const [secret, setSecret] = useState<string | null>(null);
+  // One for each webhook that is meant, so that trying again after a lost answer makes no second one.
+  const [requestId, setRequestId] = useState("");
   const create = useCreateWebhook();
   const update = useUpdateWebhook();
   const edit = (what: Webhook | "new" | null) => {
     create.reset();
     update.reset();
     setEdited(what);
+    setRequestId(crypto.randomUUID());
   };
   const save = ({ enabled, ...wanted }: Wanted) => {
     if (edited === "new") {
-      create.mutate(wanted, {
+      create.mutate({ ...wanted, request_id: requestId }, {
         onSuccess: (made) => {
           edit(null);
-          setSecret(made.secret);
+          if (made.secret) setSecret(made.secret);
+          else toast.info("It is there since your last try", { description: "Its secret was lost on the way: make a new one." });
+        },
+        onError: (error) => {
+          if (error.reason === "IDEMPOTENCY_KEY_REUSED") setRequestId(crypto.randomUUID());
         },
       });
     } else if (edited) {
