@@ -15,8 +15,8 @@ from pipeline.estimator.v1 import estimator_pb2
 from estimator_service import evaluate, fit
 from estimator_service.catalogue import CatalogueError
 from estimator_service.datasets import Datasets
+from estimator_service.finished_jobs import FinishedJobs
 from estimator_service.quotes import Quotes
-from estimator_service.school import School
 from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
 from rpc.boundary import Boundary
@@ -30,7 +30,7 @@ from rpc.workers import run_workers
 
 def services(settings: EstimatorSettings, database: Database) -> Services:
     """The service of this process; SIGHUP makes it read its catalogue again. Raises CatalogueError."""
-    servicer = EstimatorService(settings.catalogue_file, Datasets(database), Quotes(database), School(database))
+    servicer = EstimatorService(settings.catalogue_file, Datasets(database), Quotes(database), FinishedJobs(database))
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, servicer.reload)
     return {estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]: servicer}
 

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimator_service.catalogue import Catalogue, GpuType, ModelGpuType
+from estimator_service.configuration import reference_run
+from estimator_service.corrections import Corrections, corrected_table
 from estimator_service.cost import CLEAR_BELOW, CLEAR_OF_HALF, estimate, to_cents
 from estimator_service.dataset import Dataset
 from estimator_service.forecast import VERDICTS, Point, doubts
 from estimator_service.hardware import Gpu
-from estimator_service.lesson import Taught, taught_together
+from estimator_service.job_forecast import job_table
 from estimator_service.memory import GIB
-from estimator_service.outlook import job_table
 from estimator_service.parameters import fitted
-from estimator_service.plan import Plan, Wanted, plan
-from estimator_service.subject import reference_run
+from estimator_service.plan import Plan, TrainingSpec, plan
 
 MAX_POINTS = 512
 
@@ -26,12 +26,12 @@ Flags = NDArray[np.bool_]
 
 
 class Choice(NamedTuple):
-    """Hyperparameters to compare: a preset's, or a person's own. `wanted` is there when a base model is named."""
+    """Hyperparameters to compare: a preset's, or a person's own. `spec` is there when a base model is named."""
 
     preset_id: str
     batch_size: int
     epochs: int
-    wanted: Wanted | None
+    spec: TrainingSpec | None
 
 
 class Grid(NamedTuple):
@@ -43,7 +43,7 @@ class Grid(NamedTuple):
     choices: list[Choice]
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """Points in the order of the grid. Costs in US dollars and times in hours, as they are shown: in hundredths.
 
     Without a base model there is one figure for each: the three quantiles are the same, and everything fits.
@@ -68,14 +68,14 @@ class Compared(NamedTuple):
         return found
 
 
-def compare(grid: Grid, dataset: Dataset, lessons: Taught, catalogue: Catalogue) -> Compared:
+def compare(grid: Grid, dataset: Dataset, corrections: Corrections, catalogue: Catalogue) -> Comparison:
     """Every point as a single estimate says it, to the digit. Raises DatasetTooLarge."""
     if grid.machines is None:
         return _reference(grid, dataset, catalogue)
-    return _forecast(grid, grid.machines, dataset, lessons, catalogue)
+    return _forecast(grid, grid.machines, dataset, corrections, catalogue)
 
 
-def _reference(grid: Grid, dataset: Dataset, catalogue: Catalogue) -> Compared:
+def _reference(grid: Grid, dataset: Dataset, catalogue: Catalogue) -> Comparison:
     found = [
         estimate(reference_run(gpu, count, choice.batch_size, choice.epochs, dataset), catalogue.assumptions)
         for gpu in grid.types
@@ -88,10 +88,12 @@ def _reference(grid: Grid, dataset: Dataset, catalogue: Catalogue) -> Compared:
     )
     rates = cents(np.array([each.hourly_rate for each in found]))
     fits = np.zeros(len(found), dtype=np.int64)
-    return Compared(cost, cost, cost, hours, hours, hours, rates, fits, rates * 0.0, [True] * len(found), None)
+    return Comparison(cost, cost, cost, hours, hours, hours, rates, fits, rates * 0.0, [True] * len(found), None)
 
 
-def _forecast(grid: Grid, machines: list[Gpu], dataset: Dataset, lessons: Taught, catalogue: Catalogue) -> Compared:
+def _forecast(
+    grid: Grid, machines: list[Gpu], dataset: Dataset, corrections: Corrections, catalogue: Catalogue
+) -> Comparison:
     plans: list[Plan] = []
     points: list[Point] = []
     prices: list[float] = []
@@ -100,10 +102,10 @@ def _forecast(grid: Grid, machines: list[Gpu], dataset: Dataset, lessons: Taught
     for entry, gpu in zip(grid.types, machines, strict=True):
         planned, trusted = [], []
         for index, choice in enumerate(grid.choices):
-            assert choice.wanted is not None
+            assert choice.spec is not None
             key = index, gpu.traits
             if key not in known:
-                known[key] = plan(choice.wanted, gpu, dataset, catalogue.job_defaults)
+                known[key] = plan(choice.spec, gpu, dataset, catalogue.job_defaults)
             found = known[key]
             planned.append(found)
             doubted = len(found.doubts) + len(doubts(Point(found.workload, gpu, 1), fitted()))
@@ -113,8 +115,8 @@ def _forecast(grid: Grid, machines: list[Gpu], dataset: Dataset, lessons: Taught
             plans += planned
             quotable += trusted
         prices += [entry.price_usd_per_hour] * (len(grid.counts) * len(planned))
-    seen, numbers = job_table(plans, taught_together(points, lessons), prices, catalogue.job_defaults)
-    return Compared(
+    seen, numbers = job_table(plans, corrected_table(points, corrections), prices, catalogue.job_defaults)
+    return Comparison(
         cost_p10=cents(seen.cost_p10),
         cost=cents(seen.cost),
         cost_p90=cents(seen.cost_p90),
@@ -140,7 +142,7 @@ def cents(amounts: Floats) -> Floats:
     return found
 
 
-def pareto(points: Compared) -> Flags:
+def pareto(points: Comparison) -> Flags:
     """Points that fit and that no other such point beats: none is as cheap and as fast, and better in one of the two."""
     found = np.zeros(len(points.cost), dtype=bool)
     order = np.lexsort((points.hours, points.cost))
@@ -156,12 +158,12 @@ def pareto(points: Compared) -> Flags:
     return found
 
 
-def cheapest_under(points: Compared, deadline_hours: float) -> int | None:
+def cheapest_under(points: Comparison, deadline_hours: float) -> int | None:
     """The cheapest point that fits and meets a deadline, the faster of two; None: no such point."""
     return _best(points.fits & (points.hours_p90 <= deadline_hours), points.cost, points.hours)
 
 
-def fastest_under(points: Compared, budget_usd: float) -> int | None:
+def fastest_under(points: Comparison, budget_usd: float) -> int | None:
     """The fastest point that fits and meets a budget, the cheaper of two; None: no such point."""
     return _best(points.fits & (points.cost_p90 <= budget_usd), points.hours, points.cost)
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimator_service import memory, published
+from estimator_service.corrections import Prior, memory_prior, posterior, speed_prior
 from estimator_service.forecast import PLACE, VERDICTS, Numbers, Point, features_table, table
-from estimator_service.lesson import Prior, lesson, memory_prior, speed_prior
 from estimator_service.parameters import Parameters, fitted
 from estimator_service.published import Run
 
@@ -129,7 +129,7 @@ def _calibrated(
     errors, widths = [], []
     for _ in range(DRAWS):
         seen = random.permutation(len(logs)) < k
-        factor, narrowing = lesson((-logs[seen]).tolist(), features[seen], prior).apply(features[~seen])
+        factor, narrowing = posterior((-logs[seen]).tolist(), features[seen], prior).apply(features[~seen])
         errors.append(logs[~seen] + np.log(factor))
         if width is not None:
             widths.append(width[known][~seen] * np.array(narrowing))

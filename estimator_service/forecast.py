@@ -204,7 +204,9 @@ def _numbers(
 
 def _verdict(used: Memory, f: Footprint, capacity: Any, p: Parameters) -> Any:
     """Index into VERDICTS. A full fine-tuning is refused only if it does not fit even in 16 bits throughout."""
-    least = memory.allocated(f._replace(pure=f.pure * 0.0 + 1.0, wide=f.wide * (f.trained == 0.0)), p.memory)
+    least = used
+    if isinstance(f.trained, np.ndarray) or f.trained:
+        least = memory.allocated(f._replace(pure=f.pure * 0.0 + 1.0, wide=f.wide * (f.trained == 0.0)), p.memory)
     needed = least.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
     full = memory.peak(used, f, p.memory, math.inf).total
     return (full > TIGHT_FROM * capacity) * 1 + (needed > capacity) * 1

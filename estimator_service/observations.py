@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from estimator_service import memory, published
 from estimator_service.hardware import Hardware, hardware
-from estimator_service.least_squares import Array
 from estimator_service.memory import Footprint, MemoryParameters, footprint
 from estimator_service.performance import TimeParameters, step_time
 from estimator_service.published import Run
 from estimator_service.workload import Demand, demand, is_sharded
+
+Array = NDArray[np.float64]
 
 
 class Observations(NamedTuple):

@@ -32,7 +32,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TrainingSpec:
     """What is to be trained and how; `batch` is of each GPU."""
 
     model: Model
@@ -91,17 +91,17 @@ class _Filled(NamedTuple):
     assumptions: tuple[Assumption, ...]
 
 
-def plan(wanted: Wanted, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> Plan:
+def plan(spec: TrainingSpec, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> Plan:
     """Fills in what was left open for a GPU type and a dataset."""
-    options = wanted.options
-    filled = _filled(options, gpu.traits, wanted.batch, dataset, defaults)
+    options = spec.options
+    filled = _filled(options, gpu.traits, spec.batch, dataset, defaults)
     packed, method, length = bool(options.packing), filled.method, filled.length
     workload = Workload(
-        model=wanted.model,
+        model=spec.model,
         method=method,
-        rank=wanted.rank,
+        rank=spec.rank,
         targets=options.target_modules or ATTENTION,
-        batch=wanted.batch,
+        batch=spec.batch,
         accumulation=options.gradient_accumulation or 1,
         length=length if packed else min(length, dataset.longest or length),
         tokens=None if packed else filled.lengths.mean,
@@ -115,7 +115,7 @@ def plan(wanted: Wanted, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> P
     )
     doubts = () if dataset.tokens and dataset.pairs else ("nobody counted the dataset's tokens",)
     return Plan(
-        workload, filled.lengths, filled.sequences, filled.validation_sequences, wanted.epochs, length,
+        workload, filled.lengths, filled.sequences, filled.validation_sequences, spec.epochs, length,
         filled.assumptions, doubts,
     )  # fmt: skip
 
@@ -182,11 +182,11 @@ def _precision(asked: Precision | None, traits: Traits) -> Precision:
     return "bf16" if asked != "fp16" and traits.bf16 else "fp16"
 
 
-def canonical(wanted: Wanted, planned: Plan) -> dict[str, object]:
+def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:
     """The configuration with everything filled in: two requests that mean the same have the same one."""
     w = planned.workload
     return {
-        "base_model": wanted.model.name,
+        "base_model": spec.model.name,
         "training.method": w.method,
         "training.sequence_length": planned.length,
         "training.gradient_accumulation": w.accumulation,
@@ -198,7 +198,7 @@ def canonical(wanted: Wanted, planned: Plan) -> dict[str, object]:
     }
 
 
-def with_options(wanted: Wanted, **changes: object) -> Wanted:
+def with_options(spec: TrainingSpec, **changes: object) -> TrainingSpec:
     """The same with other options."""
     # mypy does not know a dataclass's fields by name.
-    return replace(wanted, options=replace(wanted.options, **changes))  # type: ignore[arg-type]
+    return replace(spec, options=replace(spec.options, **changes))  # type: ignore[arg-type]

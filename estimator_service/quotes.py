@@ -11,7 +11,7 @@ import asyncpg
 import orjson
 
 from estimator_service.catalogue import QuoteLimits
-from estimator_service.subject import Terms, differences
+from estimator_service.configuration import Terms, differences
 from rpc.database import Database, load_queries
 from rpc.errors import DatasetNotFound, QuoteExpired, QuoteMismatch, QuoteNotFound, TooManyQuotes
 from rpc.identity import Identity

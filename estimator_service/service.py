@@ -9,12 +9,12 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service import wire, wire_quote
 from estimator_service.catalogue import CatalogueError, read_catalogue
+from estimator_service.corrections import Corrections
 from estimator_service.dataset import Dataset
 from estimator_service.datasets import Datasets
-from estimator_service.desk import Desk
-from estimator_service.lesson import Taught
+from estimator_service.estimator import Estimator
+from estimator_service.finished_jobs import LEAST_USERS, FinishedJobs
 from estimator_service.quotes import Quotes
-from estimator_service.school import LEAST_USERS, School
 from rpc.boundary import Call
 from rpc.errors import NotQuotable
 
@@ -24,32 +24,32 @@ log = structlog.get_logger()
 class EstimatorService:
     """Says what a training job will cost and how long it will take. Raises CatalogueError where its file is no good."""
 
-    def __init__(self, catalogue_file: Path, datasets: Datasets, quotes: Quotes, school: School) -> None:
+    def __init__(self, catalogue_file: Path, datasets: Datasets, quotes: Quotes, finished: FinishedJobs) -> None:
         self._file = catalogue_file
         self._datasets = datasets
         self._quotes = quotes
-        self._school = school
+        self._finished = finished
         catalogue = read_catalogue(catalogue_file)
-        self._desk, self._shown = Desk(catalogue), wire.catalogue(catalogue)
+        self._estimator, self._shown = Estimator(catalogue), wire.catalogue(catalogue)
 
     def reload(self) -> None:
         """Reads the catalogue file again; a bad one changes nothing but the log."""
         try:
             catalogue = read_catalogue(self._file)
-            self._desk, self._shown = Desk(catalogue), wire.catalogue(catalogue)
+            self._estimator, self._shown = Estimator(catalogue), wire.catalogue(catalogue)
             log.info("catalogue_reloaded", version=catalogue.version)
         except CatalogueError as error:
-            log.error("catalogue_kept", version=self._desk.version, error=str(error))
+            log.error("catalogue_kept", version=self._estimator.version, error=str(error))
 
     async def EstimateCost(self, request: pb.EstimateCostRequest, call: Call) -> pb.EstimateCostResponse:
-        desk = self._desk
-        subject = desk.subject(request)
-        dataset, lessons = await self._known(request, call)
-        answer = desk.answer(subject, dataset, lessons)
+        estimator = self._estimator
+        configuration = estimator.configuration(request)
+        dataset, corrections = await self._known(request, call)
+        answer = estimator.answer(configuration, dataset, corrections)
         if not request.quote_id:
             return answer
         quote = await self._quotes.get(call.identity, request.quote_id)
-        quote.hold(desk.terms(request, subject, dataset), answer.estimated_cost)
+        quote.hold(estimator.terms(request, configuration, dataset), answer.estimated_cost)
         return wire_quote.held(quote)
 
     async def GetCatalogue(self, request: pb.GetCatalogueRequest, call: Call) -> pb.GetCatalogueResponse:
@@ -58,26 +58,26 @@ class EstimatorService:
     async def CompareConfigurations(
         self, request: pb.CompareConfigurationsRequest, call: Call
     ) -> pb.CompareConfigurationsResponse:
-        desk = self._desk
-        grid = desk.grid(request)
-        dataset, lessons = await self._known(request, call)
-        return desk.compare(request, grid, dataset, lessons)
+        estimator = self._estimator
+        grid = estimator.grid(request)
+        dataset, corrections = await self._known(request, call)
+        return estimator.compare(request, grid, dataset, corrections)
 
     async def CreateQuote(self, request: pb.CreateQuoteRequest, call: Call) -> pb.CreateQuoteResponse:
-        desk = self._desk
-        subject = desk.subject(request)
-        dataset, lessons = await self._known(request, call)
-        answer = desk.answer(subject, dataset, lessons)
+        estimator = self._estimator
+        configuration = estimator.configuration(request)
+        dataset, corrections = await self._known(request, call)
+        answer = estimator.answer(configuration, dataset, corrections)
         if answer.HasField("forecast") and not answer.forecast.is_quote:
             raise NotQuotable(answer.forecast.note)
         quote = await self._quotes.create(
             call.identity,
             request.dataset_id,
-            desk.terms(request, subject, dataset),
-            desk.version,
+            estimator.terms(request, configuration, dataset),
+            estimator.version,
             wire_quote.costs(answer),
             (request.SerializeToString(), answer.SerializeToString()),
-            desk.catalogue.quotes,
+            estimator.catalogue.quotes,
         )
         return pb.CreateQuoteResponse(quote=wire_quote.quote(quote))
 
@@ -87,11 +87,11 @@ class EstimatorService:
     async def GetEstimateAccuracy(
         self, request: pb.GetEstimateAccuracyRequest, call: Call
     ) -> pb.GetEstimateAccuracyResponse:
-        return wire_quote.accuracy(await self._school.accuracy(), LEAST_USERS)
+        return wire_quote.accuracy(await self._finished.accuracy(), LEAST_USERS)
 
     async def _known(
         self, request: pb.EstimateCostRequest | pb.CreateQuoteRequest | pb.CompareConfigurationsRequest, call: Call
-    ) -> tuple[Dataset, Taught]:
+    ) -> tuple[Dataset, Corrections]:
         """The dataset, and what finished jobs teach where a base model is named."""
         dataset = await self._datasets.get(call.identity, request.dataset_id)
-        return dataset, await self._school.lessons(call.identity) if request.base_model else {}
+        return dataset, await self._finished.corrections(call.identity) if request.base_model else {}

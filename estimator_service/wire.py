@@ -15,11 +15,11 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service import hardware, models
 from estimator_service.catalogue import Catalogue, CatalogueError, GpuType, ModelGpuType
+from estimator_service.configuration import Configuration
 from estimator_service.cost import Estimate, to_cents
 from estimator_service.dataset import Dataset
-from estimator_service.plan import Wanted
-from estimator_service.repairs import Place
-from estimator_service.subject import Subject
+from estimator_service.plan import TrainingSpec
+from estimator_service.repairs import Placement
 from estimator_service.wire_forecast import gpu_price, options
 from rpc.errors import UnknownBaseModel, UnknownGpuType, UnknownProvider, ValidationFailed
 
@@ -45,7 +45,7 @@ class Configured(Protocol):
     def SerializeToString(self) -> bytes: ...
 
 
-def subject(request: Configured, catalogue: Catalogue) -> Subject:
+def configuration(request: Configured, catalogue: Catalogue) -> Configuration:
     """What a request is about. Raises UnknownGpuType, UnknownBaseModel, UnknownProvider, ValidationFailed."""
     check_needs_base_model(request)
     model = base_model(request.base_model) if request.base_model else None
@@ -57,15 +57,15 @@ def subject(request: Configured, catalogue: Catalogue) -> Subject:
         there_are = ", ".join(offer.provider for offer in gpu.offers) or "none"
         raise UnknownProvider([("provider", f"has no offer for {gpu.type}; there are {there_are}")])
     how, count = request.hyperparameters, request.gpu_config.count
-    return Subject(
+    return Configuration(
         gpu=gpu,
         gpu_count=count,
         price=price,
         provider=request.provider,
         batch=how.batch_size,
         epochs=how.epochs,
-        wanted=Wanted(model, options(request.training), how.batch_size, how.epochs, how.rank) if model else None,
-        place=Place(physics(gpu.type), count, price.price_usd_per_hour) if model else None,
+        spec=TrainingSpec(model, options(request.training), how.batch_size, how.epochs, how.rank) if model else None,
+        placement=Placement(physics(gpu.type), count, price.price_usd_per_hour) if model else None,
     )
 
 

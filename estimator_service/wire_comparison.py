@@ -6,10 +6,10 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service import wire
 from estimator_service.catalogue import Catalogue, ModelGpuType
-from estimator_service.comparison import MAX_POINTS, Choice, Compared, Grid, cheapest_under, fastest_under, pareto
+from estimator_service.comparison import MAX_POINTS, Choice, Comparison, Grid, cheapest_under, fastest_under, pareto
 from estimator_service.dataset import Dataset
 from estimator_service.models import Model
-from estimator_service.plan import Wanted
+from estimator_service.plan import TrainingSpec
 from estimator_service.wire_forecast import VERDICT_VALUES, assumptions, options
 from rpc.errors import TooManyPoints, ValidationFailed
 
@@ -32,7 +32,7 @@ def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid
 
 
 def answer(
-    request: pb.CompareConfigurationsRequest, asked: Grid, found: Compared, dataset: Dataset, version: str
+    request: pb.CompareConfigurationsRequest, asked: Grid, found: Comparison, dataset: Dataset, version: str
 ) -> pb.CompareConfigurationsResponse:
     """A comparison, every figure as a single estimate shows it."""
     forecast = found.plan is not None
@@ -109,9 +109,11 @@ def _choices(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, mod
             raise ValidationFailed([(f"preset_ids[{index}]", "is not in the catalogue")])
         values = own if number == pb.PRESET_ID_CUSTOM else presets[number].hyperparameters
         assert values is not None
-        wanted = (
-            Wanted(model, options(request.training), values.batch_size, values.epochs, values.rank) if model else None
+        spec = (
+            TrainingSpec(model, options(request.training), values.batch_size, values.epochs, values.rank)
+            if model
+            else None
         )
         word = pb.PresetId.Name(number).removeprefix(PREFIX).lower()
-        found.append(Choice(word, values.batch_size, values.epochs, wanted))
+        found.append(Choice(word, values.batch_size, values.epochs, spec))
     return found

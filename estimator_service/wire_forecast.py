@@ -12,8 +12,8 @@ from estimator_service.catalogue import Dated, Offer
 from estimator_service.cost import SECONDS_PER_HOUR, to_cents
 from estimator_service.dataset import Dataset
 from estimator_service.forecast import VERDICTS, Confidence
+from estimator_service.job_forecast import JobForecast
 from estimator_service.memory import GIB
-from estimator_service.outlook import JobForecast
 from estimator_service.parameters import fitted
 from estimator_service.plan import Assumption, Options
 from estimator_service.repairs import Change, Repair
@@ -57,7 +57,7 @@ def answer(
     catalogue_version: str,
 ) -> pb.EstimateCostResponse:
     """An estimate of a job that names a base model, rounded. Its repairs are told by what they change."""
-    seen, numbers = job.outlook, job.forecast.numbers
+    seen, numbers = job.totals, job.forecast.numbers
     fields: Fields = {
         "estimated_cost": to_cents(seen.cost),
         "cost_breakdown": {"compute": to_cents(seen.compute), "storage": to_cents(seen.storage)},
@@ -79,7 +79,7 @@ def answer(
 
 
 def _forecast(job: JobForecast) -> Fields:
-    seen, planned = job.outlook, job.plan
+    seen, planned = job.totals, job.plan
     reason = "; ".join(job.doubts) or INSIDE
     rate = f"The GPUs cost {seen.hourly_rate:.2f} $/h."
     return {
@@ -133,14 +133,14 @@ def _memory(job: JobForecast) -> Fields:
 
 
 def _repair(repair: Repair, now: JobForecast) -> Fields:
-    cost, hours = to_cents(repair.job.outlook.cost), to_cents(repair.job.outlook.hours)
+    cost, hours = to_cents(repair.job.totals.cost), to_cents(repair.job.totals.hours)
     return {
         "title": repair.change.title,
         "patch": _patch(repair.change),
         "estimated_cost": cost,
-        "cost_change": to_cents(cost - to_cents(now.outlook.cost)),
+        "cost_change": to_cents(cost - to_cents(now.totals.cost)),
         "estimated_duration_hours": hours,
-        "hours_change": to_cents(hours - to_cents(now.outlook.hours)),
+        "hours_change": to_cents(hours - to_cents(now.totals.hours)),
         "memory": _memory(repair.job),
     }
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from google.protobuf.timestamp_pb2 import Timestamp
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service.lesson import Accuracy
+from estimator_service.corrections import Accuracy
 from estimator_service.quotes import Quote
 
 NO_FIGURE = "No figure yet: it takes finished jobs of at least {users} users that were forecast with a base model."

@@ -16,7 +16,7 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from estimator_service.catalogue import read_catalogue
 from estimator_service.comparison import cents
 from estimator_service.cost import to_cents
-from estimator_service.desk import Desk
+from estimator_service.estimator import Estimator
 from estimator_service.settings import EstimatorSettings
 from rpc.errors import TooManyPoints
 from tests.conftest import NewDataset, Stack, metadata
@@ -185,12 +185,12 @@ def test_at_most_512_points_are_compared(tmp_path: Path, types: int, fits: bool)
     more = "".join(entry.replace('"A100-80GB"', f'"X{number}"') for number in range(types - 4))
     file = tmp_path / "catalogue.toml"
     file.write_text(text[:start] + more + text[start:])
-    desk = Desk(read_catalogue(file))
+    estimator = Estimator(read_catalogue(file))
     request = asked(str(uuid.uuid4()), base_model=None)
     if fits:
-        grid = desk.grid(request)
+        grid = estimator.grid(request)
         assert len(grid.types) * len(grid.counts) * len(grid.choices) == 512
         return
     with pytest.raises(TooManyPoints) as refused:
-        desk.grid(request)
+        estimator.grid(request)
     assert "are 544 points" in refused.value.violations[0][1]

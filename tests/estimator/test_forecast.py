@@ -14,8 +14,8 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from estimator_service import hardware, models
 from estimator_service.dataset import Dataset, cut
 from estimator_service.forecast import Point
-from estimator_service.outlook import JobForecast, job_forecast
-from estimator_service.plan import JobDefaults, Options, Wanted, plan
+from estimator_service.job_forecast import JobForecast, job_forecast
+from estimator_service.plan import JobDefaults, Options, TrainingSpec, plan
 from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator.asked import ANN, LLAMA, configuration, refusal
 
@@ -35,8 +35,8 @@ def asked(dataset_id: str, **fields: Any) -> pb.EstimateCostRequest:
 def forecast_of(model: str, gpu: str, count: int, dataset: Dataset, price: float = 3.5, **fields: Any) -> JobForecast:
     """One job, straight from the domain."""
     options = Options(**{name: value for name, value in fields.items() if name not in ("batch", "epochs")})
-    wanted = Wanted(MODELS[model], options, fields.get("batch", 4), fields.get("epochs", 3), 16)
-    planned = plan(wanted, GPUS[gpu], dataset, DEFAULTS)
+    spec = TrainingSpec(MODELS[model], options, fields.get("batch", 4), fields.get("epochs", 3), 16)
+    planned = plan(spec, GPUS[gpu], dataset, DEFAULTS)
     return job_forecast(planned, Point(planned.workload, GPUS[gpu], count), price, DEFAULTS)
 
 
@@ -214,7 +214,7 @@ def test_a_job_obeys_physics(
 
     def hours(model: str = "llama-3.1-8b", count: int = 1, dataset: Dataset = dataset, epochs: int = 2) -> float:
         options = {"method": method, "packing": packing, "batch": batch, "epochs": epochs, "sequence_length": 4096}
-        return forecast_of(model, gpu, count, dataset, **options).outlook.hours
+        return forecast_of(model, gpu, count, dataset, **options).totals.hours
 
     once = hours()
     assert hours(count=count) * count >= once * (1 - 1e-12)
@@ -225,7 +225,7 @@ def test_a_job_obeys_physics(
     assert hours(model="llama-2-13b") >= hours(model="llama-2-7b")
     assert hours(model="llama-3.1-70b") >= once
     job, dearer = (forecast_of("llama-3.1-8b", gpu, count, dataset, each) for each in (price, price * 2))
-    assert dearer.outlook.compute == 2 * job.outlook.compute
+    assert dearer.totals.compute == 2 * job.totals.compute
 
 
 @given(dataset=datasets, length=st.integers(128, 8192), batch=st.integers(2, 64))

@@ -16,11 +16,19 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from pipeline.jobs.v1 import jobs_pb2
 
 from estimator_service import hardware, models
+from estimator_service.corrections import (
+    Correction,
+    FinishedJob,
+    correct_for,
+    corrected,
+    corrected_table,
+    memory_prior,
+    posterior,
+    speed_prior,
+)
+from estimator_service.finished_jobs import SQL
 from estimator_service.forecast import PLACE, Point, features
-from estimator_service.lesson import Finished, Lessons, learned, lesson, memory_prior, speed_prior, taught_together
-from estimator_service.lesson import taught as taught_one
 from estimator_service.parameters import fitted
-from estimator_service.school import SQL
 from estimator_service.workload import Workload
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.estimator.asked import ANN, BALANCED, LLAMA, configuration
@@ -33,31 +41,31 @@ POINT = Point(Workload(models.catalogue()[LLAMA], batch=4, stack="plain"), hardw
 SHORT = Point(replace(POINT.workload, batch=1, length=256), POINT.gpu, 2)
 
 
-def ran(times: float, *, training: float = 36_000, overhead: float = 600) -> Finished:
+def ran(times: float, *, training: float = 36_000, overhead: float = 600) -> FinishedJob:
     """A run whose training took so many times what was said."""
-    return Finished(overhead + training * times, overhead + training, overhead, 1.0, features(POINT), 10.0, None)
+    return FinishedJob(overhead + training * times, overhead + training, overhead, 1.0, features(POINT), 10.0, None)
 
 
-def taught(*finished: Finished, about: Point = POINT) -> tuple[float, float]:
+def factors(*finished: FinishedJob, about: Point = POINT) -> tuple[float, float]:
     """Factors of speed and of the range's width after some runs."""
-    found = taught_one(about, {("llama", "A100-80GB", "plain"): learned(finished)})
+    found = corrected(about, {("llama", "A100-80GB", "plain"): correct_for(finished)})
     return found.correction, found.narrowing
 
 
 def test_one_odd_run_moves_little_and_five_agreeing_runs_most_of_the_way() -> None:
     """One run four times slower moves the speed by less than a fifth; five runs 30 % slower move it most of the way."""
-    assert taught(ran(4))[0] > 0.8
-    five, narrower = taught(*[ran(1.3)] * 5)
+    assert factors(ran(4))[0] > 0.8
+    five, narrower = factors(*[ran(1.3)] * 5)
     assert 0.75 < math.log(five) / math.log(1 / 1.3) <= 1
     assert narrower < 1
     # An odd one among five that agree does not undo them.
-    assert taught(*[ran(1.3)] * 5, ran(6))[0] == pytest.approx(five, rel=0.05)
+    assert factors(*[ran(1.3)] * 5, ran(6))[0] == pytest.approx(five, rel=0.05)
 
 
 def test_runs_teach_most_about_their_like() -> None:
     """Long steps that were slow say less of short ones, which wait for the host and not for arithmetic."""
     runs = [ran(1.5)] * 5
-    assert taught(*runs)[0] < taught(*runs, about=SHORT)[0] < 1
+    assert factors(*runs)[0] < factors(*runs, about=SHORT)[0] < 1
 
 
 def test_a_table_is_taught_as_its_points_are() -> None:
@@ -65,14 +73,14 @@ def test_a_table_is_taught_as_its_points_are() -> None:
     kind = "llama", "A100-80GB", "plain"
     runs = [features(POINT), features(SHORT)]
     speed, memory = (
-        lesson([-0.3, -0.2], rows, prior)
+        posterior([-0.3, -0.2], rows, prior)
         for rows, prior in ((runs, speed_prior(fitted())), ([run[-PLACE:] for run in runs], memory_prior(fitted())))
     )
-    lessons = {kind: Lessons(speed, memory)}
+    corrections = {kind: Correction(speed, memory)}
     points = [replace_count(point, count) for point in (POINT, SHORT) for count in (1, 2, 3, 8)]
     points.append(POINT._replace(gpu=hardware.catalogue()["H100"]))
-    assert taught_together(points, lessons) == [taught_one(point, lessons) for point in points]
-    assert taught_together(points, lessons)[-1] == points[-1]
+    assert corrected_table(points, corrections) == [corrected(point, corrections) for point in points]
+    assert corrected_table(points, corrections)[-1] == points[-1]
 
 
 def replace_count(point: Point, count: int) -> Point:
@@ -178,8 +186,8 @@ async def test_others_jobs_count_from_five_people_on(
     stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Z11: four people's jobs correct nobody else's forecast; five people's do, and so they show in the accuracy."""
-    monkeypatch.setattr("estimator_service.school.SHARED_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("estimator_service.school.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.finished_jobs.FRESH_SECONDS", 0.0)
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     accuracy = pb.GetEstimateAccuracyRequest()
     for user in OTHERS[:4]:
@@ -236,7 +244,7 @@ async def test_what_everybody_is_told_is_read_by_an_index_up_to_a_bound(
     await admin.execute("analyze lora_training_jobs")
     service = await asyncpg.connect(database.url)
     try:
-        for name, arguments in (("accuracy", [5]), ("shared_lessons", [5, fitted().version])):
+        for name, arguments in (("accuracy", [5]), ("shared_finished_jobs", [5, fitted().version])):
             plan = "\n".join(line[0] for line in await service.fetch("explain " + SQL[name], *arguments))
             assert "Limit" in plan, plan
             assert "lora_training_jobs_accuracy_idx" in plan, plan

@@ -16,10 +16,10 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service import hardware, models
 from estimator_service.catalogue import Catalogue
+from estimator_service.corrections import FinishedJob, correct_for
 from estimator_service.dataset import Dataset
-from estimator_service.desk import Desk
+from estimator_service.estimator import Estimator
 from estimator_service.forecast import Point, features
-from estimator_service.lesson import Finished, learned
 from estimator_service.settings import EstimatorSettings
 from estimator_service.workload import Workload
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
@@ -39,15 +39,24 @@ async def cpu_seconds(call: Callable[[], Awaitable[object]], *, calls: int, roun
     return min(found)
 
 
+async def turn_by_turn(*calls: Callable[[], Awaitable[object]]) -> list[float]:
+    """Processor time of some calls, the best of many rounds in turn: whatever else the machine does meets all of them."""
+    rounds = [[await cpu_seconds(call, calls=20, rounds=1) for call in calls] for _ in range(25)]
+    found = [min(each) for each in zip(*rounds, strict=True)]
+    print(*(f"{1e6 * each:.0f} µs" for each in found))
+    return found
+
+
 async def test_a_forecast_costs_at_most_half_as_much_again(stack: Stack, new_dataset: NewDataset) -> None:
     """EstimateCost with a base model takes at most 1.5 times the processor time of the reference estimate."""
     dataset = await new_dataset(ANN, longest_tokens=2048, token_histogram=COUNTED)
     held = metadata(ANN)
     plain = pb.EstimateCostRequest(**configuration(dataset))
     forecast = pb.EstimateCostRequest(**configuration(dataset, base_model=LLAMA))
-    await stack.estimator.EstimateCost(forecast, metadata=held)
-    before = await cpu_seconds(lambda: stack.estimator.EstimateCost(plain, metadata=held), calls=100)
-    after = await cpu_seconds(lambda: stack.estimator.EstimateCost(forecast, metadata=held), calls=100)
+    before, after = await turn_by_turn(
+        lambda: stack.estimator.EstimateCost(plain, metadata=held),
+        lambda: stack.estimator.EstimateCost(forecast, metadata=held),
+    )
     assert after < 1.5 * before
 
 
@@ -57,17 +66,15 @@ async def test_a_forecast_never_asked_for_costs_at_most_half_as_much_again(
     """Over gRPC that holds for configurations that differ every time, too."""
     async with open_stack("grpc", database.url, tmp_path) as stack:
         dataset = await new_dataset(ANN, longest_tokens=2048, token_histogram=COUNTED)
-        held, ranks = metadata(ANN), itertools.count(4)
+        held, ranks = metadata(ANN), itertools.count()
 
         async def ask(**fields: str) -> None:
-            odd = {**BALANCED, "rank": 4 + next(ranks) % 125, "epochs": 1 + next(ranks) // 125 % 20}
+            number = next(ranks)
+            odd = {**BALANCED, "rank": 4 + number % 125, "epochs": 1 + number // 125 % 20}
             request = pb.EstimateCostRequest(**configuration(dataset, hyperparameters=odd, **fields))
             await stack.estimator.EstimateCost(request, metadata=held)
 
-        await ask(base_model=LLAMA)
-        before = await cpu_seconds(ask, calls=100)
-        after = await cpu_seconds(lambda: ask(base_model=LLAMA), calls=100)
-        print(f"{1e6 * before:.0f} and {1e6 * after:.0f} microseconds")
+        before, after = await turn_by_turn(ask, lambda: ask(base_model=LLAMA))
         assert after < 1.5 * before
 
 
@@ -81,7 +88,10 @@ async def test_the_largest_comparison_takes_ten_milliseconds(stack: Stack, new_d
     held = metadata(ANN)
     answer = await stack.estimator.CompareConfigurations(request, metadata=held)
     assert len(answer.points) == 11 * 8 * 4
-    assert await cpu_seconds(lambda: stack.estimator.CompareConfigurations(request, metadata=held), calls=5) < 0.010
+    assert (
+        await cpu_seconds(lambda: stack.estimator.CompareConfigurations(request, metadata=held), calls=2, rounds=20)
+        < 0.010
+    )
 
 
 @pytest.mark.parametrize("jobs", [0, 50])
@@ -92,7 +102,7 @@ async def test_as_many_points_as_a_comparison_may_have_take_ten_milliseconds(job
     entries = data["model_gpu_types"]
     known = {entry["type"] for entry in (*data["gpu_types"], *entries)}
     entries += [{**entries[0], "type": gpu} for gpu in hardware.catalogue() if gpu not in known][: 16 - len(known)]
-    desk = Desk(Catalogue.model_validate(data))
+    estimator = Estimator(Catalogue.model_validate(data))
     request = pb.CompareConfigurationsRequest(
         dataset_id=ANN, base_model=LLAMA, gpu_counts=range(1, 9), preset_ids=[1, 2, 3, 4], hyperparameters=BALANCED
     )
@@ -101,12 +111,14 @@ async def test_as_many_points_as_a_comparison_may_have_take_ten_milliseconds(job
     work = Workload(models.catalogue()[LLAMA], stack="plain")
     runs = [features(Point(replace(work, batch=1 + at), hardware.catalogue()["H100"], 2)) for at in range(jobs)]
     kinds = [("llama", entry["type"], "plain") for entry in data["gpu_types"]] if jobs else []
-    lessons = {kind: learned([Finished(4000, 3600, 600, 1.0, run, 20, 22) for run in runs]) for kind in kinds}
+    corrections = {
+        kind: correct_for([FinishedJob(4000, 3600, 600, 1.0, run, 20, 22) for run in runs]) for kind in kinds
+    }
 
     async def compare() -> None:
-        answer = desk.compare(request, desk.grid(request), dataset, lessons)
+        answer = estimator.compare(request, estimator.grid(request), dataset, corrections)
         assert len(answer.points) == 512
 
-    taken = await cpu_seconds(compare, calls=5, rounds=10)
+    taken = await cpu_seconds(compare, calls=2, rounds=40)
     print(f"{1000 * taken:.1f} ms")
     assert taken < 0.010

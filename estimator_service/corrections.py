@@ -55,7 +55,7 @@ class Prior(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Lesson:
+class Posterior:
     """How far runs of a kind are from what the formulas say. Told apart by identity."""
 
     jobs: int
@@ -73,7 +73,7 @@ class Lesson:
         return factors.tolist(), np.round(np.sqrt(now / before), DIGITS).tolist()
 
 
-class Finished(NamedTuple):
+class FinishedJob(NamedTuple):
     """A finished job: seconds it took, what its forecast said of all of it and of what is not training, and its features.
 
     `forecast_gib` is the peak as the model says it without corrections, `peak_gib` the trainer's; None: it measured none.
@@ -109,14 +109,14 @@ class Accuracy(NamedTuple):
     median_error: float
 
 
-class Lessons(NamedTuple):
+class Correction(NamedTuple):
     """What finished jobs of one kind teach of speed, and of memory where trainers measured it."""
 
-    speed: Lesson
-    memory: Lesson | None
+    speed: Posterior
+    memory: Posterior | None
 
 
-Taught = Mapping[Kind, Lessons]
+Corrections = Mapping[Kind, Correction]
 
 
 def speed_prior(p: Parameters) -> Prior:
@@ -131,26 +131,26 @@ def memory_prior(p: Parameters) -> Prior:
     return speed_prior(p)._replace(slopes=np.zeros(0))
 
 
-def learned(jobs: Sequence[Finished]) -> Lessons:
+def correct_for(jobs: Sequence[FinishedJob]) -> Correction:
     """What finished jobs of one kind teach."""
-    speed = lesson([job.log_ratio for job in jobs], [job.features for job in jobs], speed_prior(fitted()))
+    speed = posterior([job.log_ratio for job in jobs], [job.features for job in jobs], speed_prior(fitted()))
     measured = [job for job in jobs if job.peak_gib]
     if not measured:
-        return Lessons(speed, None)
+        return Correction(speed, None)
     ratios = [math.log((job.peak_gib or 0.0) / job.forecast_gib) for job in measured]
-    return Lessons(speed, lesson(ratios, [job.features[-PLACE:] for job in measured], memory_prior(fitted())))
+    return Correction(speed, posterior(ratios, [job.features[-PLACE:] for job in measured], memory_prior(fitted())))
 
 
-def taught(point: Point, lessons: Taught) -> Point:
+def corrected(point: Point, corrections: Corrections) -> Point:
     """A point with what finished jobs of its kind taught."""
-    found = lessons.get(_kind(point))
+    found = corrections.get(_kind(point))
     return point if found is None else _corrected([point], found, np.array([features(point)]))[0]
 
 
-def taught_together(points: Sequence[Point], lessons: Taught) -> list[Point]:
-    """`taught` for every point of a table, to the digit."""
+def corrected_table(points: Sequence[Point], corrections: Corrections) -> list[Point]:
+    """`corrected` for every point of a table, to the digit."""
     kinds = [_kind(point) for point in points]
-    places = [place for place, kind in enumerate(kinds) if kind in lessons]
+    places = [place for place, kind in enumerate(kinds) if kind in corrections]
     found = list(points)
     if not places:
         return found
@@ -159,16 +159,16 @@ def taught_together(points: Sequence[Point], lessons: Taught) -> list[Point]:
     for row, place in enumerate(places):
         rows[kinds[place]].append(row)
     for kind, where in rows.items():
-        corrected = _corrected([points[places[row]] for row in where], lessons[kind], runs[where])
+        corrected = _corrected([points[places[row]] for row in where], corrections[kind], runs[where])
         for row, point in zip(where, corrected, strict=True):
             found[places[row]] = point
     return found
 
 
-def _corrected(points: Sequence[Point], lessons: Lessons, runs: Array) -> list[Point]:
-    speeds, widths = lessons.speed.apply(runs)
-    jobs, measured = lessons.speed.jobs, lessons.memory.jobs if lessons.memory else 0
-    peaks = lessons.memory.apply(runs[:, -PLACE:])[0] if lessons.memory else [1.0] * len(points)
+def _corrected(points: Sequence[Point], corrections: Correction, runs: Array) -> list[Point]:
+    speeds, widths = corrections.speed.apply(runs)
+    jobs, measured = corrections.speed.jobs, corrections.memory.jobs if corrections.memory else 0
+    peaks = corrections.memory.apply(runs[:, -PLACE:])[0] if corrections.memory else [1.0] * len(points)
     return [
         Point(point.workload, point.gpu, point.count, speed, width, peak, jobs, measured)
         for point, speed, width, peak in zip(points, speeds, widths, peaks, strict=True)
@@ -179,7 +179,7 @@ def _kind(point: Point) -> Kind:
     return point.workload.model.family, point.gpu.id, point.workload.stack
 
 
-def lesson(log_ratios: Sequence[float], runs: Sequence[Sequence[float]] | Array, prior: Prior) -> Lesson:
+def posterior(log_ratios: Sequence[float], runs: Sequence[Sequence[float]] | Array, prior: Prior) -> Posterior:
     """What runs of one kind teach: logs of measured ÷ predicted, each with the run's features."""
     told, where = np.array(log_ratios), np.array(runs, dtype=float)
     count = len(told)
@@ -190,4 +190,4 @@ def lesson(log_ratios: Sequence[float], runs: Sequence[Sequence[float]] | Array,
         moved = shared @ np.linalg.solve(shared + np.diag(noise / weights), told)
         weights = (FREEDOM + 1.0) / (FREEDOM + (told - moved) ** 2 / noise)
     precision: Any = np.linalg.inv(shared + np.diag(noise / weights))
-    return Lesson(count, prior, where, precision @ told, precision)
+    return Posterior(count, prior, where, precision @ told, precision)

@@ -1,4 +1,4 @@
-"""Finished jobs as they correct forecasts, and how good forecasts were.
+"""FinishedJob jobs as they correct forecasts, and how good forecasts were.
 
 A person's own jobs count at once. Those of others count where five people or more have finished such jobs: nobody's run
 can be read from another's price.
@@ -15,12 +15,12 @@ from functools import lru_cache
 
 import asyncpg
 
-from estimator_service.lesson import Accuracy, Finished, Kind, Lessons, Taught, learned
+from estimator_service.corrections import Accuracy, Correction, Corrections, FinishedJob, Kind, correct_for
 from estimator_service.parameters import fitted
 from rpc.database import Database, load_queries
 from rpc.identity import Identity
 
-SQL = load_queries("estimator_service", "school.sql")
+SQL = load_queries("estimator_service", "finished_jobs.sql")
 LEAST_USERS = 5
 MOST_JOBS = 50  # of a kind, the latest
 FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
@@ -28,17 +28,17 @@ SHARED_FRESH_SECONDS = 30.0  # of what is read over all users
 CACHE_SIZE = 10_000
 
 
-class School:
+class FinishedJobs:
     """Reads finished jobs; keeps what they taught for a moment, each person's own apart from everybody's."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._own: OrderedDict[str, tuple[float, Taught]] = OrderedDict()
-        self._shared: tuple[float, Taught] = 0.0, {}
+        self._own: OrderedDict[str, tuple[float, Corrections]] = OrderedDict()
+        self._shared: tuple[float, Corrections] = 0.0, {}
         self._accuracy: tuple[float, list[Accuracy]] = 0.0, []
         self._reading = asyncio.Lock()  # what is over all users is read once at a time, whoever asks
 
-    async def lessons(self, caller: Identity) -> Taught:
+    async def corrections(self, caller: Identity) -> Corrections:
         """What counts for a caller. Raises DatabaseUnavailable."""
         now = time.monotonic()
         found = self._own.get(caller.user_id)
@@ -46,13 +46,13 @@ class School:
             return found[1]
         shared = await self._everybodys()
         async with self._database.as_caller(caller) as connection:
-            own = await connection.fetch(SQL["own_lessons"], fitted().version)
-        lessons = {**_taught(own), **shared}
-        self._own[caller.user_id] = now + FRESH_SECONDS, lessons
+            own = await connection.fetch(SQL["own_finished_jobs"], fitted().version)
+        corrections = {**_corrections(own), **shared}
+        self._own[caller.user_id] = now + FRESH_SECONDS, corrections
         self._own.move_to_end(caller.user_id)
         if len(self._own) > CACHE_SIZE:
             self._own.popitem(last=False)
-        return lessons
+        return corrections
 
     async def accuracy(self) -> list[Accuracy]:
         """In all, then by month, the latest first; nothing that comes from fewer than five users."""
@@ -64,21 +64,21 @@ class School:
                 self._accuracy = time.monotonic() + SHARED_FRESH_SECONDS, found
         return found
 
-    async def _everybodys(self) -> Taught:
+    async def _everybodys(self) -> Corrections:
         async with self._reading:
-            until, taught = self._shared
+            until, found = self._shared
             if time.monotonic() >= until:
-                rows = await self._database.fetch_as_service(SQL["shared_lessons"], LEAST_USERS, fitted().version)
-                taught = _taught(rows)
-                self._shared = time.monotonic() + SHARED_FRESH_SECONDS, taught
-        return taught
+                rows = await self._database.fetch_as_service(SQL["shared_finished_jobs"], LEAST_USERS, fitted().version)
+                found = _corrections(rows)
+                self._shared = time.monotonic() + SHARED_FRESH_SECONDS, found
+        return found
 
 
-def _taught(rows: Iterable[asyncpg.Record]) -> Taught:
-    kinds: dict[Kind, list[Finished]] = defaultdict(list)
+def _corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
+    kinds: dict[Kind, list[FinishedJob]] = defaultdict(list)
     for row in rows:
         *features, log_gib = row["forecast_slopes"]
-        job = Finished(
+        job = FinishedJob(
             row["seconds"],
             row["forecast_seconds"],
             row["forecast_overhead_seconds"],
@@ -88,10 +88,10 @@ def _taught(rows: Iterable[asyncpg.Record]) -> Taught:
             row["peak_memory_gib"],
         )
         kinds[row["model_family"], row["gpu_type"], row["stack"]].append(job)
-    return {kind: _learned(tuple(jobs[:MOST_JOBS])) for kind, jobs in kinds.items()}
+    return {kind: _correction(tuple(jobs[:MOST_JOBS])) for kind, jobs in kinds.items()}
 
 
 @lru_cache(maxsize=1024)
-def _learned(jobs: tuple[Finished, ...]) -> Lessons:
+def _correction(jobs: tuple[FinishedJob, ...]) -> Correction:
     """The same jobs teach the same: answers that are remembered by it stay."""
-    return learned(jobs)
+    return correct_for(jobs)

@@ -32,7 +32,7 @@ class Load(NamedTuple):
     saved_bytes: float
 
 
-class Outlook(NamedTuple):
+class JobTotals(NamedTuple):
     """A job, as floats or arrays. Hours and US dollars, unrounded; steps are whole numbers."""
 
     steps_per_epoch: Any
@@ -57,7 +57,7 @@ class JobForecast(NamedTuple):
 
     plan: Plan
     point: Point
-    outlook: Outlook
+    totals: JobTotals
     forecast: Forecast
 
     @property
@@ -93,7 +93,7 @@ def load(planned: Plan) -> Load:
     )
 
 
-def outlook(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDefaults) -> Outlook:
+def totals(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDefaults) -> JobTotals:
     """A job of `count` GPUs at `price` US dollars an hour for each."""
     up = np.ceil if isinstance(numbers.step, np.ndarray) else math.ceil
     together = held.per_step * count
@@ -107,7 +107,7 @@ def outlook(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobD
     hours_p10 = startup + steps * numbers.step_p10 / SECONDS_PER_HOUR + save
     hours_p90 = startup + steps * numbers.step_p90 / SECONDS_PER_HOUR + save
     rate = price * count
-    return Outlook(
+    return JobTotals(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         startup=startup,
@@ -129,12 +129,12 @@ def outlook(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobD
 def job_forecast(planned: Plan, point: Point, price: float, defaults: JobDefaults) -> JobForecast:
     """Forecasts one job. Raises DatasetTooLarge."""
     found = forecast(point)
-    return JobForecast(planned, point, outlook(load(planned), found.numbers, point.count, price, defaults), found)
+    return JobForecast(planned, point, totals(load(planned), found.numbers, point.count, price, defaults), found)
 
 
 def job_table(
     plans: Sequence[Plan], points: Sequence[Point], prices: Sequence[float], defaults: JobDefaults
-) -> tuple[Outlook, Numbers]:
+) -> tuple[JobTotals, Numbers]:
     """Forecasts many jobs at once; every field is an array in their order. Raises DatasetTooLarge."""
     numbers = table(points)
     rows: dict[int, int] = {}
@@ -143,4 +143,4 @@ def job_table(
     by_id = {id(planned): planned for planned in plans}
     loads = np.array([load(by_id[key]) for key in rows])[[rows[id(planned)] for planned in plans]]
     counts = np.array([float(point.count) for point in points])
-    return outlook(Load(*loads.T), numbers, counts, np.array(prices), defaults), numbers
+    return totals(Load(*loads.T), numbers, counts, np.array(prices), defaults), numbers

@@ -1,4 +1,4 @@
--- name: own_lessons
+-- name: own_finished_jobs
 -- What the caller's latest finished jobs took, against what was said of them by this version of the model.
 select
     model_family, gpu_config ->> 'type' as gpu_type, stack,
@@ -9,7 +9,7 @@ where status = 'completed' and model_family is not null and forecast_model = $1 
 order by completed_at desc
 limit 200;
 
--- name: shared_lessons
+-- name: shared_finished_jobs
 -- The same of everybody, only where five users or more have finished such jobs. Runs as the service's login, whose policy
 -- shows it finished jobs with a forecast and these columns alone.
 with latest as (

@@ -12,12 +12,12 @@ import orjson
 from estimator_service.catalogue import Dated, GpuType, ModelGpuType
 from estimator_service.cost import Run
 from estimator_service.dataset import Dataset
-from estimator_service.plan import JobDefaults, Wanted, canonical, plan
-from estimator_service.repairs import Place
+from estimator_service.plan import JobDefaults, TrainingSpec, canonical, plan
+from estimator_service.repairs import Placement
 
 
-class Subject(NamedTuple):
-    """A configuration. `wanted` and `place` are there when a base model is named; `provider` empty: the catalogue's price."""
+class Configuration(NamedTuple):
+    """What is asked about. `spec` and `placement`: when a base model is named; `provider` empty: the catalogue's price."""
 
     gpu: ModelGpuType
     gpu_count: int
@@ -25,13 +25,13 @@ class Subject(NamedTuple):
     provider: str
     batch: int
     epochs: int
-    wanted: Wanted | None
-    place: Place | None
+    spec: TrainingSpec | None
+    placement: Placement | None
 
     @property
     def what_counts(self) -> tuple[object, ...]:
         """What a forecast depends on: neither the learning rate nor what else changes no time and no memory."""
-        return self.gpu.type, self.count, self.provider, self.wanted
+        return self.gpu.type, self.gpu_count, self.provider, self.spec
 
 
 def reference_run(gpu: GpuType, count: int, batch: int, epochs: int, dataset: Dataset) -> Run:
@@ -54,22 +54,26 @@ class Terms:
 
 
 def terms(
-    subject: Subject, hyperparameters: Mapping[str, Any], dataset_id: str, dataset: Dataset, defaults: JobDefaults
+    configuration: Configuration,
+    hyperparameters: Mapping[str, Any],
+    dataset_id: str,
+    dataset: Dataset,
+    defaults: JobDefaults,
 ) -> Terms:
-    """What a price of the subject is promised on."""
-    configuration = {
+    """What a price of a configuration is promised on."""
+    asked, spec, placement = configuration, configuration.spec, configuration.placement
+    filled = {
         "dataset_id": dataset_id.lower(),
-        "gpu_config.type": subject.gpu.type,
-        "gpu_config.count": subject.gpu_count,
-        "provider": subject.provider,
+        "gpu_config.type": asked.gpu.type,
+        "gpu_config.count": asked.gpu_count,
+        "provider": asked.provider,
         **{f"hyperparameters.{name}": value for name, value in hyperparameters.items()},
     }
-    if subject.wanted is not None and subject.place is not None:
-        planned = plan(subject.wanted, subject.place.gpu, dataset, defaults)
-        configuration |= canonical(subject.wanted, planned)
+    if spec is not None and placement is not None:
+        filled |= canonical(spec, plan(spec, placement.gpu, dataset, defaults))
     counted = {"revision": dataset.revision, "training pairs": dataset.pairs, "tokens": dataset.tokens}
-    price = {"type": subject.gpu.type, "usd_per_hour": subject.price.price_usd_per_hour}
-    return Terms(configuration, counted, price)
+    price = {"type": asked.gpu.type, "usd_per_hour": asked.price.price_usd_per_hour}
+    return Terms(filled, counted, price)
 
 
 def differences(then: Terms, now: Terms, cost_then: float, cost_now: float) -> list[str]:
