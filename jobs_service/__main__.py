@@ -25,6 +25,7 @@ from jobs_service.address import Guard
 from jobs_service.census import Census
 from jobs_service.datasets import DatasetService
 from jobs_service.dispatcher import Dispatcher
+from jobs_service.files import Files
 from jobs_service.history import History
 from jobs_service.importer import Importer
 from jobs_service.jobs import JobsService
@@ -64,18 +65,20 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     retention = timedelta(hours=settings.event_retention_hours)
     life, history = Life(database, lease_time=timedelta(milliseconds=settings.lease_ms)), History(database)
     tailer = Tailer(history, poll_seconds=settings.watch_poll_ms / 1000)
-    sweeper = Sweeper(life, history, every_seconds=settings.sweep_ms / 1000, retention=retention)
+    storage = Storage(settings.storage_url)
+    files = Files(database, storage, max_bytes_per_user=settings.max_storage_bytes_per_user)
+    sweeper = Sweeper(life, history, files, every_seconds=settings.sweep_ms / 1000, retention=retention)
     watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
     async with (
-        Importer.open(Storage(settings.storage_url), max_bytes=settings.max_dataset_bytes) as importer,
+        Importer.open(storage, max_bytes=settings.max_dataset_bytes) as importer,
         open_webhooks(settings, database) as webhooks,
     ):
         tasks = [asyncio.create_task(tailer.run(), name="tail"), asyncio.create_task(sweeper.run(), name="sweep")]
         served: Services = {
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
             workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
-            datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(store, importer),
+            datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(store, files, importer),
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(store),
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: webhooks,
         }

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from pipeline.datasets.v1 import datasets_pb2
 
 from jobs_service import wire
+from jobs_service.files import Files
 from jobs_service.importer import Importer
 from jobs_service.store import Store
 from rpc.boundary import Call
@@ -17,8 +18,9 @@ from rpc.errors import ValidationFailed
 class DatasetService:
     """Takes in training data and shows what there is."""
 
-    def __init__(self, store: Store, importer: Importer) -> None:
+    def __init__(self, store: Store, files: Files, importer: Importer) -> None:
         self._store = store
+        self._files = files
         self._importer = importer
 
     async def ImportDataset(
@@ -27,8 +29,9 @@ class DatasetService:
         first = await _first(requests)
         dataset_id = uuid4()
         path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"
-        async with self._importer.read(_chunks(first, requests), path) as file:
-            dataset = await self._store.create_dataset(
+        room = await self._files.begin(call.identity, path)
+        async with self._importer.read(_chunks(first, requests), path, room=room) as file:
+            dataset = await self._files.create_dataset(
                 call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file
             )
         return datasets_pb2.ImportDatasetResponse(dataset=wire.dataset(dataset))
@@ -36,6 +39,12 @@ class DatasetService:
     async def GetDataset(self, request: datasets_pb2.GetDatasetRequest, call: Call) -> datasets_pb2.GetDatasetResponse:
         dataset = await self._store.get_dataset(call.identity, UUID(request.id))
         return datasets_pb2.GetDatasetResponse(dataset=wire.dataset(dataset))
+
+    async def DeleteDataset(
+        self, request: datasets_pb2.DeleteDatasetRequest, call: Call
+    ) -> datasets_pb2.DeleteDatasetResponse:
+        await self._files.delete_dataset(call.identity, UUID(request.id))
+        return datasets_pb2.DeleteDatasetResponse()
 
     async def ListDatasets(
         self, request: datasets_pb2.ListDatasetsRequest, call: Call

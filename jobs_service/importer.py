@@ -16,7 +16,7 @@ import orjson
 from jobs_service.formats import BadLineError, detect, parse
 from jobs_service.storage import Storage, Writer
 from jobs_service.tokens import count_tokens
-from rpc.errors import DatabaseUnavailable, DeadlineExceeded, TooLarge
+from rpc.errors import DatabaseUnavailable, DeadlineExceeded, StorageQuota, TooLarge
 
 # Tokenising lets other threads run, parsing does not: more of these would only slow down what answers meanwhile.
 THREADS = 2
@@ -74,16 +74,18 @@ class Importer:
             await asyncio.to_thread(threads.shutdown)
 
     @asynccontextmanager
-    async def read(self, chunks: AsyncIterator[bytes], path: str) -> AsyncIterator[Imported]:
+    async def read(self, chunks: AsyncIterator[bytes], path: str, *, room: int) -> AsyncIterator[Imported]:
         """Reads a file, no faster than its lines are checked, and keeps it under `path` if all of it is good.
+
+        `room`: bytes that its owner may keep beside what there is.
 
         The body records it. Where reading fails, or the body says for certain that nothing is recorded, nothing stays
         behind; where it cannot know, the file does: one that nobody knows of is waste, one that is missing is a loss.
-        Raises TooLarge, StorageUnavailable, and what `chunks` raises.
+        Raises TooLarge, StorageQuota, StorageUnavailable, and what `chunks` raises.
         """
         work = _Work(self._threads, self._storage.writer(path))
         try:
-            await self._take(chunks, work)
+            await self._take(chunks, work, room)
             found = work.reader.result(*(() if work.reader.error_count else (self._storage.bucket, path)))
         except BaseException:
             await work.discard()
@@ -98,13 +100,15 @@ class Importer:
             await work.discard()
             raise
 
-    async def _take(self, chunks: AsyncIterator[bytes], work: _Work) -> None:
+    async def _take(self, chunks: AsyncIterator[bytes], work: _Work, room: int) -> None:
         batch = bytearray()
         async for chunk in chunks:
             batch += chunk
             if work.reader.size + len(batch) > self._max_bytes:
                 most = f"A dataset may have {self._max_bytes} bytes at most; split it."
                 raise TooLarge("File too large", details=most)
+            if work.reader.size + len(batch) > room:
+                raise StorageQuota(room=room)
             if len(batch) >= BATCH_BYTES:
                 data, batch = bytes(batch), bytearray()
                 await work.run(work.step, data)

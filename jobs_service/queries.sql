@@ -37,19 +37,6 @@ left join (
 ) on true
 order by details.created_at desc, details.id desc;
 
--- name: create_dataset
--- Written once the whole file is read: a dataset is never half there.
-insert into lora_datasets (
-    id, user_id, name, description, format, status, training_ready, total_training_pairs, total_validation_pairs,
-    total_tokens, p50_tokens, p95_tokens, longest_tokens, token_histogram, storage_bucket, storage_path, file_name,
-    file_size, validated_at, validation_errors, validation_error_count
-)
-values (
-    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, now(),
-    $17, $18
-)
-returning *;
-
 -- name: get_dataset
 -- Row-level security makes another user's dataset as absent as one that never was.
 select * from lora_datasets where id = $1 and deleted_at is null;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -10,6 +10,9 @@ import fsspec
 import structlog
 
 from rpc.errors import StorageUnavailable
+
+# Beside the name of a file that is not whole yet.
+PART = ".part"
 
 log = structlog.get_logger()
 
@@ -24,7 +27,7 @@ class Writer:
     def __init__(self, filesystem: Any, path: str) -> None:
         self._filesystem = filesystem
         self._path = path
-        self._part = f"{path}.part"
+        self._part = path + PART
         self._file: Any = None
 
     def write(self, data: bytes) -> None:
@@ -71,6 +74,14 @@ class Storage:
             self._filesystem, self._root = fsspec.core.url_to_fs(url)
         except Exception as error:
             raise StorageError(f"PIPELINE_STORAGE_URL: {' '.join(str(error).split())}") from error
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Removes files, whether they are there or not, whole or begun. Blocks. Raises StorageUnavailable."""
+        with _translated():
+            for path in paths:
+                for name in (f"{self._root}/{path}", f"{self._root}/{path}{PART}"):
+                    with suppress(FileNotFoundError):
+                        self._filesystem.rm_file(name)
 
     def writer(self, path: str) -> Writer:
         """A file to be; nothing happens before its first byte."""

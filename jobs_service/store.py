@@ -14,7 +14,6 @@ import asyncpg
 
 from jobs_service.dataset import Dataset, DatasetStatus
 from jobs_service.event import NOTHING, Seen, parse_seen
-from jobs_service.importer import Imported
 from jobs_service.job import Configuration, Forecast, Job, JobState, Price
 from jobs_service.notification import Notification
 from jobs_service.rows import Page, as_caller, as_json, call_as, page_of, reader
@@ -119,42 +118,6 @@ class Store:
                 return [_found(row, _job, JobNotFound)], _seen(row) if row else NOTHING
             rows = await connection.fetch(SQL["newest_jobs"], limit)
         return [_job(row) for row in rows if row["id"] is not None], _seen(rows[0])
-
-    async def create_dataset(
-        self,
-        caller: Identity,
-        dataset_id: UUID,
-        name: str,
-        description: str | None,
-        file_name: str | None,
-        file: Imported,
-    ) -> Dataset:
-        """Records an imported file: `ready`, or `error` where it has bad lines."""
-        status = DatasetStatus.ERROR if file.error_count else DatasetStatus.READY
-        errors = [{"line": error.line, "reason": error.reason} for error in file.errors]
-        async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(
-                SQL["create_dataset"],
-                dataset_id,
-                name,
-                description,
-                file.format,
-                status,
-                file.training_pairs,
-                file.validation_pairs,
-                file.tokens,
-                file.p50_tokens,
-                file.p95_tokens,
-                file.longest_tokens,
-                as_json(file.token_histogram),
-                file.storage_bucket,
-                file.storage_path,
-                file_name,
-                file.file_size,
-                as_json(errors),
-                file.error_count,
-            )
-        return _dataset(row)
 
     async def get_dataset(self, caller: Identity, dataset_id: UUID) -> Dataset:
         """Raises DatasetNotFound."""

@@ -133,6 +133,34 @@ class DatasetNotReady(ServiceError):
         )
 
 
+class DatasetInUse(ServiceError):
+    """A dataset that jobs which are not final train on."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "DATASET_IN_USE"
+
+    def __init__(self, *, jobs: int) -> None:
+        super().__init__(
+            "Dataset in use",
+            details=f"{jobs} of its jobs are not final; wait for them, or cancel them.",
+            metadata={"jobs": str(jobs)},
+        )
+
+
+class StorageQuota(ServiceError):
+    """A file larger than what its owner may still keep."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "STORAGE_QUOTA"
+
+    def __init__(self, *, room: int) -> None:
+        super().__init__(
+            "Storage quota reached",
+            details=f"You may keep {room} bytes more; delete a dataset first.",
+            metadata={"room": str(room)},
+        )
+
+
 class DatasetTooLarge(ServiceError):
     """A dataset of more training steps than can be counted."""
 

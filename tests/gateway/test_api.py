@@ -163,6 +163,17 @@ async def test_webhooks_are_kept_over_http(api: httpx.AsyncClient) -> None:
     assert (await api.get(path)).status_code == 404
 
 
+async def test_datasets_are_deleted_over_http(api: httpx.AsyncClient, me: str, new_dataset: NewDataset) -> None:
+    """A dataset in use is kept, with the reason; another is deleted, and then not found."""
+    used, unused = await new_dataset(me), await new_dataset(me)
+    assert (await api.post("/api/jobs", json=asked(used, preset_id="balanced"))).status_code == 201
+    told = await api.delete(f"/api/datasets/{used}")
+    assert (told.status_code, told.json()["reason"]) == (400, "DATASET_IN_USE")
+    assert (await api.delete(f"/api/datasets/{unused}")).json() == {"success": True, "data": {}}
+    told = await api.delete(f"/api/datasets/{unused}")
+    assert (told.status_code, told.json()["reason"]) == (404, "DATASET_NOT_FOUND")
+
+
 async def test_a_key_that_nothing_holds_is_refused(api: httpx.AsyncClient, me: str, new_dataset: NewDataset) -> None:
     """A call that would act again refuses an idempotency key; one that changes nothing takes no notice of it."""
     key = {"idempotency-key": str(uuid.uuid4())}

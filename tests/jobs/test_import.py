@@ -331,7 +331,7 @@ async def test_a_storage_that_fails_is_unavailable(step: str) -> None:
 
     async with Importer.open(Storage(f"broken://bucket/{step}/x"), max_bytes=1000) as importer:
         with pytest.raises(StorageUnavailable) as caught:
-            async with importer.read(chunks(), "a/b.jsonl"):
+            async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
                 raise AssertionError("recorded")
     assert "secret" not in caught.value.message + caught.value.details
     assert not [path for path in BrokenStorage.store if step in path]
@@ -356,7 +356,7 @@ async def test_a_file_that_is_not_recorded_goes(tmp_path: Path, failure: Excepti
 
     async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1000) as importer:
         with pytest.raises(type(failure)):
-            async with importer.read(chunks(), "a/b.jsonl"):
+            async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
                 raise failure
     assert files_in(tmp_path) == ["b.jsonl"] * kept
 
@@ -397,7 +397,7 @@ async def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
 
     async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1_000_000) as importer:
         with pytest.raises(TooLarge):
-            async with importer.read(chunks(), "a/b.jsonl"):
+            async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
                 raise AssertionError("recorded")
     assert not files_in(tmp_path)
 

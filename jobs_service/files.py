@@ -1,0 +1,101 @@
+"""Datasets with their files: what a user may keep, what goes with a dataset, and what nobody has any more."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+from jobs_service.dataset import Dataset, DatasetStatus
+from jobs_service.importer import Imported
+from jobs_service.rows import as_caller, as_json, reader
+from jobs_service.storage import Storage
+from rpc.database import Database, load_queries
+from rpc.errors import DatasetInUse, DatasetNotFound, StorageQuota
+from rpc.identity import SYSTEM, Identity
+
+SQL = load_queries("jobs_service", "files.sql")
+# An import takes half an hour at most; a file that nobody has after this long is nobody's.
+UNCLAIMED = timedelta(hours=24)
+# Files that one pass removes.
+BATCH = 50
+
+
+class Files:
+    """What is kept in storage. All but `sweep` acts as its caller, under row-level security."""
+
+    def __init__(self, database: Database, storage: Storage, *, max_bytes_per_user: int) -> None:
+        self._database = database
+        self._storage = storage
+        self._max_bytes = max_bytes_per_user
+        self._removing: asyncio.Future[None] | None = None
+
+    async def begin(self, caller: Identity, path: str) -> int:
+        """Writes down that a file is about to be. Returns the bytes that it may have. Raises StorageQuota."""
+        async with as_caller(self._database, caller) as connection:
+            room: int = self._max_bytes - await connection.fetchval(SQL["begin_file"], path)
+            if room <= 0:
+                raise StorageQuota(room=0)
+        return room
+
+    async def create_dataset(
+        self,
+        caller: Identity,
+        dataset_id: UUID,
+        name: str,
+        description: str | None,
+        file_name: str | None,
+        file: Imported,
+    ) -> Dataset:
+        """Records an imported file: `ready`, or `error` where it has bad lines. Raises StorageQuota."""
+        status = DatasetStatus.ERROR if file.error_count else DatasetStatus.READY
+        errors = [{"line": error.line, "reason": error.reason} for error in file.errors]
+        async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
+            row = await connection.fetchrow(
+                SQL["create_dataset"],
+                dataset_id,
+                name,
+                description,
+                file.format,
+                status,
+                file.training_pairs,
+                file.validation_pairs,
+                file.tokens,
+                file.p50_tokens,
+                file.p95_tokens,
+                file.longest_tokens,
+                as_json(file.token_histogram),
+                file.storage_bucket,
+                file.storage_path,
+                file_name,
+                file.file_size,
+                as_json(errors),
+                file.error_count,
+                self._max_bytes,
+            )
+            if row is None:
+                raise StorageQuota(room=0)
+        created: Dataset = read_dataset(row)
+        return created
+
+    async def delete_dataset(self, caller: Identity, dataset_id: UUID) -> None:
+        """Deletes a dataset; a sweep removes its file. Raises DatasetNotFound, DatasetInUse."""
+        async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
+            if await connection.fetchval(SQL["delete_dataset"], dataset_id, self._storage.bucket) is None:
+                jobs = await connection.fetchval(SQL["open_jobs"], dataset_id)
+                raise DatasetNotFound if jobs is None else DatasetInUse(jobs=jobs)
+
+    async def sweep(self) -> None:
+        """Removes some of the files that no dataset has. A storage that hangs holds up one thread, not more."""
+        if self._removing is not None and not self._removing.done():
+            return
+        async with as_caller(self._database, SYSTEM) as connection:
+            paths = [row["path"] for row in await connection.fetch(SQL["old_files"], UNCLAIMED, BATCH)]
+        if paths:
+            self._removing = asyncio.ensure_future(asyncio.to_thread(self._storage.remove, paths))
+            await asyncio.shield(self._removing)
+            async with as_caller(self._database, SYSTEM) as connection:
+                await connection.execute(SQL["removed"], paths)
+
+
+read_dataset = reader(Dataset)

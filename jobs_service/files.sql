@@ -1,0 +1,64 @@
+-- name: begin_file
+-- Written down before its first byte. Answers how many bytes the caller has in storage.
+with begun as (
+    insert into unclaimed_files (path, user_id) values ($1, (select caller_id()))
+)
+select coalesce(sum(file_size), 0)::bigint from lora_datasets
+where user_id = (select caller_id()) and deleted_at is null and storage_path is not null;
+
+-- name: lock_user
+-- A dataset is not deleted while a job of it is being created, which takes the same lock; nor do two files take the same room.
+select pg_advisory_xact_lock(hashtextextended('jobs of ' || caller_id(), 0));
+
+-- name: create_dataset
+-- Written once the whole file is read: a dataset is never half there. Nothing where its file is more than there is room for
+-- by now ($19: bytes that a user may keep).
+with claimed as (
+    delete from unclaimed_files where path = $14::text
+)
+insert into lora_datasets (
+    id, user_id, name, description, format, status, training_ready, total_training_pairs, total_validation_pairs,
+    total_tokens, p50_tokens, p95_tokens, longest_tokens, token_histogram, storage_bucket, storage_path, file_name,
+    file_size, validated_at, validation_errors, validation_error_count
+)
+select
+    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14::text, $15, $16::bigint, now(),
+    $17, $18
+where $14::text is null or $16::bigint + (
+    select coalesce(sum(file_size), 0)::bigint from lora_datasets
+    where user_id = (select caller_id()) and deleted_at is null and storage_path is not null
+) <= $19::bigint
+returning *;
+
+-- name: delete_dataset
+-- Its file ($2: our bucket) is to be removed at once. Nothing where a job of it is not final.
+with deleted as (
+    update lora_datasets set deleted_at = now()
+    where id = $1 and deleted_at is null
+    and not exists (select from lora_training_jobs where dataset_id = $1 and completed_at is null)
+    returning id, storage_bucket, storage_path
+), unclaimed as (
+    insert into unclaimed_files (path, user_id, since)
+    select storage_path, (select caller_id()), '-infinity' from deleted
+    where storage_bucket = $2 and storage_path is not null
+)
+select id from deleted;
+
+-- name: open_jobs
+-- What keeps a dataset of the caller's from being deleted; null where there is no such dataset.
+select (select count(*) from lora_training_jobs where dataset_id = $1 and completed_at is null)
+from lora_datasets where id = $1 and deleted_at is null;
+
+-- name: old_files
+-- Up to $2 that have been unclaimed for so long ($1), for this process to remove; another one leaves them for as long again.
+update unclaimed_files set since = now()
+where path in (
+    select path from unclaimed_files where since < now() - $1::interval
+    order by since limit $2
+    for update skip locked
+)
+returning path;
+
+-- name: removed
+-- They are not in storage any more.
+delete from unclaimed_files where path = any($1::text[]);
