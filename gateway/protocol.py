@@ -177,18 +177,38 @@ class Protocol(HttpToolsProtocol):
 
 
 class _Answering:
-    """The transport as an answer sees it: closing it is ours, and so are the headers that every answer has."""
+    """The transport as an answer sees it: closing it is ours, and so are the headers that every answer has.
+
+    The head waits for what is written in the same turn of the event loop, so that most answers are one system call.
+    """
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self._write, self.is_closing = transport.write, transport.is_closing
-        self.close = close
+        self._close = close
+        self._head = b""
 
     def write(self, data: bytes) -> None:
         """Writes; the first thing is the head, unless the client still waits to be told to send its body."""
-        if not data.startswith(b"HTTP/1.1 100 "):
-            data = data.removesuffix(b"\r\n") + SECURITY_HEADERS + b"\r\n"
-            self.write = self._write  # type: ignore[method-assign]
-        self._write(data)
+        if data.startswith(b"HTTP/1.1 100 "):
+            self._write(data)
+            return
+        self._head = data.removesuffix(b"\r\n") + SECURITY_HEADERS + b"\r\n"
+        self.write = self._write_body  # type: ignore[method-assign]
+        asyncio.get_running_loop().call_soon(self._flush)
+
+    def close(self) -> None:
+        """Closes after what was written."""
+        self._flush()
+        self._close()
+
+    def _write_body(self, data: bytes) -> None:
+        self.write = self._write  # type: ignore[method-assign]
+        self._write(self._head + data)
+        self._head = b""
+
+    def _flush(self) -> None:
+        if self._head:
+            self._write_body(b"")
 
 
 def _malformed(details: str) -> MalformedRequest:
