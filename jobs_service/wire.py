@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -134,7 +135,6 @@ def _misfit(answer: estimator_pb2.EstimateCostResponse) -> Misfit | None:
 
 def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
     """A job as clients see it."""
-    told = estimator_pb2.EstimateCostResponse.FromString(model.estimate or b"")
     return jobs_pb2.Job(
         id=str(model.id),
         user_id=str(model.user_id),
@@ -192,11 +192,15 @@ def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
         training=training(model.training),
         provider=model.provider,
         allow_oom_risk=model.allow_oom_risk,
-        forecast=told.forecast if told.HasField("forecast") else None,
-        memory=told.memory if told.HasField("memory") else None,
-        quote=told.quote if told.HasField("quote") else None,
-        price=told.price if told.HasField("price") else None,
+        **_kept(model.estimate or b""),
     )
+
+
+@lru_cache(maxsize=256)
+def _kept(answer: bytes) -> Mapping[str, Any]:
+    """What a job shows of the Estimator's answer, which many jobs share."""
+    told = estimator_pb2.EstimateCostResponse.FromString(answer)
+    return {name: getattr(told, name) for name in ("forecast", "memory", "quote", "price") if told.HasField(name)}
 
 
 def waiting_reason(model: Waiting) -> Mapping[str, Any]:

@@ -1,40 +1,17 @@
 -- What is asked most as one function each: becoming the caller, the work and the end of the transaction are one round trip
 -- where they were three.
 
--- As 004 has it, but `own_ahead` is worked out once for all of the owner's jobs that wait, not for each anew.
-create or replace view job_details with (security_invoker = true) as
+-- What a page's rows look like: what a list shows of a job, and how many jobs there are.
+create view listed_jobs with (security_invoker = true) as
 select
-    j.id, j.user_id, j.dataset_id, j.preset_id, j.hyperparameters, j.gpu_config, j.gpu_type, j.gpu_count, j.status,
-    j.current_stage, j.progress, j.current_epoch, j.total_epochs, j.current_step, j.total_steps, j.current_metrics,
-    j.queued_at, j.started_at, j.completed_at, j.estimated_total_cost, j.client_estimated_cost, j.hourly_rate,
-    live_cost(
-        j.current_cost, j.spent_cost, j.hourly_rate, j.lease_started_at, j.lease_expires_at, j.max_cost_usd
-    ) as current_cost,
-    j.final_cost, j.error_message, j.retry_count, j.external_job_id, j.artifact_id, j.created_at, j.updated_at,
-    j.request_id, j.request_digest, j.priority, j.max_cost_usd, j.max_duration_seconds, j.status_reason, j.revision,
-    j.attempt, j.max_attempts, j.retried_from, j.artifact_uri, j.trainer,
-    live_seconds(j.billed_seconds, j.spent_seconds, j.lease_started_at, j.lease_expires_at) as billed_seconds,
-    case
-        when j.status = 'running' and j.progress >= 1 and j.current_step > j.running_from_step
-        then extract(epoch from j.updated_at - j.running_since)::double precision
-            * (j.total_steps - j.current_step) / (j.current_step - j.running_from_step)
-    end as seconds_left,
-    case
-        when j.status = 'queued' then ((
-            -- Asks for nothing of `j`, so it is done once a statement, and only where a job waits. What waits is not
-            -- finished: said for the index of what is not, which the owner leads.
-            select jsonb_object_agg(id, ahead) from (
-                select id, row_number() over (partition by user_id, gpu_type order by place, id) - 1 as ahead
-                from lora_training_jobs where status = 'queued' and completed_at is null
-            ) queue
-        ) ->> j.id::text)::bigint
-    end as own_ahead,
-    d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs,
-    j.base_model, j.training, j.provider, j.allow_oom_risk, j.estimate
-from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id;
-
--- What a page's rows look like. A column that is added to job_details is added here in the same migration.
-create view listed_jobs with (security_invoker = true) as select 0::bigint as total, * from job_details;
+    0::bigint as total,
+    id, user_id, dataset_id, dataset_name, dataset_format, dataset_pairs, preset_id, hyperparameters, gpu_config, status,
+    current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics, queued_at,
+    started_at, completed_at, estimated_total_cost, client_estimated_cost, current_cost, final_cost, error_message,
+    retry_count, external_job_id, artifact_id, created_at, updated_at, priority, max_cost_usd, max_duration_seconds,
+    status_reason, revision, attempt, max_attempts, retried_from, artifact_uri, trainer, billed_seconds, seconds_left,
+    own_ahead, base_model, training, provider, allow_oom_risk, estimate
+from job_details;
 
 -- A page of a user's jobs, newest first, and how many there are, from one snapshot: a row without a job where the page is
 -- empty. It runs with its caller's rights, so row-level security holds in it as outside; role and claims end with the
@@ -48,7 +25,26 @@ begin
     done := set_config('role', 'pipeline_user', true);
     done := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
     return query
-    select counted.total, details.*
+    select
+        counted.total,
+        j.id, j.user_id, j.dataset_id, j.dataset_name, j.dataset_format, j.dataset_pairs, j.preset_id,
+        j.hyperparameters, j.gpu_config, j.status, j.current_stage, j.progress, j.current_epoch,
+        j.total_epochs, j.current_step, j.total_steps, j.current_metrics, j.queued_at, j.started_at,
+        j.completed_at, j.estimated_total_cost, j.client_estimated_cost, j.current_cost, j.final_cost,
+        j.error_message, j.retry_count, j.external_job_id, j.artifact_id, j.created_at, j.updated_at,
+        j.priority, j.max_cost_usd, j.max_duration_seconds, j.status_reason, j.revision, j.attempt,
+        j.max_attempts, j.retried_from, j.artifact_uri, j.trainer, j.billed_seconds, j.seconds_left,
+        case
+            when j.status = 'queued' then ((
+                -- Not j.own_ahead, which counts for each job anew. This asks for nothing of `j`: it is done once a page, and
+                -- only where a job on it waits. What waits is not finished: said for the index of what is not.
+                select jsonb_object_agg(id, ahead) from (
+                    select id, row_number() over (partition by gpu_type order by place, id) - 1 as ahead
+                    from lora_training_jobs where status = 'queued' and completed_at is null
+                ) queue
+            ) ->> j.id::text)::bigint
+        end,
+        j.base_model, j.training, j.provider, j.allow_oom_risk, j.estimate
     from (select count(*) as total from lora_training_jobs where status = any(statuses)) counted
     left join (
         (
@@ -58,9 +54,9 @@ begin
             order by created_at desc, id desc
             limit most offset skipped
         ) page
-        join job_details details on details.id = page.id
+        join job_details j on j.id = page.id
     ) on true
-    order by details.created_at desc, details.id desc;
+    order by j.created_at desc, j.id desc;
 end
 $$;
 

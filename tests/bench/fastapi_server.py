@@ -1,8 +1,8 @@
 """What one writes in an afternoon: FastAPI and asyncpg, doing the same work on the same tables.
 
 It checks the token, reads the dataset's row, computes, answers JSON; it queues a job with its notification in one
-transaction and lists a user's jobs with their total. It trusts its own `where user_id`: no row-level security, no idempotency
-keys, no limit on open jobs, no log line, no request id.
+transaction and lists a user's jobs, of any status or one, with their total. It trusts its own `where user_id`: no
+row-level security, no idempotency keys, no limit on open jobs, no log line, no request id.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ GPUS = {"A100-80GB": (3.5, 1800), "A100-40GB": (2.8, 1500), "H100": (4.2, 2200),
 JOB_COLUMNS = (
     "j.id, j.user_id, j.dataset_id, j.preset_id, j.hyperparameters, j.gpu_config, j.status, j.current_stage, j.progress,"
     " j.current_epoch, j.total_epochs, j.current_step, j.total_steps, j.current_metrics, j.queued_at, j.started_at,"
-    " j.completed_at, j.estimated_total_cost, j.current_cost, j.final_cost, j.error_message, j.retry_count,"
-    " j.created_at, j.updated_at"
+    " j.completed_at, j.estimated_total_cost, j.client_estimated_cost, j.current_cost, j.final_cost, j.error_message,"
+    " j.retry_count, j.external_job_id, j.artifact_id, j.created_at, j.updated_at"
 )
+OWN = "j.user_id = $1 and ($2::text is null or j.status = $2)"
+Status = Literal["queued", "initializing", "running", "completed", "failed", "cancelled"]
 
 
 class GpuConfig(BaseModel):
@@ -171,19 +173,23 @@ async def create(asked: NewJob, user: Caller) -> dict[str, Any]:
 
 @app.get("/api/jobs")
 async def list_jobs(
-    user: Caller, page: Annotated[int, Query(ge=1)] = 1, limit: Annotated[int, Query(ge=1, le=100)] = 10
+    user: Caller,
+    page: Annotated[int, Query(ge=1)] = 1,
+    limit: Annotated[int, Query(ge=1, le=100)] = 10,
+    status: Status | None = None,
 ) -> dict[str, Any]:
     """A page of a user's jobs."""
     async with app.state.pool.acquire() as connection:
         rows = await connection.fetch(
             f"select {JOB_COLUMNS}, d.name, d.format, d.total_training_pairs from lora_training_jobs j"
-            " join lora_datasets d on d.id = j.dataset_id where j.user_id = $1"
-            " order by j.created_at desc, j.id desc limit $2 offset $3",
+            f" join lora_datasets d on d.id = j.dataset_id where {OWN} order by j.created_at desc, j.id desc"
+            " limit $3 offset $4",
             user,
+            status,
             limit,
             (page - 1) * limit,
         )
-        total = await connection.fetchval("select count(*) from lora_training_jobs where user_id = $1", user)
+        total = await connection.fetchval(f"select count(*) from lora_training_jobs j where {OWN}", user, status)
     pagination = {"page": page, "limit": limit, "total": total, "totalPages": math.ceil(total / limit)}
     return {"success": True, "data": {"jobs": [shown(row, row) for row in rows], "pagination": pagination}}
 
@@ -195,8 +201,10 @@ def shown(row: asyncpg.Record, dataset: asyncpg.Record) -> dict[str, Any]:
         job.pop(name, None)
     for name in ("hyperparameters", "gpu_config", "current_metrics"):
         job[name] = orjson.loads(job[name])
-    for name in ("estimated_total_cost", "current_cost", "final_cost"):
+    for name in ("estimated_total_cost", "client_estimated_cost", "current_cost", "final_cost"):
         job[name] = None if job[name] is None else float(job[name])
+    seen = job["client_estimated_cost"]
+    job["estimate_differs"] = seen is not None and abs(seen - job["estimated_total_cost"]) >= 0.005
     job["dataset"] = {name: dataset[name] for name in ("name", "format", "total_training_pairs")}
     return job
 
