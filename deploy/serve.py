@@ -27,6 +27,7 @@ from rpc.local import LocalChannel
 from rpc.logs import setup_logs
 from rpc.serve import PortInUseError, Services, grpc_server, until_stopped
 from rpc.settings import load
+from rpc.tls import server_credentials
 from rpc.workers import run_workers
 
 
@@ -66,6 +67,7 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
                 reflect=settings.reflection,
                 share_port=share_port,
                 drain_seconds=settings.drain_seconds,
+                credentials=server_credentials(settings),
             )
             reports.append((await stack.enter_async_context(server))[1])
 

@@ -25,6 +25,7 @@ from rpc.jwks import open_verifier
 from rpc.logs import setup_logs
 from rpc.serve import PortInUseError, Services, grpc_server, until_stopped
 from rpc.settings import load
+from rpc.tls import server_credentials
 from rpc.workers import run_workers
 
 
@@ -55,6 +56,7 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
                 reflect=settings.reflection,
                 share_port=share_port,
                 drain_seconds=settings.drain_seconds,
+                credentials=server_credentials(settings),
             )
         )
         await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))

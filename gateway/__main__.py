@@ -32,6 +32,7 @@ from rpc.logs import setup_logs
 from rpc.remote import open_channel
 from rpc.serve import PortInUseError, until_stopped
 from rpc.settings import load
+from rpc.tls import channel_credentials
 from rpc.workers import run_workers
 
 # Services that the JSON API shows, by the process that serves them.
@@ -49,8 +50,9 @@ async def serve(settings: GatewaySettings, *, share_port: bool) -> None:
     """Serves until SIGTERM."""
     async with AsyncExitStack() as stack:
         verifier = await stack.enter_async_context(open_verifier(settings))
-        estimator = await stack.enter_async_context(open_channel(settings.estimator_address, ESTIMATOR))
-        jobs = await stack.enter_async_context(open_channel(settings.jobs_address, JOBS))
+        trust = channel_credentials(settings)
+        estimator = await stack.enter_async_context(open_channel(settings.estimator_address, ESTIMATOR, trust))
+        jobs = await stack.enter_async_context(open_channel(settings.jobs_address, JOBS, trust))
         channels = by_name(ESTIMATOR, estimator) | by_name(JOBS, jobs)
         app = Gateway(settings, channels, verifier, partial(health, {"estimator": estimator, "jobs": jobs}))
         await stack.enter_async_context(

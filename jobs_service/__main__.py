@@ -48,6 +48,7 @@ from rpc.logs import setup_logs
 from rpc.remote import open_channel
 from rpc.serve import PortInUseError, Services, grpc_server, until_stopped
 from rpc.settings import load
+from rpc.tls import channel_credentials, server_credentials
 from rpc.workers import run_workers
 
 # Names of webhooks that are looked up at once while their owners wait.
@@ -145,7 +146,9 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
-        channel = await stack.enter_async_context(open_channel(settings.estimator_address, [ESTIMATOR]))
+        channel = await stack.enter_async_context(
+            open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
+        )
         boundary = Boundary(
             verifier,
             max_concurrent_calls=settings.max_concurrent_calls,
@@ -163,6 +166,7 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
                 reflect=settings.reflection,
                 share_port=share_port,
                 drain_seconds=settings.drain_seconds,
+                credentials=server_credentials(settings),
             )
         )
         await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))

@@ -203,6 +203,7 @@ def _upstream(error: grpc.aio.AioRpcError) -> Failure:
             )
         # A server that shuts down cancels what it has: for the caller that is a server that is not there.
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            log.warning("service_unavailable", error=error.details())
             what = "The service behind does not answer now; try again in a few seconds."
             return Failure(grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service unavailable", what)
     return INTERNAL

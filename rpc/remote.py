@@ -127,8 +127,10 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], refused: Refused) 
     await context.abort(refused.failure.code, refused.failure.message, trailing)
 
 
-def open_channel(address: str, services: Iterable[ServiceDescriptor]) -> grpc.aio.Channel:
-    """Opens the one channel to a server.
+def open_channel(
+    address: str, services: Iterable[ServiceDescriptor], credentials: grpc.ChannelCredentials | None = None
+) -> grpc.aio.Channel:
+    """Opens the one channel to a server, in the clear where there are no credentials.
 
     Calls that are safe to repeat are, a few times and with pauses of random length, where the server was not there to
     answer or the call met another one in the database.
@@ -156,15 +158,15 @@ def open_channel(address: str, services: Iterable[ServiceDescriptor]) -> grpc.ai
             }
         ],
     }
-    return grpc.aio.insecure_channel(
-        address,
-        options=[
-            ("grpc.service_config", json.dumps(config)),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.min_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 2_000),
-            ("grpc.keepalive_time_ms", 20_000),
-            ("grpc.keepalive_timeout_ms", 5_000),
-        ],
-    )
+    options = [
+        ("grpc.service_config", json.dumps(config)),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+    ]
+    if credentials is not None:
+        return grpc.aio.secure_channel(address, credentials, options)
+    return grpc.aio.insecure_channel(address, options)

@@ -39,6 +39,7 @@ async def grpc_server(
     reflect: bool,
     share_port: bool,
     drain_seconds: float,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[tuple[int, Report]]:
     """Serves while its body runs, then drains.
 
@@ -65,11 +66,12 @@ async def grpc_server(
         known = (*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(known, server)
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        address = f"{host}:{port}"
+        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
         raise PortInUseError(f"port {port} on {host} is in use") from error
     await server.start()
-    log.info("serving", address=f"{host}:{bound}", services=names)
+    log.info("serving", address=f"{host}:{bound}", services=names, tls=credentials is not None)
     try:
         yield bound, report
     finally:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
+from pathlib import Path
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rpc.logs import LogFormat
@@ -38,6 +40,17 @@ class CommonSettings(BaseSettings):
     default_timeout_ms: int = Field(10_000, ge=1, le=600_000, description="Deadline of a call that names none.")
     drain_seconds: float = Field(10.0, ge=0, le=20, description="Time that calls get to finish at SIGTERM.")
     reflection: bool = Field(True, description="Whether gRPC reflection answers.")
+    tls_certificate_file: FilePath | None = Field(
+        None,
+        description="Our certificate, PEM with its chain: gRPC servers answer with it, calls show it to servers that ask.",
+    )
+    tls_key_file: FilePath | None = Field(None, description="The key of that certificate, PEM.")
+    tls_ca_file: FilePath | None = Field(
+        None, description="Whose certificates are believed, PEM. With it, calls to other services are made over TLS."
+    )
+    tls_require_client: bool = Field(
+        False, description="Whether gRPC servers refuse callers without a certificate that PIPELINE_TLS_CA_FILE signed."
+    )
 
     @model_validator(mode="after")
     def _one_issuer(self) -> Self:
@@ -45,6 +58,16 @@ class CommonSettings(BaseSettings):
             raise ValueError("set one of PIPELINE_JWT_SECRET and PIPELINE_JWKS_URL")
         if self.jwt_secret is not None and len(self.jwt_secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"PIPELINE_JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("set both of PIPELINE_TLS_CERTIFICATE_FILE and PIPELINE_TLS_KEY_FILE, or none")
+        if self.tls_require_client and (self.tls_certificate_file is None or self.tls_ca_file is None):
+            raise ValueError("PIPELINE_TLS_REQUIRE_CLIENT needs a certificate, its key, and PIPELINE_TLS_CA_FILE")
+        if self.tls_certificate_file is not None and self.tls_key_file is not None:
+            check_key_pair(self.tls_certificate_file, self.tls_key_file)
         return self
 
 
@@ -71,6 +94,14 @@ def check_database_url(url: SecretStr) -> None:
         _ = urlsplit(text).port
     except ValueError:
         raise ValueError("PIPELINE_DATABASE_URL is no URL: percent-encode its password (/ is %2F, # is %23)") from None
+
+
+def check_key_pair(certificate: Path, key: Path) -> None:
+    """Raises ValueError where the two are no certificate and its key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"{certificate} and {key} are no certificate and its key: {error}") from None
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

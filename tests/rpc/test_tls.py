@@ -1,0 +1,171 @@
+"""TLS between servers, with certificates made on the spot."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pipeline.estimator.v1 import estimator_pb2
+from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
+from pydantic import ValidationError
+
+from rpc.remote import open_channel
+from rpc.serve import grpc_server
+from rpc.settings import CommonSettings
+from rpc.tls import channel_credentials, server_credentials
+from tests.conftest import ISSUER, SECRET, metadata
+from tests.processes import environment, run
+from tests.rpc.conftest import SERVICE, Servicer, boundary
+
+HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+
+
+class Authority:
+    """Signs certificates, into a folder of its own."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.ca = folder / f"{name}.pem"
+        basic = x509.BasicConstraints(ca=True, path_length=None)
+        made = self._builder(self._name, self._key, days=1).add_extension(basic, critical=True)
+        self._write(self.ca, made)
+
+    def issue(self, name: str, *, days: int = 1, address: x509.GeneralName = HERE) -> dict[str, Path]:
+        """A certificate and its key, as settings name them. Negative days: it was good until then."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        made = self._builder(subject, key, days=days)
+        certificate, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        self._write(certificate, made.add_extension(x509.SubjectAlternativeName([address]), critical=False))
+        kind = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, *kind))
+        return {"tls_certificate_file": certificate, "tls_key_file": key_file}
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, days: int) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder(subject_name=subject, issuer_name=self._name, public_key=key.public_key())
+        builder = builder.serial_number(x509.random_serial_number())
+        return builder.not_valid_before(now - timedelta(days=9)).not_valid_after(now + timedelta(days=days))
+
+    def _write(self, path: Path, made: x509.CertificateBuilder) -> None:
+        path.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Authority:
+    """The authority that our servers believe."""
+    return Authority(tmp_path, "ours")
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Authority:
+    """Another one."""
+    return Authority(tmp_path, "theirs")
+
+
+def settings(**held: Any) -> CommonSettings:
+    """Settings of a process."""
+    return CommonSettings(jwt_secret=SECRET, jwt_issuer=ISSUER, **held)
+
+
+@asynccontextmanager
+async def served(held: CommonSettings) -> AsyncIterator[str]:
+    """A server with these settings; yields its address."""
+    server = grpc_server(
+        {SERVICE: Servicer()},
+        boundary(),
+        host="127.0.0.1",
+        port=0,
+        reflect=False,
+        share_port=False,
+        drain_seconds=0.2,
+        credentials=server_credentials(held),
+    )
+    async with server as (port, _):
+        yield f"127.0.0.1:{port}"
+
+
+async def answer(address: str, held: CommonSettings) -> str:
+    """What a caller with these settings gets: OK, or a status."""
+    async with open_channel(address, [SERVICE], channel_credentials(held)) as channel:
+        try:
+            call = EstimatorServiceStub(channel).GetCatalogue(
+                estimator_pb2.GetCatalogueRequest(), metadata=metadata(), timeout=10
+            )
+            await call
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+    return "OK"
+
+
+async def test_callers_speak_tls_to_whom_they_believe(ours: Authority, theirs: Authority) -> None:
+    """A22 and N07: a server that the caller's authority signed is answered by; in the clear, for another name, expired, no."""
+    believing, others = settings(tls_ca_file=ours.ca), settings(tls_ca_file=theirs.ca)
+    async with served(settings(**ours.issue("server"))) as address:
+        assert await answer(address, believing) == "OK"
+        assert await answer(address, others) == "UNAVAILABLE"
+        assert await answer(address, settings()) == "UNAVAILABLE"
+    async with served(settings(**ours.issue("late", days=-1))) as address:
+        assert await answer(address, believing) == "UNAVAILABLE"
+    async with served(settings(**ours.issue("else", address=x509.DNSName("elsewhere.example")))) as address:
+        assert await answer(address, believing) == "UNAVAILABLE"
+    async with served(settings()) as address:
+        assert await answer(address, believing) == "UNAVAILABLE"
+
+
+async def test_a_server_may_ask_callers_who_they_are(ours: Authority, theirs: Authority) -> None:
+    """A22: a caller without a certificate, with an expired one or another authority's finishes no handshake."""
+    asking = settings(tls_ca_file=ours.ca, tls_require_client=True, **ours.issue("server"))
+    async with served(asking) as address:
+        assert await answer(address, settings(tls_ca_file=ours.ca, **ours.issue("gateway"))) == "OK"
+        assert await answer(address, settings(tls_ca_file=ours.ca)) == "UNAVAILABLE"
+        assert await answer(address, settings(tls_ca_file=ours.ca, **theirs.issue("stranger"))) == "UNAVAILABLE"
+        assert await answer(address, settings(tls_ca_file=ours.ca, **ours.issue("old", days=-1))) == "UNAVAILABLE"
+
+
+async def test_a_certificate_is_replaced_without_a_restart(ours: Authority) -> None:
+    """N07: new connections get the new certificate, open ones go on; a broken file changes nothing."""
+
+    async def shown(address: str) -> str:
+        host, _, port = address.rpartition(":")
+        return await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
+
+    believing = settings(tls_ca_file=ours.ca)
+    held = settings(**ours.issue("server"))
+    async with served(held) as address, open_channel(address, [SERVICE], channel_credentials(believing)) as channel:
+        stub = EstimatorServiceStub(channel)
+        await stub.GetCatalogue(estimator_pb2.GetCatalogueRequest(), metadata=metadata())
+        first = await shown(address)
+        ours.issue("server")
+        second = await shown(address)
+        assert second != first
+        held.tls_key_file.write_text("broken")
+        assert await shown(address) == second
+        await stub.GetCatalogue(estimator_pb2.GetCatalogueRequest(), metadata=metadata())
+        assert await answer(address, believing) == "OK"
+
+
+async def test_half_of_it_stops_the_start(ours: Authority, theirs: Authority) -> None:
+    """N10: a certificate without its key, with another's, or no file at all is one line and exit code 2."""
+    pair, other = ours.issue("server"), theirs.issue("other")
+    for wrong in ({**pair, "tls_key_file": other["tls_key_file"]}, {**pair, "tls_require_client": True}):
+        with pytest.raises(ValidationError):
+            settings(**wrong)
+    half = {"PIPELINE_TLS_CERTIFICATE_FILE": str(pair["tls_certificate_file"]), "PIPELINE_TLS_CA_FILE": "nowhere.pem"}
+    code, said = await run("estimator_service", environment("postgresql://localhost/x", **half))
+    assert (code, said.count("\n")) == (2, 1), said
+    assert "PIPELINE_TLS_CA_FILE" in said
