@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from estimator_service.forecast import PLACE, Point, features, features_table
+from estimator_service.forecast import KINDS, PLACES, Point, features, features_table
 from estimator_service.parameters import Parameters, fitted
 
 Kind = tuple[str, str, str]  # model family, GPU type, software stack
@@ -36,16 +36,20 @@ class Prior(NamedTuple):
     misfit: float  # of what stays, however many runs were seen
     noise: float
     alone: float  # how much noisier a run counts that no other vouches for
+    apart: float  # natural logarithms of size or tokens after which runs are less alike
+    same: int  # of a run's kinds, those that have to be the same
 
     def covariance(self, runs: Array, others: Array) -> Array:
         """How far what is off in some runs tells what is off in others; a row of `features` for each run."""
         known = len(self.slopes)
         near: Array = np.zeros((len(runs), len(others)))
-        for column in range(known, known + PLACE - 1):
+        for column in range(known, known + PLACES):
             near += (runs[:, None, column] - others[None, :, column]) ** 2
-        same = runs[:, None, known + PLACE - 1] == others[None, :, known + PLACE - 1]
+        same: Any = 1.0
+        for column in range(known + PLACES, known + PLACES + self.same):
+            same = same * (runs[:, None, column] == others[None, :, column])
         linear: Array = (runs[:, :known] * self.slopes) @ others[:, :known].T
-        found: Array = linear + self.shared + self.alike * same * np.exp(-0.5 * near)
+        found: Array = linear + self.shared + self.alike * same * np.exp(-0.5 * near / self.apart**2)
         return found
 
     def variance(self, runs: Array) -> Array:
@@ -120,15 +124,15 @@ Corrections = Mapping[Kind, Correction]
 
 
 def speed_prior(p: Parameters) -> Prior:
-    """What is taken for granted of speeds."""
+    """What is taken for granted of speeds. One GPU tells of several: else more GPUs would beat perfect scaling."""
     s = p.spread
     slopes = (s.looseness * np.array(p.time_sd)) ** 2
-    return Prior(slopes, s.source_sd**2, s.alike_sd**2, s.misfit_sd**2, s.run_sd, s.alone)
+    return Prior(slopes, s.source_sd**2, s.alike_sd**2, s.misfit_sd**2, s.run_sd, s.alone, apart=2.0, same=1)
 
 
 def memory_prior(p: Parameters) -> Prior:
-    """The same of peaks of memory, of which no slopes are known."""
-    return speed_prior(p)._replace(slopes=np.zeros(0))
+    """The same of peaks of memory: no slopes are known, and one GPU says little of several, over which weights are spread."""
+    return speed_prior(p)._replace(slopes=np.zeros(0), apart=1.0, same=2)
 
 
 def correct_for(jobs: Sequence[FinishedJob]) -> Correction:
@@ -138,7 +142,9 @@ def correct_for(jobs: Sequence[FinishedJob]) -> Correction:
     if not measured:
         return Correction(speed, None)
     ratios = [math.log((job.peak_gib or 0.0) / job.forecast_gib) for job in measured]
-    return Correction(speed, posterior(ratios, [job.features[-PLACE:] for job in measured], memory_prior(fitted())))
+    return Correction(
+        speed, posterior(ratios, [job.features[-PLACES - KINDS :] for job in measured], memory_prior(fitted()))
+    )
 
 
 def corrected(point: Point, corrections: Corrections) -> Point:
@@ -168,7 +174,7 @@ def corrected_table(points: Sequence[Point], corrections: Corrections) -> list[P
 def _corrected(points: Sequence[Point], corrections: Correction, runs: Array) -> list[Point]:
     speeds, widths = corrections.speed.apply(runs)
     jobs, measured = corrections.speed.jobs, corrections.memory.jobs if corrections.memory else 0
-    peaks = corrections.memory.apply(runs[:, -PLACE:])[0] if corrections.memory else [1.0] * len(points)
+    peaks = corrections.memory.apply(runs[:, -PLACES - KINDS :])[0] if corrections.memory else [1.0] * len(points)
     return [
         Point(point.workload, point.gpu, point.count, speed, width, peak, jobs, measured)
         for point, speed, width, peak in zip(points, speeds, widths, peaks, strict=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from estimator_service import memory, published
 from estimator_service.corrections import Prior, memory_prior, posterior, speed_prior
-from estimator_service.forecast import PLACE, VERDICTS, Numbers, Point, features_table, table
+from estimator_service.forecast import KINDS, PLACES, VERDICTS, Numbers, Point, features_table, table
 from estimator_service.parameters import Parameters, fitted
 from estimator_service.published import Run
 
@@ -111,7 +111,7 @@ def _errors(logs: NDArray[np.float64], width: NDArray[np.float64] | None) -> dic
 
 def calibrated(scored: Scored, k: int) -> dict[str, dict[str, float] | None]:
     """Errors of time and of memory of one source's other runs after K of them; None where there are too few."""
-    p, places = scored.parameters, scored.features[:, -PLACE:]
+    p, places = scored.parameters, scored.features[:, -PLACES - KINDS :]
     return {
         "calibrated": _calibrated(scored.speed, scored.features, scored.width, speed_prior(p), k),
         "memory_calibrated": _calibrated(scored.peak, places, None, memory_prior(p), k),

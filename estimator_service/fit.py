@@ -177,7 +177,7 @@ def spread_of(data: Observations, peaks: Peaks) -> dict[str, tuple[float, str]]:
         "source_sd": (0.05, "prior: a provider's clocks and disks; 0.05 or 0.1, see README.md, Learning"),
         "looseness": (0.6, "of 0.6, 1, 1.3 by nested cross-validation; see README.md, Learning"),
         "run_sd": (0.1, "published repeats differ by 7 to 13 %"),
-        "alike_sd": (0.25, "as far as fits miss runs of a source they have not seen"),
+        "alike_sd": (0.25, "as far as fits miss what they have not seen; see README.md, Learning"),
         "misfit_sd": (0.3, "P10 to P90 holds after three runs what it holds before, source held out"),
         "alone": (4.0, "prior: one run that nothing vouches for counts as five times as noisy"),
         "memory_margin": (MEMORY_MARGIN, "prior: see README.md, Memory"),

@@ -29,7 +29,8 @@ SEEN_LENGTHS = (256, 65_536)
 SEEN_PARAMS_B = (0.4, 75.0)
 SEEN_GPUS = 64
 METHODS = get_args(Method)
-PLACE = 4  # numbers at the end of a point's features that say where it stands
+# Numbers at the end of a point's features: where it stands, and of what kinds it is.
+PLACES, KINDS = 3, 2
 TIGHT_FROM = 0.95  # of the usable memory: above this one longer sample can end the run
 
 
@@ -115,11 +116,11 @@ def features_table(points: Sequence[Point], parameters: Parameters | None = None
 
 
 def _place(point: Point) -> tuple[float, ...]:
-    """Where a point stands among others: logs of its size and of the tokens of a sample and a micro-step, and its kind."""
+    """Logs of a point's size and of the tokens of a sample and a micro-step; its method, and whether it has one GPU."""
     w = point.workload
     tokens = w.tokens or w.length
-    kind = 2.0 * METHODS.index(w.method) + (point.count == 1)
-    return math.log(w.model.params_b), math.log(tokens), math.log(w.batch * tokens), kind
+    kinds = float(METHODS.index(w.method)), float(point.count == 1)
+    return math.log(w.model.params_b), math.log(tokens), math.log(w.batch * tokens), *kinds
 
 
 def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numbers:

@@ -27,7 +27,8 @@ from estimator_service.corrections import (
     speed_prior,
 )
 from estimator_service.finished_jobs import SQL
-from estimator_service.forecast import PLACE, Point, features
+from estimator_service.forecast import KINDS, PLACES, Point, features
+from estimator_service.forecast import forecast as forecast_of
 from estimator_service.parameters import fitted
 from estimator_service.workload import Workload
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
@@ -41,9 +42,9 @@ POINT = Point(Workload(models.catalogue()[LLAMA], batch=4, stack="plain"), hardw
 SHORT = Point(replace(POINT.workload, batch=1, length=256), POINT.gpu, 2)
 
 
-def ran(times: float, *, training: float = 36_000, overhead: float = 600) -> FinishedJob:
+def ran(times: float, *, training: float = 36_000, overhead: float = 600, about: Point = POINT) -> FinishedJob:
     """A run whose training took so many times what was said."""
-    return FinishedJob(overhead + training * times, overhead + training, overhead, 1.0, features(POINT), 10.0, None)
+    return FinishedJob(overhead + training * times, overhead + training, overhead, 1.0, features(about), 10.0, None)
 
 
 def factors(*finished: FinishedJob, about: Point = POINT) -> tuple[float, float]:
@@ -68,13 +69,35 @@ def test_runs_teach_most_about_their_like() -> None:
     assert factors(*runs)[0] < factors(*runs, about=SHORT)[0] < 1
 
 
+@given(
+    times=st.lists(st.floats(0.7, 1.5), min_size=1, max_size=8),
+    length=st.integers(256, 8192),
+    count=st.integers(1, 8),
+    sharded=st.booleans(),
+)
+def test_what_was_learned_obeys_physics(times: list[float], length: int, count: int, sharded: bool) -> None:
+    """Whatever jobs on one GPU taught, more GPUs never beat perfect scaling and longer samples never take less time."""
+
+    def step(length: int, count: int) -> float:
+        at = Point(replace(POINT.workload, length=length, sharded=sharded), POINT.gpu, count)
+        return forecast_of(corrected(at, corrections)).numbers.step
+
+    one = Point(replace(POINT.workload, length=1024), POINT.gpu, 1)
+    corrections = {("llama", "A100-80GB", "plain"): correct_for([ran(each, about=one) for each in times])}
+    assert step(length, count) >= step(length, 1) * (1 - 1e-9)
+    assert step(2 * length, count) >= step(length, count)
+
+
 def test_a_table_is_taught_as_its_points_are() -> None:
     """Corrections in a comparison are those of single estimates, bit by bit."""
     kind = "llama", "A100-80GB", "plain"
     runs = [features(POINT), features(SHORT)]
     speed, memory = (
         posterior([-0.3, -0.2], rows, prior)
-        for rows, prior in ((runs, speed_prior(fitted())), ([run[-PLACE:] for run in runs], memory_prior(fitted())))
+        for rows, prior in (
+            (runs, speed_prior(fitted())),
+            ([run[-PLACES - KINDS :] for run in runs], memory_prior(fitted())),
+        )
     )
     corrections = {kind: Correction(speed, memory)}
     points = [replace_count(point, count) for point in (POINT, SHORT) for count in (1, 2, 3, 8)]
