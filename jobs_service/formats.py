@@ -143,8 +143,12 @@ def _calls(turn: Mapping[str, Any], where: str) -> list[str]:
             raise BadLineError(f"`{where}.tool_calls[{number}].function` must have a name and arguments")
         arguments = function.get("arguments", "")
         named = f"{where}.tool_calls[{number}].function"
-        # Some write the arguments as JSON in a string, some as JSON.
-        said = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+        try:
+            # Some write the arguments as JSON in a string, some as JSON.
+            said = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+        except orjson.JSONEncodeError:
+            # What was read as JSON can be written as such, unless it is deeper than that.
+            raise BadLineError(f"`{named}.arguments` is nested too deep") from None
         texts += [
             _string(function.get("name"), f"{named}.name"),
             _string(said, f"{named}.arguments", may_be_empty=True),

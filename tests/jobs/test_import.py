@@ -237,6 +237,14 @@ BAD: list[tuple[str, bytes, str]] = [
     ("a part of text", b'{"messages":[{"role":"user","content":["a"]}]}', "`messages[0].content[0]`"),
     ("tool_calls no list", b'{"messages":[{"role":"assistant","tool_calls":{"a":1}}]}', "tool_calls` must be a list"),
     ("tool_calls of text", b'{"messages":[{"role":"assistant","tool_calls":["a"]}]}', "tool_calls[0].function`"),
+    (
+        "J15 arguments that are read and cannot be written",
+        b'{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":'
+        + b"[" * 500
+        + b"]" * 500
+        + b"}}]}]}",
+        "arguments` is nested too deep",
+    ),
     ("nobody answers", b'{"messages":[{"role":"user","content":"a"}]}', "no user's turn that the assistant answers"),
     ("nobody asks", b'{"messages":[{"role":"assistant","content":"a"}]}', "no user's turn that the assistant answers"),
     ("history of text", b'{"instruction":"a","output":"b","history":["a"]}', "`history`"),
