@@ -41,8 +41,19 @@ select exists (
 );
 
 -- name: list_events
--- A page of a job's events and how many there are.
-select counted.total, page.*
+-- A page of a job's events and how many there are. Trainers may log more with each than a message has room for: past $4 bytes
+-- of lines, newest first, an event says how many it has, and a shorter page shows them.
+select
+    counted.total, page.xid, page.seq, page.job_id, page.user_id, page.revision, page.type, page.status, page.created_at,
+    case
+        when page.data ? 'log_lines'
+            and sum(octet_length(page.data ->> 'log_lines')) over (order by page.revision desc) > $4
+        then jsonb_set(page.data, '{log_lines}', jsonb_build_array(format(
+            '(%s lines are too long for this page; a page of fewer events has room for them)',
+            jsonb_array_length(page.data -> 'log_lines')
+        )))
+        else page.data
+    end as data
 from (select count(*) as total from job_events where job_id = $1) counted
 left join lateral (
     select xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, created_at

@@ -97,6 +97,24 @@ async def test_a_job_is_trained_to_the_end(stack: Stack, admin: asyncpg.Connecti
     assert await notices(admin, job.id) == ["job_queued", "job_started", "job_completed"]
 
 
+async def test_a_page_of_events_has_room_for_the_longest_logs(stack: Stack, new_dataset: NewDataset) -> None:
+    """Whatever a trainer logs, its owner gets every page of events; lines that a long page leaves out, on a short one."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    lines = ["€" * 2000] * 100
+    for step in range(1, 13):
+        await report(stack, held, step=step, log_lines=lines)
+
+    async def logged(limit: int) -> list[list[str]]:
+        request = jobs_pb2.ListJobEventsRequest(id=job.id, limit=limit)
+        events = (await stack.jobs.ListJobEvents(request, metadata=metadata(ANN))).events
+        return [list(event.log_lines) for event in events]
+
+    whole, told = lines, ["(100 lines are too long for this page; a page of fewer events has room for them)"]
+    assert await logged(100) == [whole] * 3 + [told] * 9 + [[], []]
+    assert await logged(3) == [whole] * 3
+
+
 def results(stack: Stack, held: workers_pb2.Lease) -> dict[str, Any]:
     """Every kind of report on a lease, to be made."""
     return {
