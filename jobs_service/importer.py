@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -56,12 +57,16 @@ class Imported:
 
 
 class Importer:
-    """Imports files in a few threads for the whole process, in bounded memory, off the event loop."""
+    """Imports files in a few threads for the whole process, in bounded memory, off the event loop.
+
+    Files of one folder, which is one user's, take turns: whoever sends many keeps no thread from others.
+    """
 
     def __init__(self, storage: Storage, threads: ThreadPoolExecutor, *, max_bytes: int) -> None:
         self._storage = storage
         self._threads = threads
         self._max_bytes = max_bytes
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     @asynccontextmanager
@@ -83,7 +88,8 @@ class Importer:
         behind; where it cannot know, the file does: one that nobody knows of is waste, one that is missing is a loss.
         Raises TooLarge, StorageQuota, StorageUnavailable, and what `chunks` raises.
         """
-        work = _Work(self._threads, self._storage.writer(path))
+        turn = self._turns.setdefault(path.rpartition("/")[0], asyncio.Lock())
+        work = _Work(self._threads, turn, self._storage.writer(path))
         try:
             await self._take(chunks, work, room)
             found = work.reader.result(*(() if work.reader.error_count else (self._storage.bucket, path)))
@@ -119,16 +125,18 @@ class Importer:
 class _Work:
     """One import's steps: each in some thread, one after another."""
 
-    def __init__(self, threads: ThreadPoolExecutor, writer: Writer) -> None:
+    def __init__(self, threads: ThreadPoolExecutor, turn: asyncio.Lock, writer: Writer) -> None:
         self.reader = _Reader()
         self._threads = threads
+        self._turn = turn
         self._writer = writer
         self._running: Future[None] | None = None
 
     async def run(self, step: Callable[..., None], *arguments: Any) -> None:
         """Runs a step. If its caller is cancelled it goes on to its end, and `discard` waits for that."""
-        self._running = self._threads.submit(step, *arguments)
-        await asyncio.wrap_future(self._running)
+        async with self._turn:
+            self._running = self._threads.submit(step, *arguments)
+            await asyncio.wrap_future(self._running)
 
     def step(self, data: bytes) -> None:
         """Takes the next bytes. What has bad lines is not kept, so the rest of it is not written."""

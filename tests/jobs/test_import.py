@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 
 from jobs_service.importer import Importer
-from jobs_service.storage import Storage, StorageError
+from jobs_service.storage import Storage, StorageError, Writer
 from jobs_service.tokens import PIECE, _processor, count_tokens
 from rpc.errors import DatabaseUnavailable, NotOwner, StorageUnavailable, TooLarge
 from tests.conftest import Stack, metadata
@@ -408,6 +409,47 @@ async def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
             async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
                 raise AssertionError("recorded")
     assert not files_in(tmp_path)
+
+
+async def test_many_files_of_one_user_delay_no_other(tmp_path: Path) -> None:
+    """However many files somebody sends that take long, another's is imported meanwhile."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Storage):
+        def writer(self, path: str) -> Writer:
+            writer = super().writer(path)
+            if path.startswith("ann/"):
+                writer.write = wait_first(writer.write)  # type: ignore[method-assign]
+            return writer
+
+    def wait_first(write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def waiting(data: bytes) -> None:
+            begun.set()
+            go_on.wait(30)
+            write(data)
+
+        return waiting
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield orjson.dumps(LINES["messages"]) + b"\n"
+
+    async def take(path: str) -> None:
+        async with importer.read(chunks(), path, room=1000):
+            pass
+
+    async with Importer.open(Slow(f"file://{tmp_path}"), max_bytes=1000) as importer:
+        ann = [asyncio.create_task(take(f"ann/{number}.jsonl")) for number in range(4)]
+        try:
+            async with asyncio.timeout(10):
+                while not begun.is_set():
+                    await asyncio.sleep(0.01)
+                await take("bob/1.jsonl")
+            assert files_in(tmp_path / "bob") == ["1.jsonl"]
+            assert not any(task.done() for task in ann)
+        finally:
+            go_on.set()
+        await asyncio.gather(*ann)
+    assert len(files_in(tmp_path / "ann")) == 4
 
 
 async def test_bad_lines_are_named_and_nothing_is_kept(stack: Stack, admin: asyncpg.Connection, tmp_path: Path) -> None:
