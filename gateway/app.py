@@ -56,7 +56,7 @@ class Gateway:
             silence_seconds=settings.body_timeout_ms / 1000,
         )
         self._verifier = verifier
-        self._failed_sign_ins = Rates(settings.failed_sign_ins_per_second)
+        self._failed_sign_ins = Rates(settings.failed_sign_ins_per_second, "failed sign-ins")
         self._settings = settings
         self._pages = pages(settings, verifier, orjson.dumps(document(found, cookie=settings.session_cookie)), ready)
         self._closing = asyncio.Event()
@@ -94,8 +94,11 @@ class Gateway:
             return
         route, variables = self._transcoder.find(exchange)
         held = authorization(exchange, cookie=self._settings.session_cookie)
-        identity, token = await self._identify(exchange, held)
+        # To look at a token may take a question to the database or to its issuer.
+        with self.timers.limit(self._transcoder.timeout(exchange, route)):
+            identity, token = await self._identify(exchange, held)
         exchange.user = identity.user_id
+        self._verifier.count(identity)
         metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, exchange.request_id)]
         if route.method.server_streaming:
             ends = identity.expires_at + LEEWAY_SECONDS

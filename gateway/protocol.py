@@ -120,7 +120,8 @@ class Protocol(HttpToolsProtocol):
         if (not self.url.startswith(b"/") and self.url != b"*") or b"#" in self.url:
             self._refuse(_malformed("The request line names a path, such as /api/jobs."))
         super().on_headers_complete()
-        self.cycle.transport = _Answering(self.transport, self._end)  # type: ignore[assignment]
+        self._answering = _Answering(self.transport, self._end)
+        self.cycle.transport = self._answering  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """Answers what cannot be read, and closes."""
@@ -140,6 +141,7 @@ class Protocol(HttpToolsProtocol):
             # Whoever was to answer is told that the client has gone: this is the answer.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            self._answering.forget()
         head = b"HTTP/1.1 %d \r\n" % failure.http_status + lines + SECURITY_HEADERS
         self.transport.write(head + b"\r\n" + body)
         self._linger()
@@ -192,9 +194,14 @@ class _Answering:
         if data.startswith(b"HTTP/1.1 100 "):
             self._write(data)
             return
-        self._head = data.removesuffix(b"\r\n") + SECURITY_HEADERS + b"\r\n"
+        head, end, rest = data.partition(b"\r\n\r\n")
+        self._head = head + b"\r\n" + SECURITY_HEADERS + end[2:] + rest
         self.write = self._write_body  # type: ignore[method-assign]
         asyncio.get_running_loop().call_soon(self._flush)
+
+    def forget(self) -> None:
+        """Leaves out a head that still waits: something else is answered."""
+        self._head = b""
 
     def close(self) -> None:
         """Closes after what was written."""

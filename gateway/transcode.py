@@ -140,7 +140,7 @@ class Transcoder:
     async def answer(self, exchange: Exchange, route: Route, variables: dict[str, bytes], metadata: Metadata) -> None:
         """Calls the RPC and answers with its result. Raises what the call raises, ServiceError and ClientGone."""
         exchange.accepts(JSON)
-        timeout = self._timeout(exchange, route)
+        timeout = self.timeout(exchange, route)
         if route.method.client_streaming:
             reply = await self._upload(exchange, route, variables, metadata, timeout)
         else:
@@ -162,7 +162,8 @@ class Transcoder:
             fields["last_event_id"] = last_event_id
         return route.method.request(**fields)
 
-    def _timeout(self, exchange: Exchange, route: Route) -> float:
+    def timeout(self, exchange: Exchange, route: Route) -> float:
+        """How long a request may take, in seconds. Raises MalformedRequest."""
         longest = route.method.max_timeout_seconds or self._default_timeout
         asked = exchange.timeout_seconds()
         return longest if asked is None else min(asked, longest)

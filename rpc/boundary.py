@@ -272,10 +272,13 @@ class Boundary:
         request: Message | Receive | AsyncIterator[Message | bytes],
         metadata: Mapping[str, str | bytes],
         timeout_seconds: float | None,
+        *,
+        counted: bool = False,
     ) -> Message:
         """Answers one call. Raises Refused with what the caller is told, or CancelledError if the caller went away.
 
-        `request` is a message of this process, or brings in what comes over a wire.
+        `request` is a message of this process, or brings in what comes over a wire. `counted`: the caller's rate has this
+        call already, from where it came into this process.
         """
 
         async def work(call: Call) -> Message:
@@ -293,10 +296,12 @@ class Boundary:
 
         if method.client_streaming or (method.max_timeout_seconds or 0) > self._default_timeout:
             # What may take long by its nature, waiting above all, must not take the places of what is quick.
-            return await self._around(method, metadata, timeout_seconds, partial(self._as_stream, work))
+            lasting = partial(self._as_stream, work)
+            return await self._around(method, metadata, timeout_seconds, lasting, counted=counted)
         self._active += 1
         try:
-            return await self._around(method, metadata, timeout_seconds, work, busy=self._active > self._limit)
+            busy = self._active > self._limit
+            return await self._around(method, metadata, timeout_seconds, work, counted=counted, busy=busy)
         finally:
             self._active -= 1
 
@@ -307,6 +312,8 @@ class Boundary:
         request: Message | Receive,
         metadata: Mapping[str, str | bytes],
         timeout_seconds: float | None,
+        *,
+        counted: bool = False,
     ) -> Stream:
         """Starts one server-streaming call. It does not count as a call at work: streams have limits of their own."""
 
@@ -318,7 +325,8 @@ class Boundary:
                         await handoff.put(message)
 
             try:
-                await self._around(method, metadata, timeout_seconds, partial(self._as_stream, work))
+                lasting = partial(self._as_stream, work)
+                await self._around(method, metadata, timeout_seconds, lasting, counted=counted)
             except Refused as refused:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -355,6 +363,7 @@ class Boundary:
         timeout_seconds: float | None,
         work: Callable[[Call], Awaitable[T]],
         *,
+        counted: bool,
         busy: bool = False,
     ) -> T:
         """What is around a call of any kind: who calls, until when, what its failure is called, and the line about it.
@@ -375,6 +384,8 @@ class Boundary:
             with self._timers.limit(timeout) as limit:
                 authorization = _text(metadata, "authorization")
                 identity, token = await self._verifier.identify(authorization)
+                if not counted:
+                    self._verifier.count(identity)
                 if identity.role not in method.roles:
                     allowed = " or ".join(sorted(method.roles))
                     raise errors.RoleNotAllowed("Permission denied", details=f"This call is for the role {allowed}.")

@@ -310,10 +310,10 @@ class RateLimited(ServiceError):
     code = "RESOURCE_EXHAUSTED"
     reason = "RATE_LIMITED"
 
-    def __init__(self, per_second: float) -> None:
+    def __init__(self, per_second: float, what: str) -> None:
         super().__init__(
-            "Too many calls",
-            details=f"At most {per_second:g} calls a second; try again in a second.",
+            f"Too many {what}",
+            details=f"At most {per_second:g} {what} a second; try again in a second.",
             metadata={"limit": f"{per_second:g}"},
         )
 

@@ -93,14 +93,13 @@ class Verifier:
     async def identify(self, authorization: str | None) -> tuple[Identity, str]:
         """Returns the caller and the bare token of an `Authorization: Bearer …` value.
 
-        Raises Unauthenticated, TokenExpired, UserDisabled, RoleNotAllowed, RateLimited or IssuerUnavailable.
+        Raises Unauthenticated, TokenExpired, UserDisabled, RoleNotAllowed or IssuerUnavailable.
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Authentication required", details="Send `Authorization: Bearer <token>`.")
         found = self._verified.get(token)
         if found is not None and found[1] > time.time():
-            self._count(found[0])
             return found[0], token
         identity = await self._verify(token)
         if await self._is_disabled(identity.user_id):
@@ -109,10 +108,10 @@ class Verifier:
         self._verified[token] = identity, min(identity.expires_at + LEEWAY_SECONDS, now + TRUST_SECONDS)
         while len(self._verified) > CACHE_SIZE:
             self._verified.popitem(last=False)
-        self._count(identity)
         return identity, token
 
-    def _count(self, identity: Identity) -> None:
+    def count(self, identity: Identity) -> None:
+        """Counts a call of this caller's, once, where it comes into the process. Raises RateLimited."""
         # Trainers share a token, and what they call for is paced by their jobs.
         if self._rates is not None and identity.role == "user":
             self._rates.take(identity.user_id)

@@ -43,7 +43,7 @@ class LocalChannel:
             **_: Any,
         ) -> Message:
             try:
-                return await self._boundary.run(method, handler, request, as_mapping(metadata), timeout)
+                return await self._boundary.run(method, handler, request, as_mapping(metadata), timeout, counted=True)
             except Refused as refused:
                 raise _as_rpc_error(refused) from refused
 
@@ -56,7 +56,8 @@ class LocalChannel:
         method, handler = self._handlers[path]
 
         def call(request: Message, *, metadata: Metadata = (), timeout: float | None = None, **_: Any) -> LocalStream:
-            return LocalStream(self._boundary.stream(method, handler, request, as_mapping(metadata), timeout))
+            told = as_mapping(metadata)
+            return LocalStream(self._boundary.stream(method, handler, request, told, timeout, counted=True))
 
         return call
 

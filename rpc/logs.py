@@ -104,14 +104,21 @@ class _Stderr:
     def flush(self) -> None:
         """Writes what was gathered."""
         entries, self._gathered, self._waiting_on = self._gathered, [], None
-        text = "".join(
-            entry if isinstance(entry, str) else f"{self._render(None, entry['level'], entry)}\n" for entry in entries
-        )
+        text = "".join(map(self._line, entries))
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
         except (OSError, ValueError):
             return
+
+    def _line(self, entry: Entry) -> str:
+        if isinstance(entry, str):
+            return entry
+        try:
+            return f"{self._render(None, entry['level'], entry)}\n"
+        except Exception:
+            # What cannot be said properly must not silence the lines that were gathered with it.
+            return f"{entry!r}\n"
 
 
 class _Lines:

@@ -51,10 +51,13 @@ class Timers:
         now = loop.time()
         due = [timer for timer in self.waiting if timer.when <= now]
         self.waiting.difference_update(due)
+        self._tick = loop.call_later(TICK_SECONDS, self._look, loop) if self.waiting else None
         for timer in due:
             if timer.callback is not None:
-                timer.callback()
-        self._tick = loop.call_later(TICK_SECONDS, self._look, loop) if self.waiting else None
+                try:
+                    timer.callback()
+                except Exception as error:
+                    loop.call_exception_handler({"message": "a timer's callback failed", "exception": error})
 
 
 class Limit:

@@ -55,11 +55,13 @@ async def serve() -> AsyncIterator[Serve]:
     """Starts a server with a planted servicer and returns its address."""
     async with AsyncExitStack() as opened:
 
-        async def start(servicer: Any, *, reflect: bool = True, limit: int = 64, seconds: float = 10) -> str:
+        async def start(
+            servicer: Any, *, reflect: bool = True, limit: int = 64, seconds: float = 10, rates: Rates | None = None
+        ) -> str:
             port, report = await opened.enter_async_context(
                 grpc_server(
                     {SERVICE: servicer},
-                    boundary(limit=limit, seconds=seconds),
+                    boundary(limit=limit, seconds=seconds, rates=rates),
                     host="127.0.0.1",
                     port=0,
                     reflect=reflect,

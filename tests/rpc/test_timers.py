@@ -68,3 +68,18 @@ async def test_a_timer_that_another_takes_back_does_not_ring() -> None:
     assert len(times) == 1
     assert times[0] >= 0.03
     assert not timers.waiting
+
+
+async def test_a_timer_that_fails_stops_no_other() -> None:
+    """A callback's exception is the event loop's to tell; later timers ring all the same."""
+    timers, rung, told = Timers(), asyncio.Event(), list[str]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    timers.call_later(0.01, lambda: [][0])
+    timers.call_later(0.06, rung.set)
+    try:
+        async with asyncio.timeout(10):
+            await rung.wait()
+    finally:
+        loop.set_exception_handler(None)
+    assert told == ["list index out of range"]

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pipeline.estimator.v1 import estimator_pb2
 
-from rpc.errors import Conflict
+from rpc.errors import Conflict, RateLimited
 from rpc.local import LocalChannel
 from rpc.rates import Rates
 from tests.conftest import metadata, token
@@ -178,23 +178,38 @@ async def test_metadata_over_the_limit_is_always_refused(serve: Serve, size: int
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_a_users_calls_have_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """L01: over gRPC too a user above their rate is told to come back; a trainer's token has none; the table is bounded."""
+async def test_a_users_calls_have_a_rate(serve: Serve) -> None:
+    """L01: over gRPC too a user above their rate is told to come back; a trainer's token has none."""
+    rates, ask = Rates(0.5), estimator_pb2.GetCatalogueRequest().SerializeToString()
+    async with grpc.aio.insecure_channel(await serve(Servicer(), rates=rates)) as channel:
+        call, mine, trainer = channel.unary_unary(CATALOGUE), metadata(), metadata(role="worker")
+        await call(ask, metadata=mine)
+        told = await refused(call(ask, metadata=mine))
+        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+        assert told.retryable
+        for _ in range(5):
+            assert (await refused(call(ask, metadata=trainer))).reason == "ROLE_NOT_ALLOWED"
+
+
+async def test_a_call_within_a_process_is_not_counted_again() -> None:
+    """L01: what came in through one door of a process and goes on through another is one call."""
+    local = LocalChannel(boundary(rates=Rates(0.5)))
+    local.add_service(SERVICE, Servicer())
+    mine = metadata()
+    for _ in range(5):
+        await local.unary_unary(CATALOGUE)(estimator_pb2.GetCatalogueRequest(), metadata=mine)
+
+
+def test_who_called_last_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L01: the table of rates is bounded, and whoever calls all the time stays in it whoever else comes."""
     monkeypatch.setattr("rpc.rates.TABLE_SIZE", 10)
     rates = Rates(0.5)
-    local = LocalChannel(boundary(rates=rates))
-    local.add_service(SERVICE, Servicer())
-    call = local.unary_unary(CATALOGUE)
-    mine, trainer = metadata(), metadata(role="worker")
-    await call(estimator_pb2.GetCatalogueRequest(), metadata=mine)
-    told = await refused(call(estimator_pb2.GetCatalogueRequest(), metadata=mine))
-    assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
-    assert told.retryable
-    for _ in range(5):
-        assert (await refused(call(estimator_pb2.GetCatalogueRequest(), metadata=trainer))).reason == "ROLE_NOT_ALLOWED"
-    for _ in range(50):
-        await call(estimator_pb2.GetCatalogueRequest(), metadata=metadata())
-    assert len(rates._full_at) <= 10
+    rates.take("steady")
+    for number in range(50):
+        rates.take(f"passing {number}")
+        with pytest.raises(RateLimited):
+            rates.take("steady")
+        assert len(rates._full_at) <= 10
 
 
 async def test_two_tokens_are_none(serve: Serve) -> None:
