@@ -1,7 +1,7 @@
-"""FinishedJob jobs as they correct forecasts, and how good forecasts were.
+"""Finished jobs as they correct forecasts, and how good forecasts were.
 
-A person's own jobs count at once. Those of others count where five people or more have finished such jobs: nobody's run
-can be read from another's price.
+A person's own jobs count at once. Where five people or more have finished jobs of a kind, everybody's count instead, and
+below that nobody else's: no run can be read from another's price.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import asyncpg
 
@@ -20,6 +21,7 @@ from estimator_service.parameters import fitted
 from rpc.database import Database, load_queries
 from rpc.identity import Identity
 
+T = TypeVar("T")
 SQL = load_queries("estimator_service", "finished_jobs.sql")
 LEAST_USERS = 5
 MOST_JOBS = 50  # of a kind, the latest
@@ -34,9 +36,8 @@ class FinishedJobs:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._own: OrderedDict[str, tuple[float, Corrections]] = OrderedDict()
-        self._shared: tuple[float, Corrections] = 0.0, {}
-        self._accuracy: tuple[float, list[Accuracy]] = 0.0, []
-        self._reading = asyncio.Lock()  # what is over all users is read once at a time, whoever asks
+        self._shared = Kept(self._read_shared)
+        self._accuracy = Kept(self._read_accuracy)
 
     async def corrections(self, caller: Identity) -> Corrections:
         """What counts for a caller. Raises DatabaseUnavailable."""
@@ -44,7 +45,7 @@ class FinishedJobs:
         found = self._own.get(caller.user_id)
         if found is not None and now < found[0]:
             return found[1]
-        shared = await self._everybodys()
+        shared = await self._shared.get()
         async with self._database.as_caller(caller) as connection:
             own = await connection.fetch(SQL["own_finished_jobs"], fitted().version)
         corrections = {**_corrections(own), **shared}
@@ -56,22 +57,36 @@ class FinishedJobs:
 
     async def accuracy(self) -> list[Accuracy]:
         """In all, then by month, the latest first; nothing that comes from fewer than five users."""
-        async with self._reading:
-            until, found = self._accuracy
-            if time.monotonic() >= until:
-                rows = await self._database.fetch_as_service(SQL["accuracy"], LEAST_USERS)
-                found = [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
-                self._accuracy = time.monotonic() + SHARED_FRESH_SECONDS, found
-        return found
+        return await self._accuracy.get()
 
-    async def _everybodys(self) -> Corrections:
+    async def _read_accuracy(self) -> list[Accuracy]:
+        rows = await self._database.fetch_as_service(SQL["accuracy"], LEAST_USERS)
+        return [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
+
+    async def _read_shared(self) -> Corrections:
+        return _corrections(
+            await self._database.fetch_as_service(SQL["shared_finished_jobs"], LEAST_USERS, fitted().version)
+        )
+
+
+class Kept(Generic[T]):
+    """What is read over all users: by one caller at a time, while the others get what was read before."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
+        self._read = read
+        self._until = 0.0
+        self._found: T | None = None
+        self._reading = asyncio.Lock()
+
+    async def get(self) -> T:
+        """Raises what reading raises."""
+        if self._found is not None and (time.monotonic() < self._until or self._reading.locked()):
+            return self._found
         async with self._reading:
-            until, found = self._shared
-            if time.monotonic() >= until:
-                rows = await self._database.fetch_as_service(SQL["shared_finished_jobs"], LEAST_USERS, fitted().version)
-                found = _corrections(rows)
-                self._shared = time.monotonic() + SHARED_FRESH_SECONDS, found
-        return found
+            if self._found is None or time.monotonic() >= self._until:
+                self._found = await self._read()
+                self._until = time.monotonic() + SHARED_FRESH_SECONDS
+            return self._found
 
 
 def _corrections(rows: Iterable[asyncpg.Record]) -> Corrections:

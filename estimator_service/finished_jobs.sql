@@ -34,7 +34,9 @@ with latest as (
 select
     model_family, gpu_type, stack, seconds, forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
 from counted
-where users >= $1 and place <= 50;
+where users >= $1 and place <= 50
+-- In one order, always: corrections are remembered by it.
+order by model_family, gpu_type, stack, place;
 
 -- name: accuracy
 -- How forecasts compare with what the latest jobs took, in all (month null) and by month. No row comes from fewer users than $1.

@@ -176,8 +176,8 @@ class Database:
 
         Raises DatabaseUnavailable, Conflict, DeadlineExceeded.
         """
-        with _translated():
-            return list(await self._pool.fetch(statement, *arguments, timeout=ACQUIRE_TIMEOUT_SECONDS))
+        async with self._connection() as connection:
+            return cast("list[asyncpg.Record]", await connection.fetch(statement, *arguments))
 
     async def is_disabled(self, user_id: str) -> bool:
         """Whether a user may not sign in any more."""
