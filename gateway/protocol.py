@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.errors import HeadersTooLarge, UriTooLong
 from gateway.exchange import error_body
@@ -50,6 +50,7 @@ class Protocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._refusal: ServiceError | None = None
         self._linger_timer: Timer | None = None
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -126,6 +127,11 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answers what cannot be read, and closes."""
         self._in_head = False
+        # Nothing is answered after this, so of the requests before it those that wait are not begun.
+        self.pipeline.clear()
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
         failure = failure_of(self._refusal or _malformed("The request is not HTTP/1.1 as it must be."))
         request_id = accept_request_id(None)
         body = orjson.dumps(error_body(failure, request_id))
@@ -146,6 +152,10 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(head + b"\r\n" + body)
         self._linger()
         log.info("http", status=failure.http_status, reason=failure.reason, request_id=request_id)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _end(self) -> None:
         """Closes after an answer; slowly where the rest of the request is still on its way."""

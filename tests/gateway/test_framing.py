@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -240,6 +241,22 @@ async def test_a_body_that_is_asked_for_is_sent(gateway_url: str, new_dataset: N
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(body)
         assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_what_waits_for_its_turn_is_not_done_after_a_refusal(
+    gateway_url: str, new_dataset: NewDataset, me: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requests that wait behind one another when the connection turns out not to be HTTP are neither done nor answered."""
+    held = b"host: x\r\nauthorization: Bearer " + token(me).encode() + b"\r\n"
+    body = orjson.dumps({**asked(await new_dataset(me)), "preset_id": "custom"})
+    first = b"GET /api/jobs HTTP/1.1\r\n" + held + b"\r\n"
+    head = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    job = b"POST /api/jobs HTTP/1.1\r\n" + held + head + body
+    answer = await exchange(gateway_url, first + job + job + b"\0\r\n\r\n")
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"400"]
+    jobs = await raw.send(gateway_url, first.replace(b"\r\nhost", b"\r\nconnection: close\r\nhost"))
+    assert jobs.json()["data"]["pagination"]["total"] == 0
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.WARNING] == []
 
 
 async def test_a_client_that_never_reads_is_not_served_for_ever(
