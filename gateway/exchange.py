@@ -143,7 +143,7 @@ class Exchange:
     ) -> None:
         """Answers with a whole body, compressed where that is worth it; a HEAD request gets the headers of the same."""
         sent = [(b"content-type", kind), (b"cache-control", b"no-store"), *(headers or {}).items()]
-        if len(body) >= GZIP_FROM_BYTES and any("gzip" in value for value in self.headers.all(b"accept-encoding")):
+        if len(body) >= GZIP_FROM_BYTES and "gzip" in self.headers.encodings():
             body = gzip.compress(body, 5, mtime=0)
             sent += [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
         sent.append((b"content-length", str(len(body)).encode()))

@@ -43,3 +43,9 @@ class Headers:
         if self.names.count(name) > 1:
             raise MalformedRequest("Malformed request", details=f"Send one {name.decode()} header.")
         return value.decode("latin-1")
+
+    def encodings(self) -> set[str]:
+        """What Accept-Encoding names and does not rule out."""
+        accepted = ",".join(self.all(b"accept-encoding")).replace(" ", "").lower()
+        parts = (each.partition(";q=") for each in accepted.split(","))
+        return {name for name, _, weight in parts if weight.strip("0.") or not weight}

@@ -171,7 +171,7 @@ class Page:
     def _file(self, scope: Scope, path: str, full: str) -> FileResponse:
         headers = {"cache-control": FOREVER if path.startswith("assets/") else "no-cache", "vary": "accept-encoding"}
         media_type, _ = mimetypes.guess_type(full)
-        taken = _encodings(",".join(scope["exchange"].headers.all(b"accept-encoding")))
+        taken = scope["exchange"].headers.encodings()
         for name, suffix in ENCODINGS.items():
             if name in taken and self._files.lookup_path(path + suffix)[1] is not None:
                 return FileResponse(full + suffix, headers=headers | {"content-encoding": name}, media_type=media_type)
@@ -180,12 +180,6 @@ class Page:
     def _is_navigation(self, scope: Scope, path: str) -> bool:
         wants_page = any("text/html" in value for value in scope["exchange"].headers.all(b"accept"))
         return wants_page and "." not in path.rpartition("/")[2] and self._index.is_file()
-
-
-def _encodings(accepted: str) -> set[str]:
-    """What an Accept-Encoding names and does not rule out."""
-    parts = (each.replace(" ", "").lower().partition(";q=") for each in accepted.split(","))
-    return {name for name, _, weight in parts if weight.strip("0.") or not weight}
 
 
 def _get(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:

@@ -160,9 +160,14 @@ async def test_a_certificate_is_replaced_without_a_restart(ours: Authority) -> N
 
 
 async def test_half_of_it_stops_the_start(ours: Authority, theirs: Authority) -> None:
-    """N10: a certificate without its key, with another's, or no file at all is one line and exit code 2."""
+    """N10: a certificate without its key, with another's, with one that has a passphrase, or no file is one line and 2."""
     pair, other = ours.issue("server"), theirs.issue("other")
-    for wrong in ({**pair, "tls_key_file": other["tls_key_file"]}, {**pair, "tls_require_client": True}):
+    locked = pair["tls_key_file"].with_name("locked.key")
+    key = serialization.load_pem_private_key(pair["tls_key_file"].read_bytes(), None)
+    kind = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    locked.write_bytes(key.private_bytes(serialization.Encoding.PEM, *kind))
+    keys = [{**pair, "tls_key_file": each} for each in (other["tls_key_file"], locked)]
+    for wrong in (*keys, {**pair, "tls_require_client": True}):
         with pytest.raises(ValidationError):
             settings(**wrong)
     half = {"PIPELINE_TLS_CERTIFICATE_FILE": str(pair["tls_certificate_file"]), "PIPELINE_TLS_CA_FILE": "nowhere.pem"}
