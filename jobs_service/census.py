@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from jobs_service.history import History
 from jobs_service.job import Job, JobState
 from rpc.errors import ServiceError
 
-# A place in the queue may be this old.
+# A place in the queue may be this old; older where counting takes so long that it would be more than this share of all time.
 FRESH_SECONDS = 2.0
+COUNTING_SHARE = 0.1
 
 log = structlog.get_logger()
 
@@ -63,13 +65,13 @@ class _Queue:
 
 
 class Census:
-    """Counts the queue for all who ask, at most once in `FRESH_SECONDS`."""
+    """Counts the queue for all who ask, at most once in `FRESH_SECONDS`. While one counts, others are told the last count."""
 
     def __init__(self, history: History) -> None:
         self._history = history
         self._queues: Mapping[str, _Queue] = {}
         self._offers: Mapping[str, int] = {}
-        self._counted = -FRESH_SECONDS
+        self._good_until = -math.inf
         self._is_known = False
         self._counting = asyncio.Lock()
 
@@ -85,10 +87,13 @@ class Census:
 
     async def _count(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._is_known and (loop.time() < self._good_until or self._counting.locked()):
+            return
         async with self._counting:
-            if loop.time() - self._counted < FRESH_SECONDS:
+            started = loop.time()
+            if started < self._good_until:
                 return
-            self._counted = loop.time()
+            self._good_until = started + FRESH_SECONDS
             try:
                 rows, self._offers = await self._history.census()
             except ServiceError as error:
@@ -100,6 +105,7 @@ class Census:
                 users.setdefault(gpu_type, {})[user_id] = waiting
             self._queues = {gpu_type: _Queue.of(by_user) for gpu_type, by_user in users.items()}
             self._is_known = True
+            self._good_until = max(self._good_until, started + (loop.time() - started) / COUNTING_SHARE)
 
     def _place(self, job: Job) -> Waiting:
         gpu_type, needed = job.gpu_config["type"], job.gpu_config["count"]

@@ -140,6 +140,40 @@ async def test_a_job_that_waits_says_why(stack: Stack, admin: asyncpg.Connection
 
 
 @ONE_WAY
+async def test_only_one_waits_for_a_count(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one call waits until the queue is counted again, the others are told where their jobs stood before."""
+    await queue(stack, new_dataset)
+    request, waiting = (
+        jobs_pb2.ListJobsRequest(),
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock'",
+    )
+    await stack.jobs.ListJobs(request, metadata=metadata(ANN))
+    monkeypatch.setattr("jobs_service.census.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("jobs_service.census.COUNTING_SHARE", 1e9)
+    async with asyncio.timeout(10):
+        while True:
+            async with admin.transaction():
+                await admin.execute("lock table trainer_offers")
+                one = asyncio.ensure_future(_list(stack, request))
+                while not one.done() and not await admin.fetchval(waiting):
+                    await asyncio.sleep(0.02)
+                    await admin.execute("select pg_stat_clear_snapshot()")
+                # A count from before may still be good.
+                if not one.done():
+                    others = [await _list(stack, request) for _ in range(3)]
+                    assert not one.done()
+                    break
+    for answer in (*others, await one):
+        assert [job.queue_position for job in answer.jobs] == [1]
+
+
+async def _list(stack: Stack, request: jobs_pb2.ListJobsRequest) -> jobs_pb2.ListJobsResponse:
+    return await stack.jobs.ListJobs(request, metadata=metadata(ANN))
+
+
+@ONE_WAY
 async def test_a_failed_attempt_keeps_its_place(stack: Stack, new_dataset: NewDataset) -> None:
     """A job that is queued again goes before what was queued after it."""
     first, second = await queue(stack, new_dataset), await queue(stack, new_dataset)
