@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -33,8 +34,7 @@ class WaitingCode(StrEnum):
     NEXT = "next"
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A place in the queue, from 1, and why."""
 
     position: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -52,8 +52,9 @@ class JobsService:
 
     async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> jobs_pb2.ListJobsResponse:
         found = await self._store.list_jobs(call.identity, **wire.page_of(request), status=wire.job_status(request))
-        jobs = await self._render_all(found.items)
-        return jobs_pb2.ListJobsResponse(jobs=jobs, pagination=wire.pagination(request, found))
+        response = jobs_pb2.ListJobsResponse(pagination=wire.pagination(request, found))
+        await self._render_all(found.items, response.jobs.add)
+        return response
 
     async def GetJobByRequestId(
         self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call
@@ -122,9 +123,11 @@ class JobsService:
     async def _render(self, job: Job) -> jobs_pb2.Job:
         return (await self._render_all([job]))[0]
 
-    async def _render_all(self, jobs: Sequence[Job]) -> list[jobs_pb2.Job]:
+    async def _render_all(
+        self, jobs: Sequence[Job], make: Callable[..., jobs_pb2.Job] = jobs_pb2.Job
+    ) -> list[jobs_pb2.Job]:
         waiting = await self._census.waiting(jobs)
-        return [wire.job(job, waiting.get(job.id)) for job in jobs]
+        return [wire.job(job, waiting.get(job.id), make) for job in jobs]
 
     async def _waiting(self, told: Told) -> dict[UUID, Waiting]:
         return await self._census.waiting(told.what.jobs) if isinstance(told.what, Snapshot) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -133,9 +133,9 @@ def _misfit(answer: estimator_pb2.EstimateCostResponse) -> Misfit | None:
     return Misfit(memory.total_gib, memory.usable_gib, answer.repairs[0].title if answer.repairs else "")
 
 
-def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
-    """A job as clients see it."""
-    return jobs_pb2.Job(
+def job(model: Job, waiting: Waiting | None, make: Callable[..., jobs_pb2.Job] = jobs_pb2.Job) -> jobs_pb2.Job:
+    """A job as clients see it. `make` may be the `add` of a list of jobs, which then has it without a copy."""
+    return make(
         id=str(model.id),
         user_id=str(model.user_id),
         dataset_id=str(model.dataset_id),
