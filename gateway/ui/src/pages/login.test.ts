@@ -9,5 +9,7 @@ it.each([
   ["https://evil.example", "/datasets"],
   ["//evil.example", "/datasets"],
   ["/\\evil.example", "/datasets"],
+  ["/\t/evil.example", "/datasets"],
+  ["/\n/evil.example", "/datasets"],
   ["/login?next=/login", "/datasets"],
 ])("goes from %s to %s", (next, place) => expect(safeNext(next)).toBe(place));

@@ -9,9 +9,9 @@ import { Skeleton } from "@/components/ui/skeleton";
 import { useSession, useSignIn } from "@/hooks/session";
 import { useTitle } from "@/hooks/title";
 
-/** Where the person was: a path of this site, whatever the address says. */
+/** Where the person was: a path of this site, whatever the address says. Browsers leave out tabs and line ends in it. */
 export function safeNext(next: string | null): string {
-  return next?.startsWith("/") && !/^\/[/\\]/.test(next) && !next.startsWith("/login") ? next : "/datasets";
+  return next && /^\/(?![/\\])\P{Cc}*$/u.test(next) && !next.startsWith("/login") ? next : "/datasets";
 }
 
 export function LoginPage() {
