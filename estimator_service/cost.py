@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
-from rpc.errors import DatasetTooLarge
+from estimator_service.errors import DatasetTooLarge
 
 CENT = Decimal("0.01")
 # A product with 100 is off by less than this, in cents, up to so many cents.

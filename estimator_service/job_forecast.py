@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from estimator_service.cost import MAX_STEPS, SECONDS_PER_HOUR
+from estimator_service.errors import DatasetTooLarge
 from estimator_service.forecast import Confidence, Forecast, Numbers, Point, forecast, table
 from estimator_service.plan import JobDefaults, Plan
 from estimator_service.workload import WEIGHT_BYTES, adapter_params
-from rpc.errors import DatasetTooLarge
 
 GB = 1e9
 

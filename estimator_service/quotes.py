@@ -12,8 +12,9 @@ import orjson
 
 from estimator_service.catalogue import QuoteLimits
 from estimator_service.configuration import Terms, differences
+from estimator_service.errors import QuoteExpired, QuoteMismatch, QuoteNotFound, TooManyQuotes
 from rpc.database import Database, load_queries
-from rpc.errors import DatasetNotFound, QuoteExpired, QuoteMismatch, QuoteNotFound, TooManyQuotes
+from rpc.errors import DatasetNotFound
 from rpc.identity import Identity
 
 SQL = load_queries("estimator_service", "quotes.sql")

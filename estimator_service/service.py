@@ -12,11 +12,11 @@ from estimator_service.catalogue import CatalogueError, read_catalogue
 from estimator_service.corrections import Corrections
 from estimator_service.dataset import Dataset
 from estimator_service.datasets import Datasets
+from estimator_service.errors import NotQuotable
 from estimator_service.estimator import Estimator
 from estimator_service.finished_jobs import LEAST_USERS, FinishedJobs
 from estimator_service.quotes import Quotes
 from rpc.boundary import Call
-from rpc.errors import NotQuotable
 
 log = structlog.get_logger()
 

@@ -18,10 +18,11 @@ from estimator_service.catalogue import Catalogue, CatalogueError, GpuType, Mode
 from estimator_service.configuration import Configuration
 from estimator_service.cost import Estimate, to_cents
 from estimator_service.dataset import Dataset
+from estimator_service.errors import UnknownBaseModel, UnknownGpuType, UnknownProvider
 from estimator_service.plan import TrainingSpec
 from estimator_service.repairs import Placement
 from estimator_service.wire_forecast import gpu_price, options
-from rpc.errors import UnknownBaseModel, UnknownGpuType, UnknownProvider, ValidationFailed
+from rpc.errors import ValidationFailed
 
 # A longer name than any GPU's is not worth repeating to whoever sent it.
 MAX_ECHO = 64

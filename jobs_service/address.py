@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from rpc.errors import WebhookUrlRefused
+from jobs_service.errors import WebhookUrlRefused
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

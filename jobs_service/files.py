@@ -7,11 +7,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from jobs_service.dataset import Dataset, DatasetStatus
+from jobs_service.errors import DatasetInUse, StorageQuota
 from jobs_service.importer import Imported
 from jobs_service.rows import as_caller, as_json, reader
 from jobs_service.storage import Storage
 from rpc.database import Database, load_queries
-from rpc.errors import DatasetInUse, DatasetNotFound, StorageQuota
+from rpc.errors import DatasetNotFound
 from rpc.identity import SYSTEM, Identity
 
 SQL = load_queries("jobs_service", "files.sql")

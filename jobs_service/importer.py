@@ -14,10 +14,11 @@ from weakref import WeakValueDictionary
 
 import orjson
 
+from jobs_service.errors import StorageQuota
 from jobs_service.formats import BadLineError, detect, parse
 from jobs_service.storage import Storage, Writer
 from jobs_service.tokens import count_tokens
-from rpc.errors import DatabaseUnavailable, DeadlineExceeded, StorageQuota, TooLarge
+from rpc.errors import DatabaseUnavailable, DeadlineExceeded, TooLarge
 
 # Tokenising lets other threads run, parsing does not: more of these would only slow down what answers meanwhile.
 THREADS = 2

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from rpc.errors import DoesNotFit
+from jobs_service.errors import DoesNotFit
 
 
 class JobState(StrEnum):

@@ -12,13 +12,13 @@ from pipeline.jobs.v1 import jobs_pb2
 
 from jobs_service import wire, wire_life
 from jobs_service.census import Census, Waiting
+from jobs_service.errors import InvalidTransition, JobFinal
 from jobs_service.history import History
 from jobs_service.job import Configuration, Job, JobState
 from jobs_service.life import Life
 from jobs_service.store import Store
 from jobs_service.watch import Snapshot, Told, Watches
 from rpc.boundary import Call
-from rpc.errors import InvalidTransition, JobFinal
 
 MAX_POINTS = 1000
 

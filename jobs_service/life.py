@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from jobs_service.errors import InvalidTransition, JobFinal, LeaseLost
 from jobs_service.event import EventType, MetricPoint
 from jobs_service.job import JobState
 from jobs_service.lease import (
@@ -34,7 +35,6 @@ from jobs_service.notices import (
 )
 from jobs_service.rows import as_caller, as_json, reader
 from rpc.database import Database, Transaction, load_queries
-from rpc.errors import InvalidTransition, JobFinal, LeaseLost
 from rpc.identity import SYSTEM, Identity
 
 SQL = load_queries("jobs_service", "life.sql")

@@ -9,10 +9,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from jobs_service.rows import Page, as_caller, page_of, reader
-from jobs_service.webhook import TEST, Answer, Attempt, Claimed, Delivery, DeliveryStatus, Wanted, Webhook
-from rpc.database import Database, Transaction, load_queries
-from rpc.errors import (
+from jobs_service.errors import (
     IdempotencyKeyReused,
     WebhookDeliveryNotFound,
     WebhookDisabled,
@@ -20,6 +17,9 @@ from rpc.errors import (
     WebhookNotFound,
     WebhookRate,
 )
+from jobs_service.rows import Page, as_caller, page_of, reader
+from jobs_service.webhook import TEST, Answer, Attempt, Claimed, Delivery, DeliveryStatus, Wanted, Webhook
+from rpc.database import Database, Transaction, load_queries
 from rpc.identity import SYSTEM, Identity
 
 SQL = load_queries("jobs_service", "webhooks.sql")

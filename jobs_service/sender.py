@@ -14,8 +14,8 @@ from functools import cache
 import httpx
 
 from jobs_service.address import Address, Guard, Resolve, Target
+from jobs_service.errors import WebhookUrlRefused
 from jobs_service.webhook import Answer
-from rpc.errors import WebhookUrlRefused
 
 # Addresses of a host that one attempt tries.
 MAX_ADDRESSES = 3

@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 import structlog
 
-from rpc.errors import StorageUnavailable
+from jobs_service.errors import StorageUnavailable
 
 # Beside the name of a file that is not whole yet.
 PART = ".part"

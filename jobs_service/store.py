@@ -13,19 +13,13 @@ from uuid import UUID
 import asyncpg
 
 from jobs_service.dataset import Dataset, DatasetStatus
+from jobs_service.errors import IdempotencyKeyReused, JobNotFound, NotificationNotFound, OpenJobsLimit
 from jobs_service.event import NOTHING, Seen, parse_seen
 from jobs_service.job import Configuration, Forecast, Job, JobState, Price
 from jobs_service.notification import Notification
 from jobs_service.rows import Page, as_caller, as_json, call_as, page_of, reader
 from rpc.database import Database, load_queries
-from rpc.errors import (
-    DatasetNotFound,
-    DatasetNotReady,
-    IdempotencyKeyReused,
-    JobNotFound,
-    NotificationNotFound,
-    OpenJobsLimit,
-)
+from rpc.errors import DatasetNotFound, DatasetNotReady
 from rpc.identity import Identity
 
 SQL = load_queries("jobs_service", "queries.sql")

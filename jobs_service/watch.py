@@ -13,12 +13,13 @@ from uuid import UUID
 
 import structlog
 
+from jobs_service.errors import BadCursor
 from jobs_service.event import Cursor, JobEvent, parse_cursor
 from jobs_service.history import History
 from jobs_service.job import FINAL, Job
 from jobs_service.store import Store
 from rpc.boundary import Call
-from rpc.errors import BadCursor, BufferOverrun, Unauthenticated
+from rpc.errors import BufferOverrun, Unauthenticated
 
 BUFFER = 256
 # Jobs in a snapshot of all of a user's.

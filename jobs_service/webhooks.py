@@ -9,10 +9,10 @@ from pipeline.webhooks.v1 import webhooks_pb2
 
 from jobs_service import wire, wire_webhooks
 from jobs_service.address import NOT_PUBLIC, Guard
+from jobs_service.errors import WebhookUrlRefused
 from jobs_service.outbox import WebhookStore
 from jobs_service.webhook import new_secret, show_secret
 from rpc.boundary import Call
-from rpc.errors import WebhookUrlRefused
 
 # A host that is not found in this time is not found.
 RESOLVE_SECONDS = 5.0

@@ -16,9 +16,9 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from estimator_service.catalogue import read_catalogue
 from estimator_service.comparison import cents
 from estimator_service.cost import to_cents
+from estimator_service.errors import TooManyPoints
 from estimator_service.estimator import Estimator
 from estimator_service.settings import EstimatorSettings
-from rpc.errors import TooManyPoints
 from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator.asked import ANN, BALANCED, BOB, LLAMA, refusal
 

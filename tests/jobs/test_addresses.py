@@ -17,8 +17,8 @@ from cryptography.x509.oid import NameOID
 from pipeline.webhooks.v1 import webhooks_pb2
 
 from jobs_service.address import NOT_PUBLIC, Guard
+from jobs_service.errors import WebhookUrlRefused
 from jobs_service.sender import Sender
-from rpc.errors import WebhookUrlRefused
 from tests.conftest import TestDatabase, metadata, open_stack
 from tests.door import refused
 from tests.jobs.receiver import receiver

@@ -18,10 +18,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 
+from jobs_service.errors import StorageUnavailable
 from jobs_service.importer import Importer
 from jobs_service.storage import Storage, StorageError, Writer
 from jobs_service.tokens import PIECE, _processor, count_tokens
-from rpc.errors import DatabaseUnavailable, NotOwner, StorageUnavailable, TooLarge
+from rpc.errors import DatabaseUnavailable, NotOwner, TooLarge
 from tests.conftest import Stack, metadata
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
