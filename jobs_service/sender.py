@@ -131,4 +131,6 @@ async def _beginning(response: httpx.Response) -> str:
                 read += chunk[:RESPONSE_BYTES]
                 if len(read) >= RESPONSE_BYTES:
                     break
-    return read[:RESPONSE_BYTES].decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    text = read[:RESPONSE_BYTES].decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    # What takes the place of a byte has three.
+    return text.encode()[:RESPONSE_BYTES].decode(errors="ignore")

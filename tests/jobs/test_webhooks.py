@@ -144,7 +144,7 @@ async def test_what_fails_is_tried_again_and_then_has_failed(
     stack: Stack, receiving: Receiver, new_dataset: NewDataset
 ) -> None:
     """Every attempt shows what came of it and carries the same id; redirects are not followed; the last one is the end."""
-    receiving.answers = [answer(302, b"", f"location: {receiving.url}"), answer(500, b"x" * 5000 + b"\0")]
+    receiving.answers = [answer(302, b"\xff\0" * 3000, f"location: {receiving.url}"), answer(500, b"x" * 5000 + b"\0")]
     receiving.always = None
     made = await create(stack, receiving.url)
     await queue(stack, new_dataset)
@@ -153,6 +153,7 @@ async def test_what_fails_is_tried_again_and_then_has_failed(
     third, second, first = failed.attempts
     assert [third.number, second.number, first.number] == [3, 2, 1]
     assert (first.http_status, first.error) == (302, "The receiver answered 302.")
+    assert first.response == "\N{REPLACEMENT CHARACTER}" * (1024 // 3)
     assert (second.http_status, second.response) == (500, "x" * 1024)
     assert (third.HasField("http_status"), third.error) == (False, "No answer within 0.3 seconds.")
     assert third.duration_ms >= 300
