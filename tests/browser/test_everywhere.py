@@ -261,14 +261,16 @@ async def test_the_first_page_is_light_and_quick(
     assert all(packed)
 
 
+@pytest.mark.parametrize("model", ["", "&model=llama-3.1-8b"])
 async def test_nothing_moves_when_the_price_does(
-    new_context: NewContext, resident: Person, places: dict[str, str]
+    new_context: NewContext, resident: Person, places: dict[str, str], model: str
 ) -> None:
-    """While prices change, nothing is counted as shifted but the slider's own thumb."""
+    """While prices change, with a range or without one, nothing is counted as shifted but the slider's own thumb."""
     context = await new_context(signed_in=False)
     await context.add_cookies([{"name": COOKIE, "value": resident.token, "url": resident.gateway}])
     page = await context.new_page()
-    await visit(page, places["configure"])
+    await visit(page, places["configure"] + model)
+    await ready(page)
     await page.evaluate(
         """() => { window.shifts = [];
              const of = (entry) => entry.sources
@@ -278,12 +280,12 @@ async def test_nothing_moves_when_the_price_does(
                .observe({ type: "layout-shift" }); }"""
     )
     card = page.get_by_label("Estimate")
-    for name, rate in (("NVIDIA H100", "$8.40/h"), ("NVIDIA V100 32GB", "$4.20/h")):
+    for name, rate in (("NVIDIA H100", "$8.40/h"), ("NVIDIA A100 40GB", "$5.60/h")):
         await page.get_by_role("radio", name=name, exact=True).click()
         await expect(card.get_by_text(rate)).to_be_visible()
         await expect(page.get_by_role("button", name="Start Training")).to_be_enabled()
     await page.get_by_role("slider", name="GPUs").press("End")
-    await expect(card.get_by_text("$16.80/h")).to_be_visible()
+    await expect(card.get_by_text("$22.40/h")).to_be_visible()
     assert await page.evaluate("window.shifts") == []
 
 

@@ -240,7 +240,7 @@ async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person
                 await asyncio.sleep(0.1)
     assert (told["overall"]["jobs"], told["overall"]["inside_p10_p90"]) == (10, 0.5)
     await page.reload()
-    await card.get_by_text("Earlier forecasts: 50 % of 10 jobs kept to their range").click()
+    await card.get_by_text("Earlier forecasts: 50 % of 10 in range").click()
     error = round(told["overall"]["median_error"] * 100)
     await expect(card.get_by_text(f"Half of the forecasts were off by at most {error} %")).to_be_visible()
     await expect(

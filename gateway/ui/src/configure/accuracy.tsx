@@ -17,7 +17,7 @@ export function EarlierForecasts() {
     <details className="mt-2.5 text-[0.8125rem]">
       <summary className="rounded-md text-soft hover:text-ink">
         {data.overall
-          ? `Earlier forecasts: ${percent(data.overall.inside_p10_p90)} of ${count(data.overall.jobs)} jobs kept to their range`
+          ? `Earlier forecasts: ${percent(data.overall.inside_p10_p90)} of ${count(data.overall.jobs)} in range`
           : "Earlier forecasts: no figure yet"}
       </summary>
       {data.overall ? <Figures overall={data.overall} months={data.months} /> : <p className="mt-1.5 text-pretty text-soft">{data.note}</p>}
@@ -31,7 +31,8 @@ function Figures({ overall, months }: FiguresProps) {
   return (
     <>
       <p className="mt-1.5 text-pretty text-soft">
-        {percent(PROMISED)} is what the range promises. Half of the forecasts were off by at most {percent(overall.median_error)}.
+        {percent(overall.inside_p10_p90)} of {count(overall.jobs)} finished jobs took a time within their range; it promises{" "}
+        {percent(PROMISED)}. Half of the forecasts were off by at most {percent(overall.median_error)}.
       </p>
       {months.length > 0 && (
         <figure className="mt-2.5">

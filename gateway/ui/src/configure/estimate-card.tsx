@@ -11,6 +11,8 @@ import { ForecastDetails, ForecastSummary } from "./forecast";
 
 type Props = {
   estimate: Estimate | undefined;
+  /** Whether it has a range, or will. */
+  isForecast: boolean;
   isCurrent: boolean;
   isEstimating: boolean;
   error: ApiError | null;
@@ -117,7 +119,7 @@ export function EstimateCard(props: Props) {
             <p className="mt-3 rounded-xl bg-sunken px-4 py-3 text-sm text-pretty text-soft">{obstacle}</p>
           ) : (
             <>
-              {shown?.forecast && <ForecastSummary forecast={shown.forecast} />}
+              {shown?.forecast ? <ForecastSummary forecast={shown.forecast} /> : props.isForecast && <Skeleton className="mt-3 h-24 w-full" />}
             <dl className={cn("mt-2 transition-opacity", stale && "opacity-65")}>
               <Line name="Compute">{shown?.cost_breakdown && money(shown.cost_breakdown.compute)}</Line>
               <Line name="Storage">{shown?.cost_breakdown && money(shown.cost_breakdown.storage)}</Line>

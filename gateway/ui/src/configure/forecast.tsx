@@ -34,7 +34,7 @@ export function ForecastSummary({ forecast }: { forecast: Forecast }) {
           {duration(forecast.hours.p10)} – {duration(forecast.hours.p90)}
         </span>
       </p>
-      <p className="mt-2.5 text-[0.8125rem] text-pretty text-soft">
+      <p className="mt-2.5 min-h-10 text-[0.8125rem] text-pretty text-soft">
         <Badge tone={tone} className="mr-1.5">
           {text}
         </Badge>

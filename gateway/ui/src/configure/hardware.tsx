@@ -79,34 +79,37 @@ export function Hardware({ catalogue, configuration, onChange }: Props) {
 
 const OWN = "own";
 
-/** Whose price is taken, where the catalogue knows of several. */
+/** What a GPU costs an hour by whom, and whose price is taken where the catalogue knows of several. */
 function Provider({ catalogue, configuration, onChange }: Props) {
   const gpu = gpuTypeOf(catalogue, configuration);
   // Only a forecast takes another price than the catalogue's own.
-  if (!gpu || gpu.offers.length === 0 || configuration.baseModel === null) return null;
+  if (!gpu || configuration.baseModel === null) return null;
   const taken = gpu.offers.find(({ provider }) => provider === configuration.provider);
+  const source = taken?.source ?? gpu.price_source;
   return (
-    <div className="mt-5 flex flex-wrap items-center justify-between gap-x-4 gap-y-2">
+    <div className="mt-5 flex min-h-10 flex-wrap items-center justify-between gap-x-4 gap-y-2">
       <div className="min-w-0 grow basis-56">
         <p className="text-sm font-medium">Price</p>
-        <p className="text-[0.8125rem] leading-snug break-words text-soft">
-          As of {day(taken?.date ?? gpu.price_date)}, from {taken?.source ?? gpu.price_source}.
+        <p className="truncate text-[0.8125rem] leading-snug text-soft" title={source}>
+          As of {day(taken?.date ?? gpu.price_date)}, from {source}
         </p>
       </div>
-      <Select
-        label="Whose price"
-        className="w-72 max-w-full"
-        value={configuration.provider ?? OWN}
-        onChange={(chosen) => onChange({ ...configuration, provider: chosen === OWN ? null : chosen })}
-        options={[
-          { value: OWN, label: `This catalogue’s, ${money(gpu.price_usd_per_hour)}/h` },
-          ...gpu.offers.map(({ provider, usd_per_hour: price, date }) => ({
-            value: provider,
-            label: `${provider}, ${money(price)}/h`,
-            detail: `as of ${day(date)}`,
-          })),
-        ]}
-      />
+      {gpu.offers.length > 0 && (
+        <Select
+          label="Whose price"
+          className="w-72 max-w-full"
+          value={configuration.provider ?? OWN}
+          onChange={(chosen) => onChange({ ...configuration, provider: chosen === OWN ? null : chosen })}
+          options={[
+            { value: OWN, label: `This catalogue’s, ${money(gpu.price_usd_per_hour)}/h` },
+            ...gpu.offers.map(({ provider, usd_per_hour: price, date }) => ({
+              value: provider,
+              label: `${provider}, ${money(price)}/h`,
+              detail: `as of ${day(date)}`,
+            })),
+          ]}
+        />
+      )}
     </div>
   );
 }

@@ -3,6 +3,7 @@ import { Wrench } from "lucide-react";
 import type { Estimate, MemoryForecast, Repair } from "@/api/types";
 import { Badge, type Tone } from "@/components/ui/badge";
 import { Button } from "@/components/ui/button";
+import { Skeleton } from "@/components/ui/skeleton";
 import { cn } from "@/lib/cn";
 import { duration, moneyChange } from "@/lib/format";
 import { Section } from "./section";
@@ -25,7 +26,8 @@ const PARTS = [
 ] as const;
 
 type Props = {
-  memory: MemoryForecast;
+  /** Null: on its way. */
+  memory: MemoryForecast | null;
   repairs: Estimate["repairs"];
   allowsRisk: boolean;
   onAllowRisk: (allowed: boolean) => void;
@@ -33,6 +35,13 @@ type Props = {
 };
 
 export function MemorySection({ memory, repairs, allowsRisk, onAllowRisk, onRepair }: Props) {
+  if (!memory) {
+    return (
+      <Section id="memory" title="Memory of one GPU">
+        <Skeleton className="h-24 w-full" />
+      </Section>
+    );
+  }
   const verdict = VERDICTS[memory.verdict];
   return (
     <Section id="memory" title="Memory of one GPU" aside={<Badge tone={verdict.tone}>{verdict.text}</Badge>}>

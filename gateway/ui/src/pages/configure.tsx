@@ -151,16 +151,17 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
         <BaseModel catalogue={catalogue} configuration={configuration} onChange={change} />
         <Presets catalogue={catalogue} configuration={configuration} onChange={change} />
         <Hardware catalogue={catalogue} configuration={configuration} onChange={change} />
-        {asked?.base_model && estimate?.memory && (
+        <HyperparametersSection catalogue={catalogue} configuration={configuration} onChange={change} />
+        {/* Below what it depends on: a slider that moved away from under the pointer would be no slider. */}
+        {asked?.base_model && (
           <MemorySection
-            memory={estimate.memory}
-            repairs={estimate.repairs}
+            memory={estimate?.memory ?? null}
+            repairs={estimate?.repairs ?? []}
             allowsRisk={allowsRisk}
             onAllowRisk={(allowed) => setRiskAllowedFor(allowed ? askedKey : null)}
             onRepair={(repair) => change(withPatch(catalogue, configuration, repair.patch))}
           />
         )}
-        <HyperparametersSection catalogue={catalogue} configuration={configuration} onChange={change} />
         <Stops catalogue={catalogue} configuration={configuration} estimate={isCurrent ? estimate : undefined} onChange={change} />
         <Alternatives catalogue={catalogue} configuration={configuration} asked={asked} onChange={change} />
         <Button look="quiet" className="lg:hidden" onClick={onCancel}>
@@ -169,6 +170,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
       </div>
       <EstimateCard
         estimate={estimate}
+        isForecast={Boolean(asked?.base_model)}
         isCurrent={isCurrent}
         isEstimating={isEstimating}
         error={error}
