@@ -333,12 +333,28 @@ async def test_cancel_and_the_arrow_go_back(page: Page, person: Person, way: str
     await expect(page).to_have_url(re.compile(r"/datasets\?search=here$"))
 
 
+async def priced(person: Person, dataset_id: str, *, ready: bool) -> None:
+    """Waits until the Estimator, which may remember a dataset for a moment, knows whether one is ready."""
+    hyperparameters = {"learning_rate": 5e-5, "batch_size": 4, "epochs": 3, "rank": 16}
+    body = {"dataset_id": dataset_id, "gpu_config": {"type": "H100", "count": 1}, "hyperparameters": hyperparameters}
+    async with asyncio.timeout(15):
+        while True:
+            try:
+                await person.ask("POST", "/api/jobs/estimate", json=body)
+                known = True
+            except AssertionError:  # refused
+                known = False
+            if known == ready:
+                return
+            await asyncio.sleep(0.1)
+
+
 async def test_a_failed_estimate_says_why_and_keeps_the_form(page: Page, person: Person) -> None:
     """A dataset that is not ready any more: a toast and the card say so, every value stays, and trying again works."""
     dataset_id = await person.import_dataset()
     await configure(page, dataset_id)
     await person.sql("update lora_datasets set training_ready = false where id = $1::uuid", dataset_id)
-    await asyncio.sleep(1)  # the Estimator may remember a dataset for a second
+    await priced(person, dataset_id, ready=False)
     await box(page, "Epochs").fill("7")
     toast = page.get_by_text("No estimate: Dataset not ready for training")
     await expect(toast).to_be_visible()
@@ -347,7 +363,7 @@ async def test_a_failed_estimate_says_why_and_keeps_the_form(page: Page, person:
     await expect(start(page)).to_be_disabled()
     await expect(box(page, "Epochs")).to_have_value("7")
     await person.sql("update lora_datasets set training_ready = true where id = $1::uuid", dataset_id)
-    await asyncio.sleep(1)
+    await priced(person, dataset_id, ready=True)
     await alert.get_by_role("button", name="Estimate again").click()
     await expect(start(page)).to_be_enabled()
 

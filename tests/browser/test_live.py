@@ -9,7 +9,7 @@ import time
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import Calls, Person, Trainer
+from tests.browser.conftest import Calls, Person, Trainer, stop_the_clock
 from tests.deploy.processes import child
 
 pytestmark = [
@@ -22,6 +22,7 @@ pytestmark = [
 async def test_a_job_is_watched_as_it_trains(page: Page, person: Person, trainer: Trainer, calls: Calls) -> None:
     """Progress, time left, curves, cost and events follow each report at once, without asking; the end stops the asking."""
     job = await person.create_job(await person.import_dataset("Watched", pairs=400), max_cost_usd=50)
+    await page.clock.install()
     await page.goto(f"/training/jobs/{job['id']}")
     await expect(page.get_by_role("region", name="Progress")).to_contain_text("Time in the queue costs nothing")
     watch = f"GET /api/jobs/{job['id']}/events"
@@ -56,7 +57,11 @@ async def test_a_job_is_watched_as_it_trains(page: Page, person: Person, trainer
     await expect(progress).to_contain_text("Done. The adapter is at s3://adapters/tests")
     await expect(cost).to_contain_text("in the end")
     asked = len(calls.to(f"GET /api/jobs/{job['id']}"))
-    await asyncio.sleep(5)  # what must not happen has no condition to wait for
+    bell = len(calls.to("GET /api/notifications"))
+    await page.clock.run_for(20_000)  # of the page's own time, in which it asks for notifications again
+    async with asyncio.timeout(15):
+        while len(calls.to("GET /api/notifications")) == bell:
+            await asyncio.sleep(0.02)
     assert len(calls.to(f"GET /api/jobs/{job['id']}")) == asked
 
 
@@ -64,12 +69,16 @@ async def test_without_events_the_page_asks(page: Page, person: Person, trainer:
     """Where the watch cannot be opened, the page is at most 5 s behind all the same."""
     await page.route("**/events", lambda route: route.abort())
     job = await person.create_job(await person.import_dataset("Asked"))
+    await page.clock.install()
     await page.goto(f"/training/jobs/{job['id']}")
     await expect(page.get_by_role("region", name="Progress")).to_contain_text("Time in the queue costs nothing")
     lease = await trainer.take()
     await trainer.report(lease, step=15, loss=1.5)
-    bar = page.get_by_role("progressbar", name="Training progress")
-    await expect(bar).to_have_attribute("aria-valuenow", "50", timeout=6000)
+    await stop_the_clock(page)
+    async with page.expect_request(re.compile(f"/api/jobs/{job['id']}$")):
+        await page.clock.run_for(5000)
+    await page.clock.resume()
+    await expect(page.get_by_role("progressbar", name="Training progress")).to_have_attribute("aria-valuenow", "50")
 
 
 async def test_a_watch_outlives_its_servers(page: Page, person: Person, trainer: Trainer) -> None:

@@ -26,6 +26,7 @@ async def test_datasets_can_be_trained_on_when_they_are_ready(page: Page, person
         "update lora_datasets set status = 'validating', training_ready = false where id = $1::uuid", broken
     )
     (row,) = await person.sql("select * from lora_datasets where user_id = $1::uuid and status = 'ready'", person.id)
+    await page.clock.install()
     await page.goto("/datasets")
     ready = page.get_by_role("row").filter(has_text="Ready one")
     await expect(ready).to_contain_text("Ready")
@@ -37,7 +38,8 @@ async def test_datasets_can_be_trained_on_when_they_are_ready(page: Page, person
     await expect(checking).to_contain_text("Validating")
     await expect(checking.get_by_role("link")).to_have_count(0)
     await person.sql("update lora_datasets set status = 'ready', training_ready = true where id = $1::uuid", broken)
-    await expect(checking.get_by_role("link", name="Start Training on Still checking")).to_be_visible(timeout=8000)
+    await page.clock.run_for(5000)
+    await expect(checking.get_by_role("link", name="Start Training on Still checking")).to_be_visible()
 
 
 async def test_datasets_can_be_searched(page: Page, person: Person, calls: Calls) -> None:
