@@ -67,6 +67,26 @@ async def test_datasets_can_be_searched(page: Page, person: Person, calls: Calls
     await expect(page.get_by_text("Pears", exact=True)).to_be_visible()
 
 
+async def test_a_dataset_is_deleted_after_asking(page: Page, person: Person) -> None:
+    """Deleting asks first; a dataset that a job waits for stays and says why; otherwise it is gone."""
+    dataset_id = await person.import_dataset("Unwanted")
+    job = await person.create_job(dataset_id)
+    await page.goto("/datasets")
+    asked = page.get_by_role("dialog", name="Delete “Unwanted”?")
+    await page.get_by_role("button", name="Delete Unwanted").click()
+    await asked.get_by_role("button", name="Keep it as it is").click()
+    await expect(asked).to_have_count(0)
+    await page.get_by_role("button", name="Delete Unwanted").click()
+    await asked.get_by_role("button", name="Delete the dataset").click()
+    await expect(page.get_by_text("Not deleted: ")).to_be_visible()
+    await person.ask("POST", f"/api/jobs/{job['id']}/cancel")
+    await page.get_by_role("button", name="Delete Unwanted").click()
+    await asked.get_by_role("button", name="Delete the dataset").click()
+    await expect(page.get_by_text("No datasets yet")).to_be_visible()
+    await page.goto(f"/training/jobs/{job['id']}")
+    await expect(page.get_by_role("heading", name="Unwanted", level=1)).to_be_visible()
+
+
 async def test_a_dataset_is_uploaded_with_progress(page: Page, person: Person) -> None:
     """The button takes a file, the bar says how much has gone out, and the dataset is there, ready to train on."""
     await page.goto("/datasets")

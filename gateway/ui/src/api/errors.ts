@@ -45,6 +45,9 @@ function advice(error: ApiError): string {
       return "Choose another dataset.";
     case "DATASET_NOT_READY":
       return "Choose a dataset that is ready, or wait until this one is.";
+    case "DATASET_IN_USE":
+      // The details say it all.
+      return "";
     case "IDEMPOTENCY_KEY_REUSED":
       return "Look at your jobs: this one was already started.";
   }

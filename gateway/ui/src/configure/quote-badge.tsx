@@ -1,11 +1,10 @@
 import { Lock, LockOpen } from "lucide-react";
-import { toast } from "sonner";
 
-import { explain } from "@/api/errors";
 import type { EstimateRequest, Quote } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import { useCreateQuote } from "@/hooks/alternatives";
 import { useNow } from "@/hooks/now";
+import { tellFailed } from "@/lib/failed";
 import { money } from "@/lib/format";
 
 const clock = new Intl.DateTimeFormat("en-US", { timeStyle: "short" });
@@ -34,7 +33,7 @@ export function QuoteBadge({ asked, quote, disabled, onQuote }: Props) {
       onClick={() =>
         create.mutate(asked, {
           onSuccess: onQuote,
-          onError: (error) => toast.error(`The price cannot be held: ${explain(error).title}`, explain(error)),
+          onError: (error) => tellFailed("The price cannot be held", error),
         })
       }
     >

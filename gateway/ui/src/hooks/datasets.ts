@@ -48,3 +48,11 @@ export function useImportDataset() {
     onSettled: () => queries.invalidateQueries({ queryKey: ["datasets"] }),
   });
 }
+
+export function useDeleteDataset() {
+  const queries = useQueryClient();
+  return useMutation<unknown, ApiError, string>({
+    mutationFn: (id) => dataOf(client.DELETE("/api/datasets/{id}", { params: { path: { id } } })),
+    onSettled: () => queries.invalidateQueries({ queryKey: ["datasets"] }),
+  });
+}

@@ -3,12 +3,12 @@ import { useState } from "react";
 import { useNavigate } from "react-router";
 import { toast } from "sonner";
 
-import { explain } from "@/api/errors";
 import type { Job } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import { Dialog } from "@/components/ui/dialog";
 import { useCancelTrainingJob, useRetryTrainingJob } from "@/hooks/jobs";
 import { dropRequestId, requestIdOf } from "@/lib/draft";
+import { tellFailed } from "@/lib/failed";
 import { money } from "@/lib/format";
 
 /** What the job's owner may do with it now; the service says what that is. */
@@ -49,7 +49,7 @@ function Cancel({ job }: { job: Job }) {
             onClick={() =>
               cancel.mutate(job.id, {
                 onSuccess: () => toast.success("Job cancelled"),
-                onError: (error) => toast.error(`Not cancelled: ${explain(error).title}`, explain(error)),
+                onError: (error) => tellFailed("Not cancelled", error),
                 onSettled: () => setAsking(false),
               })
             }
@@ -80,7 +80,7 @@ function Retry({ job }: { job: Job }) {
               toast.success("Queued again as a new job", { description: `For about ${money(made.estimated_total_cost)}.` });
               void navigate(`/training/jobs/${made.id}`);
             },
-            onError: (error) => toast.error(`Not started again: ${explain(error).title}`, explain(error)),
+            onError: (error) => tellFailed("Not started again", error),
           },
         )
       }

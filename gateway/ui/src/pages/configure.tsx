@@ -25,6 +25,7 @@ import { useCatalogue } from "@/hooks/catalogue";
 import { useCreateTrainingJob, useEstimateCost } from "@/hooks/jobs";
 import { creation, question, withPatch } from "@/lib/configuration";
 import { dropDraft, dropRequestId, requestIdOf } from "@/lib/draft";
+import { tellFailed } from "@/lib/failed";
 import { money } from "@/lib/format";
 
 export function ConfigurePage() {
@@ -124,11 +125,10 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
         void navigate(`/training/jobs/${made.id}`);
       },
       onError: (failure) => {
-        const { title, description } = explain(failure);
         if (failure.reason === "IDEMPOTENCY_KEY_REUSED") renew();
         // A quote that does not hold any more would stand in the way of every other try.
         if (failure.reason.startsWith("QUOTE_")) setQuoted(null);
-        toast.error(`Not started: ${title}`, { description });
+        tellFailed("Not started", failure);
       },
     });
   };

@@ -1,4 +1,4 @@
-import { Database, FileWarning, Search, Upload } from "lucide-react";
+import { Database, FileWarning, Search, Trash2, Upload } from "lucide-react";
 import { lazy, Suspense, useEffect, useState, type DragEvent } from "react";
 import { Link, useSearchParams } from "react-router";
 
@@ -20,6 +20,8 @@ import { pageOf } from "@/lib/page-of";
 const UploadDialog = lazy(async () => ({ default: (await import("@/components/upload-dialog")).UploadDialog }));
 const FaultsDialog = lazy(async () => ({ default: (await import("@/components/faults-dialog")).FaultsDialog }));
 
+const DeleteDialog = lazy(async () => ({ default: (await import("@/components/delete-dialog")).DeleteDialog }));
+
 const STATUSES: readonly DatasetStatus[] = ["ready", "error", "validating", "uploading"];
 
 export function DatasetsPage() {
@@ -32,6 +34,7 @@ export function DatasetsPage() {
   const [dropped, setDropped] = useState<File | null>(null);
   const [uploading, setUploading] = useState(false);
   const [faulty, setFaulty] = useState<Dataset | null>(null);
+  const [unwanted, setUnwanted] = useState<Dataset | null>(null);
   const query = useDatasets({
     page,
     limit: 10,
@@ -107,7 +110,7 @@ export function DatasetsPage() {
       <section aria-label="Datasets" aria-busy={query.isFetching} className="panel overflow-hidden">
         {data ? (
           data.datasets.length > 0 ? (
-            <DatasetTable datasets={data.datasets} onFaults={setFaulty} />
+            <DatasetTable datasets={data.datasets} onFaults={setFaulty} onDelete={setUnwanted} />
           ) : filtered || page > 1 ? (
             <Empty
               icon={Search}
@@ -159,6 +162,7 @@ export function DatasetsPage() {
       )}
       <Suspense>
         {uploading && <UploadDialog initial={dropped} onClose={() => setUploading(false)} />}
+        {unwanted && <DeleteDialog dataset={unwanted} onClose={() => setUnwanted(null)} />}
         {faulty && <FaultsDialog dataset={faulty} onClose={() => setFaulty(null)} />}
       </Suspense>
     </div>
@@ -185,9 +189,11 @@ function useDrop(onFile: (file: File) => void) {
   };
 }
 
-const COLUMNS = "md:grid md:grid-cols-[minmax(0,1fr)_6.5rem_5rem_5.5rem_5.5rem_8.5rem] md:items-center md:gap-4";
+const COLUMNS = "md:grid md:grid-cols-[minmax(0,1fr)_6.5rem_5rem_5.5rem_5.5rem_10.5rem] md:items-center md:gap-4";
 
-function DatasetTable({ datasets, onFaults }: { datasets: Dataset[]; onFaults: (one: Dataset) => void }) {
+type TableProps = { datasets: Dataset[]; onFaults: (one: Dataset) => void; onDelete: (one: Dataset) => void };
+
+function DatasetTable({ datasets, onFaults, onDelete }: TableProps) {
   return (
     <div role="table" aria-label="Datasets">
       <div role="row" className={`hidden border-b border-line bg-sunken/50 px-5 py-2.5 text-xs font-medium text-soft ${COLUMNS}`}>
@@ -207,13 +213,13 @@ function DatasetTable({ datasets, onFaults }: { datasets: Dataset[]; onFaults: (
         </span>
       </div>
       {datasets.map((one) => (
-        <Row key={one.id} one={one} onFaults={() => onFaults(one)} />
+        <Row key={one.id} one={one} onFaults={() => onFaults(one)} onDelete={() => onDelete(one)} />
       ))}
     </div>
   );
 }
 
-function Row({ one, onFaults }: { one: Dataset; onFaults: () => void }) {
+function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; onDelete: () => void }) {
   const ready = one.status === "ready" && one.training_ready;
   const bad = one.validation_error_count;
   const wrong = bad === 1 ? "1 bad line" : bad > 1 ? `${count(bad)} bad lines` : "Not usable";
@@ -237,7 +243,7 @@ function Row({ one, onFaults }: { one: Dataset; onFaults: () => void }) {
       <Figure label="Pairs" value={one.total_training_pairs} show={count} />
       <Figure label="Tokens" value={one.total_tokens} show={short} full />
       <Figure label="Size" value={one.file_size} show={bytes} />
-      <div role="cell" className="flex items-center gap-3 max-md:col-span-3 md:justify-end">
+      <div role="cell" className="flex items-center gap-2 max-md:col-span-3 md:justify-end">
         <span className="mr-auto flex md:hidden">
           <DatasetBadge status={one.status} />
         </span>
@@ -255,6 +261,9 @@ function Row({ one, onFaults }: { one: Dataset; onFaults: () => void }) {
           </Button>
         )}
         {one.status === "ready" && !one.training_ready && <span className="text-xs text-soft">Not for training</span>}
+        <Button size="icon" look="quiet" className="-mr-2 size-8" aria-label={`Delete ${one.name}`} onClick={onDelete}>
+          <Trash2 aria-hidden />
+        </Button>
       </div>
     </div>
   );

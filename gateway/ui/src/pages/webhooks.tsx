@@ -2,14 +2,14 @@ import { ChevronDown, KeyRound, Pencil, Plus, Send, Trash2, Webhook as Icon } fr
 import { useState } from "react";
 import { toast } from "sonner";
 
-import { explain, type ApiError } from "@/api/errors";
+import type { ApiError } from "@/api/errors";
 import type { Webhook } from "@/api/types";
+import { Ask } from "@/components/ask";
 import { PageHeader } from "@/components/page-header";
 import { Empty, Failed, Offline } from "@/components/states";
 import { TimeAgo } from "@/components/time-ago";
 import { Badge } from "@/components/ui/badge";
 import { Button } from "@/components/ui/button";
-import { Dialog } from "@/components/ui/dialog";
 import { Skeleton } from "@/components/ui/skeleton";
 import {
   useCreateWebhook,
@@ -20,6 +20,7 @@ import {
   useWebhooks,
 } from "@/hooks/webhooks";
 import { cn } from "@/lib/cn";
+import { tellFailed } from "@/lib/failed";
 import { moment } from "@/lib/format";
 import { Deliveries } from "@/webhooks/deliveries";
 import { WebhookForm, type Wanted } from "@/webhooks/form";
@@ -120,7 +121,7 @@ function Shown({ webhook, onEdit, onSecret }: ShownProps) {
   const remove = useDeleteWebhook();
   const { tone, text } = standing(webhook);
   const name = webhook.description || new URL(webhook.url).host;
-  const refused = (what: string) => (error: ApiError) => toast.error(`${what}: ${explain(error).title}`, explain(error));
+  const refused = (what: string) => (error: ApiError) => tellFailed(what, error);
   return (
     <article aria-label={name} className="panel p-4 sm:p-5">
       <div className="flex flex-wrap items-center gap-x-3 gap-y-1">
@@ -193,28 +194,5 @@ function Shown({ webhook, onEdit, onSecret }: ShownProps) {
         }
       />
     </article>
-  );
-}
-
-type AskProps = {
-  open: boolean;
-  title: string;
-  description: string;
-  action: string;
-  isBusy: boolean;
-  onClose: () => void;
-  onYes: () => void;
-};
-
-function Ask({ open, title, description, action, isBusy, onClose, onYes }: AskProps) {
-  return (
-    <Dialog open={open} onOpenChange={(on) => !on && onClose()} title={title} description={description}>
-      <div className="flex justify-end gap-2">
-        <Button onClick={onClose}>Keep it as it is</Button>
-        <Button look="danger" isBusy={isBusy} disabled={isBusy} onClick={onYes}>
-          {action}
-        </Button>
-      </div>
-    </Dialog>
   );
 }

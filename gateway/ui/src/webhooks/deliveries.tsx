@@ -1,8 +1,6 @@
 import { ChevronRight, RotateCw } from "lucide-react";
 import { useState } from "react";
-import { toast } from "sonner";
 
-import { explain } from "@/api/errors";
 import type { WebhookDelivery } from "@/api/types";
 import { Pager } from "@/components/pager";
 import { Failed } from "@/components/states";
@@ -11,6 +9,7 @@ import { Badge } from "@/components/ui/badge";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { useDeliveries, useRedeliver } from "@/hooks/webhooks";
+import { tellFailed } from "@/lib/failed";
 import { count, moment } from "@/lib/format";
 import { DELIVERY, EVENTS } from "./words";
 
@@ -91,7 +90,7 @@ function Delivery({ one }: { one: WebhookDelivery }) {
         disabled={redeliver.isPending || one.status === "sending"}
         aria-label={`Send again: ${EVENTS[one.type]}`}
         onClick={() =>
-          redeliver.mutate(one, { onError: (error) => toast.error(`Not sent again: ${explain(error).title}`, explain(error)) })
+          redeliver.mutate(one, { onError: (error) => tellFailed("Not sent again", error) })
         }
       >
         {!redeliver.isPending && <RotateCw aria-hidden />}
