@@ -72,10 +72,14 @@ async def test_without_events_the_page_asks(page: Page, person: Person, trainer:
     await page.clock.install()
     await page.goto(f"/training/jobs/{job['id']}")
     await expect(page.get_by_role("region", name="Progress")).to_contain_text("Time in the queue costs nothing")
+    asks = re.compile(f"/api/jobs/{job['id']}$")
+    # From an answer on, so that nothing is under way, and in the page's own time.
+    async with page.expect_response(asks):
+        await stop_the_clock(page)
+        await page.clock.run_for(5000)
     lease = await trainer.take()
     await trainer.report(lease, step=15, loss=1.5)
-    await stop_the_clock(page)
-    async with page.expect_request(re.compile(f"/api/jobs/{job['id']}$")):
+    async with page.expect_request(asks):
         await page.clock.run_for(5000)
     await page.clock.resume()
     await expect(page.get_by_role("progressbar", name="Training progress")).to_have_attribute("aria-valuenow", "50")
