@@ -68,14 +68,15 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     tailer = Tailer(history, poll_seconds=settings.watch_poll_ms / 1000)
     storage = Storage(settings.storage_url)
     files = Files(database, storage, max_bytes_per_user=settings.max_storage_bytes_per_user)
-    sweeper = Sweeper(life, history, files, every_seconds=settings.sweep_ms / 1000, retention=retention)
+    sweeper = Sweeper(life, history, every_seconds=settings.sweep_ms / 1000, retention=retention)
     watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
     async with (
         Importer.open(storage, max_bytes=settings.max_dataset_bytes) as importer,
         open_webhooks(settings, database) as webhooks,
     ):
-        tasks = [asyncio.create_task(tailer.run(), name="tail"), asyncio.create_task(sweeper.run(), name="sweep")]
+        running = {"tail": tailer.run(), "sweep": sweeper.run(), "sweep-files": files.run()}
+        tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
             workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),

@@ -29,8 +29,10 @@ class DatasetService:
         first = await _first(requests)
         dataset_id = uuid4()
         path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"
-        room = await self._files.begin(call.identity, path)
-        async with self._importer.read(_chunks(first, requests), path, room=room) as file:
+        async with (
+            self._files.begun(call.identity, path) as room,
+            self._importer.read(_chunks(first, requests), path, room=room) as file,
+        ):
             dataset = await self._files.create_dataset(
                 call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file
             )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
+
+import structlog
 
 from jobs_service.dataset import Dataset, DatasetStatus
 from jobs_service.errors import DatasetInUse, StorageQuota
@@ -12,32 +16,44 @@ from jobs_service.importer import Imported
 from jobs_service.rows import as_caller, as_json, reader
 from jobs_service.storage import Storage
 from rpc.database import Database, load_queries
-from rpc.errors import DatasetNotFound
+from rpc.errors import DatasetNotFound, ServiceError
 from rpc.identity import SYSTEM, Identity
 
 SQL = load_queries("jobs_service", "files.sql")
 # An import takes half an hour at most; a file that nobody has after this long is nobody's.
 UNCLAIMED = timedelta(hours=24)
-# Files that one pass removes.
-BATCH = 50
+# Files that are removed at once, and how long the next wait.
+BATCH, SWEEP_SECONDS = 50, 60.0
+
+log = structlog.get_logger()
 
 
 class Files:
-    """What is kept in storage. All but `sweep` acts as its caller, under row-level security."""
+    """What is kept in storage. All but the sweep acts as its caller, under row-level security."""
 
     def __init__(self, database: Database, storage: Storage, *, max_bytes_per_user: int) -> None:
         self._database = database
         self._storage = storage
         self._max_bytes = max_bytes_per_user
-        self._removing: asyncio.Future[None] | None = None
 
-    async def begin(self, caller: Identity, path: str) -> int:
-        """Writes down that a file is about to be. Returns the bytes that it may have. Raises StorageQuota."""
+    @asynccontextmanager
+    async def begun(self, caller: Identity, path: str) -> AsyncIterator[int]:
+        """Writes down that a file is about to be, and leaves it to the sweep where its body made no dataset of it.
+
+        Yields the bytes that it may have. Raises StorageQuota.
+        """
         async with as_caller(self._database, caller) as connection:
-            room: int = self._max_bytes - await connection.fetchval(SQL["begin_file"], path)
+            room: int = self._max_bytes - await connection.fetchval(SQL["used_bytes"])
             if room <= 0:
                 raise StorageQuota(room=0)
-        return room
+            await connection.execute(SQL["begin_file"], path)
+        try:
+            yield room
+        finally:
+            # Where this fails the file is found all the same, a day later; and what the body did is done.
+            with suppress(ServiceError):
+                async with as_caller(self._database, caller) as connection:
+                    await connection.execute(SQL["end_file"], path)
 
     async def create_dataset(
         self,
@@ -75,7 +91,8 @@ class Files:
                 self._max_bytes,
             )
             if row is None:
-                raise StorageQuota(room=0)
+                used = await connection.fetchval(SQL["used_bytes"])
+                raise StorageQuota(room=max(0, self._max_bytes - used))
         created: Dataset = read_dataset(row)
         return created
 
@@ -86,17 +103,24 @@ class Files:
                 jobs = await connection.fetchval(SQL["open_jobs"], dataset_id)
                 raise DatasetNotFound if jobs is None else DatasetInUse(jobs=jobs)
 
-    async def sweep(self) -> None:
-        """Removes some of the files that no dataset has. A storage that hangs holds up one thread, not more."""
-        if self._removing is not None and not self._removing.done():
-            return
+    async def run(self) -> None:
+        """Removes files that no dataset has until cancelled: a task of its own, for a storage may take its time."""
+        while True:
+            try:
+                while await self._sweep() == BATCH:
+                    pass
+            except Exception as error:
+                log.warning("sweep_files", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _sweep(self) -> int:
         async with as_caller(self._database, SYSTEM) as connection:
             paths = [row["path"] for row in await connection.fetch(SQL["old_files"], UNCLAIMED, BATCH)]
         if paths:
-            self._removing = asyncio.ensure_future(asyncio.to_thread(self._storage.remove, paths))
-            await asyncio.shield(self._removing)
+            removed = await asyncio.to_thread(self._storage.remove, paths)
             async with as_caller(self._database, SYSTEM) as connection:
-                await connection.execute(SQL["removed"], paths)
+                await connection.execute(SQL["removed"], removed)
+        return len(paths)
 
 
 read_dataset = reader(Dataset)

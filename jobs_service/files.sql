@@ -1,8 +1,13 @@
 -- name: begin_file
--- Written down before its first byte. Answers how many bytes the caller has in storage.
-with begun as (
-    insert into unclaimed_files (path, user_id) values ($1, (select caller_id()))
-)
+-- Written down before its first byte.
+insert into unclaimed_files (path, user_id) values ($1, (select caller_id()));
+
+-- name: end_file
+-- Where no dataset has it by now, whatever may be left of it goes with the next sweep.
+update unclaimed_files set since = '-infinity' where path = $1;
+
+-- name: used_bytes
+-- What the caller has in storage.
 select coalesce(sum(file_size), 0)::bigint from lora_datasets
 where user_id = (select caller_id()) and deleted_at is null and storage_path is not null;
 

@@ -75,13 +75,16 @@ class Storage:
         except Exception as error:
             raise StorageError(f"PIPELINE_STORAGE_URL: {' '.join(str(error).split())}") from error
 
-    def remove(self, paths: Sequence[str]) -> None:
-        """Removes files, whether they are there or not, whole or begun. Blocks. Raises StorageUnavailable."""
-        with _translated():
-            for path in paths:
+    def remove(self, paths: Sequence[str]) -> list[str]:
+        """Removes files, whether they are there or not, whole or begun. Returns those that are gone. Blocks."""
+        gone = []
+        for path in paths:
+            with suppress(StorageUnavailable), _translated():
                 for name in (f"{self._root}/{path}", f"{self._root}/{path}{PART}"):
                     with suppress(FileNotFoundError):
                         self._filesystem.rm_file(name)
+                gone.append(path)
+        return gone
 
     def writer(self, path: str) -> Writer:
         """A file to be; nothing happens before its first byte."""

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import structlog
 
-from jobs_service.files import Files
 from jobs_service.history import History
 from jobs_service.life import BATCH, Life
 
@@ -20,11 +19,8 @@ log = structlog.get_logger()
 class Sweeper:
     """Any number of Jobs processes may have one: each takes rows that no other has."""
 
-    def __init__(
-        self, life: Life, history: History, files: Files, *, every_seconds: float, retention: timedelta
-    ) -> None:
+    def __init__(self, life: Life, history: History, *, every_seconds: float, retention: timedelta) -> None:
         self._life = life
-        self._files = files
         self._history = history
         self._every_seconds = every_seconds
         self._retention = retention
@@ -45,7 +41,6 @@ class Sweeper:
                         pruned = loop.time()
                         await self._life.forget_offers()
                         await self._history.prune(self._retention)
-                        await self._files.sweep()
                 failing = False
             except Exception as error:
                 if not failing:

@@ -16,6 +16,6 @@ using (user_id = (select caller_id())) with check (user_id = (select caller_id()
 create policy all_files on unclaimed_files to pipeline_system using (true) with check (true);
 grant select, insert, delete on unclaimed_files to pipeline_user;
 grant select, delete on unclaimed_files to pipeline_system;
-grant update (since) on unclaimed_files to pipeline_system;
+grant update (since) on unclaimed_files to pipeline_user, pipeline_system;
 -- Its row stays, for the jobs that trained on it.
 grant update (deleted_at) on lora_datasets to pipeline_user;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ LINE = orjson.dumps(LINES["messages"]) + b"\n"
 
 @pytest.fixture(autouse=True)
 def sweep_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are looked at in every pass of the sweeper."""
-    monkeypatch.setattr("jobs_service.sweeper.PRUNE_SECONDS", 0.0)
+    """Files that nobody has are looked for all the time."""
+    monkeypatch.setattr("jobs_service.files.SWEEP_SECONDS", 0.02)
 
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
-    """Room for three files, and a sweeper that comes often."""
-    return {"max_storage_bytes_per_user": 3 * len(LINE) + 1, "sweep_ms": 20}
+    """Room for three files."""
+    return {"max_storage_bytes_per_user": 3 * len(LINE) + 1}
 
 
 async def delete(stack: Stack, dataset_id: str, user: str = ANN) -> None:
@@ -92,6 +93,7 @@ async def test_a_user_keeps_so_much(stack: Stack, tmp_path: Path) -> None:
     assert [(each.code, each.reason) for each in refusals] == [
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_QUOTA")
     ] * 2
+    assert {each.metadata["room"] for each in refusals} == {"1"}
     await until(lambda: counted(tmp_path, 3))
     told = await refused(import_bytes(stack, LINE))
     assert (told.reason, told.metadata["room"]) == ("STORAGE_QUOTA", "1")
@@ -139,3 +141,36 @@ async def test_what_no_dataset_has_is_removed_in_time(stack: Stack, admin: async
         return [row["path"] for row in await admin.fetch("select path from unclaimed_files")] == [f"datasets/{ANN}/c"]
 
     await until(forgotten)
+
+
+async def test_what_became_no_dataset_is_not_written_down_for_long(stack: Stack, admin: asyncpg.Connection) -> None:
+    """A file with bad lines and one that was given up half-way leave nothing that waits for its day."""
+
+    async def given_up() -> AsyncIterator[datasets_pb2.ImportDatasetRequest]:
+        yield datasets_pb2.ImportDatasetRequest(name="Questions", chunk=LINE)
+        yield datasets_pb2.ImportDatasetRequest(name="Again", chunk=LINE)
+
+    assert (await import_bytes(stack, b"{")).status == datasets_pb2.DATASET_STATUS_ERROR
+    assert (
+        await refused(stack.datasets.ImportDataset(given_up(), metadata=metadata(ANN)))
+    ).reason == "VALIDATION_FAILED"
+
+    async def forgotten() -> bool:
+        return await admin.fetchval("select count(*) from unclaimed_files") == 0
+
+    await until(forgotten)
+
+
+async def test_a_file_that_stays_keeps_no_other(stack: Stack, admin: asyncpg.Connection, tmp_path: Path) -> None:
+    """A file that the storage does not let go of is tried again another day; those beside it go."""
+    path, other = f"datasets/{ANN}/folder", f"datasets/{ANN}/file"
+    (tmp_path / "storage" / path).mkdir(parents=True)
+    (tmp_path / "storage" / other).write_bytes(LINE)
+    for each in (path, other):
+        await admin.execute("insert into unclaimed_files values ($1, $2, '-infinity')", each, ANN)
+
+    async def left() -> bool:
+        return [row["path"] for row in await admin.fetch("select path from unclaimed_files")] == [path]
+
+    await until(left)
+    assert not (tmp_path / "storage" / other).exists()
