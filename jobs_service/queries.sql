@@ -1,8 +1,13 @@
 -- name: create_job
 -- Migration 007 has the function: one round trip in all.
 select * from create_job(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26,
-    $27, $28, $29, $30, $31, $32, $33
+    caller => $1, dataset => $2, preset_id => $3, hyperparameters => $4, gpu_config => $5, total_epochs => $6,
+    total_steps => $7, estimated_total_cost => $8, client_estimated_cost => $9, hourly_rate => $10,
+    request_id => $11, request_digest => $12, max_cost_usd => $13, max_duration_seconds => $14, priority => $15,
+    retried_from => $16, max_attempts => $17, most => $18, base_model => $19, training => $20, provider => $21,
+    allow_oom_risk => $22, quote_id => $23, estimate => $24, model_family => $25, stack => $26,
+    forecast_p10_seconds => $27, forecast_seconds => $28, forecast_p90_seconds => $29,
+    forecast_overhead_seconds => $30, forecast_correction => $31, forecast_slopes => $32, forecast_model => $33
 );
 
 -- name: find_request

@@ -151,8 +151,11 @@ class Database:
     async def call_as(self, caller: Identity, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of a statement that is one call of a function, which becomes the caller, its first parameter, by itself.
 
-        One round trip, and a transaction of its own, where `as_caller` takes three. Raises the same.
+        One round trip, and a transaction of its own, where `as_caller` takes three. Raises the same. Such functions become
+        users and nobody else.
         """
+        if caller.role != "user":
+            raise GuardError(f"a call of a user's was made for a {caller.role}")
         async with self._connection() as connection:
             try:
                 return cast("list[asyncpg.Record]", await connection.fetch(statement, caller.user_id, *arguments))

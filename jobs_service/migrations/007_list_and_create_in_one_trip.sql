@@ -129,4 +129,6 @@ begin
     return query select * from job_details where id = job.id;
 end
 $$;
-grant select on listed_jobs to pipeline_user;
+-- They take prices as they are told: they are the service's to call.
+revoke execute on function list_jobs, create_job from public;
+grant execute on function list_jobs, create_job to pipeline_service;

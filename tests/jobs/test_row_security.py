@@ -331,3 +331,18 @@ async def test_no_token_is_the_systems() -> None:
 
     assert "system" not in ROLES
     assert "system" not in ROLES.values()
+
+
+async def test_the_functions_that_become_a_user_are_the_services(admin: asyncpg.Connection) -> None:
+    """Whoever else has a login may not call what becomes a user and takes a price as it is told."""
+    rows = await admin.fetch(
+        """
+        select p.proname, r.rolname, has_function_privilege(r.oid, p.oid, 'execute') as may
+        from pg_proc p, pg_roles r
+        where p.proname in ('list_jobs', 'create_job') and r.rolname in ('pipeline_service', 'pipeline_user', 'pipeline_worker')
+        """
+    )
+    assert {(row["proname"], row["rolname"]) for row in rows if row["may"]} == {
+        ("list_jobs", "pipeline_service"),
+        ("create_job", "pipeline_service"),
+    }
