@@ -30,6 +30,8 @@ SERVER_OPTIONS = [
     ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
     # Clients look for servers when they connect: after a while they must, or new ones get no calls. Open calls go on.
     ("grpc.max_connection_age_ms", 300_000),
+    # Who connects and says nothing is not waited for.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),

@@ -19,6 +19,7 @@ from pipeline.estimator.v1 import estimator_pb2
 from rpc.errors import Conflict, RateLimited
 from rpc.local import LocalChannel
 from rpc.rates import Rates
+from rpc.remote import SERVER_OPTIONS
 from tests.conftest import metadata, token
 from tests.door import refusal, refused
 from tests.rpc import raw
@@ -406,3 +407,20 @@ async def test_each_call_has_one_line(serve: Serve) -> None:
     assert 0 <= line["duration_ms"] < 5_000
     assert held[0][1].split()[1] not in str(lines)
     assert "secret" not in str(lines)
+
+
+@pytest.mark.parametrize("said", [b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+async def test_who_connects_and_says_nothing_is_not_waited_for(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """A connection that is opened and not used is closed, before and after the first words of HTTP/2."""
+    handshake = "grpc.server_handshake_timeout_ms"
+    options = [(name, 200 if name == handshake else value) for name, value in SERVER_OPTIONS]
+    monkeypatch.setattr("rpc.serve.SERVER_OPTIONS", options)
+    host, _, port = (await serve(Servicer())).partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(said)
+    async with asyncio.timeout(10):
+        while await reader.read(1024):
+            pass
+    writer.close()
