@@ -12,6 +12,7 @@ import {
   useEstimateCost,
   useTrainingJob,
   useTrainingJobs,
+  withEvent,
 } from "./jobs";
 
 type Call = { url: string; body: unknown; signal: AbortSignal; answer: (data: unknown, status?: number) => Promise<void> };
@@ -169,6 +170,23 @@ describe("after", () => {
   it("never goes back, and knows its own", () => {
     expect(after(job("queued"), event(3))).toEqual(job("queued"));
     expect(after(job("queued"), event(4, "other"))).toEqual(job("queued"));
+  });
+});
+
+describe("withEvent", () => {
+  const event = (revision: number) => ({ job_id: "j", revision }) as JobEvent;
+
+  it("puts a new event first", () => {
+    expect(withEvent([event(2), event(1)], event(3))).toEqual([event(3), event(2), event(1)]);
+  });
+
+  it("shows an event once that was asked for as it came", () => {
+    expect(withEvent([event(3), event(2)], event(3))).toEqual([event(3), event(2)]);
+  });
+
+  it("keeps what the page has room for", () => {
+    const full = Array.from({ length: 50 }, (_, index) => event(50 - index));
+    expect(withEvent(full, event(51)).map(({ revision }) => revision)).toEqual([51, ...full.slice(0, -1).map(({ revision }) => revision)]);
   });
 });
 

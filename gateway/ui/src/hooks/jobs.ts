@@ -128,7 +128,7 @@ export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
     }
     const { event } = update;
     queries.setQueryData<Job>(key, (held) => held && after(held, event));
-    queries.setQueryData<JobEvent[]>(["jobs", "log", id], (held) => held && [event, ...held].slice(0, SHOWN_EVENTS));
+    queries.setQueryData<JobEvent[]>(["jobs", "log", id], (held) => held && withEvent(held, event));
     queries.setQueryData<JobMetrics[]>(["jobs", "metrics", id], (held) => held && withPoint(held, event));
     if (event.type !== "progress") {
       // What else a transition changed: times, the place in the queue, the trainer.
@@ -168,6 +168,12 @@ export function after(job: Job, event: JobEvent): Job {
     cost_limit_share: event.cost_limit_share,
     seconds_left: event.seconds_left,
   };
+}
+
+/** A log, newest first, with an event that may be in it already: the log was asked for as the event was on its way. */
+export function withEvent(log: JobEvent[], event: JobEvent): JobEvent[] {
+  if (log.some(({ revision }) => revision === event.revision)) return log;
+  return [event, ...log].slice(0, SHOWN_EVENTS);
 }
 
 function withPoint(points: JobMetrics[], event: JobEvent): JobMetrics[] {
