@@ -17,10 +17,9 @@ from rpc.database import Database, load_queries
 from rpc.identity import SYSTEM, Identity
 
 SQL = load_queries("jobs_service", "history.sql")
-# Events read at once.
-BATCH = 500
-# Log lines that a page of events has room for, bytes: with all else of a hundred events a message stays below its limit.
-PAGE_LOG_BYTES = 2 * 1024 * 1024
+# Events read at once, and log lines with them, bytes. So many a page of events has room for as well: with all else of a
+# hundred events a message stays below its limit.
+BATCH, LOG_BYTES = 500, 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +49,9 @@ class History:
     async def tail(self, after: Cursor) -> tuple[list[JobEvent], Cursor, bool]:
         """All users' next events, the place up to which that is all, and whether there are more at once."""
         async with as_caller(self._database, SYSTEM) as connection:
-            rows = await connection.fetch(SQL["tail_events"], str(after.xid), after.seq, BATCH)
+            rows = await connection.fetch(SQL["tail_events"], str(after.xid), after.seq, BATCH, LOG_BYTES)
         events = [_event(row) for row in rows if row["xid"] is not None]
-        more = len(events) == BATCH
+        more = bool(rows[-1]["full"])
         last = events[-1].cursor if events else after
         return events, last if more else Cursor(last.xid, last.seq, _ms(rows[0]["read_at"])), more
 
@@ -63,10 +62,10 @@ class History:
         while True:
             async with as_caller(self._database, caller) as connection:
                 places = str(after.xid), after.seq, str(until.xid), until.seq
-                rows = await connection.fetch(SQL["events_between"], *places, job_id, BATCH)
+                rows = await connection.fetch(SQL["events_between"], *places, job_id, BATCH, LOG_BYTES)
             for row in rows:
                 yield _event(row)
-            if len(rows) < BATCH:
+            if not rows or not rows[-1]["full"]:
                 return
             after = _cursor(rows[-1])
 
@@ -78,7 +77,7 @@ class History:
     async def list_events(self, caller: Identity, job_id: UUID, *, page: int, limit: int) -> Page[JobEvent]:
         """A job's events, newest first; none where it is not the caller's."""
         async with as_caller(self._database, caller) as connection:
-            rows = await connection.fetch(SQL["list_events"], job_id, limit, (page - 1) * limit, PAGE_LOG_BYTES)
+            rows = await connection.fetch(SQL["list_events"], job_id, limit, (page - 1) * limit, LOG_BYTES)
         return page_of(rows, _event, key="xid")
 
     async def list_metrics(

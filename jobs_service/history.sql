@@ -11,28 +11,42 @@ left join lateral (
 
 -- name: tail_events
 -- All users' events after a place, in the order of (xid, seq). A transaction that commits late has a number that is not
--- below the oldest one running, so reading up to that misses nothing.
+-- below the oldest one running, so reading up to that misses nothing. No more than $3, nor any after $4 bytes of log lines;
+-- `full`: that ended it.
 select
     now() as read_at,
-    e.xid::text::bigint as xid, e.seq, e.job_id, e.user_id, e.revision, e.type, e.status, e.data, e.created_at
+    e.xid::text::bigint as xid, e.seq, e.job_id, e.user_id, e.revision, e.type, e.status, e.data, e.created_at,
+    e.upto >= $4 or e.nth = $3 as full
 from (select pg_snapshot_xmin(pg_current_snapshot()) as safe) s
 left join lateral (
-    select * from job_events
-    where (xid, seq) > ($1::text::xid8, $2::bigint) and xid < s.safe
-    order by xid, seq
-    limit $3
-) e on true
+    select *, sum(weight) over (order by xid, seq) as upto, row_number() over (order by xid, seq) as nth
+    from (
+        select *, coalesce(octet_length(data ->> 'log_lines'), 0) as weight from job_events
+        where (xid, seq) > ($1::text::xid8, $2::bigint) and xid < s.safe
+        order by xid, seq
+        limit $3
+    ) next
+) e on e.upto - e.weight < $4
 order by e.xid, e.seq;
 
 -- name: events_between
--- The caller's events after one place and up to another, of one job or of all.
-select xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, created_at
-from job_events
-where user_id = (select caller_id())
-and (xid, seq) > ($1::text::xid8, $2::bigint) and (xid, seq) <= ($3::text::xid8, $4::bigint)
-and ($5::uuid is null or job_id = $5)
-order by xid, seq
-limit $6;
+-- The caller's events after one place and up to another, of one job or of all; so many of them as in tail_events.
+select
+    xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, created_at,
+    upto >= $7 or nth = $6 as full
+from (
+    select *, sum(weight) over (order by xid, seq) as upto, row_number() over (order by xid, seq) as nth
+    from (
+        select *, coalesce(octet_length(data ->> 'log_lines'), 0) as weight from job_events
+        where user_id = (select caller_id())
+        and (xid, seq) > ($1::text::xid8, $2::bigint) and (xid, seq) <= ($3::text::xid8, $4::bigint)
+        and ($5::uuid is null or job_id = $5)
+        order by xid, seq
+        limit $6
+    ) next
+) e
+where upto - weight < $7
+order by e.xid, e.seq;
 
 -- name: has_events_after
 -- Whether a job has an event after a place.

@@ -214,6 +214,29 @@ async def test_what_commits_late_is_not_missed(
 
 
 @ONE_WAY
+async def test_events_are_read_by_their_weight_too(
+    stack: Stack, database: TestDatabase, new_dataset: NewDataset
+) -> None:
+    """Of events with long logs few are read at once, and all of them reach a watch that goes on from before them."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    async with watching(stack, job.id) as watcher:
+        start = (await watcher.has("snapshot")).id
+    for step in range(1, 8):
+        await report(stack, held, step=step, log_lines=["€" * 2000] * 100)
+    async with Database.open(database.url, size=1) as pool:
+        place, sizes, more = Cursor(0, 0, 0), [], True
+        while more:
+            events, place, more = await History(pool).tail(place)
+            sizes.append(len(events))
+    # Queued, leased and the first four reports: 600 kB of lines each.
+    assert sizes == [6, 3]
+    async with watching(stack, job.id, after=start) as watcher:
+        await watcher.has("event", 7)
+        assert watcher.revisions(job.id) == [*range(3, 10)]
+
+
+@ONE_WAY
 async def test_watchers_miss_nothing_under_load(
     stack: Stack, database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
