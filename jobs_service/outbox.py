@@ -28,7 +28,7 @@ MAX_ATTEMPTS = 20
 # Webhooks that one claim looks at, and deliveries of one webhook that a process sends at once.
 TURNS = 500
 PER_WEBHOOK = 4
-# Deliveries that one pass forgets.
+# Rows of a kind that one pass forgets.
 BATCH = 5_000
 FIRST = UUID(int=0)
 
@@ -198,11 +198,12 @@ class Outbox:
                     log.info("webhook disabled", webhook_id=str(claimed.webhook_id), reason=row["disabled_reason"])
 
     async def tidy(self, age: timedelta) -> None:
-        """Ends what waits for nobody, and forgets deliveries older than that and secrets that were replaced."""
+        """Ends what waits for nobody, and forgets deliveries older than that, secrets that were replaced, and uses of old."""
         async with as_caller(self._database, SYSTEM) as connection:
             await connection.execute(SQL["end_orphans"])
             await connection.execute(SQL["forget_old_secrets"])
             await connection.execute(SQL["prune_deliveries"], age, BATCH)
+            await connection.execute(SQL["forget_uses"], BATCH)
 
 
 _webhook, _claimed, _attempt = reader(Webhook), reader(Claimed), reader(Attempt)

@@ -11,6 +11,12 @@ on conflict on constraint webhook_uses_pkey do update set
 where known.uses < $1 or known.since <= now() - interval '1 hour'
 returning uses;
 
+-- name: forget_uses
+-- Of hours that are over, up to $1.
+delete from webhook_uses
+where since <= now() - interval '1 hour'
+and user_id in (select user_id from webhook_uses where since <= now() - interval '1 hour' limit $1);
+
 -- name: count_webhooks
 -- How many there are of the caller's.
 select count(*) from webhooks where user_id = (select caller_id());

@@ -373,6 +373,23 @@ async def test_a_user_has_us_call_others_so_often(stack: Stack, receiving: Recei
     assert await admin.fetchval("select uses from webhook_uses where user_id = $1", ANN) == 1
 
 
+async def test_uses_of_old_are_forgotten(
+    database: TestDatabase, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was used in an hour that is over is forgotten, so much in one pass; what counts still is kept."""
+    monkeypatch.setattr("jobs_service.outbox.BATCH", 2)
+    await admin.execute(
+        "insert into webhook_uses (user_id, since)"
+        " select gen_random_uuid(), now() - n * interval '29 minutes' from generate_series(0, 5) n"
+    )
+    async with Database.open(database.url, size=1) as pool:
+        outbox = Outbox(pool, lease_time=timedelta(seconds=9), disable_after=timedelta(days=5))
+        for left in (4, 3, 3):
+            await outbox.tidy(timedelta(days=30))
+            assert await admin.fetchval("select count(*) from webhook_uses") == left
+    assert await admin.fetchval("select min(since) > now() - interval '1 hour' from webhook_uses")
+
+
 async def test_who_has_all_webhooks_has_no_name_looked_up(stack: Stack, receiving: Receiver) -> None:
     """At the limit the answer is the limit, whatever the host; no resolver is asked."""
     for _ in range(5):
