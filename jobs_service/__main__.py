@@ -23,9 +23,9 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.address import Guard
 from jobs_service.census import Census
+from jobs_service.dataset_store import DatasetStore
 from jobs_service.datasets import DatasetService
 from jobs_service.dispatcher import Dispatcher
-from jobs_service.files import Files
 from jobs_service.history import History
 from jobs_service.importer import Importer
 from jobs_service.jobs import JobsService
@@ -67,7 +67,12 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     life, history = Life(database, lease_time=timedelta(milliseconds=settings.lease_ms)), History(database)
     tailer = Tailer(history, poll_seconds=settings.watch_poll_ms / 1000)
     storage = Storage(settings.storage_url)
-    files = Files(database, storage, max_bytes_per_user=settings.max_storage_bytes_per_user)
+    datasets = DatasetStore(
+        database,
+        storage,
+        max_per_user=settings.max_datasets_per_user,
+        max_bytes_per_user=settings.max_storage_bytes_per_user,
+    )
     sweeper = Sweeper(life, history, every_seconds=settings.sweep_ms / 1000, retention=retention)
     watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
@@ -75,12 +80,12 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
         Importer.open(storage, max_bytes=settings.max_dataset_bytes) as importer,
         open_webhooks(settings, database) as webhooks,
     ):
-        running = {"tail": tailer.run(), "sweep": sweeper.run(), "sweep-files": files.run()}
+        running = {"tail": tailer.run(), "sweep": sweeper.run(), "sweep-files": datasets.run()}
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
             workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
-            datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(store, files, importer),
+            datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(datasets, importer),
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(store),
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: webhooks,
         }

@@ -8,9 +8,8 @@ from uuid import UUID, uuid4
 from pipeline.datasets.v1 import datasets_pb2
 
 from jobs_service import wire
-from jobs_service.files import Files
+from jobs_service.dataset_store import DatasetStore
 from jobs_service.importer import Importer
-from jobs_service.store import Store
 from rpc.boundary import Call
 from rpc.errors import ValidationFailed
 
@@ -18,9 +17,8 @@ from rpc.errors import ValidationFailed
 class DatasetService:
     """Takes in training data and shows what there is."""
 
-    def __init__(self, store: Store, files: Files, importer: Importer) -> None:
+    def __init__(self, store: DatasetStore, importer: Importer) -> None:
         self._store = store
-        self._files = files
         self._importer = importer
 
     async def ImportDataset(
@@ -30,31 +28,29 @@ class DatasetService:
         dataset_id = uuid4()
         path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"
         async with (
-            self._files.begun(call.identity, path) as room,
+            self._store.begun(call.identity, path) as room,
             self._importer.read(_chunks(first, requests), path, room=room) as file,
         ):
-            dataset = await self._files.create_dataset(
+            dataset = await self._store.create(
                 call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file
             )
         return datasets_pb2.ImportDatasetResponse(dataset=wire.dataset(dataset))
 
     async def GetDataset(self, request: datasets_pb2.GetDatasetRequest, call: Call) -> datasets_pb2.GetDatasetResponse:
-        dataset = await self._store.get_dataset(call.identity, UUID(request.id))
+        dataset = await self._store.get(call.identity, UUID(request.id))
         return datasets_pb2.GetDatasetResponse(dataset=wire.dataset(dataset))
 
     async def DeleteDataset(
         self, request: datasets_pb2.DeleteDatasetRequest, call: Call
     ) -> datasets_pb2.DeleteDatasetResponse:
-        await self._files.delete_dataset(call.identity, UUID(request.id))
+        await self._store.delete(call.identity, UUID(request.id))
         return datasets_pb2.DeleteDatasetResponse()
 
     async def ListDatasets(
         self, request: datasets_pb2.ListDatasetsRequest, call: Call
     ) -> datasets_pb2.ListDatasetsResponse:
         status = wire.dataset_status(request)
-        found = await self._store.list_datasets(
-            call.identity, **wire.page_of(request), status=status, search=request.search
-        )
+        found = await self._store.list_all(call.identity, **wire.page_of(request), status=status, search=request.search)
         datasets = [wire.dataset(dataset) for dataset in found.items]
         return datasets_pb2.ListDatasetsResponse(datasets=datasets, pagination=wire.pagination(request, found))
 

@@ -19,6 +19,20 @@ class DatasetInUse(ServiceError):
         )
 
 
+class DatasetLimit(ServiceError):
+    """A user with as many datasets as one may have."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "DATASET_LIMIT"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            "Too many datasets",
+            details=f"A user may have {limit} datasets; delete one first.",
+            metadata={"limit": str(limit)},
+        )
+
+
 class StorageQuota(ServiceError):
     """A file larger than what its owner may still keep."""
 

@@ -42,24 +42,9 @@ left join (
 ) on true
 order by details.created_at desc, details.id desc;
 
--- name: get_dataset
--- Row-level security makes another user's dataset as absent as one that never was.
-select * from lora_datasets where id = $1 and deleted_at is null;
-
--- name: list_datasets
--- As list_jobs. A name is searched for as it is typed: strpos knows no wildcards.
-select counted.total, page.*
-from (
-    select count(*) as total from lora_datasets
-    where deleted_at is null and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
-) counted
-left join lateral (
-    select * from lora_datasets
-    where deleted_at is null and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
-    order by created_at desc, id desc
-    limit $2 offset $3
-) page on true
-order by page.created_at desc, page.id desc;
+-- name: readiness
+-- Whether jobs may train on a dataset of the caller's.
+select status, training_ready from lora_datasets where id = $1 and deleted_at is null;
 
 -- name: list_notifications
 -- As list_jobs, with the number that are unread whatever the filter.

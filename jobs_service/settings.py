@@ -39,6 +39,7 @@ class JobsSettings(CommonSettings, DatabaseSettings):
     watch_ping_ms: int = Field(15_000, ge=50, le=60_000, description="Milliseconds between pings of a quiet watch.")
     event_retention_hours: int = Field(168, ge=1, le=87_600, description="Hours that reports of progress are kept.")
     max_dataset_bytes: int = Field(1 << 30, ge=1, description="Largest file that ImportDataset takes, bytes.")
+    max_datasets_per_user: int = Field(1_000, ge=1, le=1_000_000, description="Datasets of a user, at most.")
     max_storage_bytes_per_user: int = Field(100 << 30, ge=1, description="Bytes of a user's dataset files, at most.")
     webhook_max_per_user: int = Field(5, ge=1, le=100, description="Webhooks of a user, at most.")
     webhook_uses_per_hour: int = Field(

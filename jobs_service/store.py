@@ -1,6 +1,7 @@
-"""Jobs as their owners see them, datasets and notifications in Postgres: row ↔ model.
+"""Jobs as their owners see them, and notifications, in Postgres: row ↔ model.
 
-With `life` (how jobs move), `history` (what happened), `outbox` (webhooks) and `migrate`, the only files that talk to Postgres.
+With `life` (how jobs move), `history` (what happened), `dataset_store`, `outbox` (webhooks) and `migrate`, the only files that
+talk to Postgres.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from jobs_service.dataset import Dataset, DatasetStatus
+from jobs_service.dataset import DatasetStatus
 from jobs_service.errors import IdempotencyKeyReused, JobNotFound, NotificationNotFound, OpenJobsLimit
 from jobs_service.event import NOTHING, Seen, parse_seen
 from jobs_service.job import Configuration, Forecast, Job, JobState, Price
@@ -80,11 +81,12 @@ class Store:
             if earlier:
                 return _same_request(earlier, wanted)
             # The Estimator found it ready a moment ago: it changed in between, or this is a job too many.
-            row = await connection.fetchrow(SQL["get_dataset"], wanted.dataset_id)
-        dataset = _found(row, _dataset, DatasetNotFound)
-        if dataset.status == DatasetStatus.READY and dataset.training_ready:
+            dataset = await connection.fetchrow(SQL["readiness"], wanted.dataset_id)
+        if dataset is None:
+            raise DatasetNotFound
+        if dataset["status"] == DatasetStatus.READY and dataset["training_ready"]:
             raise OpenJobsLimit(limit=self._max_open_jobs)
-        raise DatasetNotReady(status=dataset.status, training_ready=dataset.training_ready)
+        raise DatasetNotReady(**dataset)
 
     async def get_job(self, caller: Identity, job_id: UUID) -> Job:
         """Raises JobNotFound."""
@@ -112,21 +114,6 @@ class Store:
                 return [_found(row, _job, JobNotFound)], _seen(row) if row else NOTHING
             rows = await connection.fetch(SQL["newest_jobs"], limit)
         return [_job(row) for row in rows if row["id"] is not None], _seen(rows[0])
-
-    async def get_dataset(self, caller: Identity, dataset_id: UUID) -> Dataset:
-        """Raises DatasetNotFound."""
-        async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
-        return _found(row, _dataset, DatasetNotFound)
-
-    async def list_datasets(
-        self, caller: Identity, *, page: int, limit: int, status: str | None, search: str
-    ) -> Page[Dataset]:
-        """The caller's datasets, newest first; `search` is part of a name in any case."""
-        statuses = [status] if status else [*DatasetStatus]
-        async with as_caller(self._database, caller) as connection:
-            rows = await connection.fetch(SQL["list_datasets"], statuses, limit, (page - 1) * limit, search)
-        return page_of(rows, _dataset)
 
     async def list_notifications(
         self, caller: Identity, *, page: int, limit: int, unread: bool
@@ -159,7 +146,6 @@ def _same_request(row: asyncpg.Record, wanted: Configuration) -> Job:
 
 
 _job: Callable[[asyncpg.Record], Job] = reader(Job)
-_dataset: Callable[[asyncpg.Record], Dataset] = reader(Dataset)
 _notification: Callable[[asyncpg.Record], Notification] = reader(Notification)
 
 

@@ -15,7 +15,7 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
 
-from jobs_service.store import SQL
+from jobs_service import dataset_store, store
 from rpc.database import SESSION_SETTINGS, Database
 from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded
 from rpc.identity import Identity
@@ -25,6 +25,7 @@ from tests.jobs.test_create_job import asked
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
 CALLER = Identity(ANN, "user", 0)
+SQL = {**dataset_store.SQL, **store.SQL}
 # Lists of datasets that wait for a lock. The services' own tasks may wait for it as well.
 WAITING = """
 select count(*) from pg_stat_activity

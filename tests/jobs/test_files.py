@@ -28,13 +28,13 @@ LINE = orjson.dumps(LINES["messages"]) + b"\n"
 @pytest.fixture(autouse=True)
 def sweep_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that nobody has are looked for all the time."""
-    monkeypatch.setattr("jobs_service.files.SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr("jobs_service.dataset_store.SWEEP_SECONDS", 0.02)
 
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
-    """Room for three files."""
-    return {"max_storage_bytes_per_user": 3 * len(LINE) + 1}
+    """Room for three files, or for five datasets."""
+    return {"max_storage_bytes_per_user": 3 * len(LINE) + 1, "max_datasets_per_user": 5}
 
 
 async def delete(stack: Stack, dataset_id: str, user: str = ANN) -> None:
@@ -102,17 +102,29 @@ async def test_a_user_keeps_so_much(stack: Stack, tmp_path: Path) -> None:
     await import_bytes(stack, LINE)
 
 
-async def import_many(stack: Stack, count: int) -> tuple[list[Any], list[Any]]:
+async def test_a_user_has_so_many_datasets(stack: Stack) -> None:
+    """A dataset more than one may have is refused, also when many come at once, with a bad file too; deleting makes room."""
+    datasets, refusals = await import_many(stack, 8, b"{")
+    assert len(datasets) == 5
+    assert {(each.code.name, each.reason, each.metadata["limit"]) for each in refusals} == {
+        ("RESOURCE_EXHAUSTED", "DATASET_LIMIT", "5")
+    }
+    assert (await refused(import_bytes(stack, b"{"))).reason == "DATASET_LIMIT"
+    await delete(stack, datasets[0].id)
+    await import_bytes(stack, LINE)
+
+
+async def import_many(stack: Stack, count: int, content: bytes = LINE) -> tuple[list[Any], list[Any]]:
     """So many imports at once: the datasets, and the refusals."""
-    outcomes = await asyncio.gather(*[outcome(stack) for _ in range(count)])
+    outcomes = await asyncio.gather(*[outcome(stack, content) for _ in range(count)])
     datasets = [each for each in outcomes if isinstance(each, datasets_pb2.Dataset)]
     return datasets, [each for each in outcomes if not isinstance(each, datasets_pb2.Dataset)]
 
 
-async def outcome(stack: Stack) -> Any:
+async def outcome(stack: Stack, content: bytes) -> Any:
     """A dataset, or why there is none."""
     try:
-        return await import_bytes(stack, LINE)
+        return await import_bytes(stack, content)
     except grpc.aio.AioRpcError as error:
         return refusal(error)
 

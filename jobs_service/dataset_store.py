@@ -1,4 +1,4 @@
-"""Datasets with their files: what a user may keep, what goes with a dataset, and what nobody has any more."""
+"""Datasets in Postgres with their files in storage: what a user may keep, what goes with it, and what nobody has any more."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from uuid import UUID
 import structlog
 
 from jobs_service.dataset import Dataset, DatasetStatus
-from jobs_service.errors import DatasetInUse, StorageQuota
+from jobs_service.errors import DatasetInUse, DatasetLimit, StorageQuota
 from jobs_service.importer import Imported
-from jobs_service.rows import as_caller, as_json, reader
+from jobs_service.rows import Page, as_caller, as_json, page_of, reader
 from jobs_service.storage import Storage
-from rpc.database import Database, load_queries
+from rpc.database import Database, Transaction, load_queries
 from rpc.errors import DatasetNotFound, ServiceError
 from rpc.identity import SYSTEM, Identity
 
-SQL = load_queries("jobs_service", "files.sql")
+SQL = load_queries("jobs_service", "datasets.sql")
 # An import takes half an hour at most; a file that nobody has after this long is nobody's.
 UNCLAIMED = timedelta(hours=24)
 # Files that are removed at once, and how long the next wait.
@@ -28,22 +28,41 @@ BATCH, SWEEP_SECONDS = 50, 60.0
 log = structlog.get_logger()
 
 
-class Files:
-    """What is kept in storage. All but the sweep acts as its caller, under row-level security."""
+class DatasetStore:
+    """Datasets and what is kept of them. All but the sweep acts as its caller, under row-level security."""
 
-    def __init__(self, database: Database, storage: Storage, *, max_bytes_per_user: int) -> None:
+    def __init__(self, database: Database, storage: Storage, *, max_per_user: int, max_bytes_per_user: int) -> None:
         self._database = database
         self._storage = storage
+        self._max = max_per_user
         self._max_bytes = max_bytes_per_user
+
+    async def get(self, caller: Identity, dataset_id: UUID) -> Dataset:
+        """Raises DatasetNotFound."""
+        async with as_caller(self._database, caller) as connection:
+            row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
+        if row is None:
+            raise DatasetNotFound
+        found: Dataset = _dataset(row)
+        return found
+
+    async def list_all(
+        self, caller: Identity, *, page: int, limit: int, status: str | None, search: str
+    ) -> Page[Dataset]:
+        """The caller's datasets, newest first; `search` is part of a name in any case."""
+        statuses = [status] if status else [*DatasetStatus]
+        async with as_caller(self._database, caller) as connection:
+            rows = await connection.fetch(SQL["list_datasets"], statuses, limit, (page - 1) * limit, search)
+        return page_of(rows, _dataset)
 
     @asynccontextmanager
     async def begun(self, caller: Identity, path: str) -> AsyncIterator[int]:
         """Writes down that a file is about to be, and leaves it to the sweep where its body made no dataset of it.
 
-        Yields the bytes that it may have. Raises StorageQuota.
+        Yields the bytes that it may have. Raises DatasetLimit, StorageQuota.
         """
         async with as_caller(self._database, caller) as connection:
-            room: int = self._max_bytes - await connection.fetchval(SQL["used_bytes"])
+            room = await self._room(connection)
             if room <= 0:
                 raise StorageQuota(room=0)
             await connection.execute(SQL["begin_file"], path)
@@ -55,7 +74,7 @@ class Files:
                 async with as_caller(self._database, caller) as connection:
                     await connection.execute(SQL["end_file"], path)
 
-    async def create_dataset(
+    async def create(
         self,
         caller: Identity,
         dataset_id: UUID,
@@ -64,10 +83,13 @@ class Files:
         file_name: str | None,
         file: Imported,
     ) -> Dataset:
-        """Records an imported file: `ready`, or `error` where it has bad lines. Raises StorageQuota."""
+        """Records an imported file: `ready`, or `error` where it has bad lines. Raises DatasetLimit, StorageQuota."""
         status = DatasetStatus.ERROR if file.error_count else DatasetStatus.READY
         errors = [{"line": error.line, "reason": error.reason} for error in file.errors]
         async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
+            room = await self._room(connection)
+            if file.storage_path is not None and file.file_size > room:
+                raise StorageQuota(room=max(0, room))
             row = await connection.fetchrow(
                 SQL["create_dataset"],
                 dataset_id,
@@ -88,15 +110,18 @@ class Files:
                 file.file_size,
                 as_json(errors),
                 file.error_count,
-                self._max_bytes,
             )
-            if row is None:
-                used = await connection.fetchval(SQL["used_bytes"])
-                raise StorageQuota(room=max(0, self._max_bytes - used))
-        created: Dataset = read_dataset(row)
+        created: Dataset = _dataset(row)
         return created
 
-    async def delete_dataset(self, caller: Identity, dataset_id: UUID) -> None:
+    async def _room(self, connection: Transaction) -> int:
+        """Bytes that the caller may keep beside what is there. Raises DatasetLimit."""
+        (kept,) = await connection.fetch(SQL["kept"])
+        if kept["datasets"] >= self._max:
+            raise DatasetLimit(limit=self._max)
+        return self._max_bytes - int(kept["bytes"])
+
+    async def delete(self, caller: Identity, dataset_id: UUID) -> None:
         """Deletes a dataset; a sweep removes its file. Raises DatasetNotFound, DatasetInUse."""
         async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
             if await connection.fetchval(SQL["delete_dataset"], dataset_id, self._storage.bucket) is None:
@@ -123,4 +148,4 @@ class Files:
         return len(paths)
 
 
-read_dataset = reader(Dataset)
+_dataset = reader(Dataset)

@@ -1,3 +1,22 @@
+-- name: get_dataset
+-- Row-level security makes another user's dataset as absent as one that never was.
+select * from lora_datasets where id = $1 and deleted_at is null;
+
+-- name: list_datasets
+-- As list_jobs. A name is searched for as it is typed: strpos knows no wildcards.
+select counted.total, page.*
+from (
+    select count(*) as total from lora_datasets
+    where deleted_at is null and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
+) counted
+left join lateral (
+    select * from lora_datasets
+    where deleted_at is null and status = any($1::text[]) and strpos(lower(name), lower($4)) > 0
+    order by created_at desc, id desc
+    limit $2 offset $3
+) page on true
+order by page.created_at desc, page.id desc;
+
 -- name: begin_file
 -- Written down before its first byte.
 insert into unclaimed_files (path, user_id) values ($1, (select caller_id()));
@@ -6,18 +25,19 @@ insert into unclaimed_files (path, user_id) values ($1, (select caller_id()));
 -- Where no dataset has it by now, whatever may be left of it goes with the next sweep.
 update unclaimed_files set since = '-infinity' where path = $1;
 
--- name: used_bytes
--- What the caller has in storage.
-select coalesce(sum(file_size), 0)::bigint from lora_datasets
-where user_id = (select caller_id()) and deleted_at is null and storage_path is not null;
+-- name: kept
+-- How many datasets the caller has, and the bytes of their files in storage.
+select
+    count(*) as datasets, coalesce(sum(file_size) filter (where storage_path is not null), 0)::bigint as bytes
+from lora_datasets
+where user_id = (select caller_id()) and deleted_at is null;
 
 -- name: lock_user
 -- A dataset is not deleted while a job of it is being created, which takes the same lock; nor do two files take the same room.
 select pg_advisory_xact_lock(hashtextextended('jobs of ' || caller_id(), 0));
 
 -- name: create_dataset
--- Written once the whole file is read: a dataset is never half there. Nothing where its file is more than there is room for
--- by now ($19: bytes that a user may keep).
+-- Written once the whole file is read: a dataset is never half there.
 with claimed as (
     delete from unclaimed_files where path = $14::text
 )
@@ -26,13 +46,9 @@ insert into lora_datasets (
     total_tokens, p50_tokens, p95_tokens, longest_tokens, token_histogram, storage_bucket, storage_path, file_name,
     file_size, validated_at, validation_errors, validation_error_count
 )
-select
-    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14::text, $15, $16::bigint, now(),
-    $17, $18
-where $14::text is null or $16::bigint + (
-    select coalesce(sum(file_size), 0)::bigint from lora_datasets
-    where user_id = (select caller_id()) and deleted_at is null and storage_path is not null
-) <= $19::bigint
+values (
+    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14::text, $15, $16, now(), $17, $18
+)
 returning *;
 
 -- name: delete_dataset
