@@ -113,11 +113,16 @@ class Protocol(HttpToolsProtocol):
             self._refuse(HeadersTooLarge(f"{MAX_HEADER_BYTES} bytes each"))
         if sum(sizes) > MAX_HEAD_BYTES:
             self._refuse(HeadersTooLarge(f"{MAX_HEAD_BYTES} bytes together"))
-        hosts, version = [name for name, _ in self.headers].count(b"host"), self.parser.get_http_version()
+        names, version = [name for name, _ in self.headers], self.parser.get_http_version()
+        hosts = names.count(b"host")
         if hosts > 1 or (not hosts and version == "1.1"):
             self._refuse(_malformed("Send one Host header."))
         if version not in ("1.0", "1.1"):
             self._refuse(_malformed("Speak HTTP/1.1."))
+        if b"transfer-encoding" in names:
+            codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+            if codings != [b"chunked"] or version == "1.0":
+                self._refuse(_malformed("Transfer-Encoding may be chunked, alone and in HTTP/1.1."))
         if (not self.url.startswith(b"/") and self.url != b"*") or b"#" in self.url:
             self._refuse(_malformed("The request line names a path, such as /api/jobs."))
         super().on_headers_complete()

@@ -67,6 +67,14 @@ BROKEN: list[tuple[str, bytes]] = [
         (f"H04 {coding!r}", POST + b"transfer-encoding: " + coding + b"\r\n\r\n0\r\n\r\n" + SMUGGLED)
         for coding in (b"xchunked", b"chunked, chunked", b"identity", b"chunked, gzip", b"chunked;a", b"\x0bchunked")
     ],
+    *[
+        (f"H04 {coding!r}", POST + b"transfer-encoding: " + coding + b"\r\n\r\n0\r\n\r\n" + SMUGGLED)
+        for coding in (b"gzip, chunked", b"identity, chunked", b", chunked", b"gzip\r\ntransfer-encoding: chunked")
+    ],
+    (
+        "H04 in HTTP/1.0",
+        POST.replace(b"1.1", b"1.0") + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    ),
     ("H04 twice", POST + b"transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n" + SMUGGLED),
     ("H05 chunk size", POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n" + SMUGGLED),
     ("H05 chunk too long", POST + b"transfer-encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n" + SMUGGLED),
