@@ -31,6 +31,8 @@ UPLOADS = ("application/jsonl", "application/x-ndjson", "application/octet-strea
 MAX_CHUNK_BYTES = 512 * 1024
 # A body with more faults than this is not a request with mistakes in it.
 MAX_FAULTS = 100
+# A name that is none of ours is told by its beginning.
+MAX_NAME_CHARACTERS = 100
 EVENT_STREAM = "text/event-stream"
 
 Metadata = list[tuple[str, str]]
@@ -240,7 +242,9 @@ def _read(body: bytes, message: Any, prefix: str = "") -> dict[str, Any]:
     try:
         value = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
-        raise MalformedRequest("Malformed request", details=f"The body is not JSON as it must be: {error}.") from None
+        raise MalformedRequest(
+            "Malformed request", details=f"The body is not JSON as it must be: {_cut(str(error))}."
+        ) from None
     if not isinstance(value, dict):
         raise MalformedRequest("Malformed request", details="The body must be a JSON object.")
     if len(value) > MAX_FAULTS:
@@ -257,8 +261,12 @@ def _read(body: bytes, message: Any, prefix: str = "") -> dict[str, Any]:
 def _path(prefix: str, location: tuple[int | str, ...]) -> str:
     path = prefix
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+        path += f"[{part}]" if isinstance(part, int) else f".{_cut(part)}" if path else _cut(part)
     return path
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_NAME_CHARACTERS else f"{text[:MAX_NAME_CHARACTERS]}…"
 
 
 def _told(fault: Mapping[str, Any]) -> str:
