@@ -70,7 +70,14 @@ class Gateway:
         """Answers one request."""
         started = time.perf_counter()
         answer = self._with_headers(scope, send)
-        exchange = Exchange(scope, receive, answer, self.timers, public_origin=self._settings.public_origin)
+        exchange = Exchange(
+            scope,
+            receive,
+            answer,
+            self.timers,
+            public_origin=self._settings.public_origin,
+            trusted_proxies=self._settings.trusted_proxies,
+        )
         scope["exchange"] = exchange
         try:
             await self._answer(exchange, scope)

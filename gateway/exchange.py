@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,14 +36,21 @@ class Exchange:
     """A request, and the way to answer it once."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, timers: Timers, *, public_origin: str | None = None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        timers: Timers,
+        *,
+        public_origin: str | None = None,
+        trusted_proxies: int = 0,
     ) -> None:
         self.headers = Headers(scope["headers"])
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
-        # Who is connected to us: a proxy, where there is one. What a header says of it is anybody's to write.
-        self.address: str = scope["client"][0] if scope.get("client") else ""
+        self._peer: str = scope["client"][0] if scope.get("client") else ""
+        self._trusted_proxies = trusted_proxies
         self._scheme: str = scope["scheme"]
         self._public_origin = public_origin
         self.request_id = accept_request_id(next(iter(self.headers.all(b"x-request-id")), None))
@@ -58,6 +67,15 @@ class Exchange:
     def own_origin(self) -> str:
         """What browsers call us: behind a proxy that ends TLS, only the operator knows."""
         return self._public_origin or f"{self._scheme}://{''.join(self.headers.all(b'host'))}"
+
+    @property
+    def address(self) -> str:
+        """Where the request comes from: what the outermost proxy that is trusted wrote down, else who is connected to us."""
+        said = ",".join(self.headers.all(b"x-forwarded-for")).split(",")
+        if 0 < self._trusted_proxies <= len(said):
+            with suppress(ValueError):
+                return str(ip_address(said[-self._trusted_proxies].strip()))
+        return self._peer
 
     def timeout_seconds(self) -> float | None:
         """The deadline that the client asks for with `grpc-timeout`. Raises MalformedRequest."""

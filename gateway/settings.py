@@ -34,6 +34,12 @@ class GatewaySettings(CommonSettings):
         gt=0,
         description="Calls without a token that holds that are told so, of an address a second; the rest get 429.",
     )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="Proxies on the way to us that add to X-Forwarded-For: what the first of them saw is the address.",
+    )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body, bytes.")
     body_timeout_ms: int = Field(
         10_000, ge=10, le=600_000, description="Time that a JSON body, or the next piece of an upload, may take."

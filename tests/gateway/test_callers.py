@@ -96,6 +96,37 @@ async def test_who_calls_too_often_waits(shared_stack: Stack) -> None:
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize(
+    ("proxies", "own", "others", "alike"),
+    [
+        # Nobody is trusted: all come from where the test does.
+        (0, "203.0.113.1", "203.0.113.2", True),
+        (1, "203.0.113.1", "203.0.113.2", False),
+        (1, "203.0.113.1", "203.0.113.2, 203.0.113.1", True),
+        (2, "203.0.113.1, 10.0.0.1", "203.0.113.9, 203.0.113.1, 10.0.0.2", True),
+        (2, "203.0.113.1, 10.0.0.1", "203.0.113.2, 10.0.0.1", False),
+        # Neither came by two proxies.
+        (2, "203.0.113.1", "203.0.113.2", True),
+        (1, "x", "y", True),
+        (1, "2001:db8::1", "2001:DB8:0::1", True),
+    ],
+)
+async def test_an_address_is_what_trusted_proxies_say(
+    shared_stack: Stack, proxies: int, own: str, others: str, alike: bool
+) -> None:
+    """M02 and L01: X-Forwarded-For counts as far as proxies are trusted, and what a client wrote there itself does not."""
+    async with (
+        open_gateway(shared_stack, trusted_proxies=proxies, failed_sign_ins_per_second=0.1) as url,
+        httpx.AsyncClient(base_url=url) as http,
+    ):
+        statuses = [
+            (await http.get("/api/catalogue", headers={"x-forwarded-for": address})).status_code
+            for address in (own, own, others)
+        ]
+    assert statuses == [401, 429, 429 if alike else 401]
+
+
 async def test_forged_headers_change_nothing(api: httpx.AsyncClient, me: str, new_dataset: NewDataset) -> None:
     """M01 and Z03: who somebody is stands in the token alone; the row belongs to the caller."""
     forged = {"x-user-id": str(uuid.uuid4()), "x-role": "worker", "x-internal-user": "x", "x-foo-bin": "AA=="}
