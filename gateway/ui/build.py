@@ -20,6 +20,7 @@ OLDEST_NODE = (20, 19)
 
 def npm(*arguments: str) -> None:
     """Runs npm in the page's folder. Raises SystemExit with npm's code when it fails."""
+    # npm and the scripts it runs start `node` by its name: the one that was chosen comes first.
     environment = {**os.environ, "PATH": f"{_node_folder()}{os.pathsep}{os.environ['PATH']}"}
     command = [shutil.which("npm", path=environment["PATH"]) or "npm", *arguments]
     code = subprocess.run(command, cwd=HERE, env=environment, check=False).returncode  # noqa: S603 - a command line's own
