@@ -1,11 +1,10 @@
-import { useId, useState } from "react";
+import { useId } from "react";
 
 import type { ComparisonPoint } from "@/api/types";
 import { Button } from "@/components/ui/button";
-import { Input } from "@/components/ui/input";
 import { closest, isGoal, named, type Answers, type Goals } from "@/lib/comparison";
-import { parse } from "@/lib/configuration";
 import { duration, money } from "@/lib/format";
+import { NumberBox } from "./number-box";
 
 type Props = {
   goals: Goals;
@@ -50,31 +49,21 @@ type GoalProps = Omit<Props, "goals" | "onGoals" | "answers"> & {
 
 function Goal({ goal, label, value, onValue, found, points, isCurrent, onChoose }: GoalProps) {
   const id = useId();
-  const [typed, setTyped] = useState("");
   const wrong = value !== null && !isGoal(value);
   const point = found === null ? undefined : points[found];
   const limit = isGoal(value) ? (goal === "deadline" ? duration(value) : money(value)) : "";
   return (
     <div>
-      <div className="flex items-center justify-between gap-3">
-        <label htmlFor={id} className="text-sm font-medium">
-          {label}
-        </label>
-        <Input
-          id={id}
-          inputMode="decimal"
-          autoComplete="off"
-          placeholder="any"
-          value={typed}
-          aria-invalid={wrong}
-          aria-describedby={`${id}-answer`}
-          onChange={({ target }) => {
-            setTyped(target.value);
-            onValue(parse(target.value));
-          }}
-          className="figures h-8 w-24 px-2 text-right font-medium placeholder:font-normal"
-        />
-      </div>
+      <NumberBox
+        id={id}
+        label={label}
+        value={value}
+        shown={isGoal(value) ? String(value) : ""}
+        wrong={wrong}
+        describedBy={`${id}-answer`}
+        placeholder="any"
+        onChange={onValue}
+      />
       {/* Always as high as an answer: nothing moves when one comes. */}
       <div id={`${id}-answer`} aria-live="polite" className="mt-1.5 flex min-h-10 items-center justify-between gap-3 text-[0.8125rem] leading-snug text-soft">
         {wrong ? (

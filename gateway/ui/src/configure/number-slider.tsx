@@ -1,9 +1,10 @@
-import { useId, useState } from "react";
+import { useId } from "react";
 
 import type { Catalogue } from "@/api/types";
 import { Slider } from "@/components/ui/slider";
 import { cn } from "@/lib/cn";
-import { fault, parse, plain, type Field } from "@/lib/configuration";
+import { fault, plain, type Field } from "@/lib/configuration";
+import { NumberBox } from "./number-box";
 
 type Props = {
   catalogue: Catalogue;
@@ -20,9 +21,6 @@ type Props = {
 /** A number with a slider and a box. The box takes whatever is typed and says what is wrong with it. */
 export function NumberSlider({ catalogue, field, label, hint, value, onChange, boxOnly, placeholder }: Props) {
   const id = useId();
-  const [typed, setTyped] = useState<string | null>(null);
-  // A preset, the slider or a draft set another value: it shows, in place of what was typed.
-  if (typed !== null && !Object.is(parse(typed), value)) setTyped(null);
   const wrong = fault(catalogue, field, value);
   const slider = boxOnly ? undefined : catalogue.sliders.find((one) => one.field === field);
   const beyond =
@@ -31,29 +29,16 @@ export function NumberSlider({ catalogue, field, label, hint, value, onChange, b
       : "";
   return (
     <div>
-      <div className="flex items-center justify-between gap-3">
-        <label htmlFor={id} className="text-sm font-medium">
-          {label}
-        </label>
-        <input
-          id={id}
-          inputMode="decimal"
-          autoComplete="off"
-          spellCheck={false}
-          value={typed ?? plain(field, value)}
-          placeholder={placeholder}
-          aria-invalid={wrong !== null}
-          aria-describedby={`${id}-hint`}
-          onChange={({ target }) => {
-            setTyped(target.value);
-            onChange(parse(target.value));
-          }}
-          onBlur={() => {
-            if (wrong === null) setTyped(null);
-          }}
-          className="figures h-8 w-20 rounded-md border border-line-strong/70 bg-card px-2 text-right text-sm font-medium transition-colors placeholder:font-normal placeholder:text-soft hover:border-line-strong aria-invalid:border-bad aria-invalid:bg-bad-soft aria-invalid:text-bad"
-        />
-      </div>
+      <NumberBox
+        id={id}
+        label={label}
+        value={value}
+        shown={plain(field, value)}
+        wrong={wrong !== null}
+        describedBy={`${id}-hint`}
+        placeholder={placeholder}
+        onChange={onChange}
+      />
       {slider && (
         <Slider
           label={label}
