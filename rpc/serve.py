@@ -12,10 +12,11 @@ from typing import Any
 import grpc.aio
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from rpc.anybody import HEALTH, Anybody
 from rpc.boundary import Boundary
 from rpc.remote import SERVER_OPTIONS, Handlers
 
@@ -59,12 +60,9 @@ async def grpc_server(
             await health.set(name, status)
 
     await report(False)
+    reflecting = reflection.aio.ReflectionServicer((*names, HEALTH, reflection.SERVICE_NAME)) if reflect else None
     # Each call asks the handlers in turn: the busiest come first.
-    server.add_generic_rpc_handlers((Handlers(services, boundary),))
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    if reflect:
-        known = (*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(known, server)
+    server.add_generic_rpc_handlers((Handlers(services, boundary), Anybody(health, reflecting)))
     try:
         address = f"{host}:{port}"
         bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)

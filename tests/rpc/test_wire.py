@@ -22,6 +22,7 @@ from rpc.rates import Rates
 from rpc.remote import SERVER_OPTIONS
 from tests.conftest import metadata, token
 from tests.door import refusal, refused
+from tests.jobs.trainers import until
 from tests.rpc import raw
 from tests.rpc.conftest import SERVICE, Serve, Servicer, boundary
 
@@ -297,6 +298,48 @@ async def test_health_is_told_by_name(serve: Serve) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await health.Check(health_pb2.HealthCheckRequest(service="no.Service"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_what_anybody_may_call_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many watches of health and reflections are open at once, and checks go on; one that ends makes room."""
+    monkeypatch.setattr("rpc.anybody.MAX_STREAMS", 3)
+    asked, listed = health_pb2.HealthCheckRequest(), reflection_pb2.ServerReflectionRequest(list_services="")
+    async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
+        health, reflection = health_pb2_grpc.HealthStub(channel), reflection_pb2_grpc.ServerReflectionStub(channel)
+        watches = [health.Watch(asked) for _ in range(3)]
+        assert [(await each.read()).status for each in watches] == [health_pb2.HealthCheckResponse.SERVING] * 3
+        reflections = [reflection.ServerReflectionInfo() for _ in range(3)]
+        for each in reflections:
+            await each.write(listed)
+            assert (await each.read()).list_services_response.service
+        for one_more in (health.Watch(asked), reflection.ServerReflectionInfo(iter([listed]))):
+            told = await refused(anext(aiter(one_more)))
+            assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES")
+        assert (await health.Check(asked)).status == health_pb2.HealthCheckResponse.SERVING
+        watches.pop().cancel()
+
+        async def has_room() -> bool:
+            watches.append(health.Watch(asked))
+            return await watches[-1].read() is not grpc.aio.EOF
+
+        await until(has_room)
+
+
+async def test_what_anybody_may_call_is_asked_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check without its question, a long one, and a reflection that goes on end by themselves."""
+    monkeypatch.setattr("rpc.anybody.QUESTION_SECONDS", 0.2)
+    monkeypatch.setattr("rpc.anybody.REFLECTION_SECONDS", 0.2)
+    address = await serve(Servicer())
+    check, reflect = "/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    long = health_pb2.HealthCheckRequest(service="x" * 5000).SerializeToString()
+    for path, body, end, status in (
+        (check, b"", False, grpc.StatusCode.DEADLINE_EXCEEDED),
+        (check, b"", True, UNIMPLEMENTED),
+        (check, b"\0" + len(long).to_bytes(4, "big") + long, True, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (check, b"\0\0\0\0\x01\xff", True, grpc.StatusCode.INVALID_ARGUMENT),
+        (reflect, b"", False, grpc.StatusCode.DEADLINE_EXCEEDED),
+    ):
+        assert (await raw.call(address, path, body, end=end)).status == status.value[0], (path, status)
 
 
 async def test_http_1_is_shown_the_door(serve: Serve) -> None:
