@@ -75,15 +75,9 @@ def estimate(run: Run, assumed: Assumptions) -> Estimate:
     hours = (train_seconds + overhead_seconds) / SECONDS_PER_HOUR
     hourly_rate = run.price_usd_per_hour * run.gpu_count
     compute = hourly_rate * hours
+    storage = assumed.storage_usd
     return Estimate(
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
-        throughput=throughput,
-        hours=hours,
-        hourly_rate=hourly_rate,
-        compute=compute,
-        storage=assumed.storage_usd,
-        total=compute + assumed.storage_usd,
+        steps_per_epoch, total_steps, throughput, hours, hourly_rate, compute, storage, total=compute + storage
     )
 
 

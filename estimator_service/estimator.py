@@ -19,7 +19,6 @@ from estimator_service.forecast import Point, fits
 from estimator_service.job_forecast import JobForecast, job_forecast
 from estimator_service.plan import JobDefaults, TrainingSpec, plan
 from estimator_service.repairs import Placement, repairs
-from estimator_service.wire_forecast import gpu_price
 
 Value = TypeVar("Value")
 # Configurations and answers that are remembered: a page asks the same again and again.
@@ -31,7 +30,7 @@ class Estimator:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._prices = {gpu.type: gpu_price(gpu) for gpu in catalogue.gpu_types}
+        self._begun = {gpu.type: wire.begun(gpu, catalogue.version) for gpu in catalogue.gpu_types}
         self._configurations: OrderedDict[Hashable, Configuration] = OrderedDict()
         self._answers: OrderedDict[Hashable, pb.EstimateCostResponse] = OrderedDict()
 
@@ -49,7 +48,7 @@ class Estimator:
         spec, placement = configuration.spec, configuration.placement
         if spec is None or placement is None:
             found = self._reference(configuration, dataset)
-            return wire.answer(found, dataset, self._prices[configuration.gpu.type], self.version)
+            return wire.answer(self._begun[configuration.gpu.type], found, dataset)
         # Repairs may be of another kind than the configuration: all that was taught counts.
         key = configuration.what_counts, dataset, *corrections.values()
         return _remembered(

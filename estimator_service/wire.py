@@ -129,22 +129,24 @@ def gpus_for_models(catalogue: Catalogue) -> list[tuple[hardware.Gpu, ModelGpuTy
     return [(physics(entry.type), entry) for entry in catalogue.by_type_for_models.values()]
 
 
-def answer(found: Estimate, dataset: Dataset, price: pb.GpuPrice, version: str) -> pb.EstimateCostResponse:
-    """A reference estimate, rounded."""
-    return pb.EstimateCostResponse(
-        estimated_cost=to_cents(found.total),
-        cost_breakdown=pb.CostBreakdown(compute=to_cents(found.compute), storage=to_cents(found.storage)),
-        estimated_duration_hours=to_cents(found.hours),
-        hourly_rate=to_cents(found.hourly_rate),
-        training_details=pb.TrainingDetails(
-            total_steps=found.total_steps,
-            steps_per_epoch=found.steps_per_epoch,
-            estimated_throughput_tokens_per_sec=found.throughput,
-            dataset_name=dataset.name,
-        ),
-        price=price,
-        catalogue_version=version,
-    )
+def begun(gpu: GpuType, version: str) -> pb.EstimateCostResponse:
+    """What every reference estimate of a GPU type says, by a version of the catalogue."""
+    return pb.EstimateCostResponse(price=gpu_price(gpu), catalogue_version=version)
+
+
+def answer(begun: pb.EstimateCostResponse, found: Estimate, dataset: Dataset) -> pb.EstimateCostResponse:
+    """A reference estimate, rounded. It goes on from a copy: making the same messages anew takes twice as long."""
+    answer = pb.EstimateCostResponse()
+    answer.CopyFrom(begun)
+    answer.estimated_cost = to_cents(found.total)
+    answer.estimated_duration_hours = to_cents(found.hours)
+    answer.hourly_rate = to_cents(found.hourly_rate)
+    costs, details = answer.cost_breakdown, answer.training_details
+    costs.compute, costs.storage = to_cents(found.compute), to_cents(found.storage)
+    details.total_steps, details.steps_per_epoch = found.total_steps, found.steps_per_epoch
+    details.estimated_throughput_tokens_per_sec = found.throughput
+    details.dataset_name = dataset.name
+    return answer
 
 
 def catalogue(data: Catalogue) -> pb.GetCatalogueResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.resources import files
 from typing import Any, cast
 
@@ -108,6 +108,9 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        # Those taken from the pool that nobody uses now. Giving one back to it costs a task, and more than a statement.
+        self._idle: list[asyncpg.Connection] = []
+        self._free = asyncio.Semaphore(pool.get_max_size())
         self._guarded = False
         self.healthy = False
 
@@ -168,11 +171,26 @@ class Database:
         with _translated():
             if not self._guarded:
                 await self.check()
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+            async with self._borrowed() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[asyncpg.Connection]:
+        async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS) if self._free.locked() else nullcontext():
+            await self._free.acquire()
+        try:
+            while self._idle and not _is_open(self._idle[-1]):
+                await self._pool.release(self._idle.pop())
+            connection = self._idle.pop() if self._idle else await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
             try:
                 yield connection
-            finally:
+            except BaseException:
+                # It may be in the middle of something: the pool waits until it is not, or throws it away.
                 await self._pool.release(connection)
+                raise
+            self._idle.append(connection)
+        finally:
+            self._free.release()
 
     async def fetch_as_service(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """What the services' own login may read, which is next to nothing: see the policies `to pipeline_service`.
@@ -189,7 +207,8 @@ class Database:
 
     async def check(self) -> None:
         """Makes sure that the database answers and guards its rows. Raises GuardError, or what asyncpg raises."""
-        found = await self._pool.fetchrow(SQL["guard"], timeout=ACQUIRE_TIMEOUT_SECONDS)
+        async with self._borrowed() as connection:
+            found = await connection.fetchrow(SQL["guard"], timeout=ACQUIRE_TIMEOUT_SECONDS)
         if found["tables"] == 0:
             raise asyncpg.UndefinedTableError("no tables yet: run `python -m jobs_service migrate`")
         if found["above_the_law"] or found["owned"]:
@@ -231,6 +250,13 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
         """
         if self.is_in_transaction():
             await self.execute(SQL["rollback"], timeout=timeout or CLEAN_UP_TIMEOUT_SECONDS)
+
+
+def _is_open(connection: asyncpg.Connection) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back already
+        return False
 
 
 class _translated:  # noqa: N801 - reads as a word: `with _translated():`

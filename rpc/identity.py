@@ -88,27 +88,33 @@ class Verifier:
         self._audience = audience
         self._is_disabled = is_disabled
         self._rates = rates
-        self._verified: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
+        self._verified: OrderedDict[str | None, tuple[tuple[Identity, str], float]] = OrderedDict()
+
+    def known(self, authorization: str | None) -> tuple[Identity, str] | None:
+        """What `identify` returned of a value a moment ago; None: it has to look."""
+        found = self._verified.get(authorization)
+        return found[0] if found is not None and found[1] > time.time() else None
 
     async def identify(self, authorization: str | None) -> tuple[Identity, str]:
         """Returns the caller and the bare token of an `Authorization: Bearer …` value.
 
         Raises Unauthenticated, TokenExpired, UserDisabled, RoleNotAllowed or IssuerUnavailable.
         """
+        known = self.known(authorization)
+        if known is not None:
+            return known
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Authentication required", details="Send `Authorization: Bearer <token>`.")
-        found = self._verified.get(token)
-        if found is not None and found[1] > time.time():
-            return found[0], token
         identity = await self._verify(token)
         if await self._is_disabled(identity.user_id):
             raise UserDisabled("User disabled", details="This user may not sign in any more.")
-        now = time.time()
-        self._verified[token] = identity, min(identity.expires_at + LEEWAY_SECONDS, now + TRUST_SECONDS)
+        caller = identity, token
+        until = min(identity.expires_at + LEEWAY_SECONDS, time.time() + TRUST_SECONDS)
+        self._verified[authorization] = caller, until
         while len(self._verified) > CACHE_SIZE:
             self._verified.popitem(last=False)
-        return identity, token
+        return caller
 
     def count(self, identity: Identity) -> None:
         """Counts a call of this caller's, once, where it comes into the process. Raises RateLimited."""

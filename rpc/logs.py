@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -53,24 +52,23 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
 
 def _stamp(logger: Any, method: str, event: EventDict) -> tuple[tuple[EventDict], dict[str, Any]]:
     """Adds what has to be known at once; the rest of a line's making can wait."""
-    event["level"], event["timestamp"] = method, time.time()
+    event["level"], event["timestamp"] = method, datetime.now(UTC)
     return (event,), {}
 
 
 def _with_time(logger: Any, method: str, event: EventDict) -> EventDict:
-    event["level"], event["timestamp"] = method, time.time()
+    event["level"], event["timestamp"] = method, datetime.now(UTC)
     return event
 
 
 def _json(logger: Any, method: str, event: EventDict) -> str:
-    event["timestamp"] = datetime.fromtimestamp(event["timestamp"], UTC)
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(logger, method, event)
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
 
 
 def _pretty(console: structlog.dev.ConsoleRenderer, logger: Any, method: str, event: EventDict) -> str:
-    event["timestamp"] = time.strftime("%H:%M:%S", time.localtime(event["timestamp"]))
+    event["timestamp"] = f"{event['timestamp'].astimezone():%H:%M:%S}"
     return console(logger, method, event)
 
 
@@ -90,16 +88,15 @@ class _Stderr:
     def write(self, entry: Entry) -> None:
         """Takes an event, or a text that is written as it is."""
         self._gathered.append(entry)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.flush()
-            return
         if len(self._gathered) >= MAX_GATHERED:
             self.flush()
-        elif loop is not self._waiting_on:
-            self._waiting_on = loop
-            loop.call_later(GATHER_SECONDS, self.flush)
+        elif self._waiting_on is None or not self._waiting_on.is_running():
+            try:
+                self._waiting_on = asyncio.get_running_loop()
+            except RuntimeError:
+                self.flush()
+            else:
+                self._waiting_on.call_later(GATHER_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Writes what was gathered."""

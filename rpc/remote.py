@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
-from rpc.boundary import STATUS_METADATA, Boundary, Handler, Receive, Refused, StreamHandler, as_mapping, failure_of
+from rpc.boundary import STATUS_METADATA, Boundary, Refused, as_mapping, failure_of
 from rpc.contract import Method, methods
 from rpc.errors import BufferOverrun
 
@@ -46,47 +47,62 @@ class Handlers(grpc.GenericRpcHandler):
     """
 
     def __init__(self, services: Mapping[ServiceDescriptor, Any], boundary: Boundary) -> None:
-        self._handlers = {
-            method.path: _handler(method, getattr(servicer, method.name), boundary)
+        self._handlers: dict[str, Callable[[Any], _Answered | _Streamed]] = {
+            method.path: partial(
+                _Streamed if method.server_streaming else _Answered, boundary, method, getattr(servicer, method.name)
+            )
             for service, servicer in services.items()
             for method in methods(service)
         }
 
-    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+    def service(self, call: grpc.HandlerCallDetails) -> Any:
         """The handler of a call; None: there is none of that name."""
-        return self._handlers.get(call.method)
-
-
-def _handler(method: Method, handler: Any, boundary: Boundary) -> grpc.RpcMethodHandler[Any, Any]:
-    # No deserializer: bytes that do not decode are the boundary's to refuse. And whatever comes in is read as a stream:
-    # the library's own handlers of one message never answer a call that ends without it, and wait for it without a deadline.
-    if method.server_streaming:
-        return grpc.stream_stream_rpc_method_handler(_streamed(method, handler, boundary))
-    return grpc.stream_unary_rpc_method_handler(_answered(method, handler, boundary))
+        handler = self._handlers.get(call.method)
+        return handler(call.invocation_metadata) if handler is not None else None
 
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def _answered(method: Method, handler: Handler, boundary: Boundary) -> Any:
-    async def behave(requests: AsyncIterator[bytes], context: Context) -> bytes:
-        request = _Incoming(context) if method.client_streaming else _reading(context)
-        metadata = as_mapping(context.invocation_metadata())
+class _Handler:
+    """What the library takes for the handler of one call. It has the metadata, which a context makes anew whenever it is asked.
+
+    No deserializer: bytes that do not decode are the boundary's to refuse. And whatever comes in is read as a stream: the
+    library's own handlers of one message never answer a call that ends without it, and wait for it without a deadline.
+    """
+
+    request_streaming = True
+    request_deserializer = response_serializer = None
+
+    def __init__(self, boundary: Boundary, method: Method, handler: Any, metadata: Any) -> None:
+        self._boundary, self._method, self._handler, self._metadata = boundary, method, handler, metadata
+
+
+class _Answered(_Handler):
+    response_streaming = False
+
+    async def stream_unary(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
+        method = self._method
+        request = _Incoming(context) if method.client_streaming else context.read
         try:
-            answer = await boundary.run(method, handler, request, metadata, context.time_remaining())
+            answer = await self._boundary.run(
+                method, self._handler, request, as_mapping(self._metadata), context.time_remaining()
+            )
             return answer.SerializeToString()
         except Refused as refused:
             await _abort(context, refused)
             raise
 
-    return behave
 
+class _Streamed(_Handler):
+    response_streaming = True
 
-def _streamed(method: Method, handler: StreamHandler, boundary: Boundary) -> Any:
-    async def behave(requests: AsyncIterator[bytes], context: Context) -> None:
-        request, metadata = _reading(context), as_mapping(context.invocation_metadata())
+    async def stream_stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        stream = self._boundary.stream(
+            self._method, self._handler, context.read, as_mapping(self._metadata), context.time_remaining()
+        )
         try:
-            async with boundary.stream(method, handler, request, metadata, context.time_remaining()) as messages:
+            async with stream as messages:
                 async for message in messages:
                     try:
                         async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
@@ -95,16 +111,6 @@ def _streamed(method: Method, handler: StreamHandler, boundary: Boundary) -> Any
                         raise Refused(failure_of(BufferOverrun()), "") from None
         except Refused as refused:
             await _abort(context, refused)
-
-    return behave
-
-
-def _reading(context: Context) -> Receive:
-    async def receive() -> bytes | None:
-        message = await context.read()
-        return None if message is grpc.aio.EOF else message
-
-    return receive
 
 
 class _Incoming:
