@@ -182,13 +182,16 @@ class Database:
             while self._idle and not _is_open(self._idle[-1]):
                 await self._pool.release(self._idle.pop())
             connection = self._idle.pop() if self._idle else await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+            ready = False
             try:
                 yield connection
-            except BaseException:
-                # It may be in the middle of something: the pool waits until it is not, or throws it away.
-                await self._pool.release(connection)
-                raise
-            self._idle.append(connection)
+                ready = not connection.is_in_transaction()
+            finally:
+                if ready:
+                    self._idle.append(connection)
+                else:
+                    # The pool ends what it is in the middle of, or throws it away.
+                    await self._pool.release(connection)
         finally:
             self._free.release()
 
