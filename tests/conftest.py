@@ -34,8 +34,8 @@ from rpc.database import Database
 from rpc.identity import SharedSecret, Verifier
 from rpc.local import LocalChannel
 from rpc.remote import open_channel
-from rpc.serve import grpc_server
 from tests.databases import Databases, TestDatabase
+from tests.serving import serving
 
 SECRET = "a-secret-of-the-tests-that-is-32-bytes-long"
 ISSUER, AUDIENCE = "pipeline-tests", "authenticated"
@@ -139,13 +139,8 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
                 for descriptor, servicer in services.items():
                     channel.add_service(descriptor, servicer)
                 return channel, "", boundary.draining
-            port, report = await opened.enter_async_context(
-                grpc_server(
-                    services, boundary, host="127.0.0.1", port=0, reflect=True, share_port=False, drain_seconds=1
-                )
-            )
-            await report(True)
-            address = f"127.0.0.1:{port}"
+            server = serving(services, boundary, reflect=True, drain_seconds=1)
+            address = await opened.enter_async_context(server)
             return await opened.enter_async_context(open_channel(address, services)), address, boundary.draining
 
         pricing = estimator_services(estimator_settings, pool)

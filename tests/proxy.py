@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 class Proxy:
@@ -19,6 +24,8 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self.delay_seconds = 0.0
         self.trickle = False
+        # Breaks a connection off in the middle of what comes back.
+        self.cut = False
         self.port = 0
 
     def stall(self) -> None:
@@ -40,15 +47,22 @@ class Proxy:
         with suppress(OSError):
             far_reader, far_writer = await self._connect()
             self._writers |= {writer, far_writer}
-            carried = [self._carry(reader, far_writer), self._carry(far_reader, writer)]
+            carried = [self._carry(reader, far_writer), self._carry(far_reader, writer, back=True)]
             await asyncio.gather(*carried, return_exceptions=True)
             self._writers -= {writer, far_writer}
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool = False) -> None:
         try:
             while data := await reader.read(65_536):
                 await asyncio.sleep(self.delay_seconds)
                 await self._open.wait()
+                if self.cut and back:
+                    writer.write(data[: len(data) // 2])
+                    await writer.drain()
+                    # Without this it would be closed, not reset.
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+                    writer.transport.abort()
+                    return
                 for part in [data[n : n + 1] for n in range(len(data))] if self.trickle else [data]:
                     writer.write(part)
                     await writer.drain()

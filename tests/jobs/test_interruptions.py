@@ -26,13 +26,13 @@ from rpc.boundary import Boundary
 from rpc.database import SESSION_SETTINGS, Database
 from rpc.identity import SharedSecret, Verifier
 from rpc.remote import open_channel
-from rpc.serve import grpc_server
 from tests.conftest import AUDIENCE, ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.gateway.conftest import bearer, open_gateway
 from tests.jobs.test_create_job import ANN, asked
 from tests.jobs.test_watch import watching
 from tests.jobs.trainers import get, lease, queue, report, until
 from tests.proxy import Proxy, proxy
+from tests.serving import serving
 
 ONE_WAY = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 
@@ -288,12 +288,8 @@ async def test_one_of_two_servers_dies(stack: Stack, database: TestDatabase, new
     async with Database.open(database.url, size=2) as pool:
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
         boundary = Boundary(verifier, max_concurrent_calls=64, default_timeout_seconds=10)
-        second = grpc_server(
-            services, boundary, host="127.0.0.1", port=0, reflect=False, share_port=False, drain_seconds=0
-        )
-        async with second as (port, report_health):
-            await report_health(True)
-            channel = open_channel(f"ipv4:{stack.jobs_address},127.0.0.1:{port}", JOBS)
+        async with serving(services, boundary, drain_seconds=0) as second:
+            channel = open_channel(f"ipv4:{stack.jobs_address},{second}", JOBS)
             jobs = JobsServiceStub(channel)
             for _ in range(20):
                 await jobs.GetJob(jobs_pb2.GetJobRequest(id=job.id), metadata=metadata(ANN))

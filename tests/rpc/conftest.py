@@ -12,8 +12,8 @@ from pipeline.estimator.v1 import estimator_pb2
 from rpc.boundary import Boundary
 from rpc.identity import SharedSecret, Verifier
 from rpc.rates import Rates
-from rpc.serve import grpc_server
 from tests.conftest import AUDIENCE, ISSUER, SECRET
+from tests.serving import serving
 
 SERVICE = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
 
@@ -58,18 +58,7 @@ async def serve() -> AsyncIterator[Serve]:
         async def start(
             servicer: Any, *, reflect: bool = True, limit: int = 64, seconds: float = 10, rates: Rates | None = None
         ) -> str:
-            port, report = await opened.enter_async_context(
-                grpc_server(
-                    {SERVICE: servicer},
-                    boundary(limit=limit, seconds=seconds, rates=rates),
-                    host="127.0.0.1",
-                    port=0,
-                    reflect=reflect,
-                    share_port=False,
-                    drain_seconds=0.2,
-                )
-            )
-            await report(True)
-            return f"127.0.0.1:{port}"
+            behind = boundary(limit=limit, seconds=seconds, rates=rates)
+            return await opened.enter_async_context(serving({SERVICE: servicer}, behind, reflect=reflect))
 
         yield start

@@ -24,10 +24,10 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from rpc.boundary import Boundary
 from rpc.identity import SharedSecret, Verifier
 from rpc.jwks import KeySet
-from rpc.serve import grpc_server
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.door import Refusal, refused
 from tests.rpc.conftest import SERVICE, Servicer
+from tests.serving import serving
 
 CATALOGUE = f"/{SERVICE.full_name}/GetCatalogue"
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -89,18 +89,8 @@ async def doors() -> AsyncIterator[Callable[[Verifier], Any]]:
 
         async def serve(verifier: Verifier) -> Door:
             boundary = Boundary(verifier, max_concurrent_calls=2000, default_timeout_seconds=10)
-            port, _ = await opened.enter_async_context(
-                grpc_server(
-                    {SERVICE: Servicer()},
-                    boundary,
-                    host="127.0.0.1",
-                    port=0,
-                    reflect=False,
-                    share_port=False,
-                    drain_seconds=0.2,
-                )
-            )
-            channel = await opened.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+            address = await opened.enter_async_context(serving({SERVICE: Servicer()}, boundary))
+            channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
             call = channel.unary_unary(CATALOGUE)
 
             async def knock(authorization: str | None) -> Refusal | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pydantic import ValidationError
 
 from rpc.remote import open_channel
-from rpc.serve import grpc_server
 from rpc.settings import CommonSettings
 from rpc.tls import channel_credentials, server_credentials
 from tests.conftest import ISSUER, SECRET, metadata
 from tests.processes import environment, run
 from tests.rpc.conftest import SERVICE, Servicer, boundary
+from tests.serving import serving
 
 HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 
@@ -82,21 +81,9 @@ def settings(**held: Any) -> CommonSettings:
     return CommonSettings(jwt_secret=SECRET, jwt_issuer=ISSUER, **held)
 
 
-@asynccontextmanager
-async def served(held: CommonSettings) -> AsyncIterator[str]:
+def served(held: CommonSettings) -> AbstractAsyncContextManager[str]:
     """A server with these settings; yields its address."""
-    server = grpc_server(
-        {SERVICE: Servicer()},
-        boundary(),
-        host="127.0.0.1",
-        port=0,
-        reflect=False,
-        share_port=False,
-        drain_seconds=0.2,
-        credentials=server_credentials(held),
-    )
-    async with server as (port, _):
-        yield f"127.0.0.1:{port}"
+    return serving({SERVICE: Servicer()}, boundary(), credentials=server_credentials(held))
 
 
 async def answer(address: str, held: CommonSettings) -> str:
