@@ -23,7 +23,7 @@ from gateway.pages import Ready, pages
 from gateway.query import MAX_PATH_BYTES
 from gateway.settings import GatewaySettings
 from gateway.transcode import Transcoder, routes
-from rpc.boundary import REQUEST_ID, failure_of
+from rpc.boundary import REQUEST_ID, failure_of, log_failure
 from rpc.contract import methods
 from rpc.errors import Unauthenticated
 from rpc.identity import LEEWAY_SECONDS, Identity, Verifier
@@ -134,8 +134,7 @@ class Gateway:
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
         failure = failure_of(error)
-        if failure.http_status == 500:
-            log.error("internal_error", path=_shown(exchange.raw_path), request_id=exchange.request_id, exc_info=error)
+        log_failure(error, failure, path=_shown(exchange.raw_path), request_id=exchange.request_id)
         if exchange.status is not None:
             # Half an answer is out: only a broken connection tells the client that the rest will not come.
             raise error

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from gateway.exchange import Exchange, error_body, stop_when_client_leaves
 from gateway.transcode import EVENT_STREAM, Metadata, Route, Transcoder
 from gateway.writing import Write, field_writer
-from rpc.boundary import failure_of
+from rpc.boundary import failure_of, log_failure
 
 PING_SECONDS = 15.0
 HEADERS = [
@@ -69,6 +69,7 @@ async def stream(
                     following = pending.result()
                 except Exception as error:
                     failure = failure_of(error)
+                    log_failure(error, failure, rpc=route.method.path, request_id=exchange.request_id)
                     exchange.reason = failure.reason
                     await _send(exchange, _frame("error", error_body(failure, exchange.request_id)))
                     break

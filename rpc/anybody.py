@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from rpc.boundary import Refused, accept_request_id, failure_of
 from rpc.errors import MalformedRequest, NoMessage, ServiceError, TooLarge, TooManyWatches
-from rpc.remote import Context, _abort
+from rpc.remote import Context, abort
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # Open at once, of each kind.
@@ -86,7 +86,7 @@ async def _answered(behave: Behave, requests: AsyncIterator[bytes], context: Con
     try:
         await behave(context)
     except (ServiceError, TimeoutError) as error:
-        await _abort(context, Refused(failure_of(error), accept_request_id(None)))
+        await abort(context, Refused(failure_of(error), accept_request_id(None)))
 
 
 async def _question(context: Context, kind: type[Message]) -> Any:

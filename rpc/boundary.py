@@ -179,6 +179,14 @@ def failure_of(error: BaseException) -> Failure:
     return INTERNAL
 
 
+def log_failure(error: Exception, failure: Failure, **about: str) -> None:
+    """Logs what an operator should know of: a fault of ours, with its trace, and a service behind that is not there."""
+    if failure.code is grpc.StatusCode.INTERNAL:
+        log.error("internal_error", exc_info=error, **about)
+    elif failure.reason == "SERVICE_UNAVAILABLE" and isinstance(error, grpc.aio.AioRpcError):
+        log.warning("service_unavailable", error=error.details(), **about)
+
+
 def _code(error: errors.ServiceError) -> grpc.StatusCode:
     return grpc.StatusCode[error.code]
 
@@ -206,7 +214,6 @@ def _upstream(error: grpc.aio.AioRpcError) -> Failure:
             )
         # A server that shuts down cancels what it has: for the caller that is a server that is not there.
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            log.warning("service_unavailable", error=error.details())
             what = "The service behind does not answer now; try again in a few seconds."
             return Failure(grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service unavailable", what)
     return INTERNAL
@@ -406,8 +413,7 @@ class Boundary:
             raise Refused(failure, request_id) from None
         except Exception as error:
             failure = failure_of(error)
-            if failure.code is grpc.StatusCode.INTERNAL:
-                log.exception("internal_error", rpc=method.path, request_id=request_id)
+            log_failure(error, failure, rpc=method.path, request_id=request_id)
             raise Refused(failure, request_id) from error
         finally:
             self._log.info(

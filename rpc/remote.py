@@ -90,7 +90,7 @@ class _Answered(_Handler):
             )
             return answer.SerializeToString()
         except Refused as refused:
-            await _abort(context, refused)
+            await abort(context, refused)
             raise
 
 
@@ -110,7 +110,7 @@ class _Streamed(_Handler):
                     except TimeoutError:
                         raise Refused(failure_of(BufferOverrun()), "") from None
         except Refused as refused:
-            await _abort(context, refused)
+            await abort(context, refused)
 
 
 class _Incoming:
@@ -129,7 +129,8 @@ class _Incoming:
         return bytes(message)
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], refused: Refused) -> None:
+async def abort(context: Context, refused: Refused) -> None:
+    """Ends a call with a refusal: its status, and the details."""
     status = refused.failure.to_status(refused.request_id)
     trailing = ((STATUS_METADATA, status.SerializeToString()),)
     await context.abort(refused.failure.code, refused.failure.message, trailing)
