@@ -11,13 +11,15 @@ from typing import Any, Generic, TypeVar
 import asyncpg
 import orjson
 
-from rpc.database import Database, Transaction
-from rpc.errors import DatasetNotFound, ServiceError, ValidationFailed
+from rpc.database import MET, Database, Transaction
+from rpc.errors import DatasetNotFound, ServiceError, Undone, ValidationFailed
 from rpc.identity import Identity
 
 # What breaking a constraint means to the caller. Any other one broken is a bug of ours, and answered as such.
 CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {
     "lora_training_jobs_dataset_fkey": DatasetNotFound,
+    # Asked for again, it finds the job that the same request has made meanwhile.
+    "lora_training_jobs_request_key": lambda: Undone("Conflict", details=MET),
     "lora_training_jobs_position_check": lambda: ValidationFailed(
         [("step", "epoch and step are at most the job's total_epochs and total_steps")]
     ),
