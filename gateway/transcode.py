@@ -25,6 +25,7 @@ from gateway.query import MAX_PATH_BYTES, can_be_text, decode, from_text, parse_
 from gateway.writing import Write, field_writer, writer
 from rpc.contract import Method
 from rpc.errors import MalformedRequest, ServiceError, ValidationFailed
+from rpc.local import LocalChannel
 
 UPLOADS = ("application/jsonl", "application/x-ndjson", "application/octet-stream")
 # Bytes of an upload that one message carries: what comes in at once is handed on at once.
@@ -97,6 +98,7 @@ def routes(methods: Iterable[Method], channel: Any) -> list[Route]:
                 method.path,
                 request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
+                **({"told": True} if isinstance(channel, LocalChannel) else {}),
             )
             found.append(Route(verb.upper(), getattr(each, verb), each.body, each.response_body, method, call))
     return found

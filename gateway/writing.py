@@ -1,9 +1,13 @@
 """Contract messages → JSON values.
 
 A page of jobs has a thousand fields. Going through a list of fields costs more than the fields themselves, so each message
-gets a function of its own, written out from its descriptor as one would write it by hand:
+gets a function of its own, written out from its descriptor as one would write it by hand. In one process a servicer may answer
+with a message's fields, as the message's class would take them, and the function has a half for either:
 
     def write(m):
+        if type(m) is dict:
+            m = unset | m
+            return {"id": m["id"] or "", "final_cost": None if m["final_cost"] is None else float(m["final_cost"]), …}
         has = m.HasField
         return {"id": m.id, "final_cost": m.final_cost if has("final_cost") else None, …}
 """
@@ -11,7 +15,7 @@ gets a function of its own, written out from its descriptor as one would write i
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any
@@ -31,34 +35,43 @@ EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 @cache
 def writer(message: Descriptor) -> Write:
     """Makes a message's JSON object: every field is in it; one that is unset and may be is null."""
-    names: dict[str, Any] = {}
-    fields = ", ".join(f"{json_name(field)!r}: {_shown(field, names)}" for field in message.fields)
-    return _compiled(f"{{{fields}}}", names)
+    return _compiled(message, {json_name(field): field for field in message.fields})
 
 
 def field_writer(message: Descriptor, name: str) -> Write:
     """The same for one field of a message, as a `response_body` names it."""
-    names: dict[str, Any] = {}
-    return _compiled(_value(message.fields_by_name[name], names), names)
+    return _compiled(message, message.fields_by_name[name])
 
 
-def _compiled(expression: str, names: dict[str, Any]) -> Write:
-    source = f"def write(m):\n    has = m.HasField\n    return {expression}"
+def _compiled(message: Descriptor, shown: FieldDescriptor | Mapping[str, FieldDescriptor]) -> Write:
+    names: dict[str, Any] = {"unset": dict.fromkeys(field.name for field in message.fields)}
+
+    def expression(*, told: bool) -> str:
+        if isinstance(shown, FieldDescriptor):
+            return _shown(shown, names, told=told)
+        return f"{{{', '.join(f'{name!r}: {_shown(field, names, told=told)}' for name, field in shown.items())}}}"
+
+    source = (
+        "def write(m):\n"
+        "    if type(m) is dict:\n"
+        "        m = unset | m\n"
+        f"        return {expression(told=True)}\n"
+        "    has = m.HasField\n"
+        f"    return {expression(told=False)}"
+    )
     exec(source, names)  # noqa: S102 - what is in it are names of our contracts
     write: Write = names["write"]
     return write
 
 
-def _shown(field: FieldDescriptor, names: dict[str, Any]) -> str:
-    value = _value(field, names)
-    return f"{value} if has({field.name!r}) else None" if field.has_presence else value
-
-
-def _value(field: FieldDescriptor, names: dict[str, Any]) -> str:
-    """The expression of a field that is set; what it calls is put into `names`."""
-    here = f"m.{field.name}"
-    of = message_of(field).fields_by_name["value"] if is_map(field) else field
-    convert = _converter(of)
+def _shown(field: FieldDescriptor, names: dict[str, Any], *, told: bool) -> str:
+    """The expression of a field, of a message or `told` in a dictionary; what it calls is put into `names`."""
+    here = f"m[{field.name!r}]" if told else f"m.{field.name}"
+    if told and not field.has_presence:
+        # To a message's class, None is unset as well.
+        none: Any = {} if is_map(field) else () if field.is_repeated else field.default_value
+        here = f"({here} or {none!r})"
+    convert = _converter(message_of(field).fields_by_name["value"] if is_map(field) else field, told=told)
     call = f"write_{field.name}"
     if convert is not None:
         names[call] = convert
@@ -67,13 +80,17 @@ def _value(field: FieldDescriptor, names: dict[str, Any]) -> str:
         return f"{{str(key): {one} for key, each in {here}.items()}}"
     if field.is_repeated:
         return f"[{one} for each in {here}]"
-    return here if convert is None else f"{call}({here})"
+    value = here if convert is None else f"{call}({here})"
+    if not field.has_presence or value == f"m[{field.name!r}]":
+        return value
+    return f"{value} if {f'{here} is not None' if told else f'has({field.name!r})'} else None"
 
 
-def _converter(field: FieldDescriptor) -> Write | None:
+def _converter(field: FieldDescriptor, *, told: bool) -> Write | None:
     """What makes one value of a field JSON; None where it is already."""
-    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
-        return {number: word for word, number in words(field.enum_type).items()}.get
+    if field.enum_type is not None:
+        known: dict[Any, str] = {number: word for word, number in words(field.enum_type).items()}
+        return (known | {value.name: known.get(value.number) for value in field.enum_type.values}).get
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
         match message_of(field).full_name:
             case Timestamp.DESCRIPTOR.full_name:
@@ -83,15 +100,16 @@ def _converter(field: FieldDescriptor) -> Write | None:
         return writer(message_of(field))
     if field.type == FieldDescriptor.TYPE_BYTES:
         return lambda data: base64.b64encode(data).decode()
-    return None
+    # What a message's class would make a double may be a whole number still.
+    return float if told and field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE else None
 
 
-def _from_timestamp(stamp: Timestamp) -> str:
-    nanos = stamp.nanos
+def _from_timestamp(stamp: Timestamp | dict[str, int]) -> str:
+    seconds, nanos = (stamp["seconds"], stamp["nanos"]) if isinstance(stamp, dict) else (stamp.seconds, stamp.nanos)
     if nanos % 1_000 == 0 and nanos % 1_000_000:
         # Microseconds, as PostgreSQL's times have: the same text in a quarter of the time.
-        return f"{_second(stamp.seconds)}.{nanos // 1_000:06}Z"
-    return stamp.ToJsonString()
+        return f"{_second(seconds)}.{nanos // 1_000:06}Z"
+    return Timestamp(seconds=seconds, nanos=nanos).ToJsonString()
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from jobs_service.life import Life
 from jobs_service.store import Store
 from jobs_service.watch import Snapshot, Told, Watches
 from rpc.boundary import Call
+from rpc.contract import Answer
 
 MAX_POINTS = 1000
 
@@ -42,19 +43,17 @@ class JobsService:
         self._census = census
         self._watches = watches
 
-    async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> jobs_pb2.CreateJobResponse:
+    async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> Answer:
         job = await self._create(call, wire.configuration(request), wire.request_id(request))
-        return jobs_pb2.CreateJobResponse(job=await self._render(job))
+        return {"job": await self._render(job)}
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.GetJobResponse:
         job = await self._store.get_job(call.identity, UUID(request.id))
         return jobs_pb2.GetJobResponse(job=await self._render(job))
 
-    async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> jobs_pb2.ListJobsResponse:
+    async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> Answer:
         found = await self._store.list_jobs(call.identity, **wire.page_of(request), status=wire.job_status(request))
-        response = jobs_pb2.ListJobsResponse(pagination=wire.pagination(request, found))
-        await self._render_all(found.items, response.jobs.add)
-        return response
+        return {"jobs": await self._render_all(found.items), "pagination": wire.pagination(request, found)}
 
     async def GetJobByRequestId(
         self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call
@@ -120,14 +119,12 @@ class JobsService:
         wanted.accept(price)
         return await self._store.create_job(call.identity, wanted, price, request_id)
 
-    async def _render(self, job: Job) -> jobs_pb2.Job:
+    async def _render(self, job: Job) -> Any:
         return (await self._render_all([job]))[0]
 
-    async def _render_all(
-        self, jobs: Sequence[Job], make: Callable[..., jobs_pb2.Job] = jobs_pb2.Job
-    ) -> list[jobs_pb2.Job]:
+    async def _render_all(self, jobs: Sequence[Job]) -> list[Any]:
         waiting = await self._census.waiting(jobs)
-        return [wire.job(job, waiting.get(job.id), make) for job in jobs]
+        return [wire.job(job, waiting.get(job.id)) for job in jobs]
 
     async def _waiting(self, told: Told) -> dict[UUID, Waiting]:
         return await self._census.waiting(told.what.jobs) if isinstance(told.what, Snapshot) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -133,67 +133,65 @@ def _misfit(answer: estimator_pb2.EstimateCostResponse) -> Misfit | None:
     return Misfit(memory.total_gib, memory.usable_gib, answer.repairs[0].title if answer.repairs else "")
 
 
-def job(model: Job, waiting: Waiting | None, make: Callable[..., jobs_pb2.Job] = jobs_pb2.Job) -> jobs_pb2.Job:
-    """A job as clients see it. `make` may be the `add` of a list of jobs, which then has it without a copy."""
-    return make(
-        id=str(model.id),
-        user_id=str(model.user_id),
-        dataset_id=str(model.dataset_id),
-        dataset=made(
-            {
-                "name": model.dataset_name,
-                "format": model.dataset_format,
-                "total_training_pairs": model.dataset_pairs,
-            }
-        ),
-        preset_id=PRESETS[model.preset_id],
-        hyperparameters=made(model.hyperparameters),
-        gpu_config=made(model.gpu_config),
-        status=STATUSES[model.status],
-        current_stage=model.current_stage,
-        progress=model.progress,
-        current_epoch=model.current_epoch,
-        total_epochs=model.total_epochs,
-        current_step=model.current_step,
-        total_steps=model.total_steps,
-        current_metrics=struct(model.current_metrics),
-        queued_at=time(model.queued_at),
-        started_at=time(model.started_at),
-        completed_at=time(model.completed_at),
-        estimated_total_cost=cents(model.estimated_total_cost),
-        client_estimated_cost=cents_or_none(model.client_estimated_cost),
-        estimate_differs=model.estimate_differs,
-        current_cost=cents(model.current_cost),
-        final_cost=cents_or_none(model.final_cost),
-        error_message=model.error_message,
-        retry_count=model.retry_count,
-        external_job_id=model.external_job_id,
-        artifact_id=str(model.artifact_id) if model.artifact_id else None,
-        created_at=time(model.created_at),
-        updated_at=time(model.updated_at),
-        is_final=model.status in FINAL,
-        allowed_actions=ACTIONS[model.status],
-        queue_position=waiting.position if waiting else None,
-        waiting_reason=made(waiting_reason(waiting)) if waiting else None,
-        max_cost_usd=float(model.max_cost_usd) if model.max_cost_usd is not None else None,
-        max_duration_seconds=model.max_duration_seconds,
-        priority=model.priority,
-        attempt=model.attempt,
-        max_attempts=model.max_attempts,
-        cost_limit_share=cost_limit_share(model.current_cost, model.max_cost_usd),
-        status_reason=REASONS[model.status_reason] if model.status_reason else None,
-        revision=model.revision,
-        retried_from=str(model.retried_from) if model.retried_from else None,
-        seconds_left=model.seconds_left,
-        billed_seconds=model.billed_seconds,
-        artifact_uri=model.artifact_uri,
-        trainer=model.trainer,
-        base_model=model.base_model,
-        training=training(model.training),
-        provider=model.provider,
-        allow_oom_risk=model.allow_oom_risk,
+def job(model: Job, waiting: Waiting | None) -> Any:
+    """A job as clients see it: a Job by its fields."""
+    return {
+        "id": str(model.id),
+        "user_id": str(model.user_id),
+        "dataset_id": str(model.dataset_id),
+        "dataset": {
+            "name": model.dataset_name,
+            "format": model.dataset_format,
+            "total_training_pairs": model.dataset_pairs,
+        },
+        "preset_id": PRESETS[model.preset_id],
+        "hyperparameters": model.hyperparameters,
+        "gpu_config": model.gpu_config,
+        "status": STATUSES[model.status],
+        "current_stage": model.current_stage,
+        "progress": model.progress,
+        "current_epoch": model.current_epoch,
+        "total_epochs": model.total_epochs,
+        "current_step": model.current_step,
+        "total_steps": model.total_steps,
+        "current_metrics": struct(model.current_metrics),
+        "queued_at": time(model.queued_at),
+        "started_at": time(model.started_at),
+        "completed_at": time(model.completed_at),
+        "estimated_total_cost": cents(model.estimated_total_cost),
+        "client_estimated_cost": cents_or_none(model.client_estimated_cost),
+        "estimate_differs": model.estimate_differs,
+        "current_cost": cents(model.current_cost),
+        "final_cost": cents_or_none(model.final_cost),
+        "error_message": model.error_message,
+        "retry_count": model.retry_count,
+        "external_job_id": model.external_job_id,
+        "artifact_id": str(model.artifact_id) if model.artifact_id else None,
+        "created_at": time(model.created_at),
+        "updated_at": time(model.updated_at),
+        "is_final": model.status in FINAL,
+        "allowed_actions": ACTIONS[model.status],
+        "queue_position": waiting.position if waiting else None,
+        "waiting_reason": waiting_reason(waiting) if waiting else None,
+        "max_cost_usd": float(model.max_cost_usd) if model.max_cost_usd is not None else None,
+        "max_duration_seconds": model.max_duration_seconds,
+        "priority": model.priority,
+        "attempt": model.attempt,
+        "max_attempts": model.max_attempts,
+        "cost_limit_share": cost_limit_share(model.current_cost, model.max_cost_usd),
+        "status_reason": REASONS[model.status_reason] if model.status_reason else None,
+        "revision": model.revision,
+        "retried_from": str(model.retried_from) if model.retried_from else None,
+        "seconds_left": model.seconds_left,
+        "billed_seconds": model.billed_seconds,
+        "artifact_uri": model.artifact_uri,
+        "trainer": model.trainer,
+        "base_model": model.base_model,
+        "training": training(model.training),
+        "provider": model.provider,
+        "allow_oom_risk": model.allow_oom_risk,
         **_kept(model.estimate or b""),
-    )
+    }
 
 
 @lru_cache(maxsize=256)
@@ -311,11 +309,6 @@ def cents(amount: Decimal) -> float:
 def cents_or_none(amount: Decimal | None) -> float | None:
     """The same for money that may not be there."""
     return None if amount is None else cents(amount)
-
-
-def made(fields: Mapping[str, Any]) -> Any:
-    """A message as a field of another, by its own fields: protobuf makes it in place, where it would copy one."""
-    return fields
 
 
 def time(moment: datetime | None) -> Any:

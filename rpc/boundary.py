@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from rpc import errors
-from rpc.contract import Method
+from rpc.contract import Answer, Method
 from rpc.identity import Identity, Verifier
 from rpc.stream import Stream
 from rpc.timers import Timers
@@ -76,7 +76,7 @@ T = TypeVar("T")
 
 # Waits for the one message of a call that comes over a wire; `grpc.aio.EOF` where the call ends without it.
 Receive = Callable[[], Awaitable[Any]]
-Handler = Callable[[Any, "Call"], Awaitable[Message]]
+Handler = Callable[[Any, "Call"], Awaitable[Answer]]
 StreamHandler = Callable[[Any, "Call"], AsyncGenerator[Message, None]]
 
 
@@ -242,7 +242,7 @@ def accept_request_id(offered: str | None) -> str:
     return offered if offered and REQUEST_ID_SHAPE.fullmatch(offered) else f"{random.getrandbits(128):032x}"
 
 
-async def _again(handler: Handler, request: Message, call: Call) -> Message:
+async def _again(handler: Handler, request: Message, call: Call) -> Answer:
     """Runs a handler again, a few times: it writes in one transaction, and that one did not, so nothing is done twice."""
     *pauses, last = AGAIN_AFTER_SECONDS
     for pause in pauses:
@@ -286,14 +286,14 @@ class Boundary:
         timeout_seconds: float | None,
         *,
         counted: bool = False,
-    ) -> Message:
+    ) -> Answer:
         """Answers one call. Raises Refused with what the caller is told, or CancelledError if the caller went away.
 
         `request` is a message of this process, or brings in what comes over a wire. `counted`: the caller's rate has this
         call already, from where it came into this process.
         """
 
-        async def work(call: Call) -> Message:
+        async def work(call: Call) -> Answer:
             if callable(request):
                 accepted = _accept(method, await request())
             elif isinstance(request, Message):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -13,6 +15,10 @@ from pipeline.common.v1 import options_pb2
 from rpc.identity import Role
 
 _ROLES: dict[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}
+
+
+# What a servicer answers with: a message, or the fields that its class would take. Where none is sent, none is made of them.
+Answer = Message | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,10 @@ class Method:
     http_success: int
     max_timeout_seconds: float | None
     descriptor: MethodDescriptor
+
+    def message(self, answer: Answer) -> Message:
+        """The message that an answer is, or is the fields of."""
+        return answer if isinstance(answer, Message) else self.response(**answer)
 
 
 def methods(service: ServiceDescriptor) -> list[Method]:

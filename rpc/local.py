@@ -10,7 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from rpc.boundary import STATUS_METADATA, Boundary, Refused, as_mapping
-from rpc.contract import Method, methods
+from rpc.contract import Answer, Method, methods
 from rpc.stream import Stream
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -31,8 +31,11 @@ class LocalChannel:
         for method in methods(service):
             self._handlers[method.path] = method, getattr(servicer, method.name)
 
-    def unary_unary(self, path: str, *_: Any, **__: Any) -> Callable[..., Awaitable[Message]]:
-        """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError."""
+    def unary_unary(self, path: str, *_: Any, told: bool = False, **__: Any) -> Callable[..., Awaitable[Any]]:
+        """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError.
+
+        `told`: whoever calls takes an answer's fields as well, where the servicer makes no message of them.
+        """
         method, handler = self._handlers[path]
 
         async def call(
@@ -41,9 +44,10 @@ class LocalChannel:
             metadata: Metadata = (),
             timeout: float | None = None,  # noqa: ASYNC109 - grpc.aio's own signature
             **_: Any,
-        ) -> Message:
+        ) -> Answer:
             try:
-                return await self._boundary.run(method, handler, request, as_mapping(metadata), timeout, counted=True)
+                answer = await self._boundary.run(method, handler, request, as_mapping(metadata), timeout, counted=True)
+                return answer if told else method.message(answer)
             except Refused as refused:
                 raise _as_rpc_error(refused) from refused
 
