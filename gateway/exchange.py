@@ -208,7 +208,7 @@ class stop_when_client_leaves:  # noqa: N801 - reads as a sentence: `async with 
         self._gone = False
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[Any] | None = asyncio.current_task(self._timers.loop)
         if self._delay is not None:
             self._timer = self._timers.call_later(self._delay, self.start)
         return self

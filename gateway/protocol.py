@@ -126,7 +126,7 @@ class Protocol(HttpToolsProtocol):
         if (not self.url.startswith(b"/") and self.url != b"*") or b"#" in self.url:
             self._refuse(_malformed("The request line names a path, such as /api/jobs."))
         super().on_headers_complete()
-        self._answering = _Answering(self.transport, self._end)
+        self._answering = _Answering(self.transport, self._end, self.loop)
         self.cycle.transport = self._answering  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
@@ -199,9 +199,11 @@ class _Answering:
     The head waits for what is written in the same turn of the event loop, so that most answers are one system call.
     """
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, close: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._write, self.is_closing = transport.write, transport.is_closing
-        self._close = close
+        self._close, self._call_soon = close, loop.call_soon
         self._head = b""
 
     def write(self, data: bytes) -> None:
@@ -212,7 +214,7 @@ class _Answering:
         head, end, rest = data.partition(b"\r\n\r\n")
         self._head = head + b"\r\n" + SECURITY_HEADERS + end[2:] + rest
         self.write = self._write_body  # type: ignore[method-assign]
-        asyncio.get_running_loop().call_soon(self._flush)
+        self._call_soon(self._flush)
 
     def forget(self) -> None:
         """Leaves out a head that still waits: something else is answered."""

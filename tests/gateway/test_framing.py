@@ -350,7 +350,7 @@ async def test_an_answer_is_written_at_once() -> None:
     """A head and the body that follows are one write; a head whose body comes later does not wait for it."""
     head, ours = b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + SECURITY_HEADERS + b"\r\n"
     whole, streamed, empty = Written(), Written(), Written()
-    answering = _Answering(whole, lambda: None)  # type: ignore[arg-type]
+    answering = _Answering(whole, lambda: None, asyncio.get_running_loop())  # type: ignore[arg-type]
     answering.write(head)
     answering.write(b"body")
     answering.write(b"more")
