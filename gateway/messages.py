@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -36,6 +37,16 @@ def message_of(field: FieldDescriptor) -> Descriptor:
 def json_name(field: FieldDescriptor) -> str:
     """What a field is called in JSON."""
     return JSON_NAMES.get(field.full_name, field.name)
+
+
+def is_required(field: FieldDescriptor) -> bool:
+    """Whether a request is none without this field."""
+    return field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+
+
+def is_output_only(field: FieldDescriptor) -> bool:
+    """Whether only we can say what this field holds."""
+    return field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
 
 
 def is_map(field: FieldDescriptor) -> bool:

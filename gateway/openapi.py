@@ -8,14 +8,13 @@ from importlib.resources import files
 from typing import Any
 
 from buf.validate import validate_pb2
-from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from pipeline.errors.v1 import errors_pb2
 
-from gateway.messages import json_name, message_of, words
+from gateway.messages import is_output_only, is_required, json_name, message_of, words
 from gateway.transcode import EVENT_STREAM, UPLOADS, Route
 
 Schema = dict[str, Any]
@@ -119,7 +118,7 @@ class _Document:
         return {
             "name": name,
             "in": place,
-            "required": place == "path" or _is_required(field),
+            "required": place == "path" or is_required(field),
             "description": self._comments.get(field.full_name, ""),
             "schema": self._type(field),
         }
@@ -156,7 +155,7 @@ class _Document:
             shown = [field for field in message.fields if field.type != FieldDescriptor.TYPE_BYTES]
             properties = {json_name(field): self._property(field) for field in shown}
             always = message.full_name not in self._asked_for
-            required = [json_name(field) for field in shown if always or _is_required(field)]
+            required = [json_name(field) for field in shown if always or is_required(field)]
             schema |= {
                 "type": "object",
                 "description": self._comments.get(message.full_name, ""),
@@ -169,12 +168,14 @@ class _Document:
 
     def _property(self, field: FieldDescriptor) -> Schema:
         schema = self._type(field)
-        about = self._comments.get(field.full_name, "")
+        about: Schema = {"description": self._comments.get(field.full_name, "")}
+        if is_output_only(field):
+            about["readOnly"] = True
         oneof = field.containing_oneof
         # A message that may be absent says `optional`, as any other field does.
-        if oneof is not None and not _is_required(field):
-            return {"anyOf": [schema, {"type": "null"}], "description": about}
-        return {**schema, "description": about}
+        if oneof is not None and not is_required(field):
+            return {"anyOf": [schema, {"type": "null"}]} | about
+        return schema | about
 
     def _type(self, field: FieldDescriptor) -> Schema:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -206,10 +207,6 @@ class _Document:
             case _:
                 schema = dict(INTEGERS[field.cpp_type])
         return schema | {LIMITS[name]: value for name, value in bounds.items() if name in LIMITS}
-
-
-def _is_required(field: FieldDescriptor) -> bool:
-    return field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
 
 
 def _reachable(message: Descriptor, seen: frozenset[str] = frozenset()) -> set[str]:

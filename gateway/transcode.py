@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from gateway.errors import MethodNotAllowed, RouteNotFound, UriTooLong
 from gateway.exchange import JSON, ClientGone, Exchange, stop_when_client_leaves
-from gateway.messages import json_name, reader
+from gateway.messages import is_output_only, json_name, reader
 from gateway.query import MAX_PATH_BYTES, can_be_text, decode, from_text, parse_query
 from gateway.writing import Write, field_writer, writer
 from rpc.contract import Method
@@ -41,7 +41,10 @@ Metadata = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Route:
-    """One HTTP method and path of an RPC. `segments`: literal ones as they are, variables as `{name}`."""
+    """One HTTP method and path of an RPC. `segments`: literal ones as they are, variables as `{name}`.
+
+    `ours`: what the answer says of the resource and only we can say. Sent back to us, it means nothing (AIP-203).
+    """
 
     verb: str
     template: str
@@ -52,6 +55,7 @@ class Route:
     segments: list[str] = field(init=False)
     variables: Mapping[str, FieldDescriptor] = field(init=False)
     query: Mapping[str, FieldDescriptor] = field(init=False)
+    ours: frozenset[str] = field(init=False)
     write: Write = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +69,10 @@ class Route:
         }
         output = self.method.descriptor.output_type
         write = field_writer(output, self.response_body) if self.response_body else writer(output)
-        for name, value in {"segments": segments, "variables": variables, "query": query, "write": write}.items():
+        resource = output.fields_by_name[self.response_body].message_type if self.response_body else None
+        ours = {json_name(each) for each in (resource.fields if resource else ()) if is_output_only(each)} - {*fields}
+        found = {"segments": segments, "variables": variables, "query": query, "ours": frozenset(ours), "write": write}
+        for name, value in found.items():
             object.__setattr__(self, name, value)
 
     def match(self, path: list[bytes]) -> dict[str, bytes] | None:
@@ -190,7 +197,7 @@ class Transcoder:
         message = route.method.descriptor.input_type
         if route.body and route.body != "*":
             return {route.body: _read(body, message.fields_by_name[route.body].message_type, route.body)}
-        read: dict[str, Any] = _read(body, message)
+        read: dict[str, Any] = _read(body, message, ours=route.ours)
         twice = [(name, "belongs in the path only") for name in route.variables if name in read]
         if twice or (read and not route.body):
             raise ValidationFailed(twice or [(name, "this call takes no body") for name in read])
@@ -239,8 +246,8 @@ def _take_key(exchange: Exchange, route: Route, fields: dict[str, Any]) -> None:
         raise ValidationFailed([("Idempotency-Key", "this call takes none: sent again, it acts again")])
 
 
-def _read(body: bytes, message: Any, prefix: str = "") -> dict[str, Any]:
-    """Decodes and checks a JSON object. Raises MalformedRequest and ValidationFailed."""
+def _read(body: bytes, message: Any, prefix: str = "", ours: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Decodes and checks a JSON object, without what is ours. Raises MalformedRequest and ValidationFailed."""
     try:
         value = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
@@ -251,6 +258,8 @@ def _read(body: bytes, message: Any, prefix: str = "") -> dict[str, Any]:
         raise MalformedRequest("Malformed request", details="The body must be a JSON object.")
     if len(value) > MAX_FAULTS:
         raise MalformedRequest("Malformed request", details=f"The body may have {MAX_FAULTS} names at most.")
+    for name in ours & value.keys():
+        del value[name]
     try:
         return reader(message).validate_python(value)
     except ValidationError as error:

@@ -74,8 +74,7 @@ async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: 
         ("J03", body(**{"x" * 100_000: 1}), f"{'x' * 100}…"),
         ("J15", b'{"a":' * 200 + b"1" + b"}" * 200, "a"),
         ("J04", body(presetId="fast"), "presetId"),
-        ("J21", body(status="completed"), "status"),
-        ("J22", body(user_id=ID), "user_id"),
+        ("J22", body(owner=ID), "owner"),
         ("J23", body(__proto__={}), "__proto__"),
         *[
             ("J06", changed("gpu_config.count", text), "gpu_config.count")
@@ -120,6 +119,30 @@ async def test_a_field_that_is_wrong_is_named(api: httpx.AsyncClient, row: str, 
     told = answer.json()
     assert (answer.status_code, told["error"], list(told["details"])) == (400, "Validation error", [field]), row
     assert told["details"][field][0]
+
+
+async def test_what_only_we_can_say_is_not_a_clients_to_set(
+    api: httpx.AsyncClient, new_dataset: NewDataset, me: str
+) -> None:
+    """J21, J22: a job sent back as it was told makes a new one, and nothing that only we can say is taken from it."""
+    answer = await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="fast"))
+    told = answer.json()["data"]
+    said = {
+        "status": "completed",
+        "user_id": ID,
+        "created_at": "2001-01-01T00:00:00Z",
+        "current_cost": 5,
+        "progress": 1,
+    }
+    answer = await api.post("/api/jobs", json={**told, **said})
+    assert answer.status_code == 201, answer.text
+    job = answer.json()["data"]
+    assert job["id"] != told["id"]
+    assert {name: job[name] for name in said} == {
+        **{name: told[name] for name in said},
+        "created_at": job["created_at"],
+    }
+    assert job["created_at"] > told["created_at"]
 
 
 async def test_every_missing_field_is_named(api: httpx.AsyncClient) -> None:
