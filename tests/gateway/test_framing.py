@@ -355,11 +355,11 @@ async def test_an_answer_is_written_at_once() -> None:
     answering.write(b"body")
     answering.write(b"more")
     assert whole.writes == [ours + b"body", b"more"]
-    answering = _Answering(empty, lambda: None)  # type: ignore[arg-type]
+    answering = _Answering(empty, lambda: None, asyncio.get_running_loop())  # type: ignore[arg-type]
     answering.write(head)
     answering.close()
     assert empty.writes == [ours]
-    answering = _Answering(streamed, lambda: None)  # type: ignore[arg-type]
+    answering = _Answering(streamed, lambda: None, asyncio.get_running_loop())  # type: ignore[arg-type]
     answering.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     answering.write(head)
     await asyncio.sleep(0)
