@@ -7,26 +7,20 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack
-from functools import partial
 
-import uvloop
 from pipeline.estimator.v1 import estimator_pb2
 
 from estimator_service import evaluate, fit
-from estimator_service.catalogue import CatalogueError
 from estimator_service.datasets import Datasets
 from estimator_service.finished_jobs import FinishedJobs
 from estimator_service.quotes import Quotes
 from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
-from rpc.boundary import Boundary
-from rpc.database import Database, GuardError
+from rpc.database import Database
 from rpc.jwks import open_verifier
-from rpc.logs import setup_logs
-from rpc.serve import PortInUseError, Services, grpc_server, until_stopped
+from rpc.serve import Services, boundary_of, grpc_server, until_stopped
 from rpc.settings import load
-from rpc.tls import server_credentials
-from rpc.workers import run_workers
+from rpc.workers import run_server
 
 
 def services(settings: EstimatorSettings, database: Database) -> Services:
@@ -42,22 +36,9 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
-        boundary = Boundary(
-            verifier,
-            max_concurrent_calls=settings.max_concurrent_calls,
-            default_timeout_seconds=settings.default_timeout_ms / 1000,
-        )
+        served, boundary = services(settings, database), boundary_of(settings, verifier)
         _, report = await stack.enter_async_context(
-            grpc_server(
-                services(settings, database),
-                boundary,
-                host=settings.host,
-                port=settings.estimator_port,
-                reflect=settings.reflection,
-                share_port=share_port,
-                drain_seconds=settings.drain_seconds,
-                credentials=server_credentials(settings),
-            )
+            grpc_server(served, boundary, settings, port=settings.estimator_port, share_port=share_port)
         )
         await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
 
@@ -70,18 +51,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m estimator_service", description=__doc__)
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
     chosen = arguments.parse_args()
-    settings = load(EstimatorSettings)
-    setup_logs(settings.log_level, settings.log_format)
-    return run_workers(chosen.workers, partial(_serve, settings, share_port=chosen.workers > 1))
-
-
-def _serve(settings: EstimatorSettings, *, share_port: bool) -> int:
-    try:
-        uvloop.run(serve(settings, share_port=share_port))
-    except (CatalogueError, GuardError, PortInUseError) as error:
-        print(f"estimator_service: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
-        return 2
-    return 0
+    return run_server("estimator_service", serve, load(EstimatorSettings), chosen.workers)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from estimator_service import hardware
 from estimator_service.cost import Assumptions
 from estimator_service.plan import JobDefaults
+from rpc.errors import OperatorError
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PresetName = Literal["fast", "balanced", "quality"]
 
 
-class CatalogueError(Exception):
-    """A catalogue file that cannot be used; says what is wrong in one line."""
+class CatalogueError(OperatorError):
+    """A catalogue file that cannot be used."""
 
 
 class _Data(BaseModel):

@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc.aio
 import orjson
-import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pipeline.datasets.v1 import datasets_pb2
@@ -28,12 +27,11 @@ from gateway.settings import GatewaySettings
 from gateway.transcode import routes
 from rpc.contract import methods
 from rpc.jwks import open_verifier
-from rpc.logs import setup_logs
 from rpc.remote import open_channel
-from rpc.serve import PortInUseError, until_stopped
+from rpc.serve import until_stopped
 from rpc.settings import load
 from rpc.tls import channel_credentials
-from rpc.workers import run_workers
+from rpc.workers import run_server
 
 # Services that the JSON API shows, by the process that serves them.
 ESTIMATOR = [estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]]
@@ -104,18 +102,7 @@ def main() -> int:
         cookie = GatewaySettings.model_fields["session_cookie"].default
         sys.stdout.buffer.write(orjson.dumps(document(found, cookie=cookie), option=orjson.OPT_INDENT_2) + b"\n")
         return 0
-    settings = load(GatewaySettings)
-    setup_logs(settings.log_level, settings.log_format)
-    return run_workers(chosen.workers, partial(_serve, settings, share_port=chosen.workers > 1))
-
-
-def _serve(settings: GatewaySettings, *, share_port: bool) -> int:
-    try:
-        uvloop.run(serve(settings, share_port=share_port))
-    except PortInUseError as error:
-        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
-        return 2
-    return 0
+    return run_server("gateway", serve, load(GatewaySettings), chosen.workers)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import asyncpg
-import uvloop
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
@@ -35,21 +33,20 @@ from jobs_service.notifications import NotificationService
 from jobs_service.outbox import Outbox, WebhookStore
 from jobs_service.sender import Sender, open_resolver
 from jobs_service.settings import JobsSettings, MigrateSettings
-from jobs_service.storage import Storage, StorageError
+from jobs_service.storage import Storage
 from jobs_service.store import Store
 from jobs_service.sweeper import Sweeper
 from jobs_service.watch import Tailer, Watches
 from jobs_service.webhooks import WebhookService
 from jobs_service.workers import WorkerService
-from rpc.boundary import Boundary
-from rpc.database import Database, GuardError
+from rpc.database import Database
 from rpc.jwks import open_verifier
 from rpc.logs import setup_logs
 from rpc.remote import open_channel
-from rpc.serve import PortInUseError, Services, grpc_server, until_stopped
+from rpc.serve import Services, boundary_of, grpc_server, until_stopped
 from rpc.settings import load
-from rpc.tls import channel_credentials, server_credentials
-from rpc.workers import run_workers
+from rpc.tls import channel_credentials
+from rpc.workers import run_server
 
 # Names of webhooks that are looked up at once while their owners wait.
 CHECK_THREADS = 8
@@ -155,25 +152,10 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
         channel = await stack.enter_async_context(
             open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
         )
-        boundary = Boundary(
-            verifier,
-            max_concurrent_calls=settings.max_concurrent_calls,
-            default_timeout_seconds=settings.default_timeout_ms / 1000,
-            max_streams=settings.max_watches,
-            max_streams_per_user=settings.max_watches_per_user,
-        )
         opened = await stack.enter_async_context(open_services(settings, database, channel))
+        boundary = boundary_of(settings, verifier)
         _, report = await stack.enter_async_context(
-            grpc_server(
-                opened,
-                boundary,
-                host=settings.host,
-                port=settings.jobs_port,
-                reflect=settings.reflection,
-                share_port=share_port,
-                drain_seconds=settings.drain_seconds,
-                credentials=server_credentials(settings),
-            )
+            grpc_server(opened, boundary, settings, port=settings.jobs_port, share_port=share_port)
         )
         await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
 
@@ -186,18 +168,7 @@ def main() -> int:
     chosen = arguments.parse_args()
     if chosen.command == "migrate":
         return _migrate(load(MigrateSettings))
-    settings = load(JobsSettings)
-    setup_logs(settings.log_level, settings.log_format)
-    return run_workers(chosen.workers, partial(_serve, settings, share_port=chosen.workers > 1))
-
-
-def _serve(settings: JobsSettings, *, share_port: bool) -> int:
-    try:
-        uvloop.run(serve(settings, share_port=share_port))
-    except (GuardError, PortInUseError, StorageError) as error:
-        print(f"jobs_service: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
-        return 2
-    return 0
+    return run_server("jobs_service", serve, load(JobsSettings), chosen.workers)
 
 
 def _migrate(settings: MigrateSettings) -> int:

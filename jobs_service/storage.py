@@ -10,6 +10,7 @@ import fsspec
 import structlog
 
 from jobs_service.errors import StorageUnavailable
+from rpc.errors import OperatorError
 
 # Beside the name of a file that is not whole yet.
 PART = ".part"
@@ -17,8 +18,8 @@ PART = ".part"
 log = structlog.get_logger()
 
 
-class StorageError(Exception):
-    """A storage URL that nothing here can open; says so in one line."""
+class StorageError(OperatorError):
+    """A storage URL that nothing here can open."""
 
 
 class Writer:

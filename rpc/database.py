@@ -12,7 +12,7 @@ from typing import Any, cast
 import asyncpg
 import structlog
 
-from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner, StaleStatement, Undone
+from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner, OperatorError, StaleStatement, Undone
 from rpc.identity import Identity
 
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -45,7 +45,7 @@ AWAY: tuple[type[Exception], ...] = (
 log = structlog.get_logger()
 
 
-class GuardError(Exception):
+class GuardError(OperatorError):
     """The database would let somebody see another's rows: nothing may be served from it."""
 
 

@@ -23,6 +23,10 @@ class ServiceError(Exception):
         self.metadata = dict(metadata or {})
 
 
+class OperatorError(Exception):
+    """What keeps a server from serving, and only its operator can mend; says so in one line."""
+
+
 class ValidationFailed(ServiceError):
     """Fields that are missing, of the wrong type or outside their limits. `violations`: (field path, message) pairs."""
 

@@ -18,7 +18,11 @@ from grpc_reflection.v1alpha import reflection
 
 from rpc.anybody import HEALTH, Anybody
 from rpc.boundary import Boundary
+from rpc.errors import OperatorError
+from rpc.identity import Verifier
 from rpc.remote import SERVER_OPTIONS, Handlers
+from rpc.settings import CommonSettings
+from rpc.tls import server_credentials
 
 log = structlog.get_logger()
 
@@ -26,21 +30,24 @@ Services = Mapping[ServiceDescriptor, Any]
 Report = Callable[[bool], Awaitable[None]]
 
 
-class PortInUseError(Exception):
+class PortInUseError(OperatorError):
     """Somebody else listens where we should."""
+
+
+def boundary_of(settings: CommonSettings, verifier: Verifier) -> Boundary:
+    """A boundary with the limits of the settings."""
+    return Boundary(
+        verifier,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        default_timeout_seconds=settings.default_timeout_ms / 1000,
+        max_streams=settings.max_watches,
+        max_streams_per_user=settings.max_watches_per_user,
+    )
 
 
 @asynccontextmanager
 async def grpc_server(
-    services: Services,
-    boundary: Boundary,
-    *,
-    host: str,
-    port: int,
-    reflect: bool,
-    share_port: bool,
-    drain_seconds: float,
-    credentials: grpc.ServerCredentials | None = None,
+    services: Services, boundary: Boundary, settings: CommonSettings, *, port: int, share_port: bool
 ) -> AsyncIterator[tuple[int, Report]]:
     """Serves while its body runs, then drains.
 
@@ -60,9 +67,11 @@ async def grpc_server(
             await health.set(name, status)
 
     await report(False)
-    reflecting = reflection.aio.ReflectionServicer((*names, HEALTH, reflection.SERVICE_NAME)) if reflect else None
+    known = (*names, HEALTH, reflection.SERVICE_NAME)
+    reflecting = reflection.aio.ReflectionServicer(known) if settings.reflection else None
     # Each call asks the handlers in turn: the busiest come first.
     server.add_generic_rpc_handlers((Handlers(services, boundary), Anybody(health, reflecting)))
+    credentials, host = server_credentials(settings), settings.host
     try:
         address = f"{host}:{port}"
         bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
@@ -75,7 +84,7 @@ async def grpc_server(
     finally:
         boundary.draining.set()
         await health.enter_graceful_shutdown()
-        await server.stop(drain_seconds)
+        await server.stop(settings.drain_seconds)
         log.info("stopped", address=f"{host}:{bound}")
 
 

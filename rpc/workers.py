@@ -8,8 +8,15 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
+from typing import Any
+
+import uvloop
+
+from rpc.errors import OperatorError
+from rpc.logs import setup_logs
+from rpc.settings import CommonSettings
 
 PR_SET_PDEATHSIG = 1
 # Looked up before any fork: the child of a process with threads may not import.
@@ -20,6 +27,23 @@ def tie_to_parent(number: signal.Signals) -> None:
     """In a child: has the kernel send it this signal when the thread that started it is gone. Linux only; else nothing."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, int(number))
+
+
+def run_server(
+    name: str, serve: Callable[..., Coroutine[Any, Any, None]], settings: CommonSettings, workers: int
+) -> int:
+    """Runs `serve(settings, share_port=…)` in so many processes. Returns the exit code: 2 for an OperatorError."""
+    setup_logs(settings.log_level, settings.log_format)
+
+    def main() -> int:
+        try:
+            uvloop.run(serve(settings, share_port=workers > 1))
+        except OperatorError as error:
+            print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
+            return 2
+        return 0
+
+    return run_workers(workers, main)
 
 
 def run_workers(count: int, main: Callable[[], int]) -> int:

@@ -29,11 +29,11 @@ from estimator_service.__main__ import services as estimator_services
 from estimator_service.settings import EstimatorSettings
 from jobs_service.__main__ import open_services as open_jobs_services
 from jobs_service.settings import JobsSettings
-from rpc.boundary import Boundary
 from rpc.database import Database
 from rpc.identity import SharedSecret, Verifier
 from rpc.local import LocalChannel
 from rpc.remote import open_channel
+from rpc.serve import boundary_of
 from tests.databases import Databases, TestDatabase
 from tests.serving import serving
 
@@ -117,9 +117,11 @@ async def stack(
 @asynccontextmanager
 async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides: Any) -> AsyncIterator[Stack]:
     """Both services, `grpc` or `local`; `jobs_overrides` are settings of the Jobs service."""
-    common = {"database_url": database_url, "jwt_secret": SECRET, "jwt_issuer": ISSUER}
+    common = {"database_url": database_url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, "drain_seconds": 1}
     estimator_settings = EstimatorSettings(**common)
-    jobs_settings = JobsSettings(**common, storage_url=f"file://{folder}/storage", **jobs_overrides)
+    jobs_settings = JobsSettings(
+        **common, storage_url=f"file://{folder}/storage", max_concurrent_calls=64, **jobs_overrides
+    )
     async with AsyncExitStack() as opened:
         pool = await opened.enter_async_context(Database.open(database_url, size=4))
         # Before the tasks in the background begin, each of which would look for itself.
@@ -127,20 +129,13 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
 
         async def serve(services: Any) -> tuple[Any, str, asyncio.Event]:
-            boundary = Boundary(
-                verifier,
-                max_concurrent_calls=64,
-                default_timeout_seconds=10,
-                max_streams=jobs_settings.max_watches,
-                max_streams_per_user=jobs_settings.max_watches_per_user,
-            )
+            boundary = boundary_of(jobs_settings, verifier)
             if way == "local":
                 channel = LocalChannel(boundary)
                 for descriptor, servicer in services.items():
                     channel.add_service(descriptor, servicer)
                 return channel, "", boundary.draining
-            server = serving(services, boundary, reflect=True, drain_seconds=1)
-            address = await opened.enter_async_context(server)
+            address = await opened.enter_async_context(serving(services, boundary, jobs_settings))
             return await opened.enter_async_context(open_channel(address, services)), address, boundary.draining
 
         pricing = estimator_services(estimator_settings, pool)

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from rpc.boundary import Boundary
 from rpc.serve import Services, grpc_server
+from rpc.settings import CommonSettings
+
+# Who its callers are is the boundary's to know.
+SETTINGS = CommonSettings(jwt_secret="a-secret-that-nobody-ever-looks-at", jwt_issuer="tests", drain_seconds=0.2)
 
 
 @asynccontextmanager
-async def serving(
-    services: Services, boundary: Boundary, *, reflect: bool = False, drain_seconds: float = 0.2, **options: Any
-) -> AsyncIterator[str]:
+async def serving(services: Services, boundary: Boundary, settings: CommonSettings = SETTINGS) -> AsyncIterator[str]:
     """Serves, healthy, while its body runs; yields the address."""
-    async with grpc_server(
-        services,
-        boundary,
-        host="127.0.0.1",
-        port=0,
-        reflect=reflect,
-        share_port=False,
-        drain_seconds=drain_seconds,
-        **options,
-    ) as (port, report):
+    async with grpc_server(services, boundary, settings, port=0, share_port=False) as (port, report):
         await report(True)
         yield f"127.0.0.1:{port}"

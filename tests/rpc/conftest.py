@@ -13,7 +13,7 @@ from rpc.boundary import Boundary
 from rpc.identity import SharedSecret, Verifier
 from rpc.rates import Rates
 from tests.conftest import AUDIENCE, ISSUER, SECRET
-from tests.serving import serving
+from tests.serving import SETTINGS, serving
 
 SERVICE = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
 
@@ -59,6 +59,7 @@ async def serve() -> AsyncIterator[Serve]:
             servicer: Any, *, reflect: bool = True, limit: int = 64, seconds: float = 10, rates: Rates | None = None
         ) -> str:
             behind = boundary(limit=limit, seconds=seconds, rates=rates)
-            return await opened.enter_async_context(serving({SERVICE: servicer}, behind, reflect=reflect))
+            settings = SETTINGS.model_copy(update={"reflection": reflect})
+            return await opened.enter_async_context(serving({SERVICE: servicer}, behind, settings))
 
         yield start

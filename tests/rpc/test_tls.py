@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from rpc.remote import open_channel
 from rpc.settings import CommonSettings
-from rpc.tls import channel_credentials, server_credentials
+from rpc.tls import channel_credentials
 from tests.conftest import ISSUER, SECRET, metadata
 from tests.processes import environment, run
 from tests.rpc.conftest import SERVICE, Servicer, boundary
@@ -78,12 +78,12 @@ def theirs(tmp_path: Path) -> Authority:
 
 def settings(**held: Any) -> CommonSettings:
     """Settings of a process."""
-    return CommonSettings(jwt_secret=SECRET, jwt_issuer=ISSUER, **held)
+    return CommonSettings(jwt_secret=SECRET, jwt_issuer=ISSUER, drain_seconds=0.2, **held)
 
 
 def served(held: CommonSettings) -> AbstractAsyncContextManager[str]:
     """A server with these settings; yields its address."""
-    return serving({SERVICE: Servicer()}, boundary(), credentials=server_credentials(held))
+    return serving({SERVICE: Servicer()}, boundary(), held)
 
 
 async def answer(address: str, held: CommonSettings) -> str:
