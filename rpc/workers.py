@@ -55,8 +55,10 @@ def run_workers(count: int, main: Callable[[], int]) -> int:
     if count == 1:
         return main()
     children = {_fork(main) for _ in range(count)}
+    passed: set[int] = set()
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        passed.add(number)
         for child in children:
             os.kill(child, number)
 
@@ -67,7 +69,8 @@ def run_workers(count: int, main: Callable[[], int]) -> int:
         child, status = os.wait()
         children.discard(child)
         code = os.waitstatus_to_exitcode(status)
-        if code and not worst:
+        # One that had only begun to start ends by the signal itself.
+        if code and -code not in passed and not worst:
             worst = code if code > 0 else 1
             pass_on(signal.SIGTERM, None)
     return worst

@@ -111,6 +111,29 @@ async def test_one_process_answers_everything(
         }
 
 
+async def test_workers_that_only_begin_are_stopped_as_well() -> None:
+    """N01: a worker that is stopped before it listens to signals is no failure; one that is killed is."""
+    program = """
+import os, re, signal, time
+from rpc.workers import run_workers
+def main():
+    # Once the parent passes signals on.
+    while not int(re.search("SigCgt:.(.*)", open(f"/proc/{os.getppid()}/status").read())[1], 16) >> signal.SIGHUP - 1 & 1:
+        time.sleep(0.01)
+    os.write(1, b".")
+    time.sleep(60)
+    return 0
+raise SystemExit(run_workers(2, main))
+"""
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGKILL, 1)):
+        served = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+        assert served.stdout is not None
+        await served.stdout.readexactly(2)
+        (psutil.Process(served.pid).children()[0] if code else served).send_signal(number)
+        await served.communicate()
+        assert served.returncode == code
+
+
 async def test_a_server_takes_no_port_that_another_has(database: TestDatabase) -> None:
     """N09: without `--workers` a second server on the same port ends with code 2 and says which port."""
     settings = {"database_url": database.url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, **free_ports()}
