@@ -13,6 +13,7 @@ from tests.conftest import NewDataset
 from tests.gateway.conftest import asked
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
+AS_JSON = {"content-type": "application/json"}
 
 
 def body(**fields: Any) -> bytes:
@@ -56,7 +57,7 @@ def changed(path: str, text: str) -> bytes:
 async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: str, content: bytes) -> None:
     """A body that is not a JSON object as it must be gets 400 with one sentence, in no time, whatever its size."""
     started = time.process_time()
-    answer = await api.post("/api/jobs", content=content, headers={"content-type": "application/json"})
+    answer = await api.post("/api/jobs", content=content, headers=AS_JSON)
     seconds = time.process_time() - started
     told = answer.json()
     assert (answer.status_code, told["reason"], type(told["details"])) == (400, "MALFORMED_REQUEST", str), row
@@ -102,8 +103,14 @@ async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: 
             for text in ("-0.0", "5e-324", "1e308")
         ],
         *[("J10", changed("estimated_cost", text), "estimated_cost") for text in ("1e308", "-1", "1e400")],
+        *[
+            ("J07", changed("max_duration_seconds", text), "max_duration_seconds")
+            for text in ('"9223372036854775808"', "9223372036854775808", "1e400", "9007199254740993")
+        ],
         ("J13", changed("gpu_config.type", r'"a\u0000b"'), "gpu_config.type"),
         ("J18", changed("gpu_config.type", f'"{"x" * 4097}"'), "gpu_config.type"),
+        ("J19", body(base_model="mistral-7b", training={"target_modules": ["q_proj"] * 9}), "training.target_modules"),
+        ("J20", body(base_model="mistral-7b", training={"target_modules": [None]}), "training.target_modules[0]"),
         ("J20", changed("gpu_config", "null"), "gpu_config"),
         ("J20", changed("hyperparameters", "null"), "hyperparameters"),
         ("enum", changed("preset_id", '"FAST"'), "preset_id"),
@@ -115,7 +122,7 @@ async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: 
 )
 async def test_a_field_that_is_wrong_is_named(api: httpx.AsyncClient, row: str, content: bytes, field: str) -> None:
     """A field that is unknown, of the wrong type or outside its limits gets 400 with its path and what it must be."""
-    answer = await api.post("/api/jobs", content=content, headers={"content-type": "application/json"})
+    answer = await api.post("/api/jobs", content=content, headers=AS_JSON)
     told = answer.json()
     assert (answer.status_code, told["error"], list(told["details"])) == (400, "Validation error", [field]), row
     assert told["details"][field][0]
@@ -143,6 +150,14 @@ async def test_what_only_we_can_say_is_not_a_clients_to_set(
         "created_at": job["created_at"],
     }
     assert job["created_at"] > told["created_at"]
+
+
+async def test_what_a_client_writes_is_in_no_header(api: httpx.AsyncClient) -> None:
+    """M09: text with a line's end in it comes back in the body, and the headers are those of any refusal."""
+    answer = await api.post("/api/jobs", content=changed("gpu_config.type", r'"x\r\nset-cookie: a=b"'), headers=AS_JSON)
+    refusal = await api.post("/api/jobs", content=changed("gpu_config.type", '"x"'), headers=AS_JSON)
+    assert "x\r\nset-cookie: a=b" in answer.json()["details"]["gpu_config.type"][0]
+    assert list(answer.headers) == list(refusal.headers)
 
 
 async def test_every_missing_field_is_named(api: httpx.AsyncClient) -> None:
