@@ -9,8 +9,6 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,20 +31,6 @@ log = structlog.get_logger()
 
 class PostgresError(Exception):
     """PostgreSQL does not start; says why in one line."""
-
-
-@contextmanager
-def postgres(data_dir: Path) -> Iterator[str]:
-    """Runs PostgreSQL on a data directory, made when it is not there, and stops it in the end.
-
-    Yields an administrator's URL. Raises PostgresError.
-    """
-    server = Postgres(data_dir)
-    try:
-        server.start()
-        yield server.url
-    finally:
-        server.close()
 
 
 class Postgres:

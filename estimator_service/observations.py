@@ -27,7 +27,6 @@ class Observations(NamedTuple):
     hardware: Hardware
     log_tokens_per_s: Array
     lengths: NDArray[np.int64]
-    length_names: list[str]
     length_spreads: Array
 
     @property
@@ -88,7 +87,7 @@ def observe(runs: Sequence[Run]) -> Observations:
     machines = [hardware(run.gpu, run.count) for run in kept]
     return Observations(
         kept, Demand(*np.array(columns).T), Hardware(*np.array(machines).T), np.log(speeds),
-        np.array(lengths), names, np.array(spreads),
+        np.array(lengths), np.array(spreads),
     )  # fmt: skip
 
 
@@ -127,12 +126,6 @@ def observe_memory(runs: Sequence[Run]) -> Peaks:
         kept, Footprint(*np.array(feet).T), np.array([run.gpu.usable_bytes for run in kept]),
         np.log([run.allocated_gib or np.nan for run in kept]), np.log([run.held_gib or np.nan for run in kept]),
     )  # fmt: skip
-
-
-def select_memory(data: Peaks, mask: NDArray[np.bool_]) -> Peaks:
-    """The peaks where `mask` is true."""
-    chosen = [run for run, use in zip(data.runs, mask, strict=True) if use]
-    return observe_memory(chosen)
 
 
 def predicted_memory(data: Peaks, p: MemoryParameters) -> tuple[Array, Array]:

@@ -19,8 +19,6 @@ from gateway.transcode import EVENT_STREAM, UPLOADS, Route
 
 Schema = dict[str, Any]
 
-# How far whole numbers go that every JSON client holds exactly.
-MAX_SAFE_INTEGER = 2**53 - 1
 INTEGERS: Mapping[int, Schema] = {
     FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
     FieldDescriptor.CPPTYPE_INT64: {"type": "integer", "format": "int64"},

@@ -19,7 +19,6 @@ MAX_PATH_BYTES = 4 * 1024
 MAX_QUERY_BYTES = 16 * 1024
 MAX_PAIRS = 100
 STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-UNPRINTABLE = re.compile(rb"[^\x21-\x7e]")
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 

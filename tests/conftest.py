@@ -24,7 +24,6 @@ from pipeline.notifications.v1.notifications_pb2_grpc import NotificationService
 from pipeline.webhooks.v1.webhooks_pb2_grpc import WebhookServiceStub
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
-from deploy.postgres import postgres
 from estimator_service.__main__ import services as estimator_services
 from estimator_service.settings import EstimatorSettings
 from jobs_service.__main__ import open_services as open_jobs_services
@@ -34,7 +33,7 @@ from rpc.identity import SharedSecret, Verifier
 from rpc.local import LocalChannel
 from rpc.remote import open_channel
 from rpc.serve import boundary_of
-from tests.databases import Databases, TestDatabase
+from tests.databases import Databases, TestDatabase, postgres
 from tests.serving import serving
 
 SECRET = "a-secret-of-the-tests-that-is-32-bytes-long"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 
+from deploy.postgres import Postgres
 from jobs_service.migrate import migrate
 
 SERVICE_PASSWORD = "service-password-of-the-tests"
@@ -50,6 +52,20 @@ SESSIONS = """
 select count(pg_terminate_backend(pid)) from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid()
 """
+
+
+@contextmanager
+def postgres(data_dir: Path) -> Iterator[str]:
+    """Runs PostgreSQL on a data directory, made when it is not there, and stops it in the end.
+
+    Yields an administrator's URL. Raises PostgresError.
+    """
+    server = Postgres(data_dir)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.close()
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.postgres import postgres
 from jobs_service.migrate import migrate
-from tests.databases import SERVICE_PASSWORD
+from tests.databases import SERVICE_PASSWORD, postgres
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import { useId, useRef, useState, type KeyboardEvent, type PointerEvent } from "
 
 import { useWidth } from "@/hooks/width";
 
-export type Point = { x: number; y: number };
+type Point = { x: number; y: number };
 
 type Props = {
   title: string;

@@ -30,7 +30,7 @@ export function useDataset(id: string | null) {
   });
 }
 
-export type ImportAsked = {
+type ImportAsked = {
   file: File;
   name: string;
   description: string;

@@ -2,7 +2,7 @@ import { useEffect, useEffectEvent, useState } from "react";
 
 import type { Job, JobEvent } from "@/api/types";
 
-export type Update = { kind: "jobs"; jobs: Job[] } | { kind: "event"; event: JobEvent };
+type Update = { kind: "jobs"; jobs: Job[] } | { kind: "event"; event: JobEvent };
 
 /**
  * Follows a watch of the API over server-sent events and says whether it is open now.
