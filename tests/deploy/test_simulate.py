@@ -7,7 +7,6 @@ import itertools
 import signal
 import statistics
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +22,9 @@ from estimator_service.catalogue import read_catalogue
 from estimator_service.settings import EstimatorSettings
 from rpc.trainer import Job, Trainer
 from tests.conftest import ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata, open_stack
-from tests.jobs.test_create_job import ANN, asked
+from tests.jobs import trainers
+from tests.jobs.test_create_job import ANN
+from tests.jobs.trainers import get, queue
 
 CATALOGUE = read_catalogue(EstimatorSettings.model_fields["catalogue_file"].default)
 WORDS = "simulated"
@@ -71,7 +72,7 @@ async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
 @pytest.fixture
 async def job(stack: Stack, new_dataset: NewDataset) -> jobs_pb2.Job:
     """A job that waits."""
-    return (await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))).job
+    return await queue(stack, new_dataset)
 
 
 @asynccontextmanager
@@ -92,13 +93,12 @@ async def simulated(stack: Stack, folder: Path, *arguments: str) -> AsyncIterato
 
 async def until(stack: Stack, job: jobs_pb2.Job, condition: Callable[[jobs_pb2.Job], bool]) -> jobs_pb2.Job:
     """Waits for something to be true of a job."""
-    end = time.monotonic() + 30
-    while True:
-        found = (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job.id), metadata=metadata(ANN))).job
-        if condition(found):
-            return found
-        assert time.monotonic() < end, found
-        await asyncio.sleep(0.05)
+
+    async def look() -> jobs_pb2.Job | None:
+        found = await get(stack, job.id)
+        return found if condition(found) else None
+
+    return await trainers.until(look, 30)
 
 
 def trains(job: jobs_pb2.Job) -> bool:

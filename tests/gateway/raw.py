@@ -23,17 +23,23 @@ class Answer:
         return orjson.loads(self.body)
 
 
-async def send(url: str, data: bytes, *, seconds: float = 5) -> Answer:
-    """Sends bytes and reads until the server closes. Raises TimeoutError where it does not."""
+async def exchange(url: str, data: bytes) -> bytes:
+    """Sends bytes and reads all that comes back until the server closes. Raises TimeoutError where it does not."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(5):
             writer.write(data)
-            answer = await reader.read()
+            return await reader.read()
+    except ConnectionError:
+        return b""
     finally:
         writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
+
+
+async def send(url: str, data: bytes) -> Answer:
+    """The answer to these bytes, which is the connection's last."""
+    head, _, body = (await exchange(url, data)).partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return Answer(int(first.split(" ")[1]) if first else 0, headers, body)

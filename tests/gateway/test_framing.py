@@ -30,20 +30,6 @@ POST = b"POST /api/jobs/estimate HTTP/1.1\r\nhost: localhost\r\ncontent-type: ap
 SMUGGLED = b"GET /api/smuggled HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
-async def exchange(url: str, data: bytes, *, seconds: float = 5) -> bytes:
-    """Sends bytes and reads all that comes back until the server closes."""
-    parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        async with asyncio.timeout(seconds):
-            writer.write(data)
-            return await reader.read()
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
-
-
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """An open connection."""
@@ -114,7 +100,7 @@ BROKEN: list[tuple[str, bytes]] = [
 @pytest.mark.parametrize(("row", "data"), BROKEN, ids=[row for row, _ in BROKEN])
 async def test_what_is_not_http_is_the_end_of_its_connection(gateway_url: str, row: str, data: bytes) -> None:
     """H01 to H07, H10 to H12, H19: one refusal, then the connection is closed; nothing behind it is ever read."""
-    answer = await exchange(gateway_url, data)
+    answer = await raw.exchange(gateway_url, data)
     assert len(re.findall(rb"HTTP/1\.1 [0-9]{3} ", answer)) == 1, (row, answer)
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split(b" ")[1])
@@ -189,7 +175,7 @@ async def test_half_a_head_is_not_waited_for(
 
     assert protocol.HEAD_TIMEOUT_SECONDS < 10
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT_SECONDS", 0.3)
-    answer = await exchange(gateway_url, data)
+    answer = await raw.exchange(gateway_url, data)
     assert answer.count(b"HTTP/1.1 200") == row.endswith("request")
 
 
@@ -235,7 +221,7 @@ async def test_half_a_body_is_not_waited_for(gateway_url: str, me: str, trickle:
 )
 async def test_a_body_over_the_limit_is_not_read(gateway_url: str, me: str, row: str, headers: bytes) -> None:
     """H15 and H16: 413 as soon as it is known, without 100 Continue, and the connection is closed."""
-    answer = await exchange(gateway_url, POST + b"authorization: Bearer " + token(me).encode() + b"\r\n" + headers)
+    answer = await raw.exchange(gateway_url, POST + b"authorization: Bearer " + token(me).encode() + b"\r\n" + headers)
     assert answer.startswith(b"HTTP/1.1 413 "), row
     assert b'"TOO_LARGE"' in answer
 
@@ -260,7 +246,7 @@ async def test_what_waits_for_its_turn_is_not_done_after_a_refusal(
     first = b"GET /api/jobs HTTP/1.1\r\n" + held + b"\r\n"
     head = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     job = b"POST /api/jobs HTTP/1.1\r\n" + held + head + body
-    answer = await exchange(gateway_url, first + job + job + b"\0\r\n\r\n")
+    answer = await raw.exchange(gateway_url, first + job + job + b"\0\r\n\r\n")
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"400"]
     jobs = await raw.send(gateway_url, first.replace(b"\r\nhost", b"\r\nconnection: close\r\nhost"))
     assert jobs.json()["data"]["pagination"]["total"] == 0

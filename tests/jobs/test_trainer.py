@@ -6,7 +6,7 @@ import asyncio
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,8 +19,8 @@ from pipeline.jobs.v1 import jobs_pb2
 from rpc import trainer as module
 from rpc.trainer import Job, Stopped, Trainer, TrainerError
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack, token
-from tests.jobs.test_create_job import ANN, asked
-from tests.jobs.trainers import TRAINER
+from tests.jobs.test_create_job import ANN
+from tests.jobs.trainers import TRAINER, get, queue, until
 
 WORKER = token(TRAINER, role="worker")
 GPUS = {"A100-80GB": 8}
@@ -37,20 +37,7 @@ async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
 @pytest.fixture
 async def job(stack: Stack, new_dataset: NewDataset) -> jobs_pb2.Job:
     """A job that waits: 3 epochs, 3750 steps."""
-    return (await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))).job
-
-
-async def get(stack: Stack, job: jobs_pb2.Job) -> jobs_pb2.Job:
-    """The job as its owner sees it now."""
-    return (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job.id), metadata=metadata(ANN))).job
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
-    """Waits for a condition."""
-    end = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
+    return await queue(stack, new_dataset)
 
 
 async def train(address: str, work: Callable[[Job], None], **options: Any) -> Job:
@@ -78,7 +65,7 @@ async def test_all_that_is_reported_arrives(stack: Stack, job: jobs_pb2.Job) -> 
 
     held = await train(stack.jobs_address, work)
     assert held.outcome == "completed"
-    done = await get(stack, job)
+    done = await get(stack, job.id)
     assert (done.status, done.artifact_uri) == (jobs_pb2.JOB_STATUS_COMPLETED, "s3://adapters/1")
     assert (done.trainer, done.current_epoch, done.attempt) == ("tests", 3, 1)
     asked_for = jobs_pb2.ListJobMetricsRequest(id=job.id, max_points=1000)
@@ -103,10 +90,10 @@ async def test_a_long_step_keeps_the_lease(stack: Stack, job: jobs_pb2.Job, admi
     await began
     started = await admin.fetchval("select now()")
     longer = "select lease_expires_at > $1::timestamptz + interval '3 seconds' from lora_training_jobs"
-    await until(lambda: admin.fetchval(longer, started))
+    await until(lambda: admin.fetchval(longer, started), 15)
     go_on.set()
     assert (await training).outcome == "completed"
-    assert (await get(stack, job)).attempt == 1
+    assert (await get(stack, job.id)).attempt == 1
 
 
 async def test_a_cancelled_job_stops_its_trainer(stack: Stack, job: jobs_pb2.Job) -> None:
@@ -195,15 +182,15 @@ async def test_a_cut_line(stack: Stack, job: jobs_pb2.Job, seconds: float | None
         held = await train(line.address, work)
     if seconds is not None:
         assert held.outcome == "completed"
-        assert (await get(stack, job)).current_metrics["loss"] == 1.0
+        assert (await get(stack, job.id)).current_metrics["loss"] == 1.0
     else:
         assert held.outcome == "lease_lost"
 
         async def queued() -> bool:
-            found = await get(stack, job)
+            found = await get(stack, job.id)
             return (found.status, found.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 2)
 
-        await until(queued)
+        await until(queued, 15)
 
 
 async def test_how_a_body_ends(stack: Stack, job: jobs_pb2.Job) -> None:
@@ -214,12 +201,12 @@ async def test_how_a_body_ends(stack: Stack, job: jobs_pb2.Job) -> None:
 
     with pytest.raises(RuntimeError):
         await train(stack.jobs_address, fails)
-    found = await get(stack, job)
+    found = await get(stack, job.id)
     assert (found.status, found.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 2)
     assert found.error_message == "RuntimeError: CUDA out of memory"
     # An interrupt would end the test's own loop on its way through a task: it stays in the thread.
     await train(stack.jobs_address, lambda held: None)
-    found = await get(stack, job)
+    found = await get(stack, job.id)
     assert (found.attempt, found.error_message) == (3, "The trainer left the job without a result.")
 
     def give_back() -> str:
@@ -230,7 +217,7 @@ async def test_how_a_body_ends(stack: Stack, job: jobs_pb2.Job) -> None:
             return held.outcome
 
     assert await asyncio.to_thread(give_back) == "released"
-    found = await get(stack, job)
+    found = await get(stack, job.id)
     assert (found.status, found.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 3)
 
 
@@ -239,11 +226,11 @@ async def test_a_trainer_that_hangs_gives_up(stack: Stack, job: jobs_pb2.Job) ->
     loop = asyncio.get_running_loop()
 
     async def lost() -> bool:
-        return (await get(stack, job)).attempt == 2
+        return (await get(stack, job.id)).attempt == 2
 
     def work(held: Job) -> None:
         held.report(1)
-        asyncio.run_coroutine_threadsafe(until(lost), loop).result()
+        asyncio.run_coroutine_threadsafe(until(lost, 15), loop).result()
         held.report(2)
 
     assert (await train(stack.jobs_address, work, stall_seconds=0.5)).outcome == "lease_lost"
@@ -307,7 +294,7 @@ async def test_the_example_in_the_docstring_trains(
     known = {"token": WORKER, "train": train, "upload": upload}
     await asyncio.to_thread(exec, code, known)
     assert not used[0].should_training_stop
-    done = await get(stack, job)
+    done = await get(stack, job.id)
     assert (done.status, done.artifact_uri) == (jobs_pb2.JOB_STATUS_COMPLETED, "s3://adapters/model")
     assert (done.current_step, done.current_epoch, done.trainer) == (3750, 3, "gpu-7")
     assert Stopped("cancelled").reason == "cancelled"
