@@ -24,7 +24,7 @@ export class ApiError extends Error {
 
   /** Whether the same call may well succeed in a moment. */
   get isPassing(): boolean {
-    return this.status === 0 || this.status === 429 || this.status === 503 || this.status === 504;
+    return [0, 503, 504].includes(this.status) || ["OVERLOADED", "RATE_LIMITED"].includes(this.reason);
   }
 }
 
