@@ -6,7 +6,7 @@ with a message's fields, as the message's class would take them, and the functio
 
     def write(m):
         if type(m) is dict:
-            m = unset | m
+            m = m if len(m) == 54 else unset | m
             return {"id": m["id"] or "", "final_cost": None if m["final_cost"] is None else float(m["final_cost"]), …}
         has = m.HasField
         return {"id": m.id, "final_cost": m.final_cost if has("final_cost") else None, …}
@@ -54,7 +54,7 @@ def _compiled(message: Descriptor, shown: FieldDescriptor | Mapping[str, FieldDe
     source = (
         "def write(m):\n"
         "    if type(m) is dict:\n"
-        "        m = unset | m\n"
+        f"        m = m if len(m) == {len(message.fields)} else unset | m\n"
         f"        return {expression(told=True)}\n"
         "    has = m.HasField\n"
         f"    return {expression(told=False)}"
@@ -118,7 +118,13 @@ def _second(seconds: int) -> str:
     return (EPOCH + timedelta(0, seconds)).isoformat()
 
 
-def _from_struct(struct: Struct) -> dict[str, Any]:
+def _from_struct(struct: Struct | dict[str, Any]) -> dict[str, Any]:
+    if not struct:
+        return {}
+    if isinstance(struct, dict):
+        # As a message has them, every number is a double.
+        told, struct = struct, Struct()
+        struct.update(told)
     fields = struct.fields
     return {key: _from_value(fields[key]) for key in fields}
 

@@ -83,12 +83,15 @@ def reader(cls: Any) -> Callable[[asyncpg.Record], Any]:
     names = cls.__match_args__
     get = itemgetter(*names)
     json_places = [place for place, name in enumerate(names) if name in JSON_COLUMNS]
+    # What a named tuple has for this is several times as fast as its own __new__.
+    make = getattr(cls, "_make", lambda values: cls(*values))
 
     def read(row: asyncpg.Record) -> Any:
         values = [*get(row)]
         for place in json_places:
-            values[place] = orjson.loads(values[place] or "[]")
-        return cls(*values)
+            text = values[place]
+            values[place] = orjson.loads(text) if text else []
+        return make(values)
 
     return read
 

@@ -24,6 +24,8 @@ from rpc.errors import DatasetNotFound, DatasetNotReady
 from rpc.identity import Identity
 
 SQL = load_queries("jobs_service", "queries.sql")
+ALL_STATES = [*JobState]
+NO_FORECAST = (None,) * len(fields(Forecast))
 
 
 class Store:
@@ -72,7 +74,7 @@ class Store:
             wanted.allow_oom_risk,
             wanted.quote,
             price.answer,
-            *(astuple(price.forecast) if price.forecast else [None] * len(fields(Forecast))),
+            *(astuple(price.forecast) if price.forecast else NO_FORECAST),
         )
         if rows:
             return _same_request(rows[0], wanted)
@@ -102,7 +104,7 @@ class Store:
 
     async def list_jobs(self, caller: Identity, *, page: int, limit: int, status: str | None) -> Page[Job]:
         """The caller's jobs, newest first."""
-        statuses = [status] if status else [*JobState]
+        statuses = [status] if status else ALL_STATES
         rows = await call_as(self._database, caller, SQL["list_jobs"], statuses, limit, (page - 1) * limit)
         return page_of(rows, _job)
 

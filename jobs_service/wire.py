@@ -12,7 +12,6 @@ from uuid import UUID
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
 from pipeline.common.v1 import pagination_pb2
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
@@ -198,7 +197,9 @@ def job(model: Job, waiting: Waiting | None) -> Any:
 def _kept(answer: bytes) -> Mapping[str, Any]:
     """What a job shows of the Estimator's answer, which many jobs share."""
     told = estimator_pb2.EstimateCostResponse.FromString(answer)
-    return {name: getattr(told, name) for name in ("forecast", "memory", "quote", "price") if told.HasField(name)}
+    return {
+        name: getattr(told, name) if told.HasField(name) else None for name in ("forecast", "memory", "quote", "price")
+    }
 
 
 def waiting_reason(model: Waiting) -> Mapping[str, Any]:
@@ -319,9 +320,6 @@ def time(moment: datetime | None) -> Any:
     return {"seconds": since.days * DAY_SECONDS + since.seconds, "nanos": since.microseconds * 1_000}
 
 
-def struct(values: Mapping[str, Any]) -> Struct:
-    """A JSON object as the wire has it."""
-    struct = Struct()
-    if values:
-        struct.update(dict(values))
-    return struct
+def struct(values: Mapping[str, Any]) -> Any:
+    """A JSON object as a message's field: its class makes a Struct of it."""
+    return values

@@ -25,6 +25,7 @@ MESSAGES = [
 ]
 NANOS = [0, 5_000_000, 120_000_000, 656_251_000, 1_000, 1, 999_999_999]
 SECONDS = [0, 1_790_000_000, -1, -62_135_596_800, 253_402_300_799]
+STRUCT = {"a": 1, "b": 0.5, "c": [None, True, {"d": "x"}, []], "e": {}}
 SORTED = orjson.OPT_SORT_KEYS
 WKT = "google.protobuf."
 
@@ -76,6 +77,8 @@ def form(field: FieldDescriptor, value: Any, chance: random.Random) -> Any:
     if field.message_type:
         if field.message_type.full_name == "google.protobuf.Timestamp":
             return chance.choice([value, {"seconds": value.seconds, "nanos": value.nanos}])
+        if field.message_type.full_name == "google.protobuf.Struct":
+            return chance.choice([value, STRUCT if len(value) else {}])
         plain = not field.message_type.full_name.startswith(WKT)
         return told(value, chance) if plain and chance.random() < 0.7 else value
     if field.enum_type:
@@ -111,7 +114,7 @@ def value(field: FieldDescriptor, chance: random.Random, share: float) -> Any:
             case "google.protobuf.Timestamp":
                 return Timestamp(seconds=chance.choice(SECONDS), nanos=chance.choice(NANOS))
             case "google.protobuf.Struct":
-                made.update({"a": 1, "b": 0.5, "c": [None, True, {"d": "x"}, []], "e": {}})
+                made.update(chance.choice([STRUCT, {}]))
                 return made
         return fill(made, chance, share)
     match field.type:
