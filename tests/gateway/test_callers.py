@@ -202,11 +202,7 @@ async def test_a_closed_tab_ends_the_query(gateway_url: str, me: str, shared_dat
         async with connection.transaction():
             await connection.execute("lock table lora_notifications in access exclusive mode")
             call = asyncio.create_task(
-                raw.send(
-                    gateway_url,
-                    raw.request("GET", "/api/notifications", authorization=f"Bearer {token(me)}"),
-                    seconds=9,
-                )
+                raw.send(gateway_url, raw.request("GET", "/api/notifications", authorization=f"Bearer {token(me)}"))
             )
             async with asyncio.timeout(5):
                 while not await watcher.fetchval(waiting):
