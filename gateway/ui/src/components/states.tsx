@@ -1,9 +1,11 @@
+import type { UseQueryResult } from "@tanstack/react-query";
 import { CircleAlert, WifiOff, type LucideIcon } from "lucide-react";
 import type { ReactNode } from "react";
 
 import { explain } from "@/api/errors";
 import { useOnline } from "@/hooks/online";
 import { Button } from "./ui/button";
+import { Skeleton } from "./ui/skeleton";
 
 type EmptyProps = {
   icon: LucideIcon;
@@ -25,6 +27,32 @@ export function Empty({ icon: Icon, title, children, action, isPage }: EmptyProp
       <Heading className="font-semibold tracking-tight">{title}</Heading>
       <p className="mt-1 max-w-sm text-sm text-pretty text-soft">{children}</p>
       {action && <div className="mt-5">{action}</div>}
+    </div>
+  );
+}
+
+type Query = Pick<UseQueryResult, "isError" | "error" | "fetchStatus" | "refetch">;
+
+/** In place of what a query has not got: what failed, that there is no connection, or `children` while it loads. */
+export function Unloaded({ query, children }: { query: Query; children: ReactNode }) {
+  if (query.isError) return <Failed error={query.error} onRetry={() => void query.refetch()} />;
+  return query.fetchStatus === "paused" ? <Offline /> : children;
+}
+
+/** A list that loads. */
+export function LoadingRows({ noun }: { noun: string }) {
+  return (
+    <div role="status">
+      <span className="sr-only">Loading {noun}</span>
+      {[0, 1, 2, 3].map((row) => (
+        <div key={row} className="flex items-center gap-6 border-b border-line px-5 py-4 last:border-0">
+          <div className="grow space-y-2">
+            <Skeleton className="h-4 w-2/5" />
+            <Skeleton className="h-3.5 w-1/4" />
+          </div>
+          <Skeleton className="h-8 w-28" />
+        </div>
+      ))}
     </div>
   );
 }
@@ -51,7 +79,7 @@ export function Failed({ error, onRetry }: { error: unknown; onRetry: () => void
 }
 
 /** A query that has nothing yet because there is no connection. */
-export function Offline() {
+function Offline() {
   return (
     <div role="status" className="flex flex-col items-center px-6 py-12 text-center">
       <span className="mb-4 grid size-12 place-items-center rounded-2xl bg-warn-soft text-warn">

@@ -6,7 +6,7 @@ import { toast } from "sonner";
 import { explain } from "@/api/errors";
 import type { Catalogue, Quote } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
-import { Failed, Offline } from "@/components/states";
+import { Unloaded } from "@/components/states";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { Alternatives } from "@/configure/alternatives";
@@ -21,6 +21,7 @@ import { QuoteBadge } from "@/configure/quote-badge";
 import { Stops } from "@/configure/stops";
 import { useConfiguration } from "@/configure/use-configuration";
 import { usePriceChange } from "@/configure/use-price-change";
+import { cn } from "@/lib/cn";
 import { useCatalogue } from "@/hooks/catalogue";
 import { useCreateTrainingJob, useEstimateCost } from "@/hooks/jobs";
 import { creation, question, withPatch } from "@/lib/configuration";
@@ -58,16 +59,12 @@ export function ConfigurePage() {
       />
       {catalogue.data ? (
         <Form catalogue={catalogue.data} onCancel={back} />
-      ) : catalogue.isError ? (
-        <div className="panel">
-          <Failed error={catalogue.error} onRetry={() => void catalogue.refetch()} />
-        </div>
-      ) : catalogue.fetchStatus === "paused" ? (
-        <div className="panel">
-          <Offline />
-        </div>
       ) : (
-        <Loading />
+        <div className={cn(!catalogue.isLoading && "panel")}>
+          <Unloaded query={catalogue}>
+            <Loading />
+          </Unloaded>
+        </div>
       )}
     </>
   );

@@ -5,13 +5,12 @@ import { Link, useSearchParams } from "react-router";
 import type { Dataset, DatasetStatus } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
 import { Pager } from "@/components/pager";
-import { Empty, Failed, Offline } from "@/components/states";
+import { Empty, LoadingRows, Unloaded } from "@/components/states";
 import { DatasetBadge } from "@/components/status";
 import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
 import { Input } from "@/components/ui/input";
 import { Select } from "@/components/ui/select";
-import { Skeleton } from "@/components/ui/skeleton";
 import { useDatasets } from "@/hooks/datasets";
 import { useSettled } from "@/hooks/settled";
 import { bytes, capitalise, count, short } from "@/lib/format";
@@ -142,12 +141,10 @@ export function DatasetsPage() {
               Upload a JSONL file: chat messages, ShareGPT conversations, instructions, or prompts with completions.
             </Empty>
           )
-        ) : query.isError ? (
-          <Failed error={query.error} onRetry={() => void query.refetch()} />
-        ) : query.fetchStatus === "paused" ? (
-          <Offline />
         ) : (
-          <LoadingRows />
+          <Unloaded query={query}>
+            <LoadingRows noun="datasets" />
+          </Unloaded>
         )}
       </section>
       {data && <Pager pagination={data.pagination} noun="datasets" onPage={(to) => ask({ page: String(to) })} />}
@@ -276,23 +273,6 @@ function Figure({ label, value, show, full }: FigureProps) {
     <div role="cell" className="figures text-sm md:text-right" title={full && value !== null ? count(value) : undefined}>
       <span className="block text-xs text-soft md:hidden">{label}</span>
       {value === null ? <span className="text-soft">–</span> : show(value)}
-    </div>
-  );
-}
-
-function LoadingRows() {
-  return (
-    <div role="status">
-      <span className="sr-only">Loading datasets</span>
-      {[0, 1, 2, 3].map((row) => (
-        <div key={row} className="flex items-center gap-6 border-b border-line px-5 py-4 last:border-0">
-          <div className="grow space-y-2">
-            <Skeleton className="h-4 w-2/5" />
-            <Skeleton className="h-3.5 w-1/4" />
-          </div>
-          <Skeleton className="h-8 w-28" />
-        </div>
-      ))}
     </div>
   );
 }

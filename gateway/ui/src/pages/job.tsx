@@ -4,7 +4,7 @@ import { toast } from "sonner";
 
 import type { Job } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
-import { Empty, Failed, Offline } from "@/components/states";
+import { Empty, Unloaded } from "@/components/states";
 import { JobBadge } from "@/components/status";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
@@ -40,17 +40,15 @@ export function JobPage() {
         >
           The address may be mistyped, or the job is somebody else&rsquo;s.
         </Empty>
-      ) : query.isError ? (
-        <Failed error={query.error} onRetry={() => void query.refetch()} />
-      ) : query.fetchStatus === "paused" ? (
-        <Offline />
       ) : (
-        <div role="status" className="space-y-4 p-6">
-          <span className="sr-only">Loading the job</span>
-          <Skeleton className="h-7 w-64" />
-          <Skeleton className="h-4 w-40" />
-          <Skeleton className="h-28 w-full" />
-        </div>
+        <Unloaded query={query}>
+          <div role="status" className="space-y-4 p-6">
+            <span className="sr-only">Loading the job</span>
+            <Skeleton className="h-7 w-64" />
+            <Skeleton className="h-4 w-40" />
+            <Skeleton className="h-28 w-full" />
+          </div>
+        </Unloaded>
       )}
     </div>
   );

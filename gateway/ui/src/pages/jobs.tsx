@@ -4,12 +4,11 @@ import { Link, useSearchParams } from "react-router";
 import type { Job, JobStatus } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
 import { Pager } from "@/components/pager";
-import { Empty, Failed, Offline } from "@/components/states";
+import { Empty, LoadingRows, Unloaded } from "@/components/states";
 import { JobBadge } from "@/components/status";
 import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
 import { Progress } from "@/components/ui/progress";
-import { Skeleton } from "@/components/ui/skeleton";
 import { useTrainingJobs } from "@/hooks/jobs";
 import { cn } from "@/lib/cn";
 import { capitalise, money } from "@/lib/format";
@@ -83,12 +82,10 @@ export function JobsPage() {
               Choose a dataset, see what training on it costs, and start.
             </Empty>
           )
-        ) : query.isError ? (
-          <Failed error={query.error} onRetry={() => void query.refetch()} />
-        ) : query.fetchStatus === "paused" ? (
-          <Offline />
         ) : (
-          <LoadingRows />
+          <Unloaded query={query}>
+            <LoadingRows noun="jobs" />
+          </Unloaded>
         )}
       </section>
       {data && <Pager pagination={data.pagination} noun="jobs" onPage={(to) => go({ page: to })} />}
@@ -158,24 +155,6 @@ function Row({ job }: { job: Job }) {
           money(cost)
         )}
       </div>
-    </div>
-  );
-}
-
-function LoadingRows() {
-  return (
-    <div role="status">
-      <span className="sr-only">Loading jobs</span>
-      {[0, 1, 2, 3, 4].map((row) => (
-        <div key={row} className="flex items-center gap-6 border-b border-line px-5 py-4 last:border-0">
-          <div className="grow space-y-2">
-            <Skeleton className="h-4 w-2/5" />
-            <Skeleton className="h-3.5 w-1/4" />
-          </div>
-          <Skeleton className="h-6 w-24 rounded-full" />
-          <Skeleton className="h-4 w-20" />
-        </div>
-      ))}
     </div>
   );
 }

@@ -6,11 +6,10 @@ import type { ApiError } from "@/api/errors";
 import type { Webhook } from "@/api/types";
 import { Ask } from "@/components/ask";
 import { PageHeader } from "@/components/page-header";
-import { Empty, Failed, Offline } from "@/components/states";
+import { Empty, LoadingRows, Unloaded } from "@/components/states";
 import { TimeAgo } from "@/components/time-ago";
 import { Badge } from "@/components/ui/badge";
 import { Button } from "@/components/ui/button";
-import { Skeleton } from "@/components/ui/skeleton";
 import {
   useCreateWebhook,
   useDeleteWebhook,
@@ -82,18 +81,9 @@ export function WebhooksPage() {
           )
         ) : (
           <div className="panel">
-            {query.isError ? (
-              <Failed error={query.error} onRetry={() => void query.refetch()} />
-            ) : query.fetchStatus === "paused" ? (
-              <Offline />
-            ) : (
-              <div role="status" className="space-y-3 p-5">
-                <span className="sr-only">Loading webhooks</span>
-                <Skeleton className="h-5 w-48" />
-                <Skeleton className="h-4 w-72 max-w-full" />
-                <Skeleton className="h-8 w-full" />
-              </div>
-            )}
+            <Unloaded query={query}>
+              <LoadingRows noun="webhooks" />
+            </Unloaded>
           </div>
         )}
       </section>
