@@ -1,58 +1,6 @@
--- The two functions of 007 with less to do: what they take, answer and hold is the same.
-
--- Rows are cut to the page before anything is joined to them, and not looked up again.
-create or replace function list_jobs(caller uuid, statuses text[], most bigint, skipped bigint) returns setof listed_jobs
-language plpgsql rows 10
-as $$
-declare
-    done text;
-begin
-    done := set_config('role', 'pipeline_user', true);
-    done := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
-    return query
-    select
-        counted.total,
-        j.id, j.user_id, j.dataset_id, d.name, d.format, d.total_training_pairs, j.preset_id,
-        j.hyperparameters, j.gpu_config, j.status, j.current_stage, j.progress, j.current_epoch,
-        j.total_epochs, j.current_step, j.total_steps, j.current_metrics, j.queued_at, j.started_at,
-        j.completed_at, j.estimated_total_cost, j.client_estimated_cost,
-        live_cost(j.current_cost, j.spent_cost, j.hourly_rate, j.lease_started_at, j.lease_expires_at, j.max_cost_usd),
-        j.final_cost, j.error_message, j.retry_count, j.external_job_id, j.artifact_id, j.created_at, j.updated_at,
-        j.priority, j.max_cost_usd, j.max_duration_seconds, j.status_reason, j.revision, j.attempt,
-        j.max_attempts, j.retried_from, j.artifact_uri, j.trainer,
-        live_seconds(j.billed_seconds, j.spent_seconds, j.lease_started_at, j.lease_expires_at),
-        case
-            when j.status = 'running' and j.progress >= 1 and j.current_step > j.running_from_step
-            then extract(epoch from j.updated_at - j.running_since)::double precision
-                * (j.total_steps - j.current_step) / (j.current_step - j.running_from_step)
-        end,
-        case
-            when j.status = 'queued' then ((
-                -- Not job_details.own_ahead, which counts for each job anew. This asks for nothing of `j`: it is done once a
-                -- page, and only where a job on it waits. What waits is not finished: said for the index of what is not.
-                select jsonb_object_agg(id, ahead) from (
-                    select id, row_number() over (partition by gpu_type order by place, id) - 1 as ahead
-                    from lora_training_jobs where status = 'queued' and completed_at is null
-                ) queue
-            ) ->> j.id::text)::bigint
-        end,
-        j.base_model, j.training, j.provider, j.allow_oom_risk, j.estimate
-    from (select count(*) as total from lora_training_jobs where status = any(statuses)) counted
-    left join (
-        (
-            select * from lora_training_jobs
-            where status = any(statuses)
-            order by created_at desc, id desc
-            limit most offset skipped
-        ) j
-        join lora_datasets d on d.id = j.dataset_id
-    ) on true
-    order by j.created_at desc, j.id desc;
-end
-$$;
-
--- 007 read the job again through job_details; here its insertion answers with it. Whoever creates has the user's lock, so the
--- job that a key made before is there to be found; where another statement made it, the constraint says so.
+-- What creating a job takes, answers and holds is as in 007. That read the job again through job_details; here its insertion
+-- answers with it. Whoever creates has the user's lock, so the job that a key made before is there to be found; where another
+-- statement made it, the constraint says so.
 create or replace function create_job(
     caller uuid, dataset uuid, preset_id text, hyperparameters jsonb, gpu_config jsonb, total_epochs integer,
     total_steps bigint, estimated_total_cost numeric, client_estimated_cost numeric, hourly_rate numeric, request_id uuid,
