@@ -74,6 +74,20 @@ async def owners_of(admin: asyncpg.Connection, leases: list[workers_pb2.Lease]) 
     return [owner[held.job_id] for held in leases]
 
 
+async def test_a_new_job_is_told_as_it_is_read(stack: Stack, new_dataset: NewDataset) -> None:
+    """What creating a job answers is what is read of it then, with its place among jobs of other types and priorities."""
+    dataset = await new_dataset(ANN)
+    places = []
+    for kind, priority in (("H100", 5), ("A100-80GB", 5), ("H100", 9), ("H100", 0), ("H100", 5)):
+        wanted = asked(dataset, gpu_config={"type": kind, "count": 1}, priority=priority, max_cost_usd=50)
+        told = (await stack.jobs.CreateJob(wanted, metadata=metadata(ANN))).job
+        assert told == await get(stack, told.id)
+        listed = (await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=1), metadata=metadata(ANN))).jobs
+        assert list(listed) == [told]
+        places.append(told.queue_position)
+    assert places == [1, 1, 1, 3, 3]
+
+
 @ONE_WAY
 async def test_priority_comes_first_and_age_in_the_end(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
