@@ -105,7 +105,7 @@ def routes(methods: Iterable[Method], channel: Any) -> list[Route]:
                 method.path,
                 request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
-                **({"told": True} if isinstance(channel, LocalChannel) else {}),
+                **({"as_fields": True} if isinstance(channel, LocalChannel) else {}),
             )
             found.append(Route(verb.upper(), getattr(each, verb), each.body, each.response_body, method, call))
     return found

@@ -2,7 +2,8 @@
 
 A page of jobs has a thousand fields. Going through a list of fields costs more than the fields themselves, so each message
 gets a function of its own, written out from its descriptor as one would write it by hand. In one process a servicer may answer
-with a message's fields, as the message's class would take them, and the function has a half for either:
+with a message's fields, and the function has a half for either. They must be what the message's class would take: what is none
+of its fields is left out here, where the class would refuse it.
 
     def write(m):
         if type(m) is dict:
@@ -46,32 +47,32 @@ def field_writer(message: Descriptor, name: str) -> Write:
 def _compiled(message: Descriptor, shown: FieldDescriptor | Mapping[str, FieldDescriptor]) -> Write:
     names: dict[str, Any] = {"unset": dict.fromkeys(field.name for field in message.fields)}
 
-    def expression(*, told: bool) -> str:
+    def expression(*, as_fields: bool) -> str:
         if isinstance(shown, FieldDescriptor):
-            return _shown(shown, names, told=told)
-        return f"{{{', '.join(f'{name!r}: {_shown(field, names, told=told)}' for name, field in shown.items())}}}"
+            return _shown(shown, names, as_fields=as_fields)
+        return f"{{{', '.join(f'{name!r}: {_shown(field, names, as_fields=as_fields)}' for name, field in shown.items())}}}"
 
     source = (
         "def write(m):\n"
         "    if type(m) is dict:\n"
         f"        m = m if len(m) == {len(message.fields)} else unset | m\n"
-        f"        return {expression(told=True)}\n"
+        f"        return {expression(as_fields=True)}\n"
         "    has = m.HasField\n"
-        f"    return {expression(told=False)}"
+        f"    return {expression(as_fields=False)}"
     )
     exec(source, names)  # noqa: S102 - what is in it are names of our contracts
     write: Write = names["write"]
     return write
 
 
-def _shown(field: FieldDescriptor, names: dict[str, Any], *, told: bool) -> str:
-    """The expression of a field, of a message or `told` in a dictionary; what it calls is put into `names`."""
-    here = f"m[{field.name!r}]" if told else f"m.{field.name}"
-    if told and not field.has_presence:
+def _shown(field: FieldDescriptor, names: dict[str, Any], *, as_fields: bool) -> str:
+    """The expression of a field, of a message or, `as_fields`, of a dictionary; what it calls is put into `names`."""
+    here = f"m[{field.name!r}]" if as_fields else f"m.{field.name}"
+    if as_fields and not field.has_presence:
         # To a message's class, None is unset as well.
         none: Any = {} if is_map(field) else () if field.is_repeated else field.default_value
         here = f"({here} or {none!r})"
-    convert = _converter(message_of(field).fields_by_name["value"] if is_map(field) else field, told=told)
+    convert = _converter(message_of(field).fields_by_name["value"] if is_map(field) else field, as_fields=as_fields)
     call = f"write_{field.name}"
     if convert is not None:
         names[call] = convert
@@ -83,10 +84,10 @@ def _shown(field: FieldDescriptor, names: dict[str, Any], *, told: bool) -> str:
     value = here if convert is None else f"{call}({here})"
     if not field.has_presence or value == f"m[{field.name!r}]":
         return value
-    return f"{value} if {f'{here} is not None' if told else f'has({field.name!r})'} else None"
+    return f"{value} if {f'{here} is not None' if as_fields else f'has({field.name!r})'} else None"
 
 
-def _converter(field: FieldDescriptor, *, told: bool) -> Write | None:
+def _converter(field: FieldDescriptor, *, as_fields: bool) -> Write | None:
     """What makes one value of a field JSON; None where it is already."""
     if field.enum_type is not None:
         known: dict[Any, str] = {number: word for word, number in words(field.enum_type).items()}
@@ -101,7 +102,7 @@ def _converter(field: FieldDescriptor, *, told: bool) -> Write | None:
     if field.type == FieldDescriptor.TYPE_BYTES:
         return lambda data: base64.b64encode(data).decode()
     # What a message's class would make a double may be a whole number still.
-    return float if told and field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE else None
+    return float if as_fields and field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE else None
 
 
 def _from_timestamp(stamp: Timestamp | dict[str, int]) -> str:

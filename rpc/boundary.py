@@ -286,25 +286,25 @@ class Boundary:
         timeout_seconds: float | None,
         *,
         counted: bool = False,
-    ) -> Answer:
-        """Answers one call. Raises Refused with what the caller is told, or CancelledError if the caller went away.
+        as_fields: bool = False,
+    ) -> Any:
+        """Answers one call, with a message. Raises Refused with what the caller is told, or CancelledError if it went away.
 
         `request` is a message of this process, or brings in what comes over a wire. `counted`: the caller's rate has this
-        call already, from where it came into this process.
+        call already, from where it came into this process. `as_fields`: where the handler makes no message, none is made.
         """
 
         async def work(call: Call) -> Answer:
-            if callable(request):
-                accepted = _accept(method, await request())
-            elif isinstance(request, Message):
-                accepted = _accept(method, request)
+            if callable(request) or isinstance(request, Message):
+                accepted = _accept(method, await request() if callable(request) else request)
+                try:
+                    answer = await handler(accepted, call)
+                except errors.Undone:
+                    answer = await _again(handler, accepted, call)
             else:
                 async with aclosing(_each(method, request)) as messages:
-                    return await handler(messages, call)
-            try:
-                return await handler(accepted, call)
-            except errors.Undone:
-                return await _again(handler, accepted, call)
+                    answer = await handler(messages, call)
+            return answer if as_fields else method.message(answer)
 
         if method.client_streaming or (method.max_timeout_seconds or 0) > self._default_timeout:
             # What may take long by its nature, waiting above all, must not take the places of what is quick.

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from rpc.boundary import STATUS_METADATA, Boundary, Refused, as_mapping
-from rpc.contract import Answer, Method, methods
+from rpc.contract import Method, methods
 from rpc.stream import Stream
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -31,10 +31,10 @@ class LocalChannel:
         for method in methods(service):
             self._handlers[method.path] = method, getattr(servicer, method.name)
 
-    def unary_unary(self, path: str, *_: Any, told: bool = False, **__: Any) -> Callable[..., Awaitable[Any]]:
+    def unary_unary(self, path: str, *_: Any, as_fields: bool = False, **__: Any) -> Callable[..., Awaitable[Any]]:
         """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError.
 
-        `told`: whoever calls takes an answer's fields as well, where the servicer makes no message of them.
+        `as_fields`: whoever calls takes an answer's fields as well, where the servicer makes no message of them.
         """
         method, handler = self._handlers[path]
 
@@ -44,10 +44,11 @@ class LocalChannel:
             metadata: Metadata = (),
             timeout: float | None = None,  # noqa: ASYNC109 - grpc.aio's own signature
             **_: Any,
-        ) -> Answer:
+        ) -> Any:
             try:
-                answer = await self._boundary.run(method, handler, request, as_mapping(metadata), timeout, counted=True)
-                return answer if told else method.message(answer)
+                return await self._boundary.run(
+                    method, handler, request, as_mapping(metadata), timeout, counted=True, as_fields=as_fields
+                )
             except Refused as refused:
                 raise _as_rpc_error(refused) from refused
 

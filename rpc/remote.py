@@ -88,7 +88,7 @@ class _Answered(_Handler):
             answer = await self._boundary.run(
                 method, self._handler, request, as_mapping(self._metadata), context.time_remaining()
             )
-            return method.message(answer).SerializeToString()
+            return bytes(answer.SerializeToString())
         except Refused as refused:
             await abort(context, refused)
             raise

@@ -32,7 +32,7 @@ class Servicer:
     async def GetCatalogue(self, request: Any, call: Any) -> Any:
         self.calls += 1
         if self._behave is not None:
-            await self._behave(call)
+            return await self._behave(call) or estimator_pb2.GetCatalogueResponse()
         return estimator_pb2.GetCatalogueResponse()
 
     async def _unasked(self, request: Any, call: Any) -> Any:
