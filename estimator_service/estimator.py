@@ -30,7 +30,7 @@ class Estimator:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._begun = {gpu.type: wire.begun(gpu, catalogue.version) for gpu in catalogue.gpu_types}
+        self._templates = {gpu.type: wire.reference_template(gpu, catalogue.version) for gpu in catalogue.gpu_types}
         self._configurations: OrderedDict[Hashable, Configuration] = OrderedDict()
         self._answers: OrderedDict[Hashable, pb.EstimateCostResponse] = OrderedDict()
 
@@ -48,7 +48,7 @@ class Estimator:
         spec, placement = configuration.spec, configuration.placement
         if spec is None or placement is None:
             found = self._reference(configuration, dataset)
-            return wire.answer(self._begun[configuration.gpu.type], found, dataset)
+            return wire.answer(self._templates[configuration.gpu.type], found, dataset)
         # Repairs may be of another kind than the configuration: all that was taught counts.
         key = configuration.what_counts, dataset, *corrections.values()
         return _remembered(

@@ -129,15 +129,15 @@ def gpus_for_models(catalogue: Catalogue) -> list[tuple[hardware.Gpu, ModelGpuTy
     return [(physics(entry.type), entry) for entry in catalogue.by_type_for_models.values()]
 
 
-def begun(gpu: GpuType, version: str) -> pb.EstimateCostResponse:
+def reference_template(gpu: GpuType, version: str) -> pb.EstimateCostResponse:
     """What every reference estimate of a GPU type says, by a version of the catalogue."""
     return pb.EstimateCostResponse(price=gpu_price(gpu), catalogue_version=version)
 
 
-def answer(begun: pb.EstimateCostResponse, found: Estimate, dataset: Dataset) -> pb.EstimateCostResponse:
+def answer(template: pb.EstimateCostResponse, found: Estimate, dataset: Dataset) -> pb.EstimateCostResponse:
     """A reference estimate, rounded. It goes on from a copy: making the same messages anew takes twice as long."""
     answer = pb.EstimateCostResponse()
-    answer.CopyFrom(begun)
+    answer.CopyFrom(template)
     answer.estimated_cost = to_cents(found.total)
     answer.estimated_duration_hours = to_cents(found.hours)
     answer.hourly_rate = to_cents(found.hourly_rate)
