@@ -18,7 +18,8 @@ from rpc.identity import Identity
 # What breaking a constraint means to the caller. Any other one broken is a bug of ours, and answered as such.
 CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {
     "lora_training_jobs_dataset_fkey": DatasetNotFound,
-    # Asked for again, it finds the job that the same request has made meanwhile.
+    # Whoever creates a job has the user's lock and looks for the key first: this happens only where an operator's own
+    # statement puts in a row of the same key meanwhile. Asked for again, it finds that one.
     "lora_training_jobs_request_key": lambda: Undone("Conflict", details=MET),
     "lora_training_jobs_position_check": lambda: ValidationFailed(
         [("step", "epoch and step are at most the job's total_epochs and total_steps")]

@@ -82,7 +82,12 @@ async def plans_inside(admin: asyncpg.Connection, statement: str, *arguments: An
 async def test_servers_live_through_a_migration(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """S12: after a column is added, every call is answered by servers that prepared their statements before."""
+    """S12: after a column is added, every call is answered by servers that prepared their statements before.
+
+    Migrations are numbered without a gap, so that none is missed.
+    """
+    applied = await admin.fetch("select number from pipeline_internal.migrations order by number")
+    assert [row["number"] for row in applied] == [*range(1, len(applied) + 1)]
     dataset = await new_dataset(ANN)
     job = asked(dataset)
     question = estimator_pb2.EstimateCostRequest(
