@@ -47,35 +47,33 @@ class JobsService:
         job = await self._create(call, wire.configuration(request), wire.request_id(request))
         return {"job": await self._render(job)}
 
-    async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.GetJobResponse:
+    async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> Answer:
         job = await self._store.get_job(call.identity, UUID(request.id))
-        return jobs_pb2.GetJobResponse(job=await self._render(job))
+        return {"job": await self._render(job)}
 
     async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> Answer:
         found = await self._store.list_jobs(call.identity, **wire.page_of(request), status=wire.job_status(request))
         return {"jobs": await self._render_all(found.items), "pagination": wire.pagination(request, found)}
 
-    async def GetJobByRequestId(
-        self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call
-    ) -> jobs_pb2.GetJobByRequestIdResponse:
+    async def GetJobByRequestId(self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call) -> Answer:
         job = await self._store.get_job_by_request(call.identity, UUID(request.request_id))
-        return jobs_pb2.GetJobByRequestIdResponse(job=await self._render(job))
+        return {"job": await self._render(job)}
 
-    async def CancelJob(self, request: jobs_pb2.CancelJobRequest, call: Call) -> jobs_pb2.CancelJobResponse:
+    async def CancelJob(self, request: jobs_pb2.CancelJobRequest, call: Call) -> Answer:
         await self._life.cancel(call.identity, UUID(request.id))
         job = await self._store.get_job(call.identity, UUID(request.id))
         if job.status != JobState.CANCELLED:
             raise JobFinal(status=job.status)
-        return jobs_pb2.CancelJobResponse(job=await self._render(job))
+        return {"job": await self._render(job)}
 
-    async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> jobs_pb2.RetryJobResponse:
+    async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> Answer:
         failed = await self._store.get_job(call.identity, UUID(request.id))
         if failed.status != JobState.FAILED:
             raise InvalidTransition(
                 f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
             )
         job = await self._create(call, failed.configuration(), wire.request_id(request))
-        return jobs_pb2.RetryJobResponse(job=await self._render(job))
+        return {"job": await self._render(job)}
 
     async def ListJobEvents(self, request: jobs_pb2.ListJobEventsRequest, call: Call) -> jobs_pb2.ListJobEventsResponse:
         job = await self._store.get_job(call.identity, UUID(request.id))
@@ -119,10 +117,10 @@ class JobsService:
         wanted.accept(price)
         return await self._store.create_job(call.identity, wanted, price, request_id)
 
-    async def _render(self, job: Job) -> Any:
+    async def _render(self, job: Job) -> dict[str, Any]:
         return (await self._render_all([job]))[0]
 
-    async def _render_all(self, jobs: Sequence[Job]) -> list[Any]:
+    async def _render_all(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         waiting = await self._census.waiting(jobs)
         return [wire.job(job, waiting.get(job.id)) for job in jobs]
 

@@ -132,8 +132,8 @@ def _misfit(answer: estimator_pb2.EstimateCostResponse) -> Misfit | None:
     return Misfit(memory.total_gib, memory.usable_gib, answer.repairs[0].title if answer.repairs else "")
 
 
-def job(model: Job, waiting: Waiting | None) -> Any:
-    """A job as clients see it: a Job by its fields."""
+def job(model: Job, waiting: Waiting | None) -> dict[str, Any]:
+    """A job as clients see it: the fields of a Job."""
     return {
         "id": str(model.id),
         "user_id": str(model.user_id),
@@ -153,7 +153,7 @@ def job(model: Job, waiting: Waiting | None) -> Any:
         "total_epochs": model.total_epochs,
         "current_step": model.current_step,
         "total_steps": model.total_steps,
-        "current_metrics": struct(model.current_metrics),
+        "current_metrics": model.current_metrics,
         "queued_at": time(model.queued_at),
         "started_at": time(model.started_at),
         "completed_at": time(model.completed_at),
@@ -245,6 +245,8 @@ def dataset(model: Dataset) -> datasets_pb2.Dataset:
 
 def notification(model: Notification) -> notifications_pb2.Notification:
     """A notification as clients see it."""
+    # Its class makes a Struct of a mapping.
+    metadata: Any = model.metadata
     return notifications_pb2.Notification(
         id=str(model.id),
         user_id=str(model.user_id),
@@ -254,7 +256,7 @@ def notification(model: Notification) -> notifications_pb2.Notification:
         priority=model.priority,
         read=model.read,
         action_url=model.action_url,
-        metadata=struct(model.metadata),
+        metadata=metadata,
         created_at=time(model.created_at),
     )
 
@@ -318,8 +320,3 @@ def time(moment: datetime | None) -> Any:
         return None
     since = moment - EPOCH
     return {"seconds": since.days * DAY_SECONDS + since.seconds, "nanos": since.microseconds * 1_000}
-
-
-def struct(values: Mapping[str, Any]) -> Any:
-    """A JSON object as a message's field: its class makes a Struct of it."""
-    return values

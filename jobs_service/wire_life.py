@@ -16,7 +16,7 @@ from jobs_service.job import cost_limit_share
 from jobs_service.lease import Completion, Failure, Held, Lease, Report, Standing, Wanted
 from jobs_service.settings import JobsSettings
 from jobs_service.watch import End, Ping, Snapshot, Told
-from jobs_service.wire import ACTIONS, REASONS, STATUSES, cents, cents_or_none, job, struct, time, training
+from jobs_service.wire import ACTIONS, REASONS, STATUSES, cents, cents_or_none, job, time, training
 
 
 class OnLease(Protocol):
@@ -119,7 +119,7 @@ def event(model: JobEvent) -> jobs_pb2.JobEvent:
         progress=data.get("progress", 0),
         current_epoch=data.get("current_epoch", 0),
         current_step=data.get("current_step", 0),
-        current_metrics=struct(data.get("current_metrics", {})),
+        current_metrics=data.get("current_metrics", {}),
         current_cost=cents(cost),
         final_cost=cents_or_none(None if final is None else Decimal(str(final))),
         attempt=data.get("attempt", 1),
@@ -152,11 +152,7 @@ def told(response: type[Response], model: Told, user_id: str, waiting: dict[UUID
             update = {"event": event(model.what)}
         case Snapshot(jobs, reset):
             rendered = [job(each, waiting.get(each.id)) for each in jobs]
-            update = (
-                {"reset": jobs_pb2.WatchReset(jobs=rendered)}
-                if reset
-                else {"snapshot": jobs_pb2.JobSnapshot(jobs=rendered)}
-            )
+            update = {"reset" if reset else "snapshot": {"jobs": rendered}}
         case Ping():
             update = {"ping": jobs_pb2.WatchPing()}
         case End(reason):
