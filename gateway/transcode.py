@@ -43,7 +43,8 @@ Metadata = list[tuple[str, str]]
 class Route:
     """One HTTP method and path of an RPC. `segments`: literal ones as they are, variables as `{name}`.
 
-    `ours`: what the answer says of the resource and only we can say. Sent back to us, it means nothing (AIP-203).
+    `ours`: what the answer says of the resource and only we can say, by its JSON name. Sent back to us, it means nothing
+    (AIP-203), but for what it is that a request says by id.
     """
 
     verb: str
@@ -70,7 +71,8 @@ class Route:
         output = self.method.descriptor.output_type
         write = field_writer(output, self.response_body) if self.response_body else writer(output)
         resource = output.fields_by_name[self.response_body].message_type if self.response_body else None
-        ours = {json_name(each) for each in (resource.fields if resource else ()) if is_output_only(each)} - {*fields}
+        ours = {json_name(each) for each in (resource.fields if resource else ()) if is_output_only(each)}
+        ours -= {json_name(each) for each in fields.values()}
         found = {"segments": segments, "variables": variables, "query": query, "ours": frozenset(ours), "write": write}
         for name, value in found.items():
             object.__setattr__(self, name, value)
@@ -165,7 +167,7 @@ class Transcoder:
         """The message that a request makes. Raises ServiceError and ClientGone."""
         fields = self._text_fields(exchange, route, variables)
         if route.verb != "GET":
-            fields |= await self._body_fields(exchange, route)
+            fields |= await self._body_fields(exchange, route, fields)
         _take_key(exchange, route, fields)
         last_event_id = exchange.headers.one(b"last-event-id")
         if last_event_id and "last_event_id" in route.method.descriptor.input_type.fields_by_name:
@@ -188,7 +190,8 @@ class Transcoder:
                 raise ValidationFailed([(name, str(error))]) from None
         return fields
 
-    async def _body_fields(self, exchange: Exchange, route: Route) -> dict[str, Any]:
+    async def _body_fields(self, exchange: Exchange, route: Route, said: Mapping[str, Any]) -> dict[str, Any]:
+        """What the body says, which is not otherwise than the path `said`."""
         if route.body:
             exchange.has_type(JSON)
         body = await exchange.body(limit=self._max_body, timeout_seconds=self._silence)
@@ -198,9 +201,13 @@ class Transcoder:
         if route.body and route.body != "*":
             return {route.body: _read(body, message.fields_by_name[route.body].message_type, route.body)}
         read: dict[str, Any] = _read(body, message, ours=route.ours)
-        twice = [(name, "belongs in the path only") for name in route.variables if name in read]
-        if twice or (read and not route.body):
-            raise ValidationFailed(twice or [(name, "this call takes no body") for name in read])
+        if read and not route.body:
+            raise ValidationFailed([(name, "this call takes no body") for name in read])
+        otherwise = [
+            (name, "differs from the path") for name in route.variables if read.get(name, said[name]) != said[name]
+        ]
+        if otherwise:
+            raise ValidationFailed(otherwise)
         return read
 
     async def _upload(
@@ -258,7 +265,16 @@ def _read(body: bytes, message: Any, prefix: str = "", ours: frozenset[str] = fr
         raise MalformedRequest("Malformed request", details="The body must be a JSON object.")
     if len(value) > MAX_FAULTS:
         raise MalformedRequest("Malformed request", details=f"The body may have {MAX_FAULTS} names at most.")
-    for name in ours & value.keys():
+    here = ours & value.keys()
+    # Left out in silence, it would be lost.
+    lost = [
+        (name, f"only we can say this: send its id as `{name}_id`")
+        for name in sorted(here)
+        if value[name] is not None and f"{name}_id" in message.fields_by_name and value.get(f"{name}_id") is None
+    ]
+    if lost:
+        raise ValidationFailed(lost)
+    for name in here:
         del value[name]
     try:
         return reader(message).validate_python(value)

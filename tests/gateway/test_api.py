@@ -137,7 +137,7 @@ async def test_idempotency_over_http(api: httpx.AsyncClient, new_dataset: NewDat
 
 
 async def test_webhooks_are_kept_over_http(api: httpx.AsyncClient) -> None:
-    """A webhook is made, seen without its secret, changed, tested and deleted; a bad one is told field by field."""
+    """A webhook is made, seen without its secret, sent back so, changed, tested and deleted; what is bad is told by field."""
     url = "http://127.0.0.1:9/hook"
     created = await api.post("/api/webhooks", json={"url": url, "event_types": ["job_completed"]})
     assert created.status_code == 201
@@ -147,6 +147,11 @@ async def test_webhooks_are_kept_over_http(api: httpx.AsyncClient) -> None:
     assert (await api.get("/api/webhooks")).json()["data"] == {"webhooks": [webhook]}
     path = f"/api/webhooks/{webhook['id']}"
     assert (await api.get(path)).json()["data"] == webhook
+    again = await api.put(path, json=webhook)
+    assert (again.status_code, again.json()["data"] | {"updated_at": webhook["updated_at"]}) == (200, webhook)
+    for other in (str(uuid.uuid4()), None):
+        told = await api.put(path, json={**webhook, "id": other})
+        assert (told.status_code, told.json()["details"]) == (400, {"id": ["differs from the path"]})
     test = (await api.post(f"{path}/test")).json()["data"]
     assert (test["type"], test["status"], test["attempts"]) == ("webhook_test", "pending", [])
     listed = (await api.get(f"{path}/deliveries?limit=5")).json()["data"]

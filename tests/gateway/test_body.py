@@ -152,6 +152,19 @@ async def test_what_only_we_can_say_is_not_a_clients_to_set(
     assert job["created_at"] > told["created_at"]
 
 
+async def test_a_quote_is_not_lost_in_silence(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
+    """J21: a job that has a quote's price, sent back, says nothing of that price: the quote's id is asked for, and enough."""
+    body = asked(await new_dataset(me))
+    quote = (await api.post("/api/quotes", json=body)).json()["data"]
+    body |= {"preset_id": "fast"}
+    told = (await api.post("/api/jobs", json={**body, "quote_id": quote["id"]})).json()["data"]
+    refused = await api.post("/api/jobs", json=told)
+    assert (refused.status_code, list(refused.json()["details"])) == (400, ["quote"])
+    assert "`quote_id`" in refused.json()["details"]["quote"][0]
+    again = await api.post("/api/jobs", json={**told, "quote_id": told["quote"]["id"]})
+    assert (again.status_code, again.json()["data"]["quote"]) == (201, told["quote"]), again.text
+
+
 async def test_what_a_client_writes_is_in_no_header(api: httpx.AsyncClient) -> None:
     """M09: text with a line's end in it comes back in the body, and the headers are those of any refusal."""
     answer = await api.post("/api/jobs", content=changed("gpu_config.type", r'"x\r\nset-cookie: a=b"'), headers=AS_JSON)
