@@ -7,7 +7,7 @@ import gzip
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +25,8 @@ GZIP_FROM_BYTES = 1024
 # Fast answers end before anybody could have left; only slower ones are worth a task that watches for it.
 WATCH_AFTER_SECONDS = 0.02
 GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+# An address as proxies write it that has a port: `1.1.1.1:4711`, `[2001:db8::1]:44`; brackets may be without one.
+PORT = re.compile(r"\[([^]]*)\](?::[0-9]+)?|([^:]*):[0-9]+")
 UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
@@ -74,7 +76,9 @@ class Exchange:
         said = ",".join(self.headers.all(b"x-forwarded-for")).split(",")
         if 0 < self._trusted_proxies <= len(said):
             with suppress(ValueError):
-                return str(ip_address(said[-self._trusted_proxies].strip()))
+                return _place(said[-self._trusted_proxies].strip())
+        with suppress(ValueError):
+            return _place(self._peer)
         return self._peer
 
     def timeout_seconds(self) -> float | None:
@@ -237,6 +241,15 @@ class stop_when_client_leaves:  # noqa: N801 - reads as a sentence: `async with 
             assert self._task is not None
             self._task.uncancel()
             raise ClientGone from None
+
+
+def _place(text: str) -> str:
+    """An address without its port. Of IPv6 its /64, which one caller has to themselves. Raises ValueError."""
+    found = PORT.fullmatch(text)
+    address = ip_address(found[1] or found[2] if found else text)
+    if not isinstance(address, IPv4Address):
+        return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+    return str(address)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -38,7 +38,8 @@ class GatewaySettings(CommonSettings):
         0,
         ge=0,
         le=10,
-        description="Proxies on the way to us that add to X-Forwarded-For: what the first of them saw is the address.",
+        description="Proxies on the way to us that add to X-Forwarded-For: what the first of them saw is the address. The"
+        " gateway must be reachable through that many only: the header is else the caller's own word.",
     )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body, bytes.")
     body_timeout_ms: int = Field(

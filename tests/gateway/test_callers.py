@@ -110,6 +110,14 @@ async def test_who_calls_too_often_waits(shared_stack: Stack) -> None:
         (2, "203.0.113.1", "203.0.113.2", True),
         (1, "x", "y", True),
         (1, "2001:db8::1", "2001:DB8:0::1", True),
+        # Ports are not the caller's, and one caller has a whole /64.
+        (1, "203.0.113.1:4711", "203.0.113.1", True),
+        (1, "203.0.113.1:4711", "203.0.113.2:4711", False),
+        (1, "[2001:db8::1]:44", "2001:db8::1", True),
+        (1, "[2001:db8::1]", "2001:db8::ffff:0:0:1", True),
+        (1, "2001:db8::1", "2001:db8:0:1::1", False),
+        (1, "::ffff:203.0.113.1", "203.0.113.1", True),
+        (1, "::ffff:203.0.113.1", "::ffff:203.0.113.2", False),
     ],
 )
 async def test_an_address_is_what_trusted_proxies_say(
