@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any, cast
 
 import asyncpg
 import structlog
 
+from rpc.connections import Connections
 from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner, OperatorError, StaleStatement, Undone
 from rpc.identity import Identity
 
 CONNECT_TIMEOUT_SECONDS = 3.0
-ACQUIRE_TIMEOUT_SECONDS = 3.0
 CLEAN_UP_TIMEOUT_SECONDS = 2.0
 # How often health is looked at; a database that went away shows within this.
 WATCH_SECONDS = 1.0
@@ -107,10 +107,7 @@ class Database:
     """A lazily connecting pool. Opening it needs no database: a server starts without one and says so in its health."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
-        # Those taken from the pool that nobody uses now. Giving one back to it costs a task, and more than a statement.
-        self._idle: list[asyncpg.Connection] = []
-        self._free = asyncio.Semaphore(pool.get_max_size())
+        self._connections = Connections(pool)
         self._guarded = False
         self.healthy = False
 
@@ -171,29 +168,8 @@ class Database:
         with _translated():
             if not self._guarded:
                 await self.check()
-            async with self._borrowed() as connection:
+            async with self._connections.borrow() as connection:
                 yield connection
-
-    @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[asyncpg.Connection]:
-        async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS) if self._free.locked() else nullcontext():
-            await self._free.acquire()
-        try:
-            while self._idle and not _is_open(self._idle[-1]):
-                await self._pool.release(self._idle.pop())
-            connection = self._idle.pop() if self._idle else await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
-            ready = False
-            try:
-                yield connection
-                ready = not connection.is_in_transaction()
-            finally:
-                if ready:
-                    self._idle.append(connection)
-                else:
-                    # The pool ends what it is in the middle of, or throws it away.
-                    await self._pool.release(connection)
-        finally:
-            self._free.release()
 
     async def fetch_as_service(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """What the services' own login may read, which is next to nothing: see the policies `to pipeline_service`.
@@ -210,8 +186,9 @@ class Database:
 
     async def check(self) -> None:
         """Makes sure that the database answers and guards its rows. Raises GuardError, or what asyncpg raises."""
-        async with self._borrowed() as connection:
-            found = await connection.fetchrow(SQL["guard"], timeout=ACQUIRE_TIMEOUT_SECONDS)
+        # That others have every connection does not say that the database is away.
+        async with self._connections.borrow(patient=True) as connection:
+            found = await connection.fetchrow(SQL["guard"], timeout=CONNECT_TIMEOUT_SECONDS)
         if found["tables"] == 0:
             raise asyncpg.UndefinedTableError("no tables yet: run `python -m jobs_service migrate`")
         if found["above_the_law"] or found["owned"]:
@@ -240,6 +217,8 @@ class Database:
                 self.healthy = healthy
                 await report(healthy)
             await asyncio.sleep(WATCH_SECONDS)
+            with suppress(*AWAY):  # it is thrown away then
+                await self._connections.give_back()
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -253,13 +232,6 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
         """
         if self.is_in_transaction():
             await self.execute(SQL["rollback"], timeout=timeout or CLEAN_UP_TIMEOUT_SECONDS)
-
-
-def _is_open(connection: asyncpg.Connection) -> bool:
-    try:
-        return not connection.is_closed()
-    except asyncpg.InterfaceError:  # the pool has taken it back already
-        return False
 
 
 class _translated:  # noqa: N801 - reads as a word: `with _translated():`

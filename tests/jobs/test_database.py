@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -16,6 +17,7 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
 
 from jobs_service import dataset_store, store
+from rpc.connections import Connections
 from rpc.database import SESSION_SETTINGS, Database
 from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded
 from rpc.identity import Identity
@@ -198,7 +200,7 @@ async def test_an_empty_pool_is_told_in_time(
     database: TestDatabase, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L03: who finds no connection within the limit is told UNAVAILABLE, for sign-in checks too; then the next is served."""
-    monkeypatch.setattr("rpc.database.ACQUIRE_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("rpc.connections.WAIT_SECONDS", 0.2)
     async with Database.open(database.url, size=1) as pool:
         async with pool.as_caller(CALLER):
             with pytest.raises(DatabaseUnavailable):
@@ -207,6 +209,64 @@ async def test_an_empty_pool_is_told_in_time(
             with pytest.raises(DatabaseUnavailable):
                 await pool.is_disabled(ANN)
         assert not await pool.is_disabled(ANN)
+
+
+async def test_a_busy_pool_is_not_a_database_that_is_away(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S06: health waits for a connection as long as callers have all of them, and says then what is so."""
+    monkeypatch.setattr("rpc.connections.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("rpc.database.WATCH_SECONDS", 0.05)
+    told: asyncio.Queue[bool] = asyncio.Queue()
+    async with Database.open(database.url, size=1) as pool, asyncio.timeout(20):
+        watching = asyncio.create_task(pool.watch(told.put))
+        assert await told.get()
+        async with pool.as_caller(CALLER):
+            for _ in range(4):
+                with pytest.raises(DatabaseUnavailable):
+                    await pool.is_disabled(ANN)
+        assert not await pool.is_disabled(ANN)
+        assert told.empty()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+@asynccontextmanager
+async def lending(database: TestDatabase, size: int) -> AsyncIterator[tuple[asyncpg.Pool, Connections]]:
+    """A pool, and what lends its connections."""
+    async with asyncpg.create_pool(database.url, min_size=0, max_size=size) as pool:
+        try:
+            yield pool, Connections(pool)
+        finally:
+            # Closing waits for those that are at hand.
+            pool.terminate()
+
+
+async def test_connections_at_hand_go_back_one_by_one(database: TestDatabase) -> None:
+    """A connection is used again at once, and nobody keeps those that a burst needed."""
+    async with lending(database, 2) as (pool, connections):
+        async with connections.borrow() as one, connections.borrow() as other:
+            pids = {await each.fetchval("select pg_backend_pid()") for each in (one, other)}
+        for _ in range(2):
+            async with connections.borrow() as again:
+                assert again is one
+        assert (len(pids), pool.get_idle_size()) == (2, 0)
+        for left in (1, 2, 2):
+            await connections.give_back()
+            assert pool.get_idle_size() == left
+
+
+async def test_a_connection_that_ended_at_hand_is_not_lent(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """S02: PostgreSQL ends a session between two calls; the second call gets another."""
+    async with lending(database, 1) as (_, connections):
+        async with connections.borrow() as one:
+            pid, ended = await one.fetchval("select pg_backend_pid()"), asyncio.Event()
+            one.add_termination_listener(lambda _: ended.set())
+        assert await admin.fetchval("select pg_terminate_backend($1)", pid)
+        async with asyncio.timeout(10):
+            await ended.wait()
+        async with connections.borrow() as other:
+            assert await other.fetchval("select pg_backend_pid()") != pid
 
 
 async def test_a_query_ends_with_its_caller(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from jobs_service.store import SQL
-from rpc.database import Database, GuardError, Transaction, _is_open
+from rpc.database import Database, GuardError, Transaction
 from rpc.errors import DatabaseUnavailable, DeadlineExceeded, NotOwner
 from rpc.identity import Identity
 from tests.conftest import NewDataset, TestDatabase
@@ -99,21 +99,6 @@ async def test_a_row_cannot_change_hands(database: TestDatabase, new_dataset: Ne
                         await connection.execute(statement)
                     except asyncpg.InsufficientPrivilegeError as error:
                         raise NotOwner(str(error)) from error
-
-
-async def test_a_connection_that_ended_while_nobody_used_it_is_not_used_again(database: TestDatabase) -> None:
-    """S02: the server ends a session between two calls; the second call gets another."""
-    async with Database.open(database.url, size=1) as pool:
-        (one,) = await pool.fetch_as_service("select pg_backend_pid() as pid")
-        admin = await asyncpg.connect(database.admin_url)
-        ended = "select pg_terminate_backend($1, 10000)"
-        assert await admin.fetchval(ended, one["pid"])
-        await admin.close()
-        async with asyncio.timeout(10):
-            while _is_open(pool._idle[0]):
-                await asyncio.sleep(0.01)
-        (other,) = await pool.fetch_as_service("select pg_backend_pid() as pid")
-        assert other["pid"] != one["pid"]
 
 
 async def error(connection: Transaction) -> None:
