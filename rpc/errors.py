@@ -52,6 +52,16 @@ class NoMessage(ServiceError):
     reason = "UNIMPLEMENTED"
 
 
+class UnknownService(ServiceError):
+    """Health of a service that is not here."""
+
+    code = "NOT_FOUND"
+    reason = "SERVICE_UNKNOWN"
+
+    def __init__(self) -> None:
+        super().__init__("Unknown service", details="This server has no service of that name; reflection lists them.")
+
+
 class Unauthenticated(ServiceError):
     """No token, or one that does not hold."""
 

@@ -112,6 +112,7 @@ class Verifier:
         caller = identity, token
         until = min(identity.expires_at + LEEWAY_SECONDS, time.time() + TRUST_SECONDS)
         self._verified[authorization] = caller, until
+        self._verified.move_to_end(authorization)
         while len(self._verified) > CACHE_SIZE:
             self._verified.popitem(last=False)
         return caller

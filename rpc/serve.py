@@ -12,8 +12,6 @@ from typing import Any
 import grpc.aio
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from rpc.anybody import HEALTH, Anybody
@@ -57,20 +55,15 @@ async def grpc_server(
     # Two processes on one port by mistake must not share it; `--workers` asks for it by name. Of an option given twice
     # gRPC takes the first.
     server = grpc.aio.server(options=[("grpc.so_reuseport", int(share_port)), *SERVER_OPTIONS])
-    health = health_aio.HealthServicer()
     names = [service.full_name for service in services]
+    known = (*names, HEALTH, reflection.SERVICE_NAME)
+    anybody = Anybody(names, reflection.aio.ReflectionServicer(known) if settings.reflection else None)
 
     async def report(healthy: bool) -> None:
-        serving = health_pb2.HealthCheckResponse.SERVING
-        status = serving if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", *names):
-            await health.set(name, status)
+        anybody.tell(healthy)
 
-    await report(False)
-    known = (*names, HEALTH, reflection.SERVICE_NAME)
-    reflecting = reflection.aio.ReflectionServicer(known) if settings.reflection else None
     # Each call asks the handlers in turn: the busiest come first.
-    server.add_generic_rpc_handlers((Handlers(services, boundary), Anybody(health, reflecting)))
+    server.add_generic_rpc_handlers((Handlers(services, boundary), anybody))
     credentials, host = server_credentials(settings), settings.host
     try:
         address = f"{host}:{port}"
@@ -83,7 +76,7 @@ async def grpc_server(
         yield bound, report
     finally:
         boundary.draining.set()
-        await health.enter_graceful_shutdown()
+        anybody.tell(False)
         await server.stop(settings.drain_seconds)
         log.info("stopped", address=f"{host}:{bound}")
 

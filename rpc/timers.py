@@ -57,8 +57,9 @@ class Timer:
 
     __slots__ = ("_callback", "_timers", "when")
 
-    def __init__(self, timers: Timers, callback: Callable[[], None] | None) -> None:
-        self._timers, self._callback = timers, callback
+    def __init__(self, timers: Timers, callback: Callable[[], None]) -> None:
+        self._timers = timers
+        self._callback: Callable[[], None] | None = callback
 
     def start(self, seconds: float) -> None:
         """Rings after so many seconds."""
@@ -85,7 +86,7 @@ class Limit(Timer):
     __slots__ = ("_cancelled_before", "_passed", "_seconds", "_task")
 
     def __init__(self, timers: Timers, seconds: float) -> None:
-        super().__init__(timers, None)
+        super().__init__(timers, self._pass)
         self._seconds, self._passed = seconds, False
 
     def __enter__(self) -> Self:
@@ -95,15 +96,14 @@ class Limit(Timer):
         self.start(self._seconds)
         return self
 
-    def ring(self) -> None:
-        """The time is up."""
+    def _pass(self) -> None:
         self._passed = True
         self._task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timers.waiting.discard(self)
+        self.cancel()
         # Whoever else cancels the task must have their way.
         if self._passed and self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
             raise TimeoutError from error

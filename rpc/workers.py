@@ -83,6 +83,8 @@ def _fork(main: Callable[[], int]) -> int:
     code = 1
     try:
         tie_to_parent(signal.SIGTERM)
+        # Who reads something again at this says so; anybody else is not to die of it.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         code = main()
     except BaseException:
         traceback.print_exc()

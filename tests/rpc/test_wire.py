@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pipeline.estimator.v1 import estimator_pb2
 
+from rpc.anybody import Anybody
 from rpc.errors import Conflict, RateLimited
 from rpc.local import LocalChannel
 from rpc.rates import Rates
@@ -327,6 +328,40 @@ async def test_what_anybody_may_call_is_bounded(serve: Serve, monkeypatch: pytes
             return False
 
         await until(has_room)
+
+
+class Watcher:
+    """A call of Health.Watch whose client takes what comes, or never anything."""
+
+    def __init__(self, *, takes: bool) -> None:
+        self._takes = takes
+        self.told: asyncio.Queue[int] = asyncio.Queue()
+
+    async def read(self) -> bytes:
+        """The question: the health of all."""
+        return b""
+
+    async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
+        """What flow control does to whoever answers."""
+        self.told.put_nowait(answer.status)
+        if not self._takes:
+            await asyncio.Event().wait()
+
+
+async def test_a_watcher_who_takes_nothing_stops_nobody() -> None:
+    """News of health reach whoever takes them, and are told at once, whatever another watcher does."""
+    anybody, serving = Anybody([], None), health_pb2.HealthCheckResponse
+    stuck, other = Watcher(takes=False), Watcher(takes=True)
+    tasks = [asyncio.create_task(anybody._watch(each)) for each in (stuck, other)]  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        assert [await each.told.get() for each in (stuck, other)] == [serving.NOT_SERVING] * 2
+        for healthy, status in ((True, serving.SERVING), (False, serving.NOT_SERVING)):
+            anybody.tell(healthy)
+            assert await other.told.get() == status
+    assert stuck.told.empty()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_what_anybody_may_call_is_asked_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
