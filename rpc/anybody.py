@@ -11,12 +11,12 @@ from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from rpc.boundary import Refused, accept_request_id, failure_of
-from rpc.errors import MalformedRequest, NoMessage, ServiceError, TooLarge, TooManyWatches, UnknownService
+from rpc.boundary import Refused, accept_request_id, decoded, failure_of
+from rpc.errors import ServiceError, TooLarge, TooManyWatches, UnknownService
 from rpc.remote import Context, abort
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -131,15 +131,10 @@ async def _answered(path: str, behave: Behave, requests: AsyncIterator[bytes], c
 async def _question(context: Context, kind: type[Message]) -> Any:
     async with asyncio.timeout(QUESTION_SECONDS):
         data = await context.read()
-    if data is grpc.aio.EOF:
-        raise NoMessage("No message", details="The call ended without a request.")
     return _decoded(kind, data)
 
 
-def _decoded(kind: type[Message], data: bytes) -> Message:
-    if len(data) > MAX_QUESTION_BYTES:
+def _decoded(kind: type[Message], data: Any) -> Message:
+    if isinstance(data, bytes) and len(data) > MAX_QUESTION_BYTES:
         raise TooLarge("Too large", details=f"A question may have {MAX_QUESTION_BYTES} bytes at most.")
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise MalformedRequest("Malformed request", details=f"The bytes are not a {kind.DESCRIPTOR.name}.") from None
+    return decoded(kind, data)

@@ -432,21 +432,27 @@ def _text(metadata: Mapping[str, str | bytes], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _accept(method: Method, request: object) -> Message:
-    """Decodes a message, unless it is one, and checks it against the contract's constraints."""
-    if isinstance(request, bytes):
-        try:
-            request = method.request.FromString(request)
-        except DecodeError:
-            raise errors.MalformedRequest(
-                "Malformed request", details=f"The bytes are not a {method.request.DESCRIPTOR.name}."
-            ) from None
-    elif not isinstance(request, Message):
+def decoded(kind: type[Message], request: object) -> Message:
+    """The message that came in, unless it is one already. Raises MalformedRequest, and NoMessage where there was none."""
+    if isinstance(request, Message):
+        return request
+    if not isinstance(request, bytes):
         raise errors.NoMessage("No message", details="The call ended without a request.")
-    violations = protovalidate.collect_violations(request)
+    try:
+        return kind.FromString(request)
+    except DecodeError:
+        raise errors.MalformedRequest(
+            "Malformed request", details=f"The bytes are not a {kind.DESCRIPTOR.name}."
+        ) from None
+
+
+def _accept(method: Method, request: object) -> Message:
+    """Decodes a message and checks it against the contract's constraints."""
+    message = decoded(method.request, request)
+    violations = protovalidate.collect_violations(message)
     if violations:
         raise errors.ValidationFailed([_violation(each) for each in violations])
-    return request
+    return message
 
 
 async def _each(method: Method, requests: AsyncIterator[Message | bytes]) -> AsyncGenerator[Message, None]:
