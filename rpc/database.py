@@ -225,13 +225,13 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
     """A connection that the pool readies for its next caller with no more work than that takes."""
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own signature
-        """Every setting we make ends with its transaction, so ending that is enough.
+        """Every setting we make ends with its transaction, so ending what is open is enough.
 
         asyncpg's own RESET ALL costs Postgres as much as an estimate's query. A connection that cannot even roll back is
         thrown away.
         """
-        if self.is_in_transaction():
-            await self.execute(SQL["rollback"], timeout=timeout or CLEAN_UP_TIMEOUT_SECONDS)
+        end = "rollback" if self.is_in_transaction() else "settle"
+        await self.execute(SQL[end], timeout=timeout or CLEAN_UP_TIMEOUT_SECONDS)
 
 
 class _translated:  # noqa: N801 - reads as a word: `with _translated():`

@@ -11,6 +11,11 @@ commit;
 -- The same for a transaction that failed.
 rollback;
 
+-- name: settle
+-- Does nothing, and so ends what was begun outside a transaction: asyncpg prepares a statement without ending that, and
+-- whoever is interrupted before it runs leaves its locks, and the time that now() tells the next.
+select;
+
 -- name: guard
 -- Reads catalogues alone, none of their views: those wait for whoever has locked a table, a migration for one.
 -- What must hold before a server answers anybody: its login owns nothing and cannot step around row-level security,

@@ -34,6 +34,12 @@ select count(*) from pg_stat_activity
 where wait_event_type = 'Lock' and datname = current_database() and query like '%strpos(lower(name)%'
 """
 
+# What the services have begun and not ended.
+OPEN = """
+select query, state, xact_start from pg_stat_activity
+where datname = current_database() and usename = 'pipeline_service' and (state <> 'idle' or xact_start is not null)
+"""
+
 
 async def test_every_page_uses_its_owners_index(database: TestDatabase, admin: asyncpg.Connection) -> None:
     """A page and its total come from an index led by the owner, in each list, however many rows others have."""
@@ -267,6 +273,17 @@ async def test_a_connection_that_ended_at_hand_is_not_lent(database: TestDatabas
             await ended.wait()
         async with connections.borrow() as other:
             assert await other.fetchval("select pg_backend_pid()") != pid
+
+
+async def test_a_statement_that_was_only_prepared_leaves_nothing_open(
+    database: TestDatabase, admin: asyncpg.Connection
+) -> None:
+    """D06: who ends between preparing a statement and running it leaves no lock, and no time for the next to take for now."""
+    async with Database.open(database.url, size=1) as pool:
+        await pool.check()
+        with pytest.raises(asyncpg.DataError):
+            await pool.is_disabled("no UUID, which shows once the statement's parameters are known")
+        assert await admin.fetch(OPEN) == []
 
 
 async def test_a_query_ends_with_its_caller(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
