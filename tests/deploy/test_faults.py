@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from deploy.running import Stack, stack
+from tests.clients import http_client
 from tests.deploy.processes import child, find_child, patience, wait_for
 
 pytestmark = pytest.mark.slow
@@ -113,7 +114,7 @@ async def some_more(load: Load, count: int, seconds: float) -> None:
 
 async def dataset_of(up: Stack) -> str:
     """The demo dataset."""
-    async with httpx.AsyncClient(headers={"authorization": f"Bearer {up.token}"}) as client:
+    async with http_client(headers={"authorization": f"Bearer {up.token}"}) as client:
         async with asyncio.timeout(patience(BACK_SECONDS)):
             while (listed := await client.get(f"{up.running.gateway}/api/datasets")).status_code != 200:
                 await asyncio.sleep(PAUSE_SECONDS)

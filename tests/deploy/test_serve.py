@@ -20,6 +20,7 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 
 from deploy.settings import environment
+from tests.clients import http_client
 from tests.conftest import ISSUER, SECRET, NewDataset, TestDatabase, metadata, token
 from tests.deploy.processes import RECOVERY_SECONDS, patience
 
@@ -52,7 +53,7 @@ async def process(*command: str, **settings: Any) -> AsyncIterator[asyncio.subpr
 
 async def until_ready(url: str) -> Mapping[str, Any]:
     """Waits until a gateway says that it is ready, and returns what it said."""
-    async with asyncio.timeout(patience(RECOVERY_SECONDS)), httpx.AsyncClient() as client:
+    async with asyncio.timeout(patience(RECOVERY_SECONDS)), http_client() as client:
         while True:
             try:
                 answer = await client.get(f"{url}/readyz")
@@ -84,7 +85,7 @@ async def test_one_process_answers_everything(
             "hyperparameters": HYPERPARAMETERS,
         }
         headers = {"authorization": f"Bearer {token(ANN)}"}
-        async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+        async with http_client(url, headers=headers) as client:
             priced = (await client.post("/api/jobs/estimate", json=asked)).json()["data"]
             made = await client.post("/api/jobs", json={**asked, "preset_id": "balanced"})
             assert made.status_code == 201, made.text

@@ -19,6 +19,7 @@ from gateway.serve import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity import SharedSecret, Verifier
 from rpc.rates import Rates
+from tests.clients import http_client
 from tests.conftest import (
     AUDIENCE,
     ISSUER,
@@ -112,14 +113,14 @@ def me() -> str:
 @pytest_asyncio.fixture(loop_scope="session")
 async def http(gateway_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client without credentials."""
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=10) as client:
+    async with http_client(gateway_url, timeout=10) as client:
         yield client
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def api(gateway_url: str, me: str) -> AsyncIterator[httpx.AsyncClient]:
     """The client of `me`."""
-    async with httpx.AsyncClient(base_url=gateway_url, timeout=10, headers=bearer(me)) as client:
+    async with http_client(gateway_url, timeout=10, headers=bearer(me)) as client:
         yield client
 
 

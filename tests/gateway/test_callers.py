@@ -16,6 +16,7 @@ from gateway.__main__ import ESTIMATOR, JOBS, Unconnected
 from gateway.auth import DEMO_USER
 from gateway.transcode import routes
 from rpc.contract import methods
+from tests.clients import http_client
 from tests.conftest import NewDataset, Stack, TestDatabase, token
 from tests.gateway import raw
 from tests.gateway.conftest import asked, bearer, open_gateway
@@ -76,7 +77,7 @@ async def test_who_calls_too_often_waits(shared_stack: Stack) -> None:
     """L01: a user above their rate gets 429 and Retry-After, others do not; nor does who fails at the same address as they."""
     async with (
         open_gateway(shared_stack, user_calls_per_second=2, failed_sign_ins_per_second=2) as url,
-        httpx.AsyncClient(base_url=url) as http,
+        http_client(url) as http,
     ):
         mine, others = bearer(str(uuid.uuid4())), bearer(str(uuid.uuid4()))
         answers = [await http.get("/api/catalogue", headers=mine) for _ in range(8)]
@@ -126,7 +127,7 @@ async def test_an_address_is_what_trusted_proxies_say(
     """M02 and L01: X-Forwarded-For counts as far as proxies are trusted, and what a client wrote there itself does not."""
     async with (
         open_gateway(shared_stack, trusted_proxies=proxies, failed_sign_ins_per_second=0.1) as url,
-        httpx.AsyncClient(base_url=url) as http,
+        http_client(url) as http,
     ):
         statuses = [
             (await http.get("/api/catalogue", headers={"x-forwarded-for": address})).status_code

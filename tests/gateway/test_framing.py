@@ -14,13 +14,13 @@ from contextlib import asynccontextmanager
 from random import Random
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 import psutil
 import pytest
 
 from gateway.headers import SECURITY_HEADERS
 from gateway.protocol import _Answering
+from tests.clients import http_client
 from tests.conftest import NewDataset, token
 from tests.gateway import raw
 from tests.gateway.conftest import asked
@@ -278,7 +278,7 @@ async def test_a_client_that_never_reads_is_not_served_for_ever(
     finally:
         client.close()
     assert psutil.Process().memory_info().rss - before < 100_000_000
-    async with httpx.AsyncClient(base_url=gateway_url) as http:
+    async with http_client(gateway_url) as http:
         assert (await http.get("/healthz")).status_code == 200
 
 
@@ -294,7 +294,7 @@ async def test_idle_connections_keep_nobody_out(gateway_url: str) -> None:
     try:
         while len(idle) < 2_000:
             idle.append(await asyncio.open_connection(parts.hostname, parts.port))
-        async with httpx.AsyncClient(base_url=gateway_url) as http:
+        async with http_client(gateway_url) as http:
             started = time.monotonic()
             assert (await http.get("/healthz")).status_code == 200
             assert time.monotonic() - started < 2

@@ -16,6 +16,7 @@ from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity import SharedSecret, Verifier
+from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET, NewDataset
 from tests.gateway.conftest import asked
 
@@ -95,7 +96,7 @@ async def gateway(page: Path, up: bool, *, dev_issuer: bool = False) -> AsyncIte
     app = Gateway(settings, {}, verifier, ready)
     async with (
         http_server(app, host="127.0.0.1", port=0, share_port=False, drain_seconds=1) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        http_client(f"http://127.0.0.1:{port}") as client,
     ):
         yield client
 

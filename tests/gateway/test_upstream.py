@@ -19,6 +19,7 @@ from gateway.serve import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity import SharedSecret, Verifier
 from rpc.remote import open_channel
+from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.gateway.conftest import bearer
 from tests.proxy import Proxy, proxy
@@ -44,7 +45,7 @@ async def behind() -> AsyncIterator[tuple[httpx.AsyncClient, Proxy]]:
             http_server(app, host="127.0.0.1", port=0, share_port=False, drain_seconds=1)
         )
         client = await opened.enter_async_context(
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", headers=bearer(str(uuid.uuid4())), timeout=15)
+            http_client(f"http://127.0.0.1:{http_port}", headers=bearer(str(uuid.uuid4())), timeout=15)
         )
         assert (await client.get("/api/catalogue")).status_code == 200
         yield client, way

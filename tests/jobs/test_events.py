@@ -17,6 +17,7 @@ import pytest
 
 from gateway import protocol
 from jobs_service import watch as watch_module
+from tests.clients import http_client
 from tests.conftest import NewDataset, Stack
 from tests.gateway.conftest import asked, bearer, open_gateway
 from tests.jobs.trainers import complete, lease, report
@@ -42,14 +43,14 @@ async def url(stack: Stack) -> AsyncIterator[str]:
 @pytest.fixture
 async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client without credentials."""
-    async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+    async with http_client(url, timeout=10) as client:
         yield client
 
 
 @pytest.fixture
 async def ann(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Ann's client."""
-    async with httpx.AsyncClient(base_url=url, timeout=10, headers=bearer(ANN)) as client:
+    async with http_client(url, timeout=10, headers=bearer(ANN)) as client:
         yield client
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import asyncpg
 import grpc
-import httpx
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
@@ -26,6 +25,7 @@ from rpc.boundary import Boundary
 from rpc.database import SESSION_SETTINGS, Database
 from rpc.identity import SharedSecret, Verifier
 from rpc.remote import open_channel
+from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.gateway.conftest import bearer, open_gateway
 from tests.jobs.test_create_job import ANN, asked
@@ -247,7 +247,7 @@ async def test_a_way_to_the_server_that_breaks(
         async with (
             channel,
             open_gateway(replace(stack, jobs_channel=channel)) as url,
-            httpx.AsyncClient(base_url=url, timeout=20, headers=bearer(ANN)) as client,
+            http_client(url, timeout=20, headers=bearer(ANN)) as client,
         ):
             assert (await client.get(f"/api/jobs/{job.id}")).status_code == 200
             if fault == "reset":

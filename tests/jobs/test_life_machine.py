@@ -380,13 +380,14 @@ async def opened(runner: asyncio.Runner, databases: Databases, folder: Path) -> 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Tens of thousands of calls, and no line of each. Loggers keep nothing of it: other tests of this process read theirs."""
+    before = structlog.get_config()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), cache_logger_on_first_use=False
     )
     try:
         yield
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**before)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from rpc.boundary import Boundary
 from rpc.identity import SharedSecret, Verifier
 from rpc.jwks import KeySet
+from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.door import Refusal, refused
 from tests.rpc.conftest import SERVICE, Servicer
@@ -298,7 +299,7 @@ async def issuer() -> AsyncIterator[Issuer]:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """What fetches keys."""
-    async with httpx.AsyncClient(timeout=3) as opened:
+    async with http_client(timeout=3) as opened:
         yield opened
 
 
