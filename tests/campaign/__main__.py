@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ async def _drain(running: Stack, people: list[Person]) -> dict[str, float]:
     """Waits until every job has ended and every watcher has heard so, or time is up; how long each took."""
     start = time.monotonic()
     found: dict[str, float] = {}
-    admin = await asyncpg.connect(running.running.database_url)
+    admin = await _connected(running.running.database_url)
     while time.monotonic() < start + DRAIN_SECONDS:
         rows = await admin.fetch("select id::text, user_id::text, revision, completed_at from lora_training_jobs")
         if all(row["completed_at"] for row in rows):
@@ -141,6 +141,15 @@ async def _drain(running: Stack, people: list[Person]) -> dict[str, float]:
         await asyncio.sleep(0.5)
     await admin.close()
     return found
+
+
+async def _connected(database_url: str) -> asyncpg.Connection:
+    """A connection of an administrator's, once PostgreSQL is there: the last fault may have been its end."""
+    async with asyncio.timeout(DRAIN_SECONDS):
+        while True:
+            with suppress(OSError, asyncpg.PostgresError):
+                return await asyncpg.connect(database_url)
+            await asyncio.sleep(0.1)
 
 
 def _recovery(faults: list[tuple[float, str]], served: list[float]) -> dict[str, list[float]]:
