@@ -78,7 +78,7 @@ def announced(folder: Path, running: Running) -> Iterator[None]:
 def write_private(file: Path, text: str) -> None:
     """Writes a file that only its owner may read; whoever reads it sees the whole text or the one before."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "w") as opened:  # noqa: PTH123 - a mode
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "w") as opened:  # noqa: PTH123 - Path sets no mode
         opened.write(text)
     fresh.replace(file)
 

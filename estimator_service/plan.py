@@ -200,5 +200,4 @@ def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:
 
 def with_options(spec: TrainingSpec, **changes: object) -> TrainingSpec:
     """The same with other options."""
-    # mypy does not know a dataclass's fields by name.
-    return replace(spec, options=replace(spec.options, **changes))  # type: ignore[arg-type]
+    return replace(spec, options=replace(spec.options, **changes))  # type: ignore[arg-type] # fields known by name only

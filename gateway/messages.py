@@ -71,8 +71,7 @@ def reader(message: Descriptor) -> TypeAdapter[dict[str, Any]]:
 def _object(message: Descriptor) -> Any:
     # A TypedDict and not a model: its value is the very dictionary that the message's class takes.
     fields = {json_name(field): _readable(field) | None for field in message.fields}
-    # mypy wants a TypedDict to be written out.
-    shape: Any = STRICT(TypedDict(message.name, fields, total=False))  # type: ignore[operator]
+    shape: Any = STRICT(TypedDict(message.name, fields, total=False))  # type: ignore[operator] # mypy wants it written out
     groups = [[json_name(field) for field in each.fields] for each in message.oneofs if len(each.fields) > 1]
     if not groups:
         return shape
@@ -87,10 +86,9 @@ def _object(message: Descriptor) -> Any:
 
 
 def _readable(field: FieldDescriptor) -> Any:
-    # mypy takes no type that is made when the program runs.
     if is_map(field):
-        return dict[str, _single(message_of(field).fields_by_name["value"])]  # type: ignore[misc]
-    return list[_single(field)] if field.is_repeated else _single(field)  # type: ignore[misc]
+        return dict[str, _single(message_of(field).fields_by_name["value"])]  # type: ignore[misc] # a type made at run time
+    return list[_single(field)] if field.is_repeated else _single(field)  # type: ignore[misc] # a type made at run time
 
 
 def _single(field: FieldDescriptor) -> Any:

@@ -52,8 +52,7 @@ class Protocol(HttpToolsProtocol):
         self._linger_timer: Timer | None = None
         self._running: RequestResponseCycle | None = None
 
-    # Narrower than asyncio's, as uvicorn has it: a server's transport also writes.
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's: it also writes
         super().connection_made(transport)
         self._wait_for_head()
 

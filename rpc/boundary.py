@@ -249,7 +249,7 @@ async def _again(handler: Handler, request: Message, call: Call) -> Answer:
         await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load
         with suppress(errors.Undone):
             return await handler(request, call)
-    await asyncio.sleep(random.uniform(0, last))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, last))  # noqa: S311 - the same
     return await handler(request, call)
 
 

@@ -40,9 +40,7 @@ class Load:
     """Clients that queue and list jobs without a pause. `answers` counts statuses of single tries; 0: no answer."""
 
     def __init__(self, up: Stack, dataset: str) -> None:
-        self._client = httpx.AsyncClient(
-            base_url=up.running.gateway, headers={"authorization": f"Bearer {up.token}"}, timeout=15
-        )
+        self._client = http_client(up.running.gateway, headers={"authorization": f"Bearer {up.token}"}, timeout=15)
         self._asked = {
             "dataset_id": dataset,
             "gpu_config": {"type": "A100-80GB", "count": 2},
