@@ -28,7 +28,7 @@ UI := gateway/ui
 NPM := $(BIN)/python $(UI)/build.py
 
 # A changed contract changes these types, and then the page's own code no longer compiles.
-$(UI)/src/api/schema.d.ts: .venv/installed gateway/openapi.py gateway/messages.py gateway/transcode.py
+$(UI)/src/api/schema.d.ts: .venv/installed gateway/api/openapi.py gateway/api/decode.py gateway/api/routes.py
 	@mkdir -p .pipeline
 	$(BIN)/python -m gateway openapi > .pipeline/openapi.json
 	$(NPM) exec -- openapi-typescript ../../.pipeline/openapi.json -o src/api/schema.d.ts

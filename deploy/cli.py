@@ -110,8 +110,8 @@ def _add_trainer(parser: argparse.ArgumentParser) -> None:
 
 
 def _trainer(chosen: argparse.Namespace) -> int:
-    from deploy.simulate import Habits
     from deploy.trainer import run
+    from trainer.simulate import Habits
 
     run(_jobs_address(chosen), _issuer(), Habits(**{field: getattr(chosen, field) for field in Habits.__slots__}))
     return 0

@@ -23,7 +23,7 @@ from deploy.postgres import Postgres, PostgresError
 from deploy.processes import Server, SetupError, last_line, rotate
 from deploy.running import Issuer, Running, announced, ask, write_private
 from deploy.settings import UpSettings, environment, plain
-from jobs_service.migrate import migrate
+from jobs_service.database.migrate import migrate
 
 SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": "gateway"}
 READY_SECONDS = 60.0

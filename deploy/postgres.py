@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from deploy.processes import last_line
-from rpc.workers import tie_to_parent
+from rpc.processes import tie_to_parent
 
 # PostgreSQL refuses to run as root: there it runs as this user, who is made where there is none.
 SYSTEM_USER = "embedded_postgres"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rpc.workers import tie_to_parent
+from rpc.processes import tie_to_parent
 
 # Exit code for what only the operator can mend, as our servers use it.
 NEEDS_OPERATOR = 2

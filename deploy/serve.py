@@ -16,11 +16,11 @@ from gateway.serve import http_server
 from jobs_service.__main__ import open_services
 from rpc.boundary import Boundary
 from rpc.database import Database
+from rpc.in_process import LocalChannel
 from rpc.jwks import open_verifier
-from rpc.local import LocalChannel
-from rpc.serve import Services, boundary_of, grpc_server, until_stopped
+from rpc.processes import run_server
+from rpc.server import Services, boundary_of, grpc_server, until_stopped
 from rpc.settings import load
-from rpc.workers import run_server
 
 
 async def run(settings: ServeSettings, *, share_port: bool) -> None:

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from deploy.processes import SetupError
 from deploy.running import Issuer
 from deploy.settings import TrainerSettings
-from deploy.simulate import NAME, STALL_SECONDS, Habits, Show, Simulation
-from estimator_service.catalogue import CatalogueError, read_catalogue
+from estimator_service.catalogue.catalogue import CatalogueError, read_catalogue
 from rpc.settings import load
-from rpc.trainer import Job, Trainer, TrainerError
+from trainer.client import Job, Trainer, TrainerError
+from trainer.simulate import NAME, STALL_SECONDS, Habits, Show, Simulation
 
 # Long enough for a bad connection, short enough to be of no use elsewhere.
 TOKEN_SECONDS = 300

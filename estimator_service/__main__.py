@@ -10,17 +10,17 @@ from contextlib import AsyncExitStack
 
 from pipeline.estimator.v1 import estimator_pb2
 
-from estimator_service import evaluate, fit
-from estimator_service.datasets import Datasets
-from estimator_service.finished_jobs import FinishedJobs
-from estimator_service.quotes import Quotes
+from estimator_service.calibration import evaluate, fit
+from estimator_service.datasets.store import Datasets
+from estimator_service.learning.finished_jobs import FinishedJobs
+from estimator_service.quotes.store import Quotes
 from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
 from rpc.database import Database
 from rpc.jwks import open_verifier
-from rpc.serve import Services, boundary_of, grpc_server, until_stopped
+from rpc.processes import run_server
+from rpc.server import Services, boundary_of, grpc_server, until_stopped
 from rpc.settings import load
-from rpc.workers import run_server
 
 
 def services(settings: EstimatorSettings, database: Database) -> Services:

@@ -8,17 +8,18 @@ from typing import NamedTuple, TypeVar
 
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service import wire, wire_comparison, wire_forecast
-from estimator_service.catalogue import Catalogue, GpuType
-from estimator_service.comparison import Grid, compare
-from estimator_service.configuration import Configuration, Terms, reference_run, terms
-from estimator_service.corrections import Corrections, corrected
-from estimator_service.cost import Estimate, estimate
-from estimator_service.dataset import Dataset
-from estimator_service.forecast import Point, fits
-from estimator_service.job_forecast import JobForecast, job_forecast
-from estimator_service.plan import JobDefaults, TrainingSpec, plan
-from estimator_service.repairs import Placement, repairs
+from estimator_service import wire, wire_comparison
+from estimator_service.catalogue.catalogue import Catalogue, GpuType
+from estimator_service.datasets.model import Dataset
+from estimator_service.forecasts import wire as wire_forecast
+from estimator_service.forecasts.comparison import Grid, compare
+from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
+from estimator_service.forecasts.plan import JobDefaults, TrainingSpec, plan
+from estimator_service.forecasts.repairs import Placement, repairs
+from estimator_service.learning.corrections import Corrections, corrected
+from estimator_service.physics.forecast import Point, fits
+from estimator_service.quotes.terms import Configuration, Terms, reference_run, terms
+from estimator_service.reference import Estimate, estimate
 
 Value = TypeVar("Value")
 # Configurations and answers that are remembered: a page asks the same again and again.

@@ -7,15 +7,16 @@ from pathlib import Path
 import structlog
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service import wire, wire_quote
-from estimator_service.catalogue import CatalogueError, read_catalogue
-from estimator_service.corrections import Corrections
-from estimator_service.dataset import Dataset
-from estimator_service.datasets import Datasets
+from estimator_service import wire
+from estimator_service.catalogue.catalogue import CatalogueError, read_catalogue
+from estimator_service.datasets.model import Dataset
+from estimator_service.datasets.store import Datasets
 from estimator_service.errors import NotQuotable
 from estimator_service.estimator import Estimator
-from estimator_service.finished_jobs import LEAST_USERS, FinishedJobs
-from estimator_service.quotes import Quotes
+from estimator_service.learning.corrections import Corrections
+from estimator_service.learning.finished_jobs import LEAST_USERS, FinishedJobs
+from estimator_service.quotes import wire as wire_quote
+from estimator_service.quotes.store import Quotes
 from rpc.boundary import Call
 
 log = structlog.get_logger()

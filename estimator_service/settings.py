@@ -14,5 +14,6 @@ class EstimatorSettings(CommonSettings, DatabaseSettings):
 
     estimator_port: int = Field(50051, ge=0, le=65535, description="Port of the Estimator server. 0: any free one.")
     catalogue_file: Path = Field(
-        Path(__file__).with_name("catalogue.toml"), description="GPU types, prices and presets; read again on SIGHUP."
+        Path(__file__).parent / "catalogue" / "catalogue.toml",
+        description="GPU types, prices and presets; read again on SIGHUP.",
     )

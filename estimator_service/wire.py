@@ -13,15 +13,16 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service import hardware, models
-from estimator_service.catalogue import Catalogue, CatalogueError, GpuType, ModelGpuType
-from estimator_service.configuration import Configuration
-from estimator_service.cost import Estimate, to_cents
-from estimator_service.dataset import Dataset
+from estimator_service.catalogue import base_models as models
+from estimator_service.catalogue import gpus as hardware
+from estimator_service.catalogue.catalogue import Catalogue, CatalogueError, GpuType, ModelGpuType
+from estimator_service.datasets.model import Dataset
 from estimator_service.errors import UnknownBaseModel, UnknownGpuType, UnknownProvider
-from estimator_service.plan import TrainingSpec
-from estimator_service.repairs import Placement
-from estimator_service.wire_forecast import gpu_price, options
+from estimator_service.forecasts.plan import TrainingSpec
+from estimator_service.forecasts.repairs import Placement
+from estimator_service.forecasts.wire import gpu_price, options
+from estimator_service.quotes.terms import Configuration
+from estimator_service.reference import Estimate, to_cents
 from rpc.errors import ValidationFailed
 
 # A longer name than any GPU's is not worth repeating to whoever sent it.

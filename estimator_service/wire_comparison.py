@@ -5,13 +5,21 @@ from __future__ import annotations
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service import wire
-from estimator_service.catalogue import Catalogue, ModelGpuType
-from estimator_service.comparison import MAX_POINTS, Choice, Comparison, Grid, cheapest_under, fastest_under, pareto
-from estimator_service.dataset import Dataset
+from estimator_service.catalogue.base_models import Model
+from estimator_service.catalogue.catalogue import Catalogue, ModelGpuType
+from estimator_service.datasets.model import Dataset
 from estimator_service.errors import TooManyPoints
-from estimator_service.models import Model
-from estimator_service.plan import TrainingSpec
-from estimator_service.wire_forecast import VERDICT_VALUES, assumptions, options
+from estimator_service.forecasts.comparison import (
+    MAX_POINTS,
+    Choice,
+    Comparison,
+    Grid,
+    cheapest_under,
+    fastest_under,
+    pareto,
+)
+from estimator_service.forecasts.plan import TrainingSpec
+from estimator_service.forecasts.wire import VERDICT_VALUES, assumptions, options
 from rpc.errors import ValidationFailed
 
 DEFAULT_COUNTS = (1, 2, 4, 8)

@@ -20,18 +20,18 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
 from pipeline.webhooks.v1 import webhooks_pb2
 
+from gateway.api.openapi import document
+from gateway.api.routes import routes
 from gateway.app import Gateway
-from gateway.openapi import document
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
-from gateway.transcode import routes
-from rpc.contract import methods
+from rpc.grpc_server import open_channel
 from rpc.jwks import open_verifier
-from rpc.remote import open_channel
-from rpc.serve import until_stopped
+from rpc.methods import methods
+from rpc.processes import run_server
+from rpc.server import until_stopped
 from rpc.settings import load
 from rpc.tls import channel_credentials
-from rpc.workers import run_server
 
 # Services that the JSON API shows, by the process that serves them.
 ESTIMATOR = [estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]]

@@ -14,20 +14,20 @@ import structlog
 from google.protobuf.descriptor_pool import Default
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.api.openapi import document
+from gateway.api.query import MAX_PATH_BYTES
+from gateway.api.routes import Route, Transcoder, routes
+from gateway.api.stream import stream
 from gateway.auth import authorization
 from gateway.errors import MethodNotAllowed, UriTooLong
-from gateway.events import stream
 from gateway.exchange import ClientGone, Exchange
-from gateway.openapi import document
 from gateway.pages import Ready, pages
-from gateway.query import MAX_PATH_BYTES
 from gateway.settings import GatewaySettings
-from gateway.transcode import Route, Transcoder, routes
 from rpc.boundary import REQUEST_ID, failure_of, log_failure
-from rpc.contract import methods
 from rpc.errors import Unauthenticated
 from rpc.identity import LEEWAY_SECONDS, Identity, Verifier
-from rpc.rates import Rates
+from rpc.methods import methods
+from rpc.rate_limit import Rates
 from rpc.timers import Timers
 
 CORS_METHODS = b"GET, POST, PUT, PATCH, DELETE"
@@ -46,7 +46,7 @@ class Gateway:
     def __init__(
         self, settings: GatewaySettings, channels: Mapping[str, Any], verifier: Verifier, ready: Ready
     ) -> None:
-        """`channels`: by a service's full name, of grpc.aio or `rpc.local`; `ready` tells what is up, by its name."""
+        """`channels`: by a service's full name, of grpc.aio or `rpc.in_process`; `ready` tells what is up, by its name."""
         services = {name: Default().FindServiceByName(name) for name in channels}
         found = [route for name, service in services.items() for route in routes(methods(service), channels[name])]
         self._transcoder = Transcoder(

@@ -10,10 +10,10 @@ import orjson
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from gateway.api.query import MAX_QUERY_BYTES
 from gateway.errors import HeadersTooLarge, UriTooLong
 from gateway.exchange import error_body
 from gateway.headers import SECURITY_HEADERS
-from gateway.query import MAX_QUERY_BYTES
 from rpc.boundary import accept_request_id, failure_of
 from rpc.errors import MalformedRequest, ServiceError
 from rpc.timers import Timer

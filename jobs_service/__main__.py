@@ -19,34 +19,34 @@ from pipeline.notifications.v1 import notifications_pb2
 from pipeline.webhooks.v1 import webhooks_pb2
 from pipeline.workers.v1 import workers_pb2
 
-from jobs_service.address import Guard
-from jobs_service.census import Census
-from jobs_service.dataset_store import DatasetStore
-from jobs_service.datasets import DatasetService
-from jobs_service.dispatcher import Dispatcher
-from jobs_service.history import History
-from jobs_service.importer import Importer
-from jobs_service.jobs import JobsService
-from jobs_service.life import Life
-from jobs_service.migrate import migrate
-from jobs_service.notifications import NotificationService
-from jobs_service.outbox import Outbox, WebhookStore
-from jobs_service.sender import Sender, open_resolver
+from jobs_service.database.migrate import migrate
+from jobs_service.datasets.importer import Importer
+from jobs_service.datasets.service import DatasetService
+from jobs_service.datasets.storage import Storage
+from jobs_service.datasets.store import DatasetStore
+from jobs_service.events.store import History
+from jobs_service.events.watch import Tailer, Watches
+from jobs_service.jobs.service import JobsService
+from jobs_service.jobs.store import Store
+from jobs_service.notifications.service import NotificationService
+from jobs_service.queue.positions import Census
+from jobs_service.queue.service import WorkerService
+from jobs_service.queue.store import Life
+from jobs_service.queue.sweeper import Sweeper
 from jobs_service.settings import JobsSettings, MigrateSettings
-from jobs_service.storage import Storage
-from jobs_service.store import Store
-from jobs_service.sweeper import Sweeper
-from jobs_service.watch import Tailer, Watches
-from jobs_service.webhooks import WebhookService
-from jobs_service.workers import WorkerService
+from jobs_service.webhooks.addresses import Guard
+from jobs_service.webhooks.dispatcher import Dispatcher
+from jobs_service.webhooks.sender import Sender, open_resolver
+from jobs_service.webhooks.service import WebhookService
+from jobs_service.webhooks.store import Outbox, WebhookStore
 from rpc.database import Database
+from rpc.grpc_server import open_channel
 from rpc.jwks import open_verifier
 from rpc.logs import setup_logs
-from rpc.remote import open_channel
-from rpc.serve import Services, boundary_of, grpc_server, until_stopped
+from rpc.processes import run_server
+from rpc.server import Services, boundary_of, grpc_server, until_stopped
 from rpc.settings import load
 from rpc.tls import channel_credentials
-from rpc.workers import run_server
 
 # Names of webhooks that are looked up at once while their owners wait.
 CHECK_THREADS = 8

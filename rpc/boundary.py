@@ -26,8 +26,8 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from rpc import errors
-from rpc.contract import Answer, Method
 from rpc.identity import Identity, Verifier
+from rpc.methods import Answer, Method
 from rpc.stream import Stream
 from rpc.timers import Timers
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import jwt
 
 from rpc.errors import IssuerUnavailable, RoleNotAllowed, TokenExpired, Unauthenticated, UserDisabled
-from rpc.rates import Rates
+from rpc.rate_limit import Rates
 
 # `system` is for our own background tasks: no token can have it.
 Role = Literal["user", "worker", "system"]

@@ -14,7 +14,7 @@ import structlog
 
 from rpc.errors import IssuerUnavailable
 from rpc.identity import SharedSecret, Verifier, nobody
-from rpc.rates import Rates
+from rpc.rate_limit import Rates
 from rpc.settings import CommonSettings
 
 # How old keys get before they are asked for again: a key the issuer took back is refused after at most this.

@@ -30,10 +30,10 @@ from estimator_service.settings import EstimatorSettings
 from jobs_service.__main__ import open_services as open_jobs_services
 from jobs_service.settings import JobsSettings
 from rpc.database import Database
+from rpc.grpc_server import open_channel
 from rpc.identity import SharedSecret, Verifier
-from rpc.local import LocalChannel
-from rpc.remote import open_channel
-from rpc.serve import boundary_of
+from rpc.in_process import LocalChannel
+from rpc.server import boundary_of
 from tests.databases import Databases, TestDatabase, postgres
 from tests.serving import serving
 

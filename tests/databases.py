@@ -13,7 +13,7 @@ from uuid import uuid4
 import asyncpg
 
 from deploy.postgres import Postgres
-from jobs_service.migrate import migrate
+from jobs_service.database.migrate import migrate
 
 SERVICE_PASSWORD = "service-password-of-the-tests"
 TEMPLATE = "template"

@@ -11,7 +11,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from rpc.boundary import STATUS_METADATA
-from rpc.contract import Method, methods
+from rpc.methods import Method, methods
 from tests.conftest import Stack
 from tests.databases import SERVICE_PASSWORD
 

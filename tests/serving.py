@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from rpc.boundary import Boundary
-from rpc.serve import Services, grpc_server
+from rpc.server import Services, grpc_server
 from rpc.settings import CommonSettings
 
 # Who its callers are is the boundary's to know.

@@ -9,7 +9,7 @@ import uvloop
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceServicer, add_EstimatorServiceServicer_to_server
 
-from rpc.remote import SERVER_OPTIONS
+from rpc.grpc_server import SERVER_OPTIONS
 
 ANSWER = estimator_pb2.EstimateCostResponse(
     estimated_cost=7.61,

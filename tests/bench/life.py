@@ -23,8 +23,8 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from pipeline.workers.v1 import workers_pb2
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
-from jobs_service.lease import Wanted
-from jobs_service.life import Life
+from jobs_service.queue.lease import Wanted
+from jobs_service.queue.store import Life
 from rpc.database import Database
 from rpc.identity import Identity
 from tests.bench.scratch import migrated, scratch_database

@@ -38,7 +38,7 @@ from pipeline.estimator.v1 import estimator_pb2
 from deploy.postgres import Postgres, program
 from deploy.running import ask
 from deploy.settings import environment
-from jobs_service.migrate import migrate
+from jobs_service.database.migrate import migrate
 from rpc.database import load_queries
 
 HERE = Path(__file__).parent

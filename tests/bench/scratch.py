@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobs_service.migrate import migrate
+from jobs_service.database.migrate import migrate
 from tests.databases import SERVICE_PASSWORD, postgres
 
 

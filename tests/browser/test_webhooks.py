@@ -13,7 +13,7 @@ from playwright.async_api import Page, Route, expect
 from standardwebhooks import Webhook as Verifier
 
 from tests.browser.conftest import Calls, Person
-from tests.jobs.receiver import Receiver, answer, receiver
+from tests.jobs_service.webhooks.receiver import Receiver, answer, receiver
 
 pytestmark = [
     pytest.mark.browser,

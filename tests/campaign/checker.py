@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncpg
 
-from jobs_service.job import FINAL, TRANSITIONS, JobState
+from jobs_service.jobs.model import FINAL, TRANSITIONS, JobState
 
 Entry = Mapping[str, Any]
 RESULTS = {"complete": "completed", "fail": "failed", "release": "released"}

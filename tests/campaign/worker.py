@@ -12,8 +12,8 @@ from typing import Any
 
 import grpc
 
-from rpc.trainer import Job, Trainer, _reason
 from tests.campaign.history import History
+from trainer.client import Job, Trainer, _reason
 
 OPS = {
     "LeaseJobs": "lease",

@@ -18,7 +18,7 @@ from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity import SharedSecret, Verifier
-from rpc.rates import Rates
+from rpc.rate_limit import Rates
 from tests.clients import http_client
 from tests.conftest import (
     AUDIENCE,

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from gateway.__main__ import ESTIMATOR, JOBS, Unconnected
+from gateway.api.routes import routes
 from gateway.auth import DEMO_USER
-from gateway.transcode import routes
-from rpc.contract import methods
+from rpc.methods import methods
 from tests.clients import http_client
 from tests.conftest import NewDataset, Stack, TestDatabase, token
 from tests.gateway import raw

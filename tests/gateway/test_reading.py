@@ -11,7 +11,7 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pydantic import ValidationError
 
-from gateway.messages import MAX_STRUCT_DEPTH, reader
+from gateway.api.decode import MAX_STRUCT_DEPTH, reader
 
 
 def read(message: type[Message], fields: dict[str, Any]) -> Any:

@@ -15,8 +15,8 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.__main__ import ESTIMATOR, JOBS
-from gateway.messages import is_map, json_name, words
-from gateway.writing import writer
+from gateway.api.decode import is_map, json_name, words
+from gateway.api.encode import writer
 
 MESSAGES = [
     message

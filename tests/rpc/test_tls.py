@@ -20,7 +20,7 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pydantic import ValidationError
 
-from rpc.remote import open_channel
+from rpc.grpc_server import open_channel
 from rpc.settings import CommonSettings
 from rpc.tls import channel_credentials
 from tests.conftest import ISSUER, SECRET, metadata

@@ -1,0 +1,135 @@
+"""Architecture of base models: what one token passes through, and how many numbers have to be held."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cache, cached_property, lru_cache
+from importlib.resources import files
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+class Model(BaseModel):
+    """Shape of a decoder-only transformer; `*_params` count weights, `*_b` are billions of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    layers: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    kv_heads: PositiveInt
+    head_dim: PositiveInt
+    ffn: PositiveInt
+    vocab: PositiveInt
+    params_b: PositiveFloat
+    active_b: PositiveFloat | None = None
+    experts: PositiveInt = 1
+    experts_per_token: PositiveInt = 1
+    shared_ffn: int = Field(0, ge=0)
+    gated_ffn: bool = True
+    tied_embeddings: bool = False
+    aliases: tuple[str, ...] = ()
+    source: str
+
+    def __hash__(self) -> int:
+        """Models are told apart by name; hashing every field would cost more than what is cached by it."""
+        return hash(self.name)
+
+    @cached_property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each linear module of one layer that a token passes through, by its usual name."""
+        query, kv, ffn = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.token_ffn
+        shapes = {
+            "q": (self.hidden, query),
+            "k": (self.hidden, kv),
+            "v": (self.hidden, kv),
+            "o": (query, self.hidden),
+            "up": (self.hidden, ffn),
+            "down": (ffn, self.hidden),
+        }
+        return shapes | {"gate": (self.hidden, ffn)} if self.gated_ffn else shapes
+
+    @cached_property
+    def token_ffn(self) -> int:
+        """Width of the feed-forward part that one token uses: its experts side by side."""
+        return self.ffn * self.experts_per_token + self.shared_ffn
+
+    @cached_property
+    def layer_params(self) -> int:
+        """Matmul weights of one layer that a token passes through."""
+        return sum(inputs * outputs for inputs, outputs in self.projections.values())
+
+    @cached_property
+    def all_layer_params(self) -> int:
+        """Matmul weights of one layer with every expert counted."""
+        idle = self.ffn * (self.experts - self.experts_per_token)
+        return self.layer_params + (3 if self.gated_ffn else 2) * self.hidden * idle
+
+    @cached_property
+    def embedding_params(self) -> int:
+        """Input table and output head (one table when tied)."""
+        return self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
+
+    @cached_property
+    def family(self) -> str:
+        """First word of the name ("llama", "qwen"): the key under which finished jobs correct the model."""
+        word = re.match(r"[a-z]+", self.name)
+        return word.group() if word else self.name
+
+
+def canonical(name: str) -> str:
+    """Reduce a published name to what distinguishes a base model: no organisation, no tuning suffix, one separator."""
+    name = re.sub(r"[\s_/]+", "-", name.strip().lower().rsplit("/", 1)[-1])
+    name = re.sub(
+        r"\b(meta|hf|instruct|chat|base|it|pt|bnb|4bit|gptq|awq|fp16|bf16|v0\.[1-3]|v1(\.0)?|unsloth)\b", "", name
+    )
+    name = re.sub(r"(?<=[a-z])(?=\d)|(?<=\d)(?=[a-z]{2})", "-", name)
+    return re.sub(r"-+", "-", name).strip("-")
+
+
+@cache
+def catalogue() -> dict[str, Model]:
+    """Every known model by its name."""
+    rows = tomllib.loads(files(__package__).joinpath("base_models.toml").read_text())["model"]
+    models = [Model.model_validate(row) for row in rows]
+    if len({model.name for model in models}) != len(models):
+        raise ValueError("models.toml names a model twice")
+    return {model.name: model for model in models}
+
+
+@cache
+def _by_alias() -> dict[str, Model]:
+    names: dict[str, Model] = {}
+    for model in catalogue().values():
+        for alias in (model.name, *model.aliases):
+            names.setdefault(canonical(alias), model)
+    return names
+
+
+@lru_cache(maxsize=4096)
+def find(name: str, params_b: float | None = None) -> Model | None:
+    """Look a published name up; a stated size that is off by more than 15 % means that the name was misread."""
+    model = _by_alias().get(canonical(name))
+    if model and params_b and not 1 / 1.15 < params_b / model.params_b < 1.15:
+        return None
+    return model
+
+
+def inferred(params_b: float, active_b: float | None = None) -> Model:
+    """Shape a model of this size usually has: layers about hidden / 115, a gated FFN of 3.5 hidden, grouped queries.
+
+    With 115 · layers = hidden and 12.5 · hidden² weights a layer, plus 64k tokens of vocabulary twice, this gives back
+    the published shapes of 1B to 70B models within 15 % in depth and width.
+    """
+    vocab, target = 64_000, (active_b or params_b) * 1e9
+    hidden = 256
+    while 13 * hidden**3 / 115 + 2 * vocab * hidden < target:
+        hidden += 64
+    layers = max(4, round(hidden / 115))
+    return Model(
+        name=f"inferred-{params_b:g}b", layers=layers, hidden=hidden, heads=max(1, hidden // 128),
+        kv_heads=max(1, hidden // 512), head_dim=128, ffn=round(3.5 * hidden), vocab=vocab, params_b=params_b,
+        active_b=active_b, shared_ffn=0, source="inferred from the parameter count",
+    )  # fmt: skip

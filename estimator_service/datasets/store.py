@@ -1,0 +1,61 @@
+"""Datasets as the Estimator reads them, and their cache."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from uuid import UUID
+
+import orjson
+
+from estimator_service.datasets.model import Dataset
+from rpc.database import Database, load_queries
+from rpc.errors import DatasetNotFound, DatasetNotReady
+from rpc.identity import Identity
+
+SQL = load_queries("estimator_service.datasets", "queries.sql")
+# A changed dataset must show in the next estimate within a second.
+FRESH_SECONDS = 0.9
+CACHE_SIZE = 10_000
+
+
+class Datasets:
+    """Reads datasets as their owner, each at most once in `FRESH_SECONDS`.
+
+    Only what was found is remembered, under its owner's id: no answer crosses users, and a new dataset is seen at once.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cache: OrderedDict[tuple[str, str], tuple[float, Dataset]] = OrderedDict()
+
+    async def get(self, caller: Identity, dataset_id: str) -> Dataset:
+        """Raises DatasetNotFound, DatasetNotReady, DatabaseUnavailable."""
+        key = caller.user_id, dataset_id
+        now = time.monotonic()
+        found = self._cache.get(key)
+        if found is not None and now < found[0]:
+            return found[1]
+        dataset = await self._read(caller, UUID(dataset_id))
+        self._cache[key] = now + FRESH_SECONDS, dataset
+        self._cache.move_to_end(key)
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return dataset
+
+    async def _read(self, caller: Identity, dataset_id: UUID) -> Dataset:
+        async with self._database.as_caller(caller) as connection:
+            row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
+        if row is None:
+            raise DatasetNotFound
+        if row["status"] != "ready" or not row["training_ready"]:
+            raise DatasetNotReady(status=row["status"], training_ready=row["training_ready"])
+        return Dataset(
+            name=row["name"],
+            pairs=row["total_training_pairs"],
+            tokens=row["total_tokens"],
+            validation_pairs=row["total_validation_pairs"],
+            longest=row["longest_tokens"],
+            bins=tuple((edge, samples) for edge, samples in orjson.loads(row["token_histogram"] or "[]")),
+            revision=row["revision"],
+        )

@@ -1,0 +1,174 @@
+"""A job over GPU types, counts and presets: every point at once, which are worth a look, which meets a goal. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimator_service.catalogue.catalogue import Catalogue, GpuType, ModelGpuType
+from estimator_service.catalogue.gpus import Gpu
+from estimator_service.datasets.model import Dataset
+from estimator_service.forecasts.job_forecast import job_table
+from estimator_service.forecasts.plan import Plan, TrainingSpec, plan
+from estimator_service.learning.corrections import Corrections, corrected_table
+from estimator_service.physics.forecast import VERDICTS, Point, doubts
+from estimator_service.physics.memory import GIB
+from estimator_service.physics.parameters import fitted
+from estimator_service.quotes.terms import reference_run
+from estimator_service.reference import CLEAR_BELOW, CLEAR_OF_HALF, estimate, to_cents
+
+MAX_POINTS = 512
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+class Choice(NamedTuple):
+    """Hyperparameters to compare: a preset's, or a person's own. `spec` is there when a base model is named."""
+
+    preset_id: str
+    batch_size: int
+    epochs: int
+    spec: TrainingSpec | None
+
+
+class Grid(NamedTuple):
+    """What is compared: every GPU type with every count and every choice. `machines`: None without a base model."""
+
+    types: list[ModelGpuType]
+    machines: list[Gpu] | None
+    counts: list[int]
+    choices: list[Choice]
+
+
+class Comparison(NamedTuple):
+    """Points in the order of the grid. Costs in US dollars and times in hours, as they are shown: in hundredths.
+
+    Without a base model there is one figure for each: the three quantiles are the same, and everything fits.
+    """
+
+    cost_p10: Floats
+    cost: Floats
+    cost_p90: Floats
+    hours_p10: Floats
+    hours: Floats
+    hours_p90: Floats
+    hourly_rate: Floats
+    verdicts: NDArray[np.int64]  # index into VERDICTS
+    memory_gib: Floats
+    quotable: list[bool]
+    plan: Plan | None  # of the first point: what was filled in
+
+    @property
+    def fits(self) -> Flags:
+        """Points that a job would be queued with."""
+        found: Flags = self.verdicts != VERDICTS.index("does_not_fit")
+        return found
+
+
+def compare(grid: Grid, dataset: Dataset, corrections: Corrections, catalogue: Catalogue) -> Comparison:
+    """Every point as a single estimate says it, to the digit. Raises DatasetTooLarge."""
+    if grid.machines is None:
+        return _reference(grid, dataset, catalogue)
+    return _forecast(grid, grid.machines, dataset, corrections, catalogue)
+
+
+def _reference(grid: Grid, dataset: Dataset, catalogue: Catalogue) -> Comparison:
+    found = [
+        estimate(reference_run(gpu, count, choice.batch_size, choice.epochs, dataset), catalogue.assumptions)
+        for gpu in grid.types
+        if isinstance(gpu, GpuType)
+        for count in grid.counts
+        for choice in grid.choices
+    ]
+    cost, hours = (
+        cents(np.array(column)) for column in zip(*((each.total, each.hours) for each in found), strict=True)
+    )
+    rates = cents(np.array([each.hourly_rate for each in found]))
+    fits = np.zeros(len(found), dtype=np.int64)
+    return Comparison(cost, cost, cost, hours, hours, hours, rates, fits, rates * 0.0, [True] * len(found), None)
+
+
+def _forecast(
+    grid: Grid, machines: list[Gpu], dataset: Dataset, corrections: Corrections, catalogue: Catalogue
+) -> Comparison:
+    plans: list[Plan] = []
+    points: list[Point] = []
+    prices: list[float] = []
+    quotable: list[bool] = []
+    known: dict[tuple[int, object], Plan] = {}
+    for entry, gpu in zip(grid.types, machines, strict=True):
+        planned, trusted = [], []
+        for index, choice in enumerate(grid.choices):
+            assert choice.spec is not None
+            key = index, gpu.traits
+            if key not in known:
+                known[key] = plan(choice.spec, gpu, dataset, catalogue.job_defaults)
+            found = known[key]
+            planned.append(found)
+            doubted = len(found.doubts) + len(doubts(Point(found.workload, gpu, 1), fitted()))
+            trusted.append(not found.doubts and doubted < 2)
+        for count in grid.counts:
+            points += [Point(found.workload, gpu, count) for found in planned]
+            plans += planned
+            quotable += trusted
+        prices += [entry.price_usd_per_hour] * (len(grid.counts) * len(planned))
+    seen, numbers = job_table(plans, corrected_table(points, corrections), prices, catalogue.job_defaults)
+    return Comparison(
+        cost_p10=cents(seen.cost_p10),
+        cost=cents(seen.cost),
+        cost_p90=cents(seen.cost_p90),
+        hours_p10=cents(seen.hours_p10),
+        hours=cents(seen.hours),
+        hours_p90=cents(seen.hours_p90),
+        hourly_rate=cents(seen.hourly_rate),
+        verdicts=numbers.verdict.astype(np.int64),
+        memory_gib=cents(np.asarray(numbers.memory.total) / GIB),
+        quotable=quotable,
+        plan=plans[0],
+    )
+
+
+def cents(amounts: Floats) -> Floats:
+    """`to_cents` of every amount: the nearest hundredth, half away from zero on the exact binary value."""
+    scaled = amounts * 100.0
+    whole = np.floor(scaled)
+    clear = (scaled >= 0.0) & (scaled < CLEAR_BELOW) & (np.abs(scaled - whole - 0.5) > CLEAR_OF_HALF)
+    found: Floats = (whole + (scaled - whole > 0.5)) / 100.0
+    for index in np.flatnonzero(~clear):
+        found[index] = to_cents(float(amounts[index]))
+    return found
+
+
+def pareto(points: Comparison) -> Flags:
+    """Points that fit and that no other such point beats: none is as cheap and as fast, and better in one of the two."""
+    found = np.zeros(len(points.cost), dtype=bool)
+    order = np.lexsort((points.hours, points.cost))
+    fastest: float = np.inf
+    cheapest: Any = None
+    for index in order[points.fits[order]]:
+        cost, hours = points.cost[index], points.hours[index]
+        if hours < fastest:
+            fastest, cheapest = hours, cost
+            found[index] = True
+        elif hours == fastest and cost == cheapest:
+            found[index] = True
+    return found
+
+
+def cheapest_under(points: Comparison, deadline_hours: float) -> int | None:
+    """The cheapest point that fits and meets a deadline, the faster of two; None: no such point."""
+    return _best(points.fits & (points.hours_p90 <= deadline_hours), points.cost, points.hours)
+
+
+def fastest_under(points: Comparison, budget_usd: float) -> int | None:
+    """The fastest point that fits and meets a budget, the cheaper of two; None: no such point."""
+    return _best(points.fits & (points.cost_p90 <= budget_usd), points.hours, points.cost)
+
+
+def _best(allowed: Flags, first: Floats, second: Floats) -> int | None:
+    order = np.lexsort((second, first))
+    allowed_order = order[allowed[order]]
+    return int(allowed_order[0]) if len(allowed_order) else None

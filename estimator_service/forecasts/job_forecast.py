@@ -1,0 +1,146 @@
+"""What a whole job takes: steps, time with its range, cost. The same formulas serve one job (floats) and a table (arrays).
+
+Only + - * / and ceil are used on the way from a step to a job, so that both agree to the digit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from estimator_service.errors import DatasetTooLarge
+from estimator_service.forecasts.plan import JobDefaults, Plan
+from estimator_service.physics.forecast import Confidence, Forecast, Numbers, Point, forecast, table
+from estimator_service.physics.workload import WEIGHT_BYTES, adapter_params
+from estimator_service.reference import MAX_STEPS, SECONDS_PER_HOUR
+
+GB = 1e9
+
+
+class Load(NamedTuple):
+    """What a plan brings along, whatever the GPUs; floats or arrays. Bytes and sequences."""
+
+    sequences: float
+    validation_sequences: float
+    epochs: float
+    per_step: float  # sequences that one GPU takes in an optimizer step
+    forward_share: float  # of a training step's arithmetic
+    loaded_bytes: float
+    saved_bytes: float
+
+
+class JobTotals(NamedTuple):
+    """A job, as floats or arrays. Hours and US dollars, unrounded; steps are whole numbers."""
+
+    steps_per_epoch: Any
+    total_steps: Any
+    startup: Any
+    training: Any
+    validation: Any
+    save: Any
+    hours_p10: Any
+    hours: Any
+    hours_p90: Any
+    hourly_rate: Any
+    compute: Any
+    storage: Any
+    cost_p10: Any
+    cost: Any
+    cost_p90: Any
+
+
+class JobForecast(NamedTuple):
+    """One job and what is said of its step."""
+
+    plan: Plan
+    point: Point
+    totals: JobTotals
+    forecast: Forecast
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What of the job lies outside the measured runs, or was not counted, in words."""
+        return self.plan.doubts + self.forecast.reasons
+
+    @property
+    def confidence(self) -> Confidence:
+        """How far to trust the range."""
+        return "low" if self.plan.doubts else self.forecast.confidence
+
+    @property
+    def is_quotable(self) -> bool:
+        """Whether a price may be promised on it."""
+        return self.confidence != "low"
+
+
+def load(planned: Plan) -> Load:
+    """What a plan brings along. Raises DatasetTooLarge."""
+    w = planned.workload
+    if planned.sequences * planned.epochs > MAX_STEPS:
+        raise DatasetTooLarge
+    stored = w.model.params_b * GB * WEIGHT_BYTES[16]
+    return Load(
+        sequences=planned.sequences,
+        validation_sequences=planned.validation_sequences,
+        epochs=float(planned.epochs),
+        per_step=float(w.batch * w.accumulation),
+        forward_share=1.0 / (2.0 + (w.method == "full") + w.checkpointing),
+        loaded_bytes=stored,
+        saved_bytes=adapter_params(w) * WEIGHT_BYTES[16],
+    )
+
+
+def totals(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDefaults) -> JobTotals:
+    """A job of `count` GPUs at `price` US dollars an hour for each."""
+    up = np.ceil if isinstance(numbers.step, np.ndarray) else math.ceil
+    together = held.per_step * count
+    steps_per_epoch = up(held.sequences / together)
+    total_steps = steps_per_epoch * held.epochs
+    validations = held.validation_sequences / together * held.forward_share * held.epochs
+    startup = (defaults.startup_seconds + held.loaded_bytes / (defaults.load_gb_per_second * GB)) / SECONDS_PER_HOUR
+    save = (defaults.save_seconds + held.saved_bytes / (defaults.save_gb_per_second * GB)) / SECONDS_PER_HOUR
+    steps = total_steps + validations
+    hours = startup + steps * numbers.step / SECONDS_PER_HOUR + save
+    hours_p10 = startup + steps * numbers.step_p10 / SECONDS_PER_HOUR + save
+    hours_p90 = startup + steps * numbers.step_p90 / SECONDS_PER_HOUR + save
+    rate = price * count
+    return JobTotals(
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        startup=startup,
+        training=total_steps * numbers.step / SECONDS_PER_HOUR,
+        validation=validations * numbers.step / SECONDS_PER_HOUR,
+        save=save,
+        hours_p10=hours_p10,
+        hours=hours,
+        hours_p90=hours_p90,
+        hourly_rate=rate,
+        compute=rate * hours,
+        storage=defaults.storage_usd,
+        cost_p10=rate * hours_p10 + defaults.storage_usd,
+        cost=rate * hours + defaults.storage_usd,
+        cost_p90=rate * hours_p90 + defaults.storage_usd,
+    )
+
+
+def job_forecast(planned: Plan, point: Point, price: float, defaults: JobDefaults) -> JobForecast:
+    """Forecasts one job. Raises DatasetTooLarge."""
+    found = forecast(point)
+    return JobForecast(planned, point, totals(load(planned), found.numbers, point.count, price, defaults), found)
+
+
+def job_table(
+    plans: Sequence[Plan], points: Sequence[Point], prices: Sequence[float], defaults: JobDefaults
+) -> tuple[JobTotals, Numbers]:
+    """Forecasts many jobs at once; every field is an array in their order. Raises DatasetTooLarge."""
+    numbers = table(points)
+    rows: dict[int, int] = {}
+    for planned in plans:
+        rows.setdefault(id(planned), len(rows))
+    by_id = {id(planned): planned for planned in plans}
+    loads = np.array([load(by_id[key]) for key in rows])[[rows[id(planned)] for planned in plans]]
+    counts = np.array([float(point.count) for point in points])
+    return totals(Load(*loads.T), numbers, counts, np.array(prices), defaults), numbers

@@ -1,0 +1,203 @@
+"""From what a person asked for to what is trained: every choice that was left open is filled in and named. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from estimator_service.catalogue.base_models import Model
+from estimator_service.catalogue.gpus import Gpu, Traits
+from estimator_service.datasets.model import Dataset, Lengths, cut
+from estimator_service.physics.workload import ATTENTION, Method, Precision, Stack, Workload
+
+DEFAULT_LENGTH = 2048  # where nobody counted the dataset's samples
+LONGEST = 131_072
+SHORTEST = 128
+STEP = 8  # lengths are padded to a multiple of it: what tensor cores take
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a base model is trained, as the contract has it; None: left open."""
+
+    method: Method | None = None
+    sequence_length: int | None = None
+    gradient_accumulation: int | None = None
+    precision: Precision | None = None
+    activation_checkpointing: bool | None = None
+    packing: bool | None = None
+    target_modules: tuple[str, ...] = ()
+    stack: Stack | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """What is to be trained and how; `batch` is of each GPU."""
+
+    model: Model
+    options: Options
+    batch: int
+    epochs: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefaults:
+    """What is taken for granted of any job; data of the catalogue."""
+
+    startup_seconds: float
+    load_gb_per_second: float
+    validation_share: float
+    save_seconds: float
+    save_gb_per_second: float
+    storage_usd: float
+    default_pairs: int
+    default_tokens_per_pair: int
+
+
+class Assumption(NamedTuple):
+    """A field that was left open, what was taken, and why."""
+
+    field: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one GPU trains, and how much there is of it; `sequences` are an epoch's, of all GPUs together."""
+
+    workload: Workload
+    lengths: Lengths
+    sequences: float
+    validation_sequences: float
+    epochs: int
+    length: int  # samples are cut at it
+    assumptions: tuple[Assumption, ...]
+    doubts: tuple[str, ...]  # why it may be anything
+
+
+class _Filled(NamedTuple):
+    """What a plan needs of options, GPU type, dataset and batch: neither the model nor the rank changes it."""
+
+    method: Method
+    precision: Precision
+    length: int
+    lengths: Lengths
+    padded: float
+    sequences: float
+    validation_sequences: float
+    assumptions: tuple[Assumption, ...]
+
+
+def plan(spec: TrainingSpec, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> Plan:
+    """Fills in what was left open for a GPU type and a dataset."""
+    options = spec.options
+    filled = _filled(options, gpu.traits, spec.batch, dataset, defaults)
+    packed, method, length = bool(options.packing), filled.method, filled.length
+    workload = Workload(
+        model=spec.model,
+        method=method,
+        rank=spec.rank,
+        targets=options.target_modules or ATTENTION,
+        batch=spec.batch,
+        accumulation=options.gradient_accumulation or 1,
+        length=length if packed else min(length, dataset.longest or length),
+        tokens=None if packed else filled.lengths.mean,
+        precision=filled.precision,
+        checkpointing=options.activation_checkpointing is not False,
+        flash_attention=not gpu.is_old,
+        packed=packed,
+        padded=filled.padded,
+        stack=options.stack or "plain",
+        weight_bits=4 if method == "qlora" else 16,
+    )
+    doubts = () if dataset.tokens and dataset.pairs else ("nobody counted the dataset's tokens",)
+    return Plan(
+        workload, filled.lengths, filled.sequences, filled.validation_sequences, spec.epochs, length,
+        filled.assumptions, doubts,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defaults: JobDefaults) -> _Filled:
+    named = list[Assumption]()
+
+    def taken(field: str, value: str, reason: str) -> None:
+        named.append(Assumption(field, value, reason))
+
+    method: Method = options.method or "lora"
+    if options.method is None:
+        taken("training.method", method, "the usual way to fine-tune")
+    length = options.sequence_length or _length(dataset)
+    if options.sequence_length is None:
+        reason = "the longest sample of the dataset" if dataset.longest else "nobody counted the dataset's samples"
+        taken("training.sequence_length", str(length), reason)
+    lengths = cut(
+        dataset, length, default_pairs=defaults.default_pairs, default_tokens_per_pair=defaults.default_tokens_per_pair
+    )
+    if not dataset.tokens:
+        taken("dataset.total_tokens", f"{lengths.tokens:.0f}", "nobody counted them")
+    if not dataset.bins:
+        taken("dataset.token_histogram", "every sample of the mean length", "nobody counted the lengths")
+    precision = _precision(options.precision, traits)
+    if precision != options.precision:
+        reason = (
+            "the usual arithmetic" if options.precision is None else f"GPUs of this type have no {options.precision}"
+        )
+        taken("training.precision", precision, reason)
+    for field, given, value in (
+        ("gradient_accumulation", options.gradient_accumulation, 1),
+        ("activation_checkpointing", options.activation_checkpointing, True),
+        ("packing", options.packing, False),
+        ("stack", options.stack, "plain"),
+    ):
+        if given is None:
+            taken(f"training.{field}", str(value).lower(), "the usual setting")
+    if not options.target_modules and method != "full":
+        taken("training.target_modules", " ".join(f"{name}_proj" for name in ATTENTION), "the usual adapters")
+    sequences = lengths.tokens / length if options.packing else float(lengths.samples)
+    held = dataset.validation_pairs
+    if held:
+        validation = sequences * held / (dataset.pairs or defaults.default_pairs)
+    else:
+        validation = sequences * defaults.validation_share
+        taken("dataset.total_validation_pairs", f"{defaults.validation_share:.0%} of the samples", "none are marked")
+    taken("startup", f"{defaults.startup_seconds:.0f} s", "getting machines; loading the base model comes on top")
+    padded = 1.0 if options.packing else lengths.padding(batch)
+    return _Filled(method, precision, length, lengths, padded, sequences, validation, tuple(named))
+
+
+def _length(dataset: Dataset) -> int:
+    """The longest sample, so that nothing is cut, in steps of what tensor cores take."""
+    longest = min(LONGEST, max(SHORTEST, dataset.longest or DEFAULT_LENGTH))
+    return -(-longest // STEP) * STEP
+
+
+def _precision(asked: Precision | None, traits: Traits) -> Precision:
+    """What of the precision asked for the GPU type has."""
+    if asked == "fp8" and traits.fp8:
+        return "fp8"
+    return "bf16" if asked != "fp16" and traits.bf16 else "fp16"
+
+
+def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:
+    """The configuration with everything filled in: two requests that mean the same have the same one."""
+    w = planned.workload
+    return {
+        "base_model": spec.model.name,
+        "training.method": w.method,
+        "training.sequence_length": planned.length,
+        "training.gradient_accumulation": w.accumulation,
+        "training.precision": w.precision,
+        "training.activation_checkpointing": w.checkpointing,
+        "training.packing": w.packed,
+        "training.target_modules": sorted(set(w.targets)) if w.method != "full" else [],
+        "training.stack": w.stack,
+    }
+
+
+def with_options(spec: TrainingSpec, **changes: object) -> TrainingSpec:
+    """The same with other options."""
+    return replace(spec, options=replace(spec.options, **changes))  # type: ignore[arg-type] # fields known by name only

@@ -1,0 +1,199 @@
+"""What finished runs of one kind teach: pure.
+
+Bayes' rule for a Gaussian process. What the formulas say of a run is off by what the numbers of the model are off here (a
+trainer's kernels, a provider's clocks), which its slopes carry to other runs, and by what no number of the model can say,
+which is alike for runs that are alike. Runs that are odd count less, as Student's t has it; see README.md, "Learning".
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimator_service.physics.forecast import KINDS, PLACES, Point, features, features_table
+from estimator_service.physics.parameters import Parameters, fitted
+
+Kind = tuple[str, str, str]  # model family, GPU type, software stack
+Array = NDArray[np.float64]
+
+FREEDOM = 4.0  # of Student's t: a run three deviations off counts half
+ROUNDS = 24
+DIGITS = 9  # of a factor: one point alone and among 512 get the same, in whatever order sums are taken
+
+
+class Prior(NamedTuple):
+    """Variances of logs before any run of a kind was seen, and the noise of a run measured again (standard deviation)."""
+
+    slopes: Array  # of each number of the model
+    shared: float  # of what moves all runs of a kind
+    alike: float  # of what moves runs that are alike
+    misfit: float  # of what stays, however many runs were seen
+    noise: float
+    alone: float  # how much noisier a run counts that no other vouches for
+    apart: float  # natural logarithms of size or tokens after which runs are less alike
+    same: int  # of a run's kinds, those that have to be the same
+
+    def covariance(self, runs: Array, others: Array) -> Array:
+        """How far what is off in some runs tells what is off in others; a row of `features` for each run."""
+        known = len(self.slopes)
+        near: Array = np.zeros((len(runs), len(others)))
+        for column in range(known, known + PLACES):
+            near += (runs[:, None, column] - others[None, :, column]) ** 2
+        same: Any = 1.0
+        for column in range(known + PLACES, known + PLACES + self.same):
+            same = same * (runs[:, None, column] == others[None, :, column])
+        linear: Array = (runs[:, :known] * self.slopes) @ others[:, :known].T
+        found: Array = linear + self.shared + self.alike * same * np.exp(-0.5 * near / self.apart**2)
+        return found
+
+    def variance(self, runs: Array) -> Array:
+        """`covariance` of each run with itself."""
+        found: Array = runs[:, : len(self.slopes)] ** 2 @ self.slopes + self.shared + self.alike
+        return found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Posterior:
+    """How far runs of a kind are from what the formulas say. Told apart by identity."""
+
+    jobs: int
+    prior: Prior
+    runs: Array
+    weights: Array
+    precision: Array
+
+    def apply(self, runs: Array) -> tuple[list[float], list[float]]:
+        """(factor, factor of the range's width) for runs of these features."""
+        shared = self.prior.covariance(runs, self.runs)
+        before = self.prior.variance(runs) + self.prior.misfit
+        now = before - np.sum((shared @ self.precision) * shared, axis=1)
+        factors = np.round(np.exp(shared @ self.weights), DIGITS)
+        return factors.tolist(), np.round(np.sqrt(now / before), DIGITS).tolist()
+
+
+class FinishedJob(NamedTuple):
+    """A finished job: seconds it took, what its forecast said of all of it and of what is not training, and its features.
+
+    `forecast_gib` is the peak as the model says it without corrections, `peak_gib` the trainer's; None: it measured none.
+    """
+
+    seconds: float
+    forecast_seconds: float
+    overhead_seconds: float
+    correction: float
+    features: tuple[float, ...]
+    forecast_gib: float
+    peak_gib: float | None
+
+    @property
+    def log_ratio(self) -> float:
+        """Log of measured ÷ predicted speed of the training itself, as the model says it without corrections.
+
+        What is not training is taken as forecast, as long as that leaves the better part; else as it was in proportion.
+        """
+        training = self.forecast_seconds - self.overhead_seconds
+        taken = self.seconds - self.overhead_seconds
+        if taken < self.overhead_seconds:
+            taken = self.seconds * training / self.forecast_seconds
+        return math.log(training * self.correction / taken)
+
+
+class Accuracy(NamedTuple):
+    """How good forecasts were; `month` None: all of them."""
+
+    month: str | None
+    jobs: int
+    inside: float
+    median_error: float
+
+
+class Correction(NamedTuple):
+    """What finished jobs of one kind teach of speed, and of memory where trainers measured it."""
+
+    speed: Posterior
+    memory: Posterior | None
+
+
+Corrections = Mapping[Kind, Correction]
+
+
+def speed_prior(p: Parameters) -> Prior:
+    """What is taken for granted of speeds. One GPU tells of several: else more GPUs would beat perfect scaling."""
+    s = p.spread
+    slopes = (s.looseness * np.array(p.time_sd)) ** 2
+    return Prior(slopes, s.source_sd**2, s.alike_sd**2, s.misfit_sd**2, s.run_sd, s.alone, apart=2.0, same=1)
+
+
+def memory_prior(p: Parameters) -> Prior:
+    """The same of peaks of memory: no slopes are known, and one GPU says little of several, over which weights are spread."""
+    return speed_prior(p)._replace(slopes=np.zeros(0), apart=1.0, same=2)
+
+
+def correct_for(jobs: Sequence[FinishedJob]) -> Correction:
+    """What finished jobs of one kind teach."""
+    speed = posterior([job.log_ratio for job in jobs], [job.features for job in jobs], speed_prior(fitted()))
+    measured = [job for job in jobs if job.peak_gib]
+    if not measured:
+        return Correction(speed, None)
+    ratios = [math.log((job.peak_gib or 0.0) / job.forecast_gib) for job in measured]
+    return Correction(
+        speed, posterior(ratios, [job.features[-PLACES - KINDS :] for job in measured], memory_prior(fitted()))
+    )
+
+
+def corrected(point: Point, corrections: Corrections) -> Point:
+    """A point with what finished jobs of its kind taught."""
+    found = corrections.get(_kind(point))
+    return point if found is None else _corrected([point], found, np.array([features(point)]))[0]
+
+
+def corrected_table(points: Sequence[Point], corrections: Corrections) -> list[Point]:
+    """`corrected` for every point of a table, to the digit."""
+    kinds = [_kind(point) for point in points]
+    places = [place for place, kind in enumerate(kinds) if kind in corrections]
+    found = list(points)
+    if not places:
+        return found
+    runs = features_table([points[place] for place in places])
+    rows = defaultdict(list)
+    for row, place in enumerate(places):
+        rows[kinds[place]].append(row)
+    for kind, where in rows.items():
+        corrected = _corrected([points[places[row]] for row in where], corrections[kind], runs[where])
+        for row, point in zip(where, corrected, strict=True):
+            found[places[row]] = point
+    return found
+
+
+def _corrected(points: Sequence[Point], corrections: Correction, runs: Array) -> list[Point]:
+    speeds, widths = corrections.speed.apply(runs)
+    jobs, measured = corrections.speed.jobs, corrections.memory.jobs if corrections.memory else 0
+    peaks = corrections.memory.apply(runs[:, -PLACES - KINDS :])[0] if corrections.memory else [1.0] * len(points)
+    return [
+        Point(point.workload, point.gpu, point.count, speed, width, peak, jobs, measured)
+        for point, speed, width, peak in zip(points, speeds, widths, peaks, strict=True)
+    ]
+
+
+def _kind(point: Point) -> Kind:
+    return point.workload.model.family, point.gpu.id, point.workload.stack
+
+
+def posterior(log_ratios: Sequence[float], runs: Sequence[Sequence[float]] | Array, prior: Prior) -> Posterior:
+    """What runs of one kind teach: logs of measured ÷ predicted, each with the run's features."""
+    told, where = np.array(log_ratios), np.array(runs, dtype=float)
+    count = len(told)
+    noise = (prior.noise * (1.0 + prior.alone / count**2)) ** 2
+    shared = prior.covariance(where, where)
+    weights = np.ones(count)
+    for _ in range(ROUNDS):
+        moved = shared @ np.linalg.solve(shared + np.diag(noise / weights), told)
+        weights = (FREEDOM + 1.0) / (FREEDOM + (told - moved) ** 2 / noise)
+    precision: Any = np.linalg.inv(shared + np.diag(noise / weights))
+    return Posterior(count, prior, where, precision @ told, precision)

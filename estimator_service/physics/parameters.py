@@ -1,0 +1,75 @@
+"""The fitted numbers of the time and the memory model: fitted.toml, read once and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat
+
+from estimator_service.physics.memory import MemoryParameters
+from estimator_service.physics.step_time import TimeParameters
+
+
+class Spread(BaseModel):
+    """How far predictions miss, as factors and logs of them: from fits that saw no row of the source they predict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    p10_to_p50: PositiveFloat  # log distance that leaves a tenth of the runs on each side, all inputs in the evidence
+    unseen_gpu: PositiveFloat  # the same, times this, for a GPU type that no measured run used
+    unseen_family: PositiveFloat
+    unseen_stack: PositiveFloat
+    source_sd: PositiveFloat  # log spread of what makes all of a source's runs faster or slower
+    looseness: PositiveFloat  # log spread of a source's parameters, times that which physics leaves them
+    run_sd: PositiveFloat  # log spread of a run measured again
+    alike_sd: PositiveFloat  # log spread of what no number of the model can say, and runs that are alike share
+    misfit_sd: PositiveFloat  # log spread that stays, however many runs of a source were seen
+    alone: float  # how much more of it a run counts for that no other vouches for
+    memory_margin: PositiveFloat  # share by which memory may be over-estimated before a job that runs is refused
+
+
+class Evidence(BaseModel):
+    """What the measured runs cover."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    sources: int
+    gpus: frozenset[str]
+    families: frozenset[str]
+    stacks: frozenset[str]
+    precisions: frozenset[str]
+
+
+class Parameters(NamedTuple):
+    """Everything that fitting found."""
+
+    time: TimeParameters
+    memory: MemoryParameters
+    spread: Spread
+    evidence: Evidence
+    time_sd: tuple[float, ...]  # what physics leaves each time parameter, as standard deviations of logs
+    version: str  # twelve hex digits that change with anything here
+
+
+@cache
+def fitted() -> Parameters:
+    """The numbers the service runs on."""
+    return parse(files(__package__).joinpath("fitted.toml").read_text())
+
+
+def parse(text: str) -> Parameters:
+    """Parameters from the text of fitted.toml. Raises ValueError where it is incomplete."""
+    data = tomllib.loads(text)
+    return Parameters(
+        TimeParameters(**{name: entry["value"] for name, entry in data["time"].items()}),
+        MemoryParameters(**{name: entry["value"] for name, entry in data["memory"].items()}),
+        Spread.model_validate(data["spread"]),
+        Evidence.model_validate(data["evidence"]),
+        tuple(entry["prior_sd"] for entry in data["time"].values()),
+        hashlib.sha256(text.encode()).hexdigest()[:12],
+    )

@@ -1,0 +1,112 @@
+"""Quotes in Postgres, as their owner sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from estimator_service.catalogue.catalogue import QuoteLimits
+from estimator_service.errors import QuoteExpired, QuoteMismatch, QuoteNotFound, TooManyQuotes
+from estimator_service.quotes.terms import Terms, differences
+from rpc.database import Database, load_queries
+from rpc.errors import DatasetNotFound
+from rpc.identity import Identity
+
+SQL = load_queries("estimator_service.quotes", "queries.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A quote as it was made. `request` and `answer` are the contract's messages, kept as they were sent."""
+
+    id: UUID
+    terms: Terms
+    digest: bytes
+    dataset_id: UUID
+    dataset_revision: str
+    catalogue_version: str
+    cost_p50: Decimal
+    cost_p90: Decimal | None
+    request: bytes
+    answer: bytes
+    created_at: datetime
+    expires_at: datetime
+    expired: bool
+
+    def hold(self, now: Terms, cost_now: float) -> None:
+        """Makes sure that everything still is as it was quoted. Raises QuoteExpired, QuoteMismatch."""
+        if self.expired:
+            raise QuoteExpired(expired_at=self.expires_at.isoformat(timespec="seconds"))
+        if found := differences(self.terms, now, float(self.cost_p50), cost_now):
+            raise QuoteMismatch(found)
+
+
+class Quotes:
+    """Keeps quotes. Every method acts as its caller, under row-level security."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        caller: Identity,
+        dataset_id: str,
+        terms: Terms,
+        catalogue_version: str,
+        costs: tuple[Decimal, Decimal | None],
+        messages: tuple[bytes, bytes],
+        limits: QuoteLimits,
+    ) -> Quote:
+        """Raises DatasetNotFound, TooManyQuotes."""
+        stored = {"configuration": terms.configuration, "dataset": terms.dataset, "price": terms.price}
+        try:
+            async with self._database.as_caller(caller) as connection:
+                await connection.execute(SQL["lock_user"])
+                row = await connection.fetchrow(
+                    SQL["create_quote"],
+                    UUID(dataset_id),
+                    orjson.dumps(stored).decode(),
+                    terms.digest,
+                    terms.dataset["revision"],
+                    catalogue_version,
+                    *costs,
+                    *messages,
+                    limits.valid_seconds,
+                    limits.most,
+                )
+        except asyncpg.ForeignKeyViolationError:
+            raise DatasetNotFound from None  # deleted since it was priced
+        if row is None:
+            raise TooManyQuotes(limits.most)
+        return _quote(row)
+
+    async def get(self, caller: Identity, quote_id: str) -> Quote:
+        """Raises QuoteNotFound."""
+        async with self._database.as_caller(caller) as connection:
+            row = await connection.fetchrow(SQL["get_quote"], UUID(quote_id))
+        if row is None:
+            raise QuoteNotFound
+        return _quote(row)
+
+
+def _quote(row: asyncpg.Record) -> Quote:
+    return Quote(
+        id=row["id"],
+        terms=Terms(**orjson.loads(row["terms"])),
+        digest=row["configuration_digest"],
+        dataset_id=row["dataset_id"],
+        dataset_revision=row["dataset_revision"],
+        catalogue_version=row["catalogue_version"],
+        cost_p50=row["cost_p50"],
+        cost_p90=row["cost_p90"],
+        request=row["request"],
+        answer=row["answer"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        expired=row["expired"],
+    )

@@ -1,0 +1,292 @@
+"""The OpenAPI 3.1 document of the JSON API, out of the contracts: their comments, types, limits and http rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
+from typing import Any
+
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+from pipeline.errors.v1 import errors_pb2
+
+from gateway.api.decode import is_output_only, is_required, json_name, message_of, words
+from gateway.api.routes import EVENT_STREAM, UPLOADS, Route
+
+Schema = dict[str, Any]
+
+INTEGERS: Mapping[int, Schema] = {
+    FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
+    FieldDescriptor.CPPTYPE_INT64: {"type": "integer", "format": "int64"},
+    FieldDescriptor.CPPTYPE_UINT32: {"type": "integer", "format": "int64", "minimum": 0},
+    FieldDescriptor.CPPTYPE_UINT64: {"type": "integer", "minimum": 0},
+}
+WELL_KNOWN: Mapping[str, Schema] = {
+    Timestamp.DESCRIPTOR.full_name: {"type": "string", "format": "date-time"},
+    Struct.DESCRIPTOR.full_name: {"type": "object", "additionalProperties": True},
+}
+LIMITS = {"gte": "minimum", "lte": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+LENGTHS = {"min_len": "minLength", "max_len": "maxLength"}
+ITEMS = {"min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems"}
+ERRORS: Mapping[str, str] = {
+    "400": "The request is not valid, or cannot be met as things stand.",
+    "401": "No token, or one that does not hold.",
+    "403": "The caller may not do this.",
+    "404": "There is no such thing, or it is somebody else's.",
+    "409": "It was done before with other content, or two calls met.",
+    "413": "The body is too large.",
+    "415": "The body is of a kind that is not taken here.",
+    "429": "Too many calls at once, or as many of something as one may have.",
+    "500": "Our fault; quote the request id.",
+    "503": "A part is away; see Retry-After.",
+    "504": "It did not finish in its time.",
+}
+ABOUT = """\
+Success is `{"success": true, "data": …}`, an error `{"error", "details", "code", "reason", "request_id"}`; clients may
+switch on `reason`. Enums are lower-case words, times RFC 3339 in UTC, money US dollars. Names that are not known are refused.
+In a query, `+` is a space. `grpc-timeout: 500m` asks for an earlier deadline; `x-request-id` names a request in the logs.
+"""
+
+
+def document(routes: Iterable[Route], *, cookie: str) -> Schema:
+    """The OpenAPI document of these routes; `cookie` is the session's."""
+    return _Document(list(routes), cookie).build()
+
+
+class _Document:
+    def __init__(self, routes: list[Route], cookie: str) -> None:
+        self._routes = routes
+        self._cookie = cookie
+        self._comments = dict(_comments())
+        self._schemas: dict[str, Schema] = {}
+        self._asked_for = {name for route in routes for name in _reachable(route.method.descriptor.input_type)}
+
+    def build(self) -> Schema:
+        paths: dict[str, Schema] = {}
+        for route in self._routes:
+            paths.setdefault(route.template, {})[route.verb.lower()] = self._operation(route)
+        paths["/api/session"] = _session()
+        failure = {"content": {"application/json": {"schema": _ref("ErrorBody")}}}
+        return {
+            "openapi": "3.1.0",
+            "info": {"title": "Pipeline", "version": "1", "description": ABOUT},
+            "servers": [{"url": "/"}],
+            "security": [{"bearer": []}, {"cookie": []}],
+            "paths": dict(sorted(paths.items())),
+            "components": {
+                "responses": {status: {"description": told, **failure} for status, told in ERRORS.items()},
+                "schemas": {**dict(sorted(self._schemas.items())), "ErrorBody": _error_body()},
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                    "cookie": {"type": "apiKey", "in": "cookie", "name": self._cookie},
+                },
+            },
+        }
+
+    def _operation(self, route: Route) -> Schema:
+        descriptor = route.method.descriptor
+        about = self._comments.get(descriptor.full_name, "")
+        operation: Schema = {
+            "operationId": descriptor.name,
+            "tags": [descriptor.containing_service.name],
+            "summary": " ".join(about.split()).partition(". ")[0].removesuffix(".").replace("`", ""),
+            "description": about,
+            "parameters": self._parameters(route),
+            "responses": {str(route.method.http_success): self._success(route)},
+        }
+        if route.body:
+            operation["requestBody"] = {"required": True, "content": self._request_body(route)}
+        operation["responses"] |= {status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS}
+        return operation
+
+    def _parameters(self, route: Route) -> list[Schema]:
+        inputs = route.method.descriptor.input_type.fields_by_name
+        found = [self._parameter(field, name, "path") for name, field in route.variables.items()]
+        found += [self._parameter(field, name, "query") for name, field in route.query.items()]
+        for name, header in {"request_id": "Idempotency-Key", "last_event_id": "Last-Event-ID"}.items():
+            if name in inputs and (name, route.verb) != ("request_id", "GET"):
+                found.append({**self._parameter(inputs[name], header, "header"), "required": False})
+        return found
+
+    def _parameter(self, field: FieldDescriptor, name: str, place: str) -> Schema:
+        return {
+            "name": name,
+            "in": place,
+            "required": place == "path" or is_required(field),
+            "description": self._comments.get(field.full_name, ""),
+            "schema": self._type(field),
+        }
+
+    def _request_body(self, route: Route) -> Schema:
+        if route.method.client_streaming:
+            return {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS}
+        message = route.method.descriptor.input_type
+        if route.body == "*":
+            return {"application/json": {"schema": self._rest(message, route)}}
+        return {"application/json": {"schema": self._type(message.fields_by_name[route.body])}}
+
+    def _rest(self, message: Descriptor, route: Route) -> Schema:
+        """What the path leaves of a message: a field of the path is refused in the body."""
+        whole = self._message(message)
+        if not route.variables:
+            return whole
+        schema = self._schemas.pop(message.name)
+        for name in route.variables:
+            del schema["properties"][name]
+        left = [name for name in schema.get("required", []) if name not in route.variables]
+        return {key: value for key, value in schema.items() if key != "required"} | ({"required": left} if left else {})
+
+    def _success(self, route: Route) -> Schema:
+        output = route.method.descriptor.output_type
+        data = self._type(output.fields_by_name[route.response_body]) if route.response_body else self._message(output)
+        if route.method.server_streaming:
+            return {"description": "Server-sent events.", "content": {EVENT_STREAM: {"schema": data}}}
+        return {"description": "Success.", "content": {"application/json": {"schema": _envelope(data)}}}
+
+    def _message(self, message: Descriptor) -> Schema:
+        if message.name not in self._schemas:
+            schema = self._schemas[message.name] = {}
+            shown = [field for field in message.fields if field.type != FieldDescriptor.TYPE_BYTES]
+            properties = {json_name(field): self._property(field) for field in shown}
+            always = message.full_name not in self._asked_for
+            required = [json_name(field) for field in shown if always or is_required(field)]
+            schema |= {
+                "type": "object",
+                "description": self._comments.get(message.full_name, ""),
+                "properties": properties,
+                "additionalProperties": False,
+            }
+            if required:
+                schema["required"] = required
+        return _ref(message.name)
+
+    def _property(self, field: FieldDescriptor) -> Schema:
+        schema = self._type(field)
+        about: Schema = {"description": self._comments.get(field.full_name, "")}
+        if is_output_only(field):
+            about["readOnly"] = True
+        oneof = field.containing_oneof
+        # A message that may be absent says `optional`, as any other field does.
+        if oneof is not None and not is_required(field):
+            return {"anyOf": [schema, {"type": "null"}]} | about
+        return schema | about
+
+    def _type(self, field: FieldDescriptor) -> Schema:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            return {"type": "object", "additionalProperties": self._one(message_of(field).fields_by_name["value"])}
+        if field.is_repeated:
+            rules = field.GetOptions().Extensions[validate_pb2.field].repeated
+            bounds = {ITEMS[rule.name]: value for rule, value in rules.ListFields() if rule.name in ITEMS}
+            return {"type": "array", "items": self._one(field), **bounds}
+        return self._one(field)
+
+    def _one(self, field: FieldDescriptor) -> Schema:
+        rules = field.GetOptions().Extensions[validate_pb2.field]
+        if field.is_repeated:
+            rules = rules.repeated.items
+        kind = rules.WhichOneof("type")
+        bounds = {rule.name: value for rule, value in getattr(rules, kind).ListFields()} if kind else {}
+        match field.cpp_type:
+            case FieldDescriptor.CPPTYPE_STRING:
+                schema: Schema = {"type": "string"} | ({"format": "uuid"} if bounds.get("uuid") else {})
+                return schema | {LENGTHS[name]: value for name, value in bounds.items() if name in LENGTHS}
+            case FieldDescriptor.CPPTYPE_BOOL:
+                return {"type": "boolean"}
+            case FieldDescriptor.CPPTYPE_ENUM:
+                return {"type": "string", "enum": list(words(field.enum_type))}
+            case FieldDescriptor.CPPTYPE_MESSAGE:
+                return WELL_KNOWN.get(message_of(field).full_name) or self._message(message_of(field))
+            case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
+                schema = {"type": "number"}
+            case _:
+                schema = dict(INTEGERS[field.cpp_type])
+        return schema | {LIMITS[name]: value for name, value in bounds.items() if name in LIMITS}
+
+
+def _reachable(message: Descriptor, seen: frozenset[str] = frozenset()) -> set[str]:
+    found = {message.full_name}
+    for field in message.fields:
+        if field.message_type is not None and field.message_type.full_name not in seen:
+            found |= _reachable(field.message_type, seen | found)
+    return found
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _envelope(data: Schema) -> Schema:
+    properties = {"success": {"type": "boolean", "const": True}, "data": data}
+    return {"type": "object", "properties": properties, "required": ["success", "data"]}
+
+
+def _error_body() -> Schema:
+    reasons = [name.removeprefix("ERROR_REASON_") for name, number in errors_pb2.ErrorReason.items() if number]
+    fields = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}}
+    return {
+        "type": "object",
+        "description": "What went wrong, where, and what to do.",
+        "properties": {
+            "error": {"type": "string", "description": "One short sentence."},
+            "details": {
+                "anyOf": [{"type": "string"}, fields],
+                "description": "A sentence; for a `Validation error`, messages by field path.",
+            },
+            "code": {"type": "string", "description": "Name of the gRPC status."},
+            "reason": {"type": "string", "enum": reasons, "description": "What programs may switch on."},
+            "request_id": {"type": "string", "description": "Names this request in the logs."},
+        },
+        "required": ["error", "details", "code", "reason", "request_id"],
+    }
+
+
+def _session() -> Schema:
+    user: Schema = {"anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}]}
+    whole = {"user_id": user, "dev_issuer": {"type": "boolean"}}
+
+    def answers(summary: str, operation_id: str, properties: Schema) -> Schema:
+        data = {"type": "object", "properties": properties, "required": list(properties)}
+        content = {"application/json": {"schema": _envelope(data)}}
+        return {
+            "operationId": operation_id,
+            "tags": ["Session"],
+            "summary": summary,
+            "security": [],
+            "responses": {"200": {"description": "Success.", "content": content}}
+            | {status: {"$ref": f"#/components/responses/{status}"} for status in ("400", "403", "404")},
+        }
+
+    return {
+        "get": answers("Tells who is signed in, and whether the development issuer is on", "GetSession", whole),
+        "post": answers("Signs in the demo user; with the development issuer only", "SignIn", {"user_id": user}),
+        "delete": answers("Signs out", "SignOut", {"user_id": user}),
+    }
+
+
+def _comments() -> Iterator[tuple[str, str]]:
+    """Comments of the contracts by the full name of what they are about."""
+    image = FileDescriptorSet.FromString(files("pipeline").joinpath("image.binpb").read_bytes())
+    for file in image.file:
+        if not file.package.startswith("pipeline."):
+            continue
+        for location in file.source_code_info.location:
+            name = _name_at(file, list(location.path))
+            if name and location.leading_comments:
+                yield f"{file.package}.{name}", re.sub(r"^ ", "", location.leading_comments, flags=re.MULTILINE).strip()
+
+
+def _name_at(file: FileDescriptorProto, path: list[int]) -> str:
+    """The name of what a source location is: a service, RPC, message or field; empty for anything else."""
+    node: Any = file
+    names = []
+    for number, index in zip(path[::2], path[1::2], strict=False):
+        field = node.DESCRIPTOR.fields_by_number.get(number)
+        if field is None or not field.is_repeated or field.message_type is None:
+            return ""
+        node = getattr(node, field.name)[index]
+        names.append(getattr(node, "name", ""))
+    return ".".join(names) if len(path) % 2 == 0 else ""

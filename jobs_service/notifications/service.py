@@ -1,0 +1,35 @@
+"""NotificationService: a few lines for each RPC."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pipeline.notifications.v1 import notifications_pb2
+
+from jobs_service.jobs import wire
+from jobs_service.jobs.store import Store
+from rpc.boundary import Call
+
+
+class NotificationService:
+    """Shows people what happened to their jobs."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def ListNotifications(
+        self, request: notifications_pb2.ListNotificationsRequest, call: Call
+    ) -> notifications_pb2.ListNotificationsResponse:
+        page = wire.page_of(request)
+        found, unread = await self._store.list_notifications(call.identity, **page, unread=request.unread)
+        return notifications_pb2.ListNotificationsResponse(
+            notifications=[wire.notification(each) for each in found.items],
+            pagination=wire.pagination(request, found),
+            unread_count=unread,
+        )
+
+    async def MarkNotificationRead(
+        self, request: notifications_pb2.MarkNotificationReadRequest, call: Call
+    ) -> notifications_pb2.MarkNotificationReadResponse:
+        notification = await self._store.mark_notification_read(call.identity, UUID(request.id))
+        return notifications_pb2.MarkNotificationReadResponse(notification=wire.notification(notification))

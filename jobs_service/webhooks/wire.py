@@ -1,0 +1,78 @@
+"""Messages of the webhooks contract ↔ their models."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pipeline.webhooks.v1 import webhooks_pb2
+
+from jobs_service.jobs.wire import time
+from jobs_service.webhooks.model import Attempt, Delivery, Wanted, Webhook
+
+TYPE, STATUS, REASON = "WEBHOOK_EVENT_TYPE_", "WEBHOOK_DELIVERY_STATUS_", "WEBHOOK_DISABLED_REASON_"
+TYPES = {name.removeprefix(TYPE).lower(): number for name, number in webhooks_pb2.WebhookEventType.items()}
+# Other systems notify people too, of what this contract has no word for.
+OTHER = webhooks_pb2.WEBHOOK_EVENT_TYPE_UNSPECIFIED
+
+
+def wanted(request: webhooks_pb2.CreateWebhookRequest | webhooks_pb2.UpdateWebhookRequest) -> Wanted:
+    """What an owner chose."""
+    names = [webhooks_pb2.WebhookEventType.Name(each) for each in request.event_types]
+    return Wanted(request.url, request.description, [name.removeprefix(TYPE).lower() for name in names])
+
+
+def request_id(request: webhooks_pb2.CreateWebhookRequest) -> UUID | None:
+    """The idempotency key, if there is one."""
+    return UUID(request.request_id) if request.request_id else None
+
+
+def delivery_status(request: webhooks_pb2.ListWebhookDeliveriesRequest) -> str | None:
+    """The status to list; None: all."""
+    if not request.HasField("status"):
+        return None
+    return webhooks_pb2.WebhookDeliveryStatus.Name(request.status).removeprefix(STATUS).lower()
+
+
+def webhook(model: Webhook) -> webhooks_pb2.Webhook:
+    """A webhook as its owner sees it."""
+    reason = model.disabled_reason
+    return webhooks_pb2.Webhook(
+        id=str(model.id),
+        user_id=str(model.user_id),
+        url=model.url,
+        description=model.description,
+        event_types=[TYPES.get(each, OTHER) for each in model.event_types],
+        enabled=reason is None,
+        disabled_reason=webhooks_pb2.WebhookDisabledReason.Value(REASON + reason.upper()) if reason else None,
+        failing_since=time(model.failing_since),
+        old_secret_until=time(model.old_secret_until),
+        created_at=time(model.created_at),
+        updated_at=time(model.updated_at),
+    )
+
+
+def delivery(model: Delivery) -> webhooks_pb2.WebhookDelivery:
+    """A delivery as its owner sees it."""
+    return webhooks_pb2.WebhookDelivery(
+        id=str(model.id),
+        webhook_id=str(model.webhook_id),
+        type=TYPES.get(model.type, OTHER),
+        status=webhooks_pb2.WebhookDeliveryStatus.Value(STATUS + model.status.upper()),
+        body=model.body,
+        attempt_count=model.attempt_count,
+        attempts=map(_attempt, model.attempts),
+        next_attempt_at=time(model.next_attempt_at),
+        created_at=time(model.created_at),
+        finished_at=time(model.finished_at),
+    )
+
+
+def _attempt(model: Attempt) -> webhooks_pb2.WebhookAttempt:
+    return webhooks_pb2.WebhookAttempt(
+        number=model.number,
+        started_at=time(model.started_at),
+        duration_ms=model.duration_ms,
+        http_status=model.http_status,
+        error=model.error,
+        response=model.response,
+    )

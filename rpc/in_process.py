@@ -1,0 +1,102 @@
+"""A channel whose server is in this process: the same boundary, no wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+
+from rpc.boundary import STATUS_METADATA, Boundary, Refused, as_mapping
+from rpc.methods import Method, methods
+from rpc.stream import Stream
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class LocalChannel:
+    """Has the shape of a grpc.aio channel as far as generated stubs and the gateway use it.
+
+    Messages are handed over as they are, so whoever gets one must not change it.
+    """
+
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
+        self._handlers: dict[str, tuple[Method, Any]] = {}
+
+    def add_service(self, service: ServiceDescriptor, servicer: Any) -> None:
+        """Adds a servicer whose methods take `(message, Call)`."""
+        for method in methods(service):
+            self._handlers[method.path] = method, getattr(servicer, method.name)
+
+    def unary_unary(self, path: str, *_: Any, as_fields: bool = False, **__: Any) -> Callable[..., Awaitable[Any]]:
+        """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError.
+
+        `as_fields`: whoever calls takes an answer's fields as well, where the servicer makes no message of them.
+        """
+        method, handler = self._handlers[path]
+
+        async def call(
+            request: Message | AsyncIterator[Message],
+            *,
+            metadata: Metadata = (),
+            timeout: float | None = None,  # noqa: ASYNC109 - grpc.aio's own signature
+            **_: Any,
+        ) -> Any:
+            try:
+                return await self._boundary.run(
+                    method, handler, request, as_mapping(metadata), timeout, counted=True, as_fields=as_fields
+                )
+            except Refused as refused:
+                raise _as_rpc_error(refused) from refused
+
+        return call
+
+    stream_unary = unary_unary
+
+    def unary_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., LocalStream]:
+        """Returns the callable of a server-streaming RPC; iterating over its answer raises AioRpcError."""
+        method, handler = self._handlers[path]
+
+        def call(request: Message, *, metadata: Metadata = (), timeout: float | None = None, **_: Any) -> LocalStream:
+            told = as_mapping(metadata)
+            return LocalStream(self._boundary.stream(method, handler, request, told, timeout, counted=True))
+
+        return call
+
+
+class LocalStream:
+    """Has the shape of grpc.aio's call that is answered with a stream, as far as it is used."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> LocalStream:
+        return self
+
+    async def __anext__(self) -> Message:
+        try:
+            return await anext(self._stream)
+        except Refused as refused:
+            raise _as_rpc_error(refused) from refused
+
+    async def read(self) -> Any:
+        """The next message, or `grpc.aio.EOF`."""
+        return await anext(self, grpc.aio.EOF)
+
+    def cancel(self) -> bool:
+        """Ends the call."""
+        self._stream.cancel()
+        return True
+
+
+def _as_rpc_error(refused: Refused) -> grpc.aio.AioRpcError:
+    status = refused.failure.to_status(refused.request_id).SerializeToString()
+    return grpc.aio.AioRpcError(
+        refused.failure.code,
+        initial_metadata=grpc.aio.Metadata(),
+        trailing_metadata=grpc.aio.Metadata((STATUS_METADATA, status)),
+        details=refused.failure.message,
+    )

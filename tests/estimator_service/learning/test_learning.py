@@ -1,0 +1,277 @@
+"""What finished jobs teach, through the real door, and what nobody may read from it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pipeline.estimator.v1 import estimator_pb2 as pb
+from pipeline.jobs.v1 import jobs_pb2
+
+from estimator_service.catalogue import base_models as models
+from estimator_service.catalogue import gpus as hardware
+from estimator_service.learning.corrections import (
+    Correction,
+    FinishedJob,
+    correct_for,
+    corrected,
+    corrected_table,
+    memory_prior,
+    posterior,
+    speed_prior,
+)
+from estimator_service.learning.finished_jobs import SQL
+from estimator_service.physics.forecast import KINDS, PLACES, Point, features
+from estimator_service.physics.forecast import forecast as forecast_of
+from estimator_service.physics.parameters import fitted
+from estimator_service.physics.workload import Workload
+from tests.conftest import NewDataset, Stack, TestDatabase, metadata
+from tests.estimator_service.asked import ANN, BALANCED, LLAMA, configuration
+
+OTHERS = [str(uuid.UUID(int=number + 1)) for number in range(6)]
+Finish = Callable[..., Awaitable[str]]
+
+
+POINT = Point(Workload(models.catalogue()[LLAMA], batch=4, stack="plain"), hardware.catalogue()["A100-80GB"], 2)
+SHORT = Point(replace(POINT.workload, batch=1, length=256), POINT.gpu, 2)
+
+
+def ran(times: float, *, training: float = 36_000, overhead: float = 600, about: Point = POINT) -> FinishedJob:
+    """A run whose training took so many times what was said."""
+    return FinishedJob(overhead + training * times, overhead + training, overhead, 1.0, features(about), 10.0, None)
+
+
+def factors(*finished: FinishedJob, about: Point = POINT) -> tuple[float, float]:
+    """Factors of speed and of the range's width after some runs."""
+    found = corrected(about, {("llama", "A100-80GB", "plain"): correct_for(finished)})
+    return found.correction, found.narrowing
+
+
+def test_one_odd_run_moves_little_and_five_agreeing_runs_most_of_the_way() -> None:
+    """One run four times slower moves the speed by less than a fifth; five runs 30 % slower move it most of the way."""
+    assert factors(ran(4))[0] > 0.8
+    five, narrower = factors(*[ran(1.3)] * 5)
+    assert 0.75 < math.log(five) / math.log(1 / 1.3) <= 1
+    assert narrower < 1
+    # An odd one among five that agree does not undo them.
+    assert factors(*[ran(1.3)] * 5, ran(6))[0] == pytest.approx(five, rel=0.05)
+
+
+def test_runs_teach_most_about_their_like() -> None:
+    """Long steps that were slow say less of short ones, which wait for the host and not for arithmetic."""
+    runs = [ran(1.5)] * 5
+    assert factors(*runs)[0] < factors(*runs, about=SHORT)[0] < 1
+
+
+@given(
+    times=st.lists(st.floats(0.7, 1.5), min_size=1, max_size=8),
+    length=st.integers(256, 8192),
+    count=st.integers(1, 8),
+    sharded=st.booleans(),
+)
+def test_what_was_learned_obeys_physics(times: list[float], length: int, count: int, sharded: bool) -> None:
+    """Whatever jobs on one GPU taught, more GPUs never beat perfect scaling and longer samples never take less time."""
+
+    def step(length: int, count: int) -> float:
+        at = Point(replace(POINT.workload, length=length, sharded=sharded), POINT.gpu, count)
+        return forecast_of(corrected(at, corrections)).numbers.step
+
+    one = Point(replace(POINT.workload, length=1024), POINT.gpu, 1)
+    corrections = {("llama", "A100-80GB", "plain"): correct_for([ran(each, about=one) for each in times])}
+    assert step(length, count) >= step(length, 1) * (1 - 1e-9)
+    assert step(2 * length, count) >= step(length, count)
+
+
+def test_a_table_is_taught_as_its_points_are() -> None:
+    """Corrections in a comparison are those of single estimates, bit by bit."""
+    kind = "llama", "A100-80GB", "plain"
+    runs = [features(POINT), features(SHORT)]
+    speed, memory = (
+        posterior([-0.3, -0.2], rows, prior)
+        for rows, prior in (
+            (runs, speed_prior(fitted())),
+            ([run[-PLACES - KINDS :] for run in runs], memory_prior(fitted())),
+        )
+    )
+    corrections = {kind: Correction(speed, memory)}
+    points = [replace_count(point, count) for point in (POINT, SHORT) for count in (1, 2, 3, 8)]
+    points.append(POINT._replace(gpu=hardware.catalogue()["H100"]))
+    assert corrected_table(points, corrections) == [corrected(point, corrections) for point in points]
+    assert corrected_table(points, corrections)[-1] == points[-1]
+
+
+def replace_count(point: Point, count: int) -> Point:
+    """The same on another number of GPUs."""
+    return point._replace(count=count)
+
+
+@given(times=st.floats(0.1, 100), corrected=st.floats(0.5, 2))
+def test_a_forecast_that_was_corrected_teaches_the_same(times: float, corrected: float) -> None:
+    """What a job teaches does not depend on the correction that its forecast already had."""
+    plain = ran(times)
+    said = plain._replace(forecast_seconds=600 + 36_000 / corrected, correction=corrected)
+    assert said.log_ratio == pytest.approx(plain.log_ratio, abs=1e-9)
+
+
+@pytest.fixture
+def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> Finish:
+    """Creates a job with a base model and finishes it after so many times what was said of it."""
+
+    async def made(user: str, times: float, peak_gib: float | None = None, **fields: object) -> str:
+        dataset = await new_dataset(user, total_tokens=500_000_000, total_training_pairs=500_000)
+        request = jobs_pb2.CreateJobRequest(
+            **configuration(dataset, **{"base_model": LLAMA, **fields}), preset_id="PRESET_ID_BALANCED"
+        )
+        job = (await stack.jobs.CreateJob(request, metadata=metadata(user))).job
+        await admin.execute("alter table lora_training_jobs disable trigger transition")
+        await admin.execute(
+            "update lora_training_jobs set status = 'completed', completed_at = now(), final_cost = 0, "
+            "peak_memory_gib = $3, started_at = now() - $2 * forecast_seconds * interval '1 second' where id = $1",
+            uuid.UUID(job.id),
+            times,
+            peak_gib,
+        )
+        return job.id
+
+    return made
+
+
+async def estimate(stack: Stack, dataset: str, user: str = ANN, **fields: object) -> pb.EstimateCostResponse:
+    """What is said now."""
+    request = pb.EstimateCostRequest(**configuration(dataset, **{"base_model": LLAMA, **fields}))
+    return await stack.estimator.EstimateCost(request, metadata=metadata(user))
+
+
+async def forecast(stack: Stack, dataset: str, user: str = ANN, **fields: object) -> pb.Forecast:
+    """Of it, the forecast."""
+    return (await estimate(stack, dataset, user, **fields)).forecast
+
+
+async def test_a_persons_own_jobs_correct_what_they_are_told(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish
+) -> None:
+    """Five jobs a half slower raise the next forecast of that kind most of the way, of no other kind, and of nobody else."""
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    before = await forecast(stack, dataset)
+    frozen = [await finish(ANN, 1.5) for _ in range(5)]
+    async with asyncio.timeout(3):
+        while (after := await forecast(stack, dataset)).learned_from_jobs == 0:
+            await asyncio.sleep(0.1)
+    assert after.learned_from_jobs == 5
+    assert 1.3 < after.hours.p50 / before.hours.p50 < 1.55
+    assert (await forecast(stack, dataset, base_model="qwen2.5-7b")).learned_from_jobs == 0
+    assert (await forecast(stack, dataset, training={"stack": "SOFTWARE_STACK_TUNED"})).learned_from_jobs == 0
+    theirs = await new_dataset(OTHERS[0], total_tokens=500_000_000, total_training_pairs=500_000)
+    assert (await forecast(stack, theirs, user=OTHERS[0])).hours == before.hours
+    # What was said of a finished job is what was said then.
+    kept = (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=frozen[0]), metadata=metadata(ANN))).job
+    assert kept.forecast.hours == before.hours
+
+
+async def test_peaks_that_trainers_measured_correct_the_memory(
+    stack: Stack, new_dataset: NewDataset, finish: Finish
+) -> None:
+    """Five jobs that held a third more raise the next peak of that kind most of the way; a job that measured none does not.
+
+    The parts add up to it, old jobs keep what was said of them, and a comparison says the same.
+    """
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    before = (await estimate(stack, dataset)).memory
+    assert (before.correction, before.learned_from_jobs) == (1, 0)
+    frozen = await finish(ANN, 1.0)
+    for _ in range(5):
+        await finish(ANN, 1.0, peak_gib=before.total_gib * 4 / 3)
+    async with asyncio.timeout(3):
+        while (after := await estimate(stack, dataset)).forecast.learned_from_jobs < 6:
+            await asyncio.sleep(0.1)
+    memory = after.memory
+    assert (memory.learned_from_jobs, memory.total_gib) == (5, pytest.approx(before.total_gib * 1.3, rel=0.05))
+    assert memory.total_gib == pytest.approx(before.total_gib * memory.correction, abs=0.02)
+    parts = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "overhead")
+    assert sum(getattr(memory, f"{part}_gib") for part in parts) == pytest.approx(memory.total_gib, abs=0.05)
+    grid = pb.CompareConfigurationsRequest(
+        dataset_id=dataset, base_model=LLAMA, hyperparameters=BALANCED, gpu_types=["A100-80GB"], gpu_counts=[2],
+        preset_ids=["PRESET_ID_CUSTOM"],
+    )  # fmt: skip
+    (point,) = (await stack.estimator.CompareConfigurations(grid, metadata=metadata(ANN))).points
+    assert (point.memory_gib, point.verdict) == (memory.total_gib, memory.verdict)
+    kept = (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=frozen), metadata=metadata(ANN))).job
+    assert kept.memory == before
+
+
+async def test_others_jobs_count_from_five_people_on(
+    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Z11: four people's jobs correct nobody else's forecast; five people's do, and so they show in the accuracy."""
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    accuracy = pb.GetEstimateAccuracyRequest()
+    for user in OTHERS[:4]:
+        for _ in range(2):
+            await finish(user, 1.2)
+    assert (await forecast(stack, dataset)).learned_from_jobs == 0
+    told = await stack.estimator.GetEstimateAccuracy(accuracy, metadata=metadata(ANN))
+    assert (told.HasField("overall"), list(told.months)) == (False, [])
+    assert "at least 5 users" in told.note
+    await finish(OTHERS[4], 5.0)
+    assert (await forecast(stack, dataset)).learned_from_jobs == 9
+    told = await stack.estimator.GetEstimateAccuracy(accuracy, metadata=metadata(ANN))
+    assert (told.overall.jobs, told.overall.inside_p10_p90) == (9, round(8 / 9, 4))
+    assert told.overall.median_error == pytest.approx(0.2 / 1.2, abs=0.001)
+    assert [(month.jobs, len(month.month)) for month in told.months] == [(9, 7)]
+
+
+async def test_without_finished_jobs_it_says_so(stack: Stack) -> None:
+    """There is no figure before there are jobs, and the answer says so."""
+    told = await stack.estimator.GetEstimateAccuracy(pb.GetEstimateAccuracyRequest(), metadata=metadata(ANN))
+    assert told.note.startswith("No figure yet")
+
+
+async def test_the_services_login_reads_finished_forecasts_and_nothing_else(
+    stack: Stack, database: object, finish: Finish, new_dataset: NewDataset
+) -> None:
+    """Z08: the login that makes the figures sees finished jobs with a forecast, by these columns only."""
+    await finish(ANN, 1.0)
+    waiting = jobs_pb2.CreateJobRequest(**configuration(await new_dataset(ANN)), preset_id="PRESET_ID_BALANCED")
+    await stack.jobs.CreateJob(waiting, metadata=metadata(ANN))
+    service = await asyncpg.connect(database.url)  # type: ignore[attr-defined]
+    try:
+        assert await service.fetchval("select count(model_family) from lora_training_jobs") == 1
+        for column in ("*", "id", "dataset_id", "hyperparameters"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await service.fetch(f"select {column} from lora_training_jobs")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await service.fetch("select * from lora_quotes")
+    finally:
+        await service.close()
+
+
+async def test_what_everybody_is_told_is_read_by_an_index_up_to_a_bound(
+    stack: Stack, database: TestDatabase, new_dataset: NewDataset, admin: asyncpg.Connection
+) -> None:
+    """Figures over all users come from the latest finished jobs, in the order of an index, and never from all there are."""
+    await admin.execute(
+        "insert into lora_training_jobs (user_id, dataset_id, preset_id, hyperparameters, gpu_config, status, total_epochs,"
+        " total_steps, estimated_total_cost, hourly_rate, completed_at, final_cost)"
+        " select user_id, id, 'fast', '{}', '{\"type\": \"A100-80GB\", \"count\": 1}', 'completed', 1, 1, 1, 1, now(), 0"
+        " from lora_datasets, generate_series(1, 2000) where id = $1",
+        uuid.UUID(await new_dataset(ANN)),
+    )
+    await admin.execute("analyze lora_training_jobs")
+    service = await asyncpg.connect(database.url)
+    try:
+        for name, arguments in (("accuracy", [5]), ("shared_finished_jobs", [5, fitted().version])):
+            plan = "\n".join(line[0] for line in await service.fetch("explain " + SQL[name], *arguments))
+            assert "Limit" in plan, plan
+            assert "lora_training_jobs_accuracy_idx" in plan, plan
+            assert "Seq Scan on lora_training_jobs" not in plan, plan
+    finally:
+        await service.close()

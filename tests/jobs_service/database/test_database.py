@@ -1,0 +1,349 @@
+"""Group 15 of the faults at the database itself: plans that hold, statements that outlive a migration, waits that end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+from pipeline.datasets.v1 import datasets_pb2
+from pipeline.estimator.v1 import estimator_pb2
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.notifications.v1 import notifications_pb2
+
+from jobs_service.datasets import store as dataset_store
+from jobs_service.jobs import store
+from rpc.connections import Connections
+from rpc.database import SESSION_SETTINGS, Database
+from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded
+from rpc.identity import Identity
+from tests.conftest import NewDataset, Stack, TestDatabase, metadata
+from tests.door import refused
+from tests.jobs_service.jobs.test_create_job import asked
+
+ANN = "aaaaaaaa-0000-4000-8000-000000000001"
+CALLER = Identity(ANN, "user", 0)
+SQL = {**dataset_store.SQL, **store.SQL}
+# Lists of datasets that wait for a lock. The services' own tasks may wait for it as well.
+WAITING = """
+select count(*) from pg_stat_activity
+where wait_event_type = 'Lock' and datname = current_database() and query like '%strpos(lower(name)%'
+"""
+
+# What the services have begun and not ended.
+OPEN = """
+select query, state, xact_start from pg_stat_activity
+where datname = current_database() and usename = 'pipeline_service' and (state <> 'idle' or xact_start is not null)
+"""
+
+
+async def test_every_page_uses_its_owners_index(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """A page and its total come from an index led by the owner, in each list, however many rows others have."""
+    await admin.execute(
+        "insert into lora_datasets (id, user_id, name) select u, case when n % 50 = 0 then u else v end, 'x' from"
+        " (select gen_random_uuid() u, n, gen_random_uuid() v from generate_series(1, 10000) n) s"
+    )
+    await admin.execute(
+        "insert into lora_training_jobs (user_id, dataset_id, preset_id, hyperparameters, gpu_config, total_epochs,"
+        """ total_steps, estimated_total_cost, hourly_rate) select id, id, 'fast', '{"batch_size": 4}',"""
+        """ '{"type": "H100", "count": 1}', 1, 1, 1, 1 from lora_datasets, generate_series(1, 100) where id = user_id"""
+    )
+    await admin.execute(
+        "insert into lora_notifications (user_id, type, title, message, read)"
+        " select user_id, 'job_queued', 'a', 'b', true from lora_training_jobs"
+    )
+    await admin.execute("vacuum analyze lora_datasets, lora_training_jobs, lora_notifications")
+    lists = [
+        ("list_datasets", "lora_datasets", [["ready"], 10, 0, ""]),
+        ("list_datasets", "lora_datasets", [["ready"], 10, 0, "question"]),
+        ("list_notifications", "lora_notifications", [False, 10, 0]),
+        ("list_notifications", "lora_notifications", [True, 10, 0]),
+    ]
+    async with Database.open(database.url, size=1) as pool, pool.as_caller(CALLER) as connection:
+        plans = [
+            (table, [line[0] for line in await connection.fetch("explain " + SQL[name], *arguments)])
+            for name, table, arguments in lists
+        ]
+        plans.append(("lora_training_jobs", await plans_inside(admin, SQL["list_jobs"], ANN, ["queued"], 10, 0)))
+        for table, plan in plans:
+            text = "\n".join(plan)
+            assert len(re.findall(rf"Index .*{table}_(list|unread)_idx", text)) >= 2, text
+            assert text.count("Index Cond: (user_id = ") >= 2, text
+            assert f"Seq Scan on {table}" not in text, text
+
+
+async def plans_inside(admin: asyncpg.Connection, statement: str, *arguments: Any) -> list[str]:
+    """The plans of what a function runs, as the services' login runs it."""
+    heard: list[str] = []
+    admin.add_log_listener(lambda _, message: heard.append(message.message))
+    await admin.execute("load 'auto_explain'; set auto_explain.log_min_duration = 0")
+    await admin.execute("set auto_explain.log_nested_statements = on; set client_min_messages = log")
+    await admin.execute("set session authorization pipeline_service")
+    await admin.fetch(statement, *arguments)
+    return heard
+
+
+async def test_servers_live_through_a_migration(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """S12: after a column is added, every call is answered by servers that prepared their statements before.
+
+    Migrations are numbered without a gap, so that none is missed.
+    """
+    applied = await admin.fetch("select number from pipeline_internal.migrations order by number")
+    assert [row["number"] for row in applied] == [*range(1, len(applied) + 1)]
+    dataset = await new_dataset(ANN)
+    job = asked(dataset)
+    question = estimator_pb2.EstimateCostRequest(
+        dataset_id=dataset, gpu_config=job.gpu_config, hyperparameters=job.hyperparameters
+    )
+    calls: list[Callable[[], Any]] = [
+        lambda: stack.jobs.CreateJob(job, metadata=metadata(ANN)),
+        lambda: stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(ANN)),
+        lambda: stack.datasets.GetDataset(datasets_pb2.GetDatasetRequest(id=dataset), metadata=metadata(ANN)),
+        lambda: stack.datasets.ListDatasets(datasets_pb2.ListDatasetsRequest(), metadata=metadata(ANN)),
+        lambda: stack.notifications.ListNotifications(
+            notifications_pb2.ListNotificationsRequest(), metadata=metadata(ANN)
+        ),
+        lambda: stack.estimator.EstimateCost(question, metadata=metadata(ANN)),
+    ]
+    for number in range(3):
+        for call in calls:
+            await call()
+        for table in ("lora_datasets", "lora_training_jobs", "lora_notifications"):
+            await admin.execute(f"alter table {table} add column later_{number} text default 'x'")
+        for call in calls:
+            await call()
+
+
+async def test_only_a_first_statement_is_run_again(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """S12: where the transaction has done something already it is rolled back whole, and its caller is told to repeat it."""
+    statement = "select * from lora_notifications"
+    write = "insert into lora_notifications (user_id, type, title, message) values ($1, 'a', 'b', 'c')"
+    async with Database.open(database.url, size=1) as pool:
+        async with pool.as_caller(CALLER) as connection:
+            await connection.fetch(statement)
+        await admin.execute("alter table lora_notifications add column later text")
+        with pytest.raises(Conflict):
+            async with pool.as_caller(CALLER) as connection:
+                await connection.execute(write, ANN)
+                await connection.fetch(statement)
+        assert await admin.fetchval("select count(*) from lora_notifications") == 0
+        async with pool.as_caller(CALLER) as connection:
+            await connection.execute(write, ANN)
+            assert len(await connection.fetch(statement)) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "row"),
+    [("statement_timeout", DeadlineExceeded, "S07 statement"), ("lock_timeout", Conflict, "S07 lock")],
+)
+async def test_postgres_waits_no_longer_than_it_may(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, setting: str, error: type, row: str
+) -> None:
+    """S07: a statement or a lock that takes too long ends as an error that its caller understands."""
+    assert {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} <= set(SESSION_SETTINGS)
+    await new_dataset(ANN)
+    async with Database.open(database.url, size=1) as pool, admin.transaction():
+        await admin.execute("lock table lora_notifications")
+        with pytest.raises(error):
+            async with pool.as_caller(CALLER) as connection:
+                await connection.execute(f"set local {setting} = '50ms'")
+                await connection.fetch("select * from lora_notifications")
+
+
+async def test_a_deadlock_and_a_race_are_conflicts(database: TestDatabase, new_dataset: NewDataset) -> None:
+    """S07: whichever of two transactions Postgres ends, its caller is told to repeat it; the other one commits."""
+    await new_dataset(ANN)
+    met, outcomes = asyncio.Barrier(2), []
+
+    async def lock(pool: Database, first: int, second: int) -> None:
+        try:
+            async with pool.as_caller(CALLER) as connection:
+                await connection.execute("set local deadlock_timeout = '100ms'") if first == 0 else None
+                await connection.execute(f"select pg_advisory_xact_lock({first})")
+                await met.wait()
+                await connection.execute(f"select pg_advisory_xact_lock({second})")
+            outcomes.append("ok")
+        except Conflict:
+            outcomes.append("conflict")
+
+    async with Database.open(database.url, size=2) as pool:
+        await asyncio.gather(lock(pool, 1, 2), lock(pool, 2, 1))
+    assert sorted(outcomes) == ["conflict", "ok"]
+
+
+@pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+async def test_who_loses_a_deadlock_is_run_again(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """S07: a call whose transaction Postgres ends in a deadlock is run again by the server: its caller has one job."""
+    dataset = await new_dataset(ANN)
+    deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
+    before = await admin.fetchval(deadlocks)
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    async with asyncio.timeout(20):
+        # Whoever looks first is ended, and that shall be the server.
+        await admin.execute("set deadlock_timeout = '10s'; begin")
+        await admin.execute("select from lora_datasets where id = $1 for update", dataset)
+        creating = asyncio.ensure_future(stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN)))
+        while not await admin.fetchval(waiting):
+            await admin.execute("select pg_stat_clear_snapshot()")
+        await admin.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"jobs of {ANN}")
+        await admin.execute("commit")
+        await creating
+        while await admin.fetchval(deadlocks) == before:
+            await asyncio.sleep(0.05)
+    assert await admin.fetchval("select count(*) from lora_training_jobs") == 1
+    assert await admin.fetchval("select count(*) from lora_notifications") == 1
+
+
+async def test_an_empty_pool_is_told_in_time(
+    database: TestDatabase, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L03: who finds no connection within the limit is told UNAVAILABLE, for sign-in checks too; then the next is served."""
+    monkeypatch.setattr("rpc.connections.WAIT_SECONDS", 0.2)
+    async with Database.open(database.url, size=1) as pool:
+        async with pool.as_caller(CALLER):
+            with pytest.raises(DatabaseUnavailable):
+                async with pool.as_caller(CALLER):
+                    raise AssertionError("a second connection of one")
+            with pytest.raises(DatabaseUnavailable):
+                await pool.is_disabled(ANN)
+        assert not await pool.is_disabled(ANN)
+
+
+async def test_a_busy_pool_is_not_a_database_that_is_away(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S06: health waits for a connection as long as callers have all of them, and says then what is so."""
+    monkeypatch.setattr("rpc.connections.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("rpc.database.WATCH_SECONDS", 0.05)
+    told: asyncio.Queue[bool] = asyncio.Queue()
+    async with Database.open(database.url, size=1) as pool, asyncio.timeout(20):
+        watching = asyncio.create_task(pool.watch(told.put))
+        assert await told.get()
+        async with pool.as_caller(CALLER):
+            for _ in range(4):
+                with pytest.raises(DatabaseUnavailable):
+                    await pool.is_disabled(ANN)
+        assert not await pool.is_disabled(ANN)
+        assert told.empty()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+@asynccontextmanager
+async def lending(database: TestDatabase, size: int) -> AsyncIterator[tuple[asyncpg.Pool, Connections]]:
+    """A pool, and what lends its connections."""
+    async with asyncpg.create_pool(database.url, min_size=0, max_size=size) as pool:
+        try:
+            yield pool, Connections(pool)
+        finally:
+            # Closing waits for those that are at hand.
+            pool.terminate()
+
+
+async def test_connections_at_hand_go_back_one_by_one(database: TestDatabase) -> None:
+    """A connection is used again at once, and nobody keeps those that a burst needed."""
+    async with lending(database, 2) as (pool, connections):
+        async with connections.borrow() as one, connections.borrow() as other:
+            pids = {await each.fetchval("select pg_backend_pid()") for each in (one, other)}
+        for _ in range(2):
+            async with connections.borrow() as again:
+                assert again is one
+        assert (len(pids), pool.get_idle_size()) == (2, 0)
+        for left in (1, 2, 2):
+            await connections.give_back()
+            assert pool.get_idle_size() == left
+
+
+async def test_a_connection_that_ended_at_hand_is_not_lent(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """S02: PostgreSQL ends a session between two calls; the second call gets another."""
+    async with lending(database, 1) as (_, connections):
+        async with connections.borrow() as one:
+            pid, ended = await one.fetchval("select pg_backend_pid()"), asyncio.Event()
+            one.add_termination_listener(lambda _: ended.set())
+        assert await admin.fetchval("select pg_terminate_backend($1)", pid)
+        async with asyncio.timeout(10):
+            await ended.wait()
+        async with connections.borrow() as other:
+            assert await other.fetchval("select pg_backend_pid()") != pid
+
+
+async def test_a_statement_that_was_only_prepared_leaves_nothing_open(
+    database: TestDatabase, admin: asyncpg.Connection
+) -> None:
+    """D06: who ends between preparing a statement and running it leaves no lock, and no time for the next to take for now."""
+    async with Database.open(database.url, size=1) as pool:
+        await pool.check()
+        with pytest.raises(asyncpg.DataError):
+            await pool.is_disabled("no UUID, which shows once the statement's parameters are known")
+        assert await admin.fetch(OPEN) == []
+
+
+async def test_a_query_ends_with_its_caller(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """D01: when a caller goes away the query that waits for them is cancelled on Postgres, and the connection is used again."""
+    await new_dataset(ANN)
+    async with admin.transaction():
+        await admin.execute("lock table lora_datasets")
+        calls = [
+            asyncio.ensure_future(
+                _answer(stack.datasets.ListDatasets(datasets_pb2.ListDatasetsRequest(), metadata=metadata(ANN)))
+            )
+            for _ in range(2)
+        ]
+        async with asyncio.timeout(10):
+            while await admin.fetchval(WAITING) < 2:
+                await asyncio.sleep(0.02)
+                await admin.execute("select pg_stat_clear_snapshot()")
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        async with asyncio.timeout(5):
+            while await admin.fetchval(WAITING):
+                await asyncio.sleep(0.02)
+                await admin.execute("select pg_stat_clear_snapshot()")
+        # Their connections are free again while the table is still locked.
+        answers = [
+            stack.notifications.ListNotifications(
+                notifications_pb2.ListNotificationsRequest(), metadata=metadata(ANN), timeout=5
+            )
+            for _ in range(2)
+        ]
+        assert len(await asyncio.gather(*map(_answer, answers))) == 2
+
+
+async def _answer(call: Any) -> Any:
+    return await call
+
+
+async def test_a_deadline_ends_the_query_too(stack: Stack, admin: asyncpg.Connection) -> None:
+    """D01 and G09: when a call's time is over its query is cancelled on Postgres."""
+    request = datasets_pb2.ListDatasetsRequest()
+    await stack.datasets.ListDatasets(request, metadata=metadata(ANN))
+    async with admin.transaction():
+        await admin.execute("lock table lora_datasets")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stack.datasets.ListDatasets(request, metadata=metadata(ANN), timeout=0.3)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        async with asyncio.timeout(5):
+            while await admin.fetchval(WAITING):
+                await asyncio.sleep(0.02)
+                await admin.execute("select pg_stat_clear_snapshot()")
+
+
+async def test_a_row_that_the_database_refuses_is_a_bug_of_ours(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A constraint that nobody foresaw is INTERNAL, and neither its name nor the statement is told."""
+    dataset = await new_dataset(ANN)
+    await admin.execute("alter table lora_training_jobs add constraint surprise check (gpu_count <> 2)")
+    told = await refused(stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN)))
+    assert (told.code, told.message) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert "surprise" not in str(told)

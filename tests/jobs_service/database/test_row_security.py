@@ -1,0 +1,348 @@
+"""Row-level security: whatever the code above does, rows are their owner's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from jobs_service.jobs.store import SQL
+from rpc.database import Database, GuardError, Transaction
+from rpc.errors import DatabaseUnavailable, DeadlineExceeded, NotOwner
+from rpc.identity import Identity
+from tests.conftest import NewDataset, TestDatabase
+from tests.jobs_service.rows import job_row
+from tests.processes import environment, run
+
+ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
+
+
+async def guard(database: TestDatabase) -> None:
+    """What every server asks before it serves."""
+    async with Database.open(database.url, size=1) as pool:
+        await pool.check()
+
+
+async def test_every_table_is_guarded(database: TestDatabase) -> None:
+    """Z12: on the migrated database, every table forces row-level security and every policy checks what is written."""
+    await guard(database)
+
+
+HARM = [
+    "alter table lora_training_jobs no force row level security",
+    "alter table lora_datasets disable row level security",
+    "create table lora_extra (id int)",
+    "create policy open on lora_datasets for update to pipeline_user using (true)",
+    "alter table lora_notifications owner to pipeline_service",
+    "alter role pipeline_service bypassrls",
+    "drop policy own_jobs on lora_training_jobs",
+    "create view everything as select * from lora_datasets",
+    "create materialized view everything as select * from lora_datasets",
+    "create function everything() returns bigint language sql security definer as 'select count(*) from lora_datasets'",
+]
+
+
+@pytest.fixture(autouse=True)
+async def roles(admin: asyncpg.Connection) -> AsyncIterator[None]:
+    """Roles are the cluster's: what a test does to one is undone."""
+    yield
+    await admin.execute("alter role pipeline_service nobypassrls")
+
+
+@pytest.mark.parametrize("harm", HARM)
+async def test_no_server_starts_on_a_database_that_leaks(
+    database: TestDatabase, admin: asyncpg.Connection, harm: str
+) -> None:
+    """Z12: a table without forced row-level security, a policy without a check or an owner's login is refused."""
+    await admin.execute(harm)
+    with pytest.raises(GuardError):
+        await guard(database)
+
+
+async def test_an_administrator_is_not_a_login_for_services(database: TestDatabase) -> None:
+    """Z12: a login that row-level security does not bind is refused."""
+    async with Database.open(database.admin_url, size=1) as pool:
+        with pytest.raises(GuardError):
+            await pool.check()
+
+
+@pytest.mark.parametrize("claims", ["", "{}", "null", "[]", "no json", '{"sub":"x"}', '{"sub":null}'])
+async def test_odd_claims_see_nothing(database: TestDatabase, new_dataset: NewDataset, claims: str) -> None:
+    """Z07: claims that name nobody give no row or an error, never all rows."""
+    await new_dataset(ANN)
+    connection = await asyncpg.connect(database.url)
+    try:
+        async with connection.transaction():
+            await connection.execute("select set_config('role', 'pipeline_user', true)")
+            await connection.execute("select set_config('request.jwt.claims', $1, true)", claims)
+            assert await connection.fetch("select * from lora_datasets") == []
+    except asyncpg.DataError:
+        pass
+    finally:
+        await connection.close()
+
+
+async def test_a_row_cannot_change_hands(database: TestDatabase, new_dataset: NewDataset) -> None:
+    """Z10: neither inserting for another nor moving a row to another owner is let through."""
+    await new_dataset(ANN)
+    async with Database.open(database.url, size=1) as pool:
+        for statement in (
+            f"insert into lora_notifications (user_id, type, title, message) values ('{BOB}', 'a', 'b', 'c')",
+            f"update lora_training_jobs set user_id = '{BOB}'",
+        ):
+            with pytest.raises(NotOwner):
+                async with pool.as_caller(Identity(ANN, "user", 0)) as connection:
+                    try:
+                        await connection.execute(statement)
+                    except asyncpg.InsufficientPrivilegeError as error:
+                        raise NotOwner(str(error)) from error
+
+
+async def error(connection: Transaction) -> None:
+    """A bug."""
+    raise ZeroDivisionError
+
+
+async def bad_statement(connection: Transaction) -> None:
+    """A statement that Postgres refuses."""
+    await connection.fetch("select no_such_column from lora_datasets")
+
+
+async def rolled_back(connection: Transaction) -> None:
+    """Rolled back by hand."""
+    await connection.execute("rollback")
+
+
+async def cancelled(connection: Transaction) -> None:
+    """Its caller went away."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_later(0.05, task.cancel)
+    try:
+        await connection.fetch("select pg_sleep(30)")
+    finally:
+        task.uncancel()
+
+
+async def timed_out(connection: Transaction) -> None:
+    """Its caller waits no longer."""
+    async with asyncio.timeout(0.05):
+        await connection.fetch("select pg_sleep(30)")
+
+
+async def statement_timed_out(connection: Transaction) -> None:
+    """Postgres waits no longer."""
+    await connection.execute("set local statement_timeout = '50ms'")
+    await connection.fetch("select pg_sleep(30)")
+
+
+async def fine(connection: Transaction) -> None:
+    """It commits."""
+    await connection.fetch("select 1")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [error, bad_statement, rolled_back, cancelled, timed_out, statement_timed_out, fine],
+    ids=lambda how: how.__name__,
+)
+async def test_no_identity_survives_its_transaction(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, how: Callable[[Transaction], Any]
+) -> None:
+    """Z08 and D01: however a transaction ends, its query ends too, and its connection is nobody's again and in use again."""
+    await new_dataset(ANN)
+    async with Database.open(database.url, size=1) as pool:
+        try:
+            async with pool.as_caller(Identity(ANN, "user", 0)) as connection:
+                assert await connection.fetchval("select count(*) from lora_datasets") == 1
+                first = await connection.fetchval("select pg_backend_pid()")
+                await how(connection)
+        except (
+            ZeroDivisionError,
+            asyncpg.UndefinedColumnError,
+            asyncio.CancelledError,
+            DatabaseUnavailable,
+            DeadlineExceeded,
+        ):
+            pass
+        assert (
+            await admin.fetchval(
+                "select count(*) from pg_stat_activity where query like '%pg_sleep(30)' and state = 'active'"
+            )
+            == 0
+        )
+        async with pool._connection() as connection:
+            assert await connection.fetchval("select current_user") == "pipeline_service"
+            assert not await connection.fetchval("select current_setting('request.jwt.claims', true)")
+            assert await connection.fetchval("select pg_backend_pid()") == first
+        async with pool.as_caller(Identity(BOB, "user", 0)) as connection:
+            assert await connection.fetchval("select count(*) from lora_datasets") == 0
+
+
+async def test_functions_that_become_their_caller_obey_the_policies(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Z08: such a function shows what its caller's policies show, none without one, and its identity ends with it."""
+    dataset = await new_dataset(ANN)
+    await job_row(admin, dataset, ANN, "queued")
+    page = SQL["list_jobs"], ["queued"], 10, 0
+    async with Database.open(database.url, size=1) as pool:
+
+        async def is_nobodys() -> None:
+            async with pool._connection() as connection:
+                assert await connection.fetchval("select current_user") == "pipeline_service"
+                assert not await connection.fetchval("select current_setting('request.jwt.claims', true)")
+
+        for user, found in ((ANN, 1), (BOB, 0), (ANN, 1)):
+            (row, *_) = await pool.call_as(Identity(user, "user", 0), *page)
+            assert row["total"] == found
+            await is_nobodys()
+        with pytest.raises(asyncpg.CheckViolationError):
+            wrong = [dataset, "no preset", "{}", "{}", 1, 1, 1, None, 1, *[None] * 4, 5, None, 3, 10, *[None] * 15]
+            wrong[20] = False
+            await pool.call_as(Identity(ANN, "user", 0), SQL["create_job"], *wrong)
+        await is_nobodys()
+        await admin.execute("drop policy own_jobs on lora_training_jobs")
+        (row,) = await pool.call_as(Identity(ANN, "user", 0), *page)
+        assert (row["total"], row["id"]) == (0, None)
+
+
+async def test_who_cannot_become_the_caller_sees_nothing(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Z09: where the login may not take a caller's role, the transaction does not begin."""
+    await new_dataset(ANN)
+    async with Database.open(database.url, size=1) as pool:
+        await admin.execute("revoke pipeline_user from pipeline_service")
+        try:
+            with pytest.raises(GuardError):
+                async with pool.as_caller(Identity(ANN, "user", 0)):
+                    raise AssertionError("the body was run")
+            with pytest.raises(GuardError):
+                await pool.call_as(Identity(ANN, "user", 0), SQL["list_jobs"], ["queued"], 10, 0)
+        finally:
+            await admin.execute("grant pipeline_user to pipeline_service")
+        async with pool.as_caller(Identity(ANN, "user", 0)) as connection:
+            assert await connection.fetchval("select count(*) from lora_datasets") == 1
+
+
+@pytest.mark.parametrize("harm", HARM)
+async def test_nothing_is_served_before_the_database_is_known_to_guard(
+    database: TestDatabase, admin: asyncpg.Connection, harm: str
+) -> None:
+    """Z12: the first transaction of a process looks for itself; not even the moment before the first check is open."""
+    await admin.execute(harm)
+    async with Database.open(database.url, size=1) as pool:
+        with pytest.raises(GuardError):
+            async with pool.as_caller(Identity(ANN, "user", 0)):
+                raise AssertionError("the body was run")
+
+
+@pytest.mark.parametrize("module", ["estimator_service", "jobs_service"])
+async def test_a_server_refuses_to_start_on_a_database_that_leaks(
+    database: TestDatabase, admin: asyncpg.Connection, module: str
+) -> None:
+    """Z12: an owner's login, and a table without forced row-level security, end the process with code 2 and one line."""
+    code, said = await run(module, environment(database.admin_url, PIPELINE_LOG_LEVEL="error"))
+    assert (code, said) == (2, f"{module}: PIPELINE_DATABASE_URL names a login that row-level security does not bind\n")
+    await admin.execute(HARM[0])
+    code, said = await run(module, environment(database.url, PIPELINE_LOG_LEVEL="error"))
+    assert (code, said.count("\n"), "lora_training_jobs" in said) == (2, 1, True), said
+
+
+async def test_a_trainer_reaches_what_leasing_needs(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A trainer sees what waits and what it has, no finished or other trainer's job, and writes about its own jobs only."""
+    trainer = Identity("eeeeeeee-0000-4000-8000-000000000001", "worker", 0)
+    dataset = await new_dataset(ANN)
+    queued, theirs, done = [await job_row(admin, dataset, ANN, state) for state in ("queued", "running", "completed")]
+    mine = await job_row(admin, dataset, ANN, "running")
+    await admin.execute("update lora_training_jobs set worker_id = $1 where id = $2", trainer.user_id, mine)
+    event = "insert into job_events (job_id, user_id, revision, type, status, data) values ('{}', '{}', 9, 'x', 'x', '{{}}')"
+    note = (
+        "insert into lora_notifications (user_id, type, title, message, metadata)"
+        " values ('{1}', 'a', 'b', 'c', '{{\"job_id\": \"{0}\"}}')"
+    )
+    async with Database.open(database.url, size=1) as pool:
+        async with pool.as_caller(trainer) as connection:
+            seen = await connection.fetch("select id from lora_training_jobs")
+            assert {row["id"] for row in seen} == {queued, mine}
+            assert len(await connection.fetch("select id, name from lora_datasets")) == 1
+            await connection.execute(event.format(mine, ANN))
+            await connection.execute(note.format(mine, ANN))
+            changed = await connection.execute("update lora_training_jobs set progress = 1 where id = $1", theirs)
+            assert changed == "UPDATE 0"
+        for statement in (
+            event.format(queued, ANN),
+            event.format(theirs, ANN),
+            event.format(mine, BOB),
+            note.format(theirs, ANN),
+            note.format(mine, BOB),
+            f"update lora_training_jobs set worker_id = gen_random_uuid() where id = '{mine}'",
+            f"update lora_training_jobs set user_id = '{BOB}' where id = '{mine}'",
+            f"update lora_training_jobs set hourly_rate = 0 where id = '{mine}'",
+            "select client_estimated_cost from lora_training_jobs",
+            "select * from lora_notifications",
+            "select * from job_events",
+            "select storage_path, description from lora_datasets",
+            f"delete from lora_training_jobs where id = '{mine}'",
+        ):
+            with pytest.raises(NotOwner):
+                async with pool.as_caller(trainer) as connection:
+                    await connection.execute(statement)
+    assert done
+
+
+async def test_an_owner_moves_a_job_to_cancelled_only(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Whatever a statement says, an owner's role completes no job, makes none cheaper and takes no trainer's place."""
+    running = await job_row(admin, await new_dataset(ANN), ANN, "running")
+    await admin.execute("update lora_training_jobs set current_step = 5")
+    ann = Identity(ANN, "user", 0)
+    async with Database.open(database.url, size=1) as pool:
+        for statement, error in (
+            ("status = 'completed', completed_at = now(), lease_expires_at = null", asyncpg.CheckViolationError),
+            ("status = 'queued', lease_expires_at = null", asyncpg.CheckViolationError),
+            ("hourly_rate = 0", NotOwner),
+            ("max_cost_usd = 1e9", NotOwner),
+            ("lease_token = gen_random_uuid()", NotOwner),
+            ("worker_id = gen_random_uuid()", NotOwner),
+            ("user_id = gen_random_uuid()", NotOwner),
+        ):
+            with pytest.raises(error):
+                async with pool.as_caller(ann) as connection:
+                    await connection.execute(f"update lora_training_jobs set {statement} where id = '{running}'")
+        async with pool.as_caller(Identity(BOB, "user", 0)) as connection:
+            for table in ("lora_training_jobs", "job_events", "job_metrics", "cost_records", "job_details"):
+                assert await connection.fetch(f"select * from {table}") == [], table
+        with pytest.raises(NotOwner):
+            async with pool.as_caller(ann) as connection:
+                await connection.fetch("select * from trainer_offers")
+
+
+async def test_no_token_is_the_systems() -> None:
+    """The role of our own tasks is in no token's reach, and no contract allows it."""
+    from rpc.identity import ROLES
+
+    assert "system" not in ROLES
+    assert "system" not in ROLES.values()
+
+
+async def test_the_functions_that_become_a_user_are_the_services(admin: asyncpg.Connection) -> None:
+    """Whoever else has a login may not call what becomes a user and takes a price as it is told."""
+    rows = await admin.fetch(
+        """
+        select p.proname, r.rolname, has_function_privilege(r.oid, p.oid, 'execute') as may
+        from pg_proc p, pg_roles r
+        where p.proname in ('list_jobs', 'create_job') and r.rolname in ('pipeline_service', 'pipeline_user', 'pipeline_worker')
+        """
+    )
+    assert {(row["proname"], row["rolname"]) for row in rows if row["may"]} == {
+        ("list_jobs", "pipeline_service"),
+        ("create_job", "pipeline_service"),
+    }

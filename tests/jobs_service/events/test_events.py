@@ -1,0 +1,307 @@
+"""Watches as server-sent events, the way a browser's EventSource reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from gateway import protocol
+from jobs_service.events import watch as watch_module
+from tests.clients import http_client
+from tests.conftest import NewDataset, Stack
+from tests.gateway.conftest import asked, bearer, open_gateway
+from tests.jobs_service.trainers import complete, lease, report
+
+ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
+ONE_WAY = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+STREAM = {"accept": "text/event-stream"}
+
+
+@pytest.fixture
+def jobs_overrides() -> dict[str, Any]:
+    """Pings soon enough to wait for."""
+    return {"lease_ms": 60_000, "watch_poll_ms": 20, "watch_ping_ms": 200, "max_watches_per_user": 40}
+
+
+@pytest.fixture
+async def url(stack: Stack) -> AsyncIterator[str]:
+    """A gateway of the test's own, whose services have its settings."""
+    async with open_gateway(stack) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without credentials."""
+    async with http_client(url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+async def ann(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Ann's client."""
+    async with http_client(url, timeout=10, headers=bearer(ANN)) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as an EventSource gives it."""
+
+    id: str
+    name: str
+    data: Any
+
+
+class Reader:
+    """An event stream, parsed as the standard says."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.answer = answer
+        self._lines = self._split()
+
+    async def _split(self) -> AsyncIterator[str]:
+        """Lines end with LF, as the server ends them; httpx would end them at U+2028 as well, which an EventSource does not."""
+        held = b""
+        async for part in self.answer.aiter_bytes():
+            *lines, held = (held + part).split(b"\n")
+            for line in lines:
+                assert b"\r" not in line
+                yield line.decode()
+
+    async def next(self) -> Event | None:
+        """The next event; None at the end."""
+        fields: dict[str, list[str]] = {}
+        async with asyncio.timeout(10):
+            async for line in self._lines:
+                if line.startswith(":"):
+                    continue
+                if not line:
+                    if "data" in fields:
+                        data = "\n".join(fields["data"])
+                        return Event(fields.get("id", [""])[-1], fields["event"][-1], orjson.loads(data))
+                    fields = {}
+                    continue
+                name, _, value = line.partition(":")
+                assert name in ("id", "event", "data"), line
+                fields.setdefault(name, []).append(value.removeprefix(" "))
+        return None
+
+    async def until(self, name: str) -> Event:
+        """The next event of that name."""
+        while event := await self.next():
+            if event.name == name:
+                return event
+        raise AssertionError(f"ended without {name}")
+
+    async def rest(self) -> list[Event]:
+        """All events up to the end, pings left out."""
+        found = []
+        while event := await self.next():
+            if event.name != "ping":
+                found.append(event)
+        return found
+
+
+@asynccontextmanager
+async def watching(client: httpx.AsyncClient, path: str, **headers: str) -> AsyncIterator[Reader]:
+    """An event stream."""
+    async with client.stream("GET", path, headers={**STREAM, **headers}) as answer:
+        yield Reader(answer)
+
+
+async def create(client: httpx.AsyncClient, dataset_id: str) -> str:
+    """A new job's id."""
+    answer = await client.post("/api/jobs", json=asked(dataset_id, preset_id="balanced"))
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["data"]["id"])
+
+
+async def test_a_browser_follows_a_job_to_its_end(
+    stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset
+) -> None:
+    """W01, W10: snapshot, events and end over one stream; any id in `Last-Event-ID` resumes after it, no gap, no double."""
+    job = await create(ann, await new_dataset(ANN))
+    async with watching(ann, f"/api/jobs/{job}/events") as watch:
+        assert watch.answer.status_code == 200
+        assert watch.answer.headers["content-type"].startswith("text/event-stream")
+        assert watch.answer.headers["cache-control"] == "no-store"
+        first = await watch.next()
+        assert (first.name, first.data["jobs"][0]["id"], first.data["jobs"][0]["status"]) == ("snapshot", job, "queued")
+        (held,) = await lease(stack)
+        for step in range(1, 4):
+            await report(stack, held, step=step)
+        await complete(stack, held)
+        rest = await watch.rest()
+    assert [event.name for event in rest] == ["event"] * 5 + ["end"]
+    assert [event.data["revision"] for event in rest[:-1]] == [2, 3, 4, 5, 6]
+    assert (rest[-2].data["status"], rest[-2].data["is_final"], rest[-1].data) == (
+        "completed",
+        True,
+        {"reason": "job_final"},
+    )
+    for number, seen in enumerate([first, *rest[:-1]]):
+        async with watching(ann, f"/api/jobs/{job}/events", **{"last-event-id": seen.id}) as again:
+            told = await again.rest()
+        assert told[:-1] == rest[number:-1], number
+        assert (told[-1].name, told[-1].data) == ("end", {"reason": "job_final"})
+    async with watching(ann, f"/api/jobs/{job}/events") as late:
+        told = await late.rest()
+    assert [event.name for event in told] == ["snapshot", "end"]
+    assert told[0].data["jobs"][0]["status"] == "completed"
+
+
+@ONE_WAY
+async def test_all_jobs_over_one_stream(
+    stack: Stack, ann: httpx.AsyncClient, http: httpx.AsyncClient, new_dataset: NewDataset
+) -> None:
+    """`/api/jobs/events` tells of every job of the caller's and of nobody else's."""
+    dataset, theirs = await new_dataset(ANN), await new_dataset(BOB)
+    async with watching(ann, "/api/jobs/events") as watch:
+        assert (await watch.next()).data == {"jobs": []}
+        answer = await http.post("/api/jobs", json=asked(theirs, preset_id="balanced"), headers=bearer(BOB))
+        assert answer.status_code == 201
+        job = await create(ann, dataset)
+        event = await watch.until("event")
+        assert (event.data["job_id"], event.data["type"], event.data["revision"]) == (job, "queued", 1)
+        await ann.post(f"/api/jobs/{job}/cancel")
+        event = await watch.until("event")
+        assert (event.data["job_id"], event.data["type"]) == (job, "cancelled")
+
+
+EARLY: list[tuple[str, str, dict[str, str], int, str]] = [
+    ("W07", "/api/jobs/{absent}/events", {}, 404, "JOB_NOT_FOUND"),
+    ("Q14", "/api/jobs/x/events", {}, 400, "VALIDATION_FAILED"),
+    ("W02", "/api/jobs/{job}/events", {"last-event-id": "garbage"}, 400, "BAD_CURSOR"),
+    ("W02", "/api/jobs/{job}/events", {"last-event-id": "99999999999.1.1.{tag}"}, 400, "BAD_CURSOR"),
+    ("W07", "/api/jobs/events", {"authorization": "Bearer x"}, 401, "TOKEN_INVALID"),
+    ("W13", "/api/jobs/{job}/events", {"accept": "application/json"}, 406, "NOT_ACCEPTABLE"),
+    ("Q01", "/api/jobs/events?since=5", {}, 400, "VALIDATION_FAILED"),
+]
+
+
+@ONE_WAY
+async def test_before_the_first_event_an_error_is_a_status(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+    """W07, W13: what fails before anything was told has its HTTP status and the error body of any other call."""
+    job, absent = await create(ann, await new_dataset(ANN)), uuid.uuid4()
+    tag = sha256(ANN.encode()).hexdigest()[:8]
+    for row, path, headers, status, reason in EARLY:
+        held = {name: value.format(tag=tag) for name, value in headers.items()}
+        answer = await ann.get(path.format(job=job, absent=absent), headers={**STREAM, **held})
+        assert (answer.status_code, answer.json()["reason"]) == (status, reason), (row, path, answer.text)
+
+
+@ONE_WAY
+async def test_text_of_any_kind_fits_a_frame(stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+    """W12: line breaks of every kind, and text that looks like a frame, come through as they went in."""
+    job = await create(ann, await new_dataset(ANN))
+    lines = ["a\nb", "c\rd", "e\r\nf", "g\u2028h\u2029i", "\n\nevent: end\ndata: {}\n\n", "é😀\x85", "\ufeff"]
+    async with watching(ann, f"/api/jobs/{job}/events") as watch:
+        await watch.until("snapshot")
+        (held,) = await lease(stack)
+        await report(stack, held, log_lines=lines)
+        while True:
+            event = await watch.until("event")
+            if event.data["type"] == "started":
+                break
+        assert event.data["log_lines"] == lines
+        assert event.data["job_id"] == job
+
+
+@ONE_WAY
+async def test_an_error_in_the_stream_is_an_event(
+    stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W06, D07: what fails after the first event comes as `event: error` with the error body, and the stream ends."""
+    monkeypatch.setattr(watch_module, "BUFFER", 0)
+    job = await create(ann, await new_dataset(ANN))
+    async with watching(ann, f"/api/jobs/{job}/events") as watch:
+        await watch.until("snapshot")
+        await lease(stack)
+        told = await watch.rest()
+    assert [event.name for event in told] == ["error"]
+    body = told[0].data
+    assert (body["code"], body["reason"]) == ("RESOURCE_EXHAUSTED", "BUFFER_OVERRUN")
+    assert set(body) == {"error", "details", "code", "reason", "request_id"}
+
+
+@ONE_WAY
+async def test_a_token_that_ends_ends_the_stream(
+    ann: httpx.AsyncClient, http: httpx.AsyncClient, new_dataset: NewDataset
+) -> None:
+    """W08: when the token's time and leeway are over, the stream says so and ends."""
+    job = await create(ann, await new_dataset(ANN))
+    held = bearer(ANN, exp=int(time.time()) - 28)
+    async with watching(http, f"/api/jobs/{job}/events", **held) as watch:
+        told = await watch.rest()
+    assert [(event.name, event.data.get("reason")) for event in told] == [("snapshot", None), ("end", "auth")]
+
+
+@ONE_WAY
+async def test_who_leaves_frees_the_watch(stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+    """L05: closed streams do not count: a page reloaded a hundred times has one watch."""
+    job = await create(ann, await new_dataset(ANN))
+    for _ in range(100):
+        async with watching(ann, f"/api/jobs/{job}/events") as watch:
+            assert watch.answer.status_code == 200
+            await watch.until("snapshot")
+
+
+@ONE_WAY
+async def test_who_does_not_read_is_let_go(
+    stack: Stack, url: str, ann: httpx.AsyncClient, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W04: a client that stops reading is closed after a while, with a bounded buffer meanwhile; others are served."""
+    monkeypatch.setattr(protocol, "SEND_TIMEOUT_SECONDS", 0.5)
+    job = await create(ann, await new_dataset(ANN))
+    address = httpx.URL(url)
+    reader, writer = await asyncio.open_connection(address.host, address.port, limit=1024)
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**bearer(ANN), **STREAM, "host": "localhost"}.items())
+    writer.write(f"GET /api/jobs/{job}/events HTTP/1.1\r\n{head}\r\n".encode())
+    await reader.read(10)
+    async with watching(ann, f"/api/jobs/{job}/events") as eager:
+        await eager.until("snapshot")
+        (held,) = await lease(stack)
+        told = 0
+        for step in range(1, 160):
+            await report(stack, held, step=step, log_lines=["x" * 2000] * 60)
+            told = (await eager.until("event")).data["revision"]
+        assert told >= 100
+
+    async def closed() -> None:
+        while await reader.read(1 << 20):
+            pass
+
+    with suppress(ConnectionError):
+        await asyncio.wait_for(closed(), 10)
+    writer.close()
+
+
+@ONE_WAY
+async def test_a_stopping_gateway_says_so(stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+    """W01: streams of a service that stops end with an event that says so, and resume elsewhere."""
+    job = await create(ann, await new_dataset(ANN))
+    async with watching(ann, f"/api/jobs/{job}/events") as watch:
+        await watch.until("snapshot")
+        stack.draining.set()
+        told = await watch.rest()
+    assert [(event.name, event.data) for event in told] == [("end", {"reason": "server_stops"})]
+
+
+@ONE_WAY
+async def test_a_head_request_opens_no_watch(ann: httpx.AsyncClient) -> None:
+    """R03: HEAD of an event stream answers with its headers and ends, however often it is asked."""
+    for _ in range(50):
+        answer = await ann.head("/api/jobs/events", headers=STREAM)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")

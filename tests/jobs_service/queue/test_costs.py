@@ -1,0 +1,167 @@
+"""What a job costs, and the limits that stop it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import pytest
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.workers.v1 import workers_pb2
+
+from tests.conftest import NewDataset, Stack, metadata
+from tests.door import refused
+from tests.jobs_service.jobs.test_create_job import ANN, asked
+from tests.jobs_service.trainers import (
+    complete,
+    fail,
+    get,
+    lapse,
+    lease,
+    notices,
+    queue,
+    report,
+    until,
+)
+
+pytestmark = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+
+
+@pytest.fixture
+def jobs_overrides() -> dict[str, Any]:
+    """A sweeper that comes often, and leases that outlast a slow machine."""
+    return {"lease_ms": 60_000, "sweep_ms": 20}
+
+
+async def trains_for(admin: asyncpg.Connection, job_id: str, hours: float) -> None:
+    """As if its lease had begun so long ago."""
+    statement = (
+        "update lora_training_jobs set lease_started_at = lease_started_at - $2 * interval '1 hour' where id = $1"
+    )
+    await admin.execute(statement, job_id, hours)
+
+
+async def test_cost_is_rate_times_time_over_all_attempts(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Two GPUs at 3.50: an hour and another half are 10.50 dollars; what the job waits in between costs nothing."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await report(stack, held)
+    await trains_for(admin, job.id, 1)
+    assert (await get(stack, job.id)).current_cost == pytest.approx(7.0, abs=0.011)
+    await fail(stack, held, retryable=True)
+    await admin.execute("update lora_training_jobs set updated_at = updated_at - interval '9 hours'")
+    waiting = await get(stack, job.id)
+    assert (waiting.current_cost, waiting.billed_seconds) == (pytest.approx(7.0, abs=0.011), pytest.approx(3600, abs=5))
+    assert not waiting.HasField("final_cost")
+    (held,) = await lease(stack)
+    await report(stack, held)
+    await trains_for(admin, job.id, 0.5)
+    await complete(stack, held)
+    done = await get(stack, job.id)
+    assert done.final_cost == done.current_cost == pytest.approx(10.5, abs=0.021)
+    records = await admin.fetch("select * from cost_records order by lease_epoch")
+    assert [(row["attempt"], row["outcome"]) for row in records] == [(1, "failed"), (2, "completed")]
+    stored = await admin.fetchrow("select final_cost, billed_seconds from lora_training_jobs")
+    assert sum(row["cost_usd"] for row in records) == stored["final_cost"]
+    assert sum(row["billed_seconds"] for row in records) == pytest.approx(stored["billed_seconds"])
+
+
+async def test_the_rate_is_frozen(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """A job costs the rate of the moment it was created, to the last digit of its records."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await report(stack, held)
+    await complete(stack, held)
+    row = await admin.fetchrow("select * from cost_records")
+    assert row["hourly_rate"] == Decimal("7.0")
+    seconds = Decimal(str((row["ended_at"] - row["started_at"]).total_seconds()))
+    assert row["cost_usd"] == pytest.approx(Decimal(7) * seconds / 3600)
+    assert (await get(stack, job.id)).estimated_total_cost == 6.03
+
+
+async def test_nobody_pays_for_a_lost_trainers_silence(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A lease that ran out is paid for until it did, however late that is noticed."""
+    job = await queue(stack, new_dataset)
+    await lease(stack)
+    await trains_for(admin, job.id, 2)
+    await lapse(admin, job.id)
+
+    async def lost() -> bool:
+        return (await get(stack, job.id)).attempt == 2
+
+    await until(lost)
+    assert (await get(stack, job.id)).current_cost == pytest.approx(7.0 + 7.0 * 60 / 3600, abs=0.02)
+
+
+async def test_a_cost_limit_warns_and_stops(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """At 80 % of its limit a job's owner is told; at 100 % it is stopped, told twice, and costs not a cent more."""
+    job = await queue(stack, new_dataset, max_cost_usd=10)
+    (held,) = await lease(stack)
+    assert held.seconds_left == pytest.approx(10 / 7 * 3600, abs=5)
+    await report(stack, held)
+    await trains_for(admin, job.id, 1.2)
+
+    async def warned() -> bool:
+        return "job_cost_warning" in await notices(admin, job.id)
+
+    await until(warned)
+    now = await get(stack, job.id)
+    assert (now.status, now.cost_limit_share) == (jobs_pb2.JOB_STATUS_RUNNING, pytest.approx(0.84, abs=0.01))
+    await trains_for(admin, job.id, 5)
+
+    async def stopped() -> bool:
+        return (await get(stack, job.id)).is_final
+
+    await until(stopped)
+    now = await get(stack, job.id)
+    assert (now.status, now.status_reason) == (jobs_pb2.JOB_STATUS_FAILED, jobs_pb2.STATUS_REASON_COST_LIMIT)
+    assert (now.final_cost, now.cost_limit_share, now.error_message) == (10, 1, "Stopped at its cost limit of $10.")
+    kinds = await notices(admin, job.id)
+    assert kinds == ["job_queued", "job_started", "job_cost_warning", "job_cost_limit", "job_failed"]
+    told = await report(stack, held)
+    assert (told.stop, told.stop_reason) == (True, workers_pb2.STOP_REASON_COST_LIMIT)
+    assert (await admin.fetchval("select outcome from cost_records")) == "cost_limit"
+
+
+@pytest.mark.parametrize("jobs_overrides", [{"lease_ms": 60_000, "sweep_ms": 60_000}])
+async def test_a_report_learns_of_the_limit_at_once(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A limit holds without the sweeper: the report that passes it stops the job, and both thresholds are told."""
+    job = await queue(stack, new_dataset, max_duration_seconds=3600, max_cost_usd=100)
+    (held,) = await lease(stack)
+    assert held.seconds_left == pytest.approx(3600, abs=5)
+    await report(stack, held)
+    await trains_for(admin, job.id, 1)
+    told = await report(stack, held)
+    assert (told.stop, told.stop_reason) == (True, workers_pb2.STOP_REASON_DURATION_LIMIT)
+    now = await get(stack, job.id)
+    assert (now.status, now.status_reason) == (jobs_pb2.JOB_STATUS_FAILED, jobs_pb2.STATUS_REASON_DURATION_LIMIT)
+    job = await queue(stack, new_dataset, max_cost_usd=1)
+    (held,) = await lease(stack)
+    await report(stack, held)
+    await trains_for(admin, job.id, 1)
+    assert (await report(stack, held)).stop_reason == workers_pb2.STOP_REASON_COST_LIMIT
+    kinds = set(await notices(admin, job.id))
+    assert kinds == {"job_queued", "job_started", "job_cost_warning", "job_cost_limit", "job_failed"}
+
+
+async def test_limits_have_limits(stack: Stack, new_dataset: NewDataset) -> None:
+    """A limit of nothing, of what is no number, or beyond all measure is refused, naming its field."""
+    dataset = await new_dataset(ANN)
+    for fields in (
+        {"max_cost_usd": 0},
+        {"max_cost_usd": float("nan")},
+        {"max_cost_usd": 2e9},
+        {"max_duration_seconds": 0},
+        {"max_duration_seconds": 2**40},
+        {"priority": -1},
+        {"priority": 10},
+    ):
+        told = await refused(stack.jobs.CreateJob(asked(dataset, **fields), metadata=metadata(ANN)))
+        assert list(told.violations) == list(fields)

@@ -1,0 +1,537 @@
+"""Leases: jobs are taken, reported on and finished by trainers; nothing is lost, doubled or moved backwards."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.workers.v1 import workers_pb2
+
+from jobs_service.jobs.model import FINAL, TRANSITIONS, JobState
+from jobs_service.queue.lease import Held, Wanted
+from jobs_service.queue.store import Life
+from jobs_service.settings import JobsSettings
+from rpc.database import Database
+from rpc.identity import Identity
+from tests.conftest import ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata
+from tests.door import refused
+from tests.jobs_service.jobs.test_create_job import ANN, BOB, asked
+from tests.jobs_service.rows import job_row
+from tests.jobs_service.trainers import (
+    GPUS,
+    OTHER,
+    complete,
+    fail,
+    get,
+    in_queue,
+    lapse,
+    lease,
+    notices,
+    queue,
+    release,
+    report,
+    until,
+    worker,
+)
+
+LEASE_TIME = timedelta(seconds=20)
+ONE_WAY = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+
+
+@pytest.fixture
+def jobs_overrides() -> dict[str, Any]:
+    """Leases that outlast a slow machine; tests make them run out. The sweeper comes often."""
+    return {"lease_ms": 20_000, "renew_ms": 5_000, "sweep_ms": 20, "max_attempts": 2}
+
+
+@pytest.fixture
+async def pool(database: TestDatabase) -> AsyncIterator[Database]:
+    """A pool as a Jobs process has it."""
+    async with Database.open(database.url, size=10) as opened:
+        yield opened
+
+
+async def test_a_job_is_trained_to_the_end(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """From the queue through a trainer to `completed`, with its costs, metrics, events and notifications."""
+    job = await queue(stack, new_dataset)
+    assert (job.queue_position, job.waiting_reason.code) == (1, jobs_pb2.WAITING_CODE_NO_TRAINER)
+    (held,) = await lease(stack)
+    assert (held.job_id, held.attempt, held.total_steps, held.dataset.name) == (job.id, 1, 3750, "Questions")
+    assert (held.lease_epoch, held.gpu_config.count, held.hyperparameters.rank) == (1, 2, 16)
+    now = await get(stack, job.id)
+    assert (now.status, now.trainer, now.is_final) == (jobs_pb2.JOB_STATUS_INITIALIZING, "tests", False)
+    assert not now.HasField("queue_position")
+    await report(stack, held, epoch=0, step=0, stage="loading model")
+    assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_INITIALIZING
+    points = [{"step": step, "epoch": 1, "values": {"loss": 1 / step}} for step in range(1, 6)]
+    await report(stack, held, step=1875, metrics=points, log_lines=["half way"])
+    now = await get(stack, job.id)
+    assert (now.status, now.progress, now.current_metrics["loss"]) == (jobs_pb2.JOB_STATUS_RUNNING, 50, 0.2)
+    assert now.current_cost >= 0
+    await complete(stack, held, artifact_uri="file:///adapter", peak_memory_gib=31.5)
+    now = await get(stack, job.id)
+    assert (now.status, now.progress, now.is_final) == (jobs_pb2.JOB_STATUS_COMPLETED, 100, True)
+    assert (now.artifact_uri, list(now.allowed_actions)) == ("file:///adapter", [])
+    cost = await admin.fetchrow("select * from cost_records")
+    assert (cost["outcome"], cost["attempt"], str(cost["job_id"])) == ("completed", 1, job.id)
+    assert await admin.fetchval("select peak_memory_gib from lora_training_jobs") == 31.5
+    assert await admin.fetchval("select final_cost from lora_training_jobs") == cost["cost_usd"] > 0
+    assert float(cost["cost_usd"]) == pytest.approx(cost["billed_seconds"] * 7 / 3600)
+    request = jobs_pb2.ListJobEventsRequest(id=job.id, limit=100)
+    events = (await stack.jobs.ListJobEvents(request, metadata=metadata(ANN))).events
+    kinds = [jobs_pb2.JobEventType.Name(event.type).removeprefix("JOB_EVENT_TYPE_") for event in reversed(events)]
+    assert kinds == ["QUEUED", "LEASED", "PROGRESS", "STARTED", "COMPLETED"]
+    assert [event.revision for event in reversed(events)] == [1, 2, 3, 4, 5]
+    assert events[1].log_lines == ["half way"]
+    asking = jobs_pb2.ListJobMetricsRequest(id=job.id, max_points=3)
+    metrics = await stack.jobs.ListJobMetrics(asking, metadata=metadata(ANN))
+    assert ([point.step for point in metrics.points], metrics.total_points) == ([1, 3, 5], 5)
+    assert await notices(admin, job.id) == ["job_queued", "job_started", "job_completed"]
+
+
+async def test_a_page_of_events_has_room_for_the_longest_logs(stack: Stack, new_dataset: NewDataset) -> None:
+    """Whatever a trainer logs, its owner gets every page of events; lines that a long page leaves out, on a short one."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    lines = ["€" * 2000] * 100
+    for step in range(1, 13):
+        await report(stack, held, step=step, log_lines=lines)
+
+    async def logged(limit: int) -> list[list[str]]:
+        request = jobs_pb2.ListJobEventsRequest(id=job.id, limit=limit)
+        events = (await stack.jobs.ListJobEvents(request, metadata=metadata(ANN))).events
+        return [list(event.log_lines) for event in events]
+
+    whole, told = lines, ["(100 lines are too long for this page; a page of fewer events has room for them)"]
+    assert await logged(100) == [whole] * 3 + [told] * 9 + [[], []]
+    assert await logged(3) == [whole] * 3
+
+
+def results(stack: Stack, held: workers_pb2.Lease) -> dict[str, Any]:
+    """Every kind of report on a lease, to be made."""
+    return {
+        "report": lambda: report(stack, held),
+        "complete": lambda: complete(stack, held, artifact_uri="s3://a"),
+        "fail": lambda: fail(stack, held),
+        "retry": lambda: fail(stack, held, retryable=True),
+        "release": lambda: release(stack, held),
+    }
+
+
+async def refusal_of(call: Any) -> str:
+    """Code and reason of a call that fails."""
+    told = await refused(call)
+    return f"{told.code.name} {told.reason}"
+
+
+@ONE_WAY
+@pytest.mark.parametrize("how", ["wrong", "missing", "old", "another trainer's"])
+async def test_only_the_lease_itself_reports(stack: Stack, new_dataset: NewDataset, how: str) -> None:
+    """K01: with a token that is wrong, missing, of an earlier lease or another trainer's, nothing is taken or changed."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await report(stack, held)
+    if how == "old":
+        await release(stack, held)
+        await lease(stack)
+    elif how == "another trainer's":
+        await release(stack, held)
+        (held,) = await lease(stack, OTHER)
+        await report(stack, held, OTHER)
+    else:
+        held = workers_pb2.Lease(job_id=job.id, lease_token="" if how == "missing" else str(uuid.uuid4()))
+    before = await get(stack, job.id)
+    expected = "INVALID_ARGUMENT VALIDATION_FAILED" if how == "missing" else "FAILED_PRECONDITION LEASE_LOST"
+    for kind, say in results(stack, held).items():
+        if (how, kind) == ("old", "release"):
+            # The lease did end that way: saying so again is no harm.
+            await say()
+        else:
+            assert await refusal_of(say()) == expected, kind
+    after = await get(stack, job.id)
+    assert (after.status, after.revision, after.attempt) == (before.status, before.revision, before.attempt)
+
+
+@ONE_WAY
+async def test_the_same_result_again_is_fine(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """K02: reports of the same result, at once and later, are all OK and make one transition."""
+    for kind in ("complete", "fail", "retry", "release"):
+        job = await queue(stack, new_dataset)
+        (held,) = await lease(stack)
+        await report(stack, held)
+        say = results(stack, held)[kind]
+        await asyncio.gather(say(), say(), say())
+        await say()
+        assert (await get(stack, job.id)).revision == 4, kind
+        assert await admin.fetchval("select count(*) from job_events where job_id = $1", job.id) == 4, kind
+        assert await admin.fetchval("select count(*) from cost_records where job_id = $1", job.id) == 1, kind
+        if kind in ("retry", "release"):
+            await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
+
+
+@ONE_WAY
+async def test_another_result_is_not(stack: Stack, new_dataset: NewDataset) -> None:
+    """K03: after a result, another one with the same token is refused, and so is the same kind with other content."""
+    await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    assert await refusal_of(complete(stack, held)) == "FAILED_PRECONDITION INVALID_TRANSITION"
+    await report(stack, held)
+    await complete(stack, held, artifact_uri="s3://a")
+    for call in (fail(stack, held), complete(stack, held, artifact_uri="s3://b"), report(stack, held)):
+        assert await refusal_of(call) == "FAILED_PRECONDITION JOB_FINAL"
+
+
+@ONE_WAY
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_lease_that_ran_out_is_over(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, taken: bool
+) -> None:
+    """K04, K05, K11: whoever comes back after the lease ran out is refused; what the next trainer says counts."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await report(stack, held)
+    await lapse(admin, job.id)
+    if not taken:
+        assert await refusal_of(report(stack, held)) == "FAILED_PRECONDITION LEASE_LOST"
+    again = await in_queue(stack, job.id)
+    assert (again.attempt, again.retry_count, again.status_reason) == (2, 1, jobs_pb2.STATUS_REASON_LEASE_EXPIRED)
+    (second,) = await lease(stack, OTHER)
+    assert (second.attempt, second.lease_epoch) == (2, 2)
+    for call in results(stack, held).values():
+        assert await refusal_of(call()) == "FAILED_PRECONDITION LEASE_LOST"
+    await report(stack, second, OTHER, step=7)
+    assert (await get(stack, job.id)).current_step == 7
+    assert await notices(admin, job.id) == ["job_queued", "job_started", "job_lease_lost"]
+
+
+@ONE_WAY
+@pytest.mark.parametrize("jobs_overrides", [{"lease_ms": 200, "renew_ms": 50, "sweep_ms": 50}])
+async def test_a_killed_trainers_job_goes_to_another(stack: Stack, new_dataset: NewDataset) -> None:
+    """K06: a trainer that says no more loses its job within the lease and a sweep; another's long poll gets it."""
+    job = await queue(stack, new_dataset)
+    await lease(stack)
+    (second,) = await lease(stack, OTHER, wait_ms=5_000)
+    assert (second.job_id, second.attempt) == (job.id, 2)
+
+
+@ONE_WAY
+async def test_poison_stops_at_the_last_attempt(
+    stack: Stack, admin: asyncpg.Connection, pool: Database, new_dataset: NewDataset
+) -> None:
+    """K07, K13: a job that kills every trainer fails after its last attempt, is told once, and others go on."""
+    poison = await queue(stack, new_dataset)
+    for _ in range(2):
+        await in_queue(stack, poison.id)
+        await lease(stack)
+        await lapse(admin, poison.id)
+        await asyncio.gather(*[Life(pool, lease_time=LEASE_TIME).expire() for _ in range(3)])
+
+    async def failed() -> bool:
+        return (await get(stack, poison.id)).status == jobs_pb2.JOB_STATUS_FAILED
+
+    await until(failed)
+    now = await get(stack, poison.id)
+    assert (now.status_reason, now.attempt) == (jobs_pb2.STATUS_REASON_LEASE_EXPIRED, 2)
+    assert now.error_message == "The trainer was not heard of in time (attempt 2 of 2)."
+    assert list(now.allowed_actions) == [jobs_pb2.JOB_ACTION_RETRY]
+    assert await notices(admin, poison.id) == ["job_queued", "job_lease_lost", "job_failed"]
+    assert await admin.fetchval("select count(*) from cost_records where outcome = 'lease_expired'") == 2
+    other = await queue(stack, new_dataset)
+    assert (await lease(stack))[0].job_id == other.id
+
+
+@pytest.mark.slow
+async def test_one_job_goes_to_one_trainer_a_thousand_times(
+    pool: Database, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """K08: a thousand rounds of 20 trainers that ask the database for one job at once: exactly one gets it."""
+    job_id = await job_row(admin, await new_dataset(ANN), ANN, "queued")
+    life, wanted = Life(pool, lease_time=LEASE_TIME), Wanted(1, {"A100-80GB": 8}, "")
+    trainers = [Identity(str(uuid.UUID(int=number)), "worker", 0) for number in range(1, 21)]
+    for number in range(1, 1_001):
+        claims = await asyncio.gather(*[life.claim(trainer, wanted) for trainer in trainers])
+        ((winner, taken),) = [(trainer, each) for trainer, each in zip(trainers, claims, strict=True) if each]
+        assert [(held.job_id, held.lease_epoch) for held in taken] == [(job_id, number)]
+        await life.release(winner, Held(job_id, taken[0].lease_token))
+
+
+@ONE_WAY
+async def test_one_job_goes_to_one_trainer(stack: Stack, new_dataset: NewDataset) -> None:
+    """K08: of 20 trainers that ask for one job at once, exactly one gets it, each time."""
+    job = await queue(stack, new_dataset)
+    for number in range(20):
+        found = [held for taken in await asyncio.gather(*[lease(stack) for _ in range(20)]) for held in taken]
+        assert [held.job_id for held in found] == [job.id], f"round {number}"
+        assert found[0].lease_epoch == number + 1
+        await release(stack, found[0])
+
+
+@ONE_WAY
+@pytest.mark.parametrize("rounds", [15, pytest.param(1_000, marks=pytest.mark.slow)])
+async def test_cancel_and_result_race_to_one_end(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, rounds: int
+) -> None:
+    """K09: of a cancel and a result at the same time one wins, both sides learn which, and the events agree."""
+    dataset = await new_dataset(ANN)
+    for number in range(rounds):
+        job = (await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))).job
+        (held,) = await lease(stack)
+        await report(stack, held)
+        cancel = stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
+        calls = [cancel, complete(stack, held)]
+        random.shuffle(calls)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes) == 1, f"round {number}"
+        rows = await admin.fetch("select status from job_events where job_id = $1 order by revision", uuid.UUID(job.id))
+        ended = [row["status"] for row in rows if row["status"] in FINAL]
+        assert ended == [await admin.fetchval("select status from lora_training_jobs where id = $1", job.id)]
+        assert await admin.fetchval("select count(*) from cost_records where job_id = $1", job.id) == 1
+
+
+@ONE_WAY
+@pytest.mark.parametrize("rounds", [15, pytest.param(200, marks=pytest.mark.slow)])
+async def test_sweep_and_result_race_to_one_end(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, pool: Database, rounds: int
+) -> None:
+    """K16: at the instant a lease runs out, sweeper or result wins; the job is completed or queued again, never lost."""
+    life = Life(pool, lease_time=LEASE_TIME)
+    job = await queue(stack, new_dataset)
+    for number in range(rounds):
+        (held,) = await lease(stack, wait_ms=5_000)
+        assert held.job_id == job.id, f"round {number}"
+        await report(stack, held)
+        # Statements at once, each with its own look at the row.
+        racing = [complete(stack, held), lapse(admin, job.id), life.expire(), life.expire()]
+        random.shuffle(racing)
+        await asyncio.gather(*racing, return_exceptions=True)
+
+        async def settled(job: jobs_pb2.Job = job) -> jobs_pb2.Job | None:
+            now = await get(stack, job.id)
+            return now if now.is_final or now.status == jobs_pb2.JOB_STATUS_QUEUED else None
+
+        now = await until(settled)
+        told = await admin.fetch("select outcome from cost_records where job_id = $1 order by lease_epoch", job.id)
+        if now.status == jobs_pb2.JOB_STATUS_COMPLETED:
+            assert [row["outcome"] for row in told] == ["completed"], f"round {number}"
+        else:
+            assert [row["outcome"] for row in told] == ["lease_expired"], f"round {number}"
+            await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
+        job = await queue(stack, new_dataset)
+
+
+def test_no_trainers_clock_is_asked() -> None:
+    """K10: no request of a trainer has a time in it, so no clock but the database's counts."""
+    for name, message in workers_pb2.DESCRIPTOR.message_types_by_name.items():
+        if name.endswith("Request"):
+            for field in message.fields:
+                assert field.message_type is None or "Timestamp" not in field.message_type.full_name, field.full_name
+
+
+BAD_REPORTS: list[tuple[str, dict[str, Any]]] = [
+    ("report", {"metrics": [{"step": 1, "values": {"loss": float("nan")}}]}),
+    ("report", {"metrics": [{"step": 1, "values": {"loss": float("inf")}}]}),
+    ("report", {"metrics": [{"step": 1, "values": {"a b": 1.0}}]}),
+    ("report", {"metrics": [{"step": 1, "values": {f"m{n}": 1.0 for n in range(33)}}]}),
+    ("report", {"metrics": [{"step": 1}] * 101}),
+    ("report", {"log_lines": ["x" * 2001]}),
+    ("report", {"step": -1}),
+    ("report", {"step": 3751}),
+    ("report", {"epoch": 4}),
+    ("complete", {"artifact_uri": "x" * 2001}),
+    ("complete", {"artifact_id": "adapter"}),
+    ("complete", {"final_metrics": {"step": 1, "values": {"loss": float("nan")}}}),
+    ("complete", {"peak_memory_gib": 0}),
+    ("complete", {"peak_memory_gib": float("nan")}),
+    ("complete", {"peak_memory_gib": 10_001}),
+    ("fail", {"message": ""}),
+    ("fail", {"message": "x" * 2001}),
+]
+
+
+@ONE_WAY
+async def test_a_bad_report_leaves_the_lease(stack: Stack, new_dataset: NewDataset) -> None:
+    """K12: a report outside its limits, or of what is no number, is refused and the job stays leased."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await report(stack, held)
+    revision = (await get(stack, job.id)).revision
+    for kind, fields in BAD_REPORTS:
+        call = {"report": report, "complete": complete, "fail": fail}[kind]
+        assert await refusal_of(call(stack, held, **fields)) == "INVALID_ARGUMENT VALIDATION_FAILED", fields
+    assert (await get(stack, job.id)).revision == revision
+    await complete(stack, held)
+
+
+BAD_ASKING: list[dict[str, Any]] = [
+    {"max_jobs": 0},
+    {"max_jobs": -1},
+    {"max_jobs": 101},
+    {"max_jobs": 10**6},
+    {"gpus": []},
+    {"gpus": [{"type": "H100", "count": 0}]},
+    {"gpus": [{"type": "H100", "count": 1}, {"type": "H100", "count": 2}]},
+    {"wait_ms": 30_001},
+    {"trainer": "x" * 101},
+]
+
+
+@ONE_WAY
+async def test_asking_has_limits(stack: Stack) -> None:
+    """K14: no jobs, a million, no GPUs or an hour's wait are refused."""
+    for fields in BAD_ASKING:
+        assert await refusal_of(lease(stack, **fields)) == "INVALID_ARGUMENT VALIDATION_FAILED", fields
+
+
+@pytest.mark.parametrize("fields", [{"lease_ms": 0}, {"lease_ms": 10**12}, {"lease_ms": 100, "renew_ms": 100}])
+def test_a_leases_length_has_limits(fields: dict[str, int]) -> None:
+    """K14: a lease of no time or of years, or one renewed too late, is no setting to start with."""
+    with pytest.raises(ValueError, match=r"lease_ms|RENEW"):
+        JobsSettings(database_url="postgresql://x", jwt_secret=SECRET, jwt_issuer=ISSUER, **fields)
+
+
+@ONE_WAY
+async def test_users_may_not_do_a_trainers_work(stack: Stack, new_dataset: NewDataset) -> None:
+    """Z05, Z06: no user calls a trainer's RPC, and no trainer an owner's."""
+    job = await queue(stack, new_dataset)
+    asking = workers_pb2.LeaseJobsRequest(max_jobs=1, gpus=GPUS)
+    assert (await refused(stack.workers.LeaseJobs(asking, metadata=metadata(ANN)))).reason == "ROLE_NOT_ALLOWED"
+    cancelling = jobs_pb2.CancelJobRequest(id=job.id)
+    assert (await refused(stack.jobs.CancelJob(cancelling, metadata=worker()))).reason == "ROLE_NOT_ALLOWED"
+
+
+@ONE_WAY
+async def test_an_error_worth_another_try_gets_one(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A retryable error queues the job again while there is an attempt left; the owner hears of both."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await fail(stack, held, "node lost", retryable=True)
+    now = await get(stack, job.id)
+    assert (now.status, now.attempt, now.error_message) == (jobs_pb2.JOB_STATUS_QUEUED, 2, "node lost")
+    (held,) = await lease(stack)
+    await fail(stack, held, "node lost again", retryable=True)
+    now = await get(stack, job.id)
+    assert (now.status, now.attempt, now.retry_count) == (jobs_pb2.JOB_STATUS_FAILED, 2, 1)
+    assert await notices(admin, job.id) == ["job_queued", "job_retried", "job_failed"]
+    told = await admin.fetchval("select message from lora_notifications where type = 'job_failed'")
+    assert told == 'Your training job for "Questions" has failed: node lost again'
+
+
+@ONE_WAY
+async def test_giving_a_job_back_costs_no_attempt(stack: Stack, new_dataset: NewDataset) -> None:
+    """A trainer that shuts down gives its job back; the next one starts with the same attempt."""
+    job = await queue(stack, new_dataset)
+    for _ in range(3):
+        (held,) = await lease(stack)
+        await report(stack, held)
+        await release(stack, held)
+    now = await get(stack, job.id)
+    assert (now.status, now.attempt, now.status_reason) == (
+        jobs_pb2.JOB_STATUS_QUEUED,
+        1,
+        jobs_pb2.STATUS_REASON_RELEASED,
+    )
+
+
+@ONE_WAY
+async def test_progress_never_goes_back_within_an_attempt(stack: Stack, new_dataset: NewDataset) -> None:
+    """A report that comes late renews the lease and leaves step, epoch and metrics; a new attempt starts over."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await report(stack, held, epoch=2, step=2000, metrics=[{"step": 2000, "values": {"loss": 0.5}}])
+    await report(stack, held, epoch=1, step=900, metrics=[{"step": 900, "values": {"loss": 0.9}}])
+    now = await get(stack, job.id)
+    assert (now.current_epoch, now.current_step, now.current_metrics["loss"]) == (2, 2000, 0.5)
+    await release(stack, held)
+    (held,) = await lease(stack)
+    await report(stack, held, step=3)
+    assert (await get(stack, job.id)).current_step == 3
+
+
+@ONE_WAY
+@pytest.mark.parametrize("state", ["queued", "initializing", "running"])
+async def test_owners_cancel(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, state: str) -> None:
+    """A job is cancelled from every state that is not final, once; its trainer is told to stop with its next report."""
+    job = await queue(stack, new_dataset)
+    held = (await lease(stack))[0] if state != "queued" else None
+    if state == "running":
+        await report(stack, held)
+    request = jobs_pb2.CancelJobRequest(id=job.id)
+    for _ in range(2):
+        now = (await stack.jobs.CancelJob(request, metadata=metadata(ANN))).job
+        assert (now.status, now.status_reason) == (
+            jobs_pb2.JOB_STATUS_CANCELLED,
+            jobs_pb2.STATUS_REASON_CANCELLED_BY_OWNER,
+        )
+        assert now.HasField("final_cost")
+    assert (await notices(admin, job.id))[-1:] == ["job_cancelled"]
+    assert await admin.fetchval("select count(*) from cost_records") == (state != "queued")
+    if held:
+        told = await report(stack, held)
+        assert (told.stop, told.stop_reason) == (True, workers_pb2.STOP_REASON_CANCELLED)
+        assert await refusal_of(complete(stack, held)) == "FAILED_PRECONDITION JOB_FINAL"
+    theirs = stack.jobs.CancelJob(request, metadata=metadata(BOB))
+    assert (await refused(theirs)).reason == "JOB_NOT_FOUND"
+
+
+@ONE_WAY
+async def test_a_final_job_cannot_be_cancelled(stack: Stack, new_dataset: NewDataset) -> None:
+    """Cancelling what completed is refused and names the state."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await report(stack, held)
+    await complete(stack, held)
+    told = await refused(stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN)))
+    assert (told.code.name, told.reason, told.metadata["status"]) == ("FAILED_PRECONDITION", "JOB_FINAL", "completed")
+
+
+@ONE_WAY
+async def test_a_failed_job_is_asked_for_again(stack: Stack, new_dataset: NewDataset) -> None:
+    """RetryJob makes a new job of a failed one's configuration and limits, once for a key; others cannot be retried."""
+    job = await queue(stack, new_dataset, max_cost_usd=50, priority=8)
+    request = jobs_pb2.RetryJobRequest(id=job.id, request_id=str(uuid.uuid4()))
+    told = await refused(stack.jobs.RetryJob(request, metadata=metadata(ANN)))
+    assert (told.reason, told.metadata["status"]) == ("INVALID_TRANSITION", "queued")
+    (held,) = await lease(stack)
+    await fail(stack, held)
+    made = [(await stack.jobs.RetryJob(request, metadata=metadata(ANN))).job for _ in range(2)]
+    assert made[0].id == made[1].id != job.id
+    assert (made[0].retried_from, made[0].status) == (job.id, jobs_pb2.JOB_STATUS_QUEUED)
+    assert (made[0].hyperparameters, made[0].gpu_config) == (job.hyperparameters, job.gpu_config)
+    assert (made[0].max_cost_usd, made[0].priority, made[0].estimated_total_cost) == (50, 8, 6.03)
+    by_key = jobs_pb2.GetJobByRequestIdRequest(request_id=request.request_id)
+    assert (await stack.jobs.GetJobByRequestId(by_key, metadata=metadata(ANN))).job.id == made[0].id
+    assert (await refused(stack.jobs.GetJobByRequestId(by_key, metadata=metadata(BOB)))).reason == "JOB_NOT_FOUND"
+
+
+async def test_the_database_knows_the_same_transitions(admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """Every pair of states: the database lets through what the table in `job.py` has, and nothing else."""
+    for before in JobState:
+        for after in JobState:
+            if before == after:
+                continue
+            job_id = await job_row(admin, await new_dataset(ANN), ANN, before)
+            leased = after in (JobState.INITIALIZING, JobState.RUNNING)
+            change = admin.execute(
+                "update lora_training_jobs set status = $2, completed_at = case when $3 then now() end,"
+                " lease_expires_at = case when $4 then now() end, lease_started_at = now(), worker_id = id,"
+                " lease_token = id, lease_epoch = 1 where id = $1",
+                job_id,
+                after,
+                after in FINAL,
+                leased,
+            )
+            if after in TRANSITIONS[before]:
+                await change
+            else:
+                with pytest.raises(asyncpg.CheckViolationError, match="a job does not go"):
+                    await change

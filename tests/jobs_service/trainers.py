@@ -1,0 +1,101 @@
+"""What tests of the life of a job do: as a trainer, and as an owner."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.workers.v1 import workers_pb2
+
+from tests.conftest import NewDataset, Stack, metadata
+from tests.jobs_service.jobs.test_create_job import ANN, asked
+
+TRAINER, OTHER = "eeeeeeee-0000-4000-8000-000000000001", "eeeeeeee-0000-4000-8000-000000000002"
+GPUS = [workers_pb2.GpuOffer(type="A100-80GB", count=1000)]
+
+
+def worker(user_id: str = TRAINER) -> list[tuple[str, str]]:
+    """Metadata of a signed-in trainer."""
+    return metadata(user_id, role="worker")
+
+
+async def lease(stack: Stack, who: str = TRAINER, **fields: Any) -> list[workers_pb2.Lease]:
+    """What a trainer gets when it asks."""
+    request = workers_pb2.LeaseJobsRequest(**{"max_jobs": 1, "gpus": GPUS, "trainer": "tests", **fields})
+    return list((await stack.workers.LeaseJobs(request, metadata=worker(who))).leases)
+
+
+async def report(stack: Stack, held: workers_pb2.Lease, who: str = TRAINER, **fields: Any) -> Any:
+    """A report on a lease."""
+    request = workers_pb2.ReportProgressRequest(
+        **{"job_id": held.job_id, "lease_token": held.lease_token, "epoch": 1, "step": 1, **fields}
+    )
+    return await stack.workers.ReportProgress(request, metadata=worker(who))
+
+
+async def complete(stack: Stack, held: workers_pb2.Lease, **fields: Any) -> None:
+    """The result of a lease."""
+    request = workers_pb2.CompleteJobRequest(job_id=held.job_id, lease_token=held.lease_token, **fields)
+    await stack.workers.CompleteJob(request, metadata=worker())
+
+
+async def fail(stack: Stack, held: workers_pb2.Lease, message: str = "out of memory", **fields: Any) -> None:
+    """The error of a lease."""
+    request = workers_pb2.FailJobRequest(
+        job_id=held.job_id, lease_token=held.lease_token, error_message=message, **fields
+    )
+    await stack.workers.FailJob(request, metadata=worker())
+
+
+async def release(stack: Stack, held: workers_pb2.Lease) -> None:
+    """A lease given back."""
+    request = workers_pb2.ReleaseJobRequest(job_id=held.job_id, lease_token=held.lease_token)
+    await stack.workers.ReleaseJob(request, metadata=worker())
+
+
+async def queue(stack: Stack, new_dataset: NewDataset, user: str = ANN, **fields: Any) -> jobs_pb2.Job:
+    """A new job."""
+    return (await stack.jobs.CreateJob(asked(await new_dataset(user), **fields), metadata=metadata(user))).job
+
+
+async def get(stack: Stack, job_id: str, user: str = ANN) -> jobs_pb2.Job:
+    """The job as it is."""
+    return (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job_id), metadata=metadata(user))).job
+
+
+async def until(what: Callable[[], Awaitable[Any]], seconds: float = 5) -> Any:
+    """Waits until something is true."""
+    end = time.monotonic() + seconds
+    while not (found := await what()):
+        assert time.monotonic() < end, "never came true"
+        await asyncio.sleep(0.01)
+    return found
+
+
+async def notices(admin: asyncpg.Connection, job_id: str) -> list[str]:
+    """Kinds of notifications about a job, oldest first."""
+    rows = await admin.fetch(
+        "select type from lora_notifications where metadata ->> 'job_id' = $1 order by created_at, type", job_id
+    )
+    return [row["type"] for row in rows]
+
+
+async def lapse(admin: asyncpg.Connection, job_id: str) -> None:
+    """Makes a lease run out, as time does: K11, a database's clock that jumps an hour ahead, does no more."""
+    await admin.execute(
+        "update lora_training_jobs set lease_expires_at = lease_expires_at - interval '1 hour' where id = $1", job_id
+    )
+
+
+async def in_queue(stack: Stack, job_id: str) -> jobs_pb2.Job:
+    """Waits until a job is in the queue again."""
+
+    async def look() -> jobs_pb2.Job | None:
+        job = await get(stack, job_id)
+        return job if job.status == jobs_pb2.JOB_STATUS_QUEUED else None
+
+    return await until(look)

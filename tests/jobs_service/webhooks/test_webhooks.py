@@ -1,0 +1,514 @@
+"""Webhooks: written down with the notification, sent at least once, signed, retried, shown, and sent again on request."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+import structlog
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.webhooks.v1 import webhooks_pb2
+from standardwebhooks import Webhook as Verifier
+
+from jobs_service.notifications import templates as notices
+from jobs_service.settings import JobsSettings
+from jobs_service.webhooks.model import SECRET_PREFIX, sign
+from jobs_service.webhooks.store import Outbox
+from rpc.database import Database
+from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
+from tests.door import refused
+from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.queue.test_leases import complete, get, lease, queue, report, until
+from tests.jobs_service.queue.test_leases import worker as worker_metadata
+from tests.jobs_service.webhooks.receiver import Receiver, answer, receiver
+
+ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
+FAST = {
+    "webhook_allow_private": True,
+    "webhook_timeout_ms": 300,
+    "webhook_poll_ms": 10,
+    "webhook_back_off_seconds": (0.01, 0.02),
+}
+
+
+@pytest.fixture
+async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
+    """Receivers on this machine, and back-off short enough to wait for."""
+    async with open_stack("grpc", database.url, tmp_path, **FAST) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def receiving() -> AsyncIterator[Receiver]:
+    """A receiver that answers 200."""
+    async with receiver() as made:
+        yield made
+
+
+async def create(stack: Stack, url: str, user: str = ANN, **fields: Any) -> webhooks_pb2.CreateWebhookResponse:
+    """A new webhook."""
+    request = webhooks_pb2.CreateWebhookRequest(url=url, **fields)
+    return await stack.webhooks.CreateWebhook(request, metadata=metadata(user))
+
+
+async def deliveries(stack: Stack, webhook_id: str, user: str = ANN, **fields: Any) -> Any:
+    """What is on its way to a webhook, newest first."""
+    request = webhooks_pb2.ListWebhookDeliveriesRequest(id=webhook_id, limit=100, **fields)
+    return (await stack.webhooks.ListWebhookDeliveries(request, metadata=metadata(user))).deliveries
+
+
+async def finished(stack: Stack, webhook_id: str, count: int = 1) -> Any:
+    """The deliveries of a webhook once so many are delivered or failed."""
+
+    async def all_finished() -> Any:
+        found = await deliveries(stack, webhook_id)
+        return found if sum(each.HasField("finished_at") for each in found) >= count else None
+
+    return await until(all_finished)
+
+
+async def redeliver(stack: Stack, delivery: webhooks_pb2.WebhookDelivery) -> webhooks_pb2.WebhookDelivery:
+    """A delivery, sent again."""
+    request = webhooks_pb2.RedeliverWebhookRequest(id=delivery.webhook_id, delivery_id=delivery.id)
+    return (await stack.webhooks.RedeliverWebhook(request, metadata=metadata(ANN))).delivery
+
+
+async def test_a_job_is_told_to_its_owner_s_receiver(
+    stack: Stack, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
+) -> None:
+    """Each notification arrives once, signed so that the specification's own library takes it; nobody else's does."""
+    made = await create(stack, receiving.url, description="Mine")
+    assert made.webhook.enabled
+    assert made.secret.startswith(SECRET_PREFIX)
+    job = await queue(stack, new_dataset)
+    await queue(stack, new_dataset, user=BOB)
+    (held,) = [each for each in await lease(stack, max_jobs=2) if each.job_id == job.id]
+    await report(stack, held)
+    await complete(stack, held)
+    found = await finished(stack, made.webhook.id, 3)
+    kinds = [webhooks_pb2.WebhookEventType.Name(each.type).removeprefix("WEBHOOK_EVENT_TYPE_") for each in found]
+    assert kinds == ["JOB_COMPLETED", "JOB_STARTED", "JOB_QUEUED"]
+    assert {each.status for each in found} == {webhooks_pb2.WEBHOOK_DELIVERY_STATUS_DELIVERED}
+    assert len(receiving.received) == 3
+    for request in receiving.received:
+        assert request.line == "POST /hook?from=tests HTTP/1.1"
+        assert request.headers["content-type"] == "application/json"
+        assert Verifier(made.secret).verify(request.body, request.headers) == orjson.loads(request.body)
+    bodies = {each.message_id: each.body.decode() for each in receiving.received}
+    assert bodies == {f"msg_{uuid.UUID(each.id).hex}": each.body for each in found}
+    queued = orjson.loads(found[-1].body)
+    notice = await admin.fetchrow("select * from lora_notifications where type = 'job_queued' and user_id = $1", ANN)
+    assert queued["type"] == "job_queued"
+    assert queued["timestamp"] == notice["created_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    assert queued["data"] == {
+        "notification_id": str(notice["id"]),
+        "user_id": ANN,
+        "title": notice["title"],
+        "message": notice["message"],
+        "priority": "low",
+        "action_url": f"/training/jobs/{job.id}",
+        "job_id": job.id,
+        "dataset_name": "Questions",
+    }
+    (attempt,) = found[0].attempts
+    assert (attempt.number, attempt.http_status, attempt.response, attempt.error) == (1, 200, "ok", "")
+    assert attempt.HasField("duration_ms")
+
+
+async def test_only_what_is_wanted_is_written_down(
+    stack: Stack, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
+) -> None:
+    """Event types choose; a disabled webhook gets nothing; a user without webhooks costs no row."""
+    some = await create(stack, receiving.url, event_types=[webhooks_pb2.WEBHOOK_EVENT_TYPE_JOB_CANCELLED])
+    off = await create(stack, receiving.url)
+    update = webhooks_pb2.UpdateWebhookRequest(id=off.webhook.id, url=receiving.url, enabled=False)
+    after = (await stack.webhooks.UpdateWebhook(update, metadata=metadata(ANN))).webhook
+    assert (after.enabled, after.disabled_reason) == (False, webhooks_pb2.WEBHOOK_DISABLED_REASON_BY_OWNER)
+    job = await queue(stack, new_dataset)
+    await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
+    await queue(stack, new_dataset, user=BOB)
+    (only,) = await finished(stack, some.webhook.id)
+    assert only.type == webhooks_pb2.WEBHOOK_EVENT_TYPE_JOB_CANCELLED
+    assert await admin.fetchval("select count(*) from webhook_deliveries") == 1
+
+
+async def test_what_fails_is_tried_again_and_then_has_failed(
+    stack: Stack, receiving: Receiver, new_dataset: NewDataset
+) -> None:
+    """Every attempt shows what came of it and carries the same id; redirects are not followed; the last one is the end."""
+    receiving.answers = [answer(302, b"\xff\0" * 3000, f"location: {receiving.url}"), answer(500, b"x" * 5000 + b"\0")]
+    receiving.always = None
+    made = await create(stack, receiving.url)
+    await queue(stack, new_dataset)
+    (failed,) = await finished(stack, made.webhook.id)
+    assert failed.status == webhooks_pb2.WEBHOOK_DELIVERY_STATUS_FAILED
+    third, second, first = failed.attempts
+    assert [third.number, second.number, first.number] == [3, 2, 1]
+    assert (first.http_status, first.error) == (302, "The receiver answered 302.")
+    assert first.response == "\N{REPLACEMENT CHARACTER}" * (1024 // 3)
+    assert (second.http_status, second.response) == (500, "x" * 1024)
+    assert (third.HasField("http_status"), third.error) == (False, "No answer within 0.3 seconds.")
+    assert third.duration_ms >= 300
+    assert len({each.message_id for each in receiving.received}) == 1
+    assert len(receiving.received) == 3
+    hooks = (await stack.webhooks.ListWebhooks(webhooks_pb2.ListWebhooksRequest(), metadata=metadata(ANN))).webhooks
+    assert hooks[0].HasField("failing_since")
+    receiving.always = answer(204)
+    again = await redeliver(stack, failed)
+    assert (again.status, again.id) == (webhooks_pb2.WEBHOOK_DELIVERY_STATUS_PENDING, failed.id)
+    (delivered,) = await finished(stack, made.webhook.id)
+    assert (delivered.status, delivered.attempt_count) == (webhooks_pb2.WEBHOOK_DELIVERY_STATUS_DELIVERED, 4)
+    assert {each.message_id for each in receiving.received} == {f"msg_{uuid.UUID(failed.id).hex}"}
+    hooks = (await stack.webhooks.ListWebhooks(webhooks_pb2.ListWebhooksRequest(), metadata=metadata(ANN))).webhooks
+    assert not hooks[0].HasField("failing_since")
+
+
+async def test_a_receiver_that_is_away_says_so(stack: Stack, new_dataset: NewDataset) -> None:
+    """A refused connection is an attempt like any other, with its reason in a sentence."""
+    async with receiver() as gone:
+        made = await create(stack, gone.url)
+    request = webhooks_pb2.TestWebhookRequest(id=made.webhook.id)
+    test = (await stack.webhooks.TestWebhook(request, metadata=metadata(ANN))).delivery
+    assert (test.type, test.status) == (
+        webhooks_pb2.WEBHOOK_EVENT_TYPE_WEBHOOK_TEST,
+        webhooks_pb2.WEBHOOK_DELIVERY_STATUS_PENDING,
+    )
+    (failed,) = await finished(stack, made.webhook.id)
+    # A test is tried once.
+    (attempt,) = failed.attempts
+    assert attempt.error.startswith("Could not connect: ")
+
+
+async def test_a_slow_receiver_delays_nobody(stack: Stack, receiving: Receiver, admin: asyncpg.Connection) -> None:
+    """With thousands waiting for a receiver that hangs, another's test arrives at once; few are under way to the slow one."""
+    async with receiver() as slow:
+        slow.always = None
+        hanging = await create(stack, slow.url, user=BOB)
+        await admin.execute(
+            "insert into webhook_deliveries (webhook_id, user_id, type, body, created_at)"
+            " select $1, $2, 'webhook_test', '{}', now() - interval '1 hour' from generate_series(1, 3000)",
+            uuid.UUID(hanging.webhook.id),
+            BOB,
+        )
+        await until(lambda: asyncio.sleep(0, len(slow.received) >= 4))
+        made = await create(stack, receiving.url)
+        request = webhooks_pb2.TestWebhookRequest(id=made.webhook.id)
+        await stack.webhooks.TestWebhook(request, metadata=metadata(ANN))
+        (delivered,) = await finished(stack, made.webhook.id)
+        waited = delivered.finished_at.ToMilliseconds() - delivered.created_at.ToMilliseconds()
+        assert delivered.status == webhooks_pb2.WEBHOOK_DELIVERY_STATUS_DELIVERED
+        # Behind all that waits for the slow one it would be a quarter of a minute.
+        assert waited < 4000
+        assert slow.most_at_once <= 4
+
+
+async def test_a_receiver_that_wants_no_more_is_disabled(
+    stack: Stack, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
+) -> None:
+    """After 410 nothing is sent any more, its owner is told, and what waits has failed; enabling begins anew."""
+    receiving.answers = [answer(410)]
+    made = await create(stack, receiving.url, description="Old")
+    await queue(stack, new_dataset)
+
+    async def is_disabled() -> Any:
+        request = webhooks_pb2.GetWebhookRequest(id=made.webhook.id)
+        found = (await stack.webhooks.GetWebhook(request, metadata=metadata(ANN))).webhook
+        return None if found.enabled else found
+
+    assert (await until(is_disabled)).disabled_reason == webhooks_pb2.WEBHOOK_DISABLED_REASON_GONE
+    (ended,) = await finished(stack, made.webhook.id)
+    assert ended.status == webhooks_pb2.WEBHOOK_DELIVERY_STATUS_FAILED
+    await queue(stack, new_dataset)
+    assert len(receiving.received) == len(await deliveries(stack, made.webhook.id)) == 1
+    notice = await admin.fetchrow("select * from lora_notifications where type = 'webhook_disabled'")
+    assert "its receiver answered 410" in notice["message"]
+    assert receiving.url not in str(dict(notice))
+    request = webhooks_pb2.TestWebhookRequest(id=made.webhook.id)
+    told = await refused(stack.webhooks.TestWebhook(request, metadata=metadata(ANN)))
+    assert told.reason == "WEBHOOK_DISABLED"
+    again = webhooks_pb2.RedeliverWebhookRequest(id=made.webhook.id, delivery_id=ended.id)
+    assert (await refused(stack.webhooks.RedeliverWebhook(again, metadata=metadata(ANN)))).reason == "WEBHOOK_DISABLED"
+    update = webhooks_pb2.UpdateWebhookRequest(id=made.webhook.id, url=receiving.url)
+    assert (await stack.webhooks.UpdateWebhook(update, metadata=metadata(ANN))).webhook.enabled
+    await redeliver(stack, ended)
+    (delivered,) = await finished(stack, made.webhook.id)
+    assert delivered.status == webhooks_pb2.WEBHOOK_DELIVERY_STATUS_DELIVERED
+
+
+async def test_a_webhook_that_fails_for_days_is_disabled(
+    stack: Stack, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
+) -> None:
+    """Five days of nothing but failures end it, and its owner's other webhooks are told."""
+    receiving.always = answer(503)
+    async with receiver() as other:
+        made = await create(stack, receiving.url, event_types=[webhooks_pb2.WEBHOOK_EVENT_TYPE_JOB_QUEUED])
+        told = await create(stack, other.url, event_types=[webhooks_pb2.WEBHOOK_EVENT_TYPE_WEBHOOK_DISABLED])
+        await queue(stack, new_dataset)
+        await finished(stack, made.webhook.id)
+        days = "update webhooks set failing_since = now() - interval '121 hours' where id = $1"
+        await admin.execute(days, uuid.UUID(made.webhook.id))
+        await queue(stack, new_dataset)
+        (news,) = await finished(stack, told.webhook.id)
+        assert orjson.loads(news.body)["data"]["webhook_id"] == made.webhook.id
+    hooks = (await stack.webhooks.ListWebhooks(webhooks_pb2.ListWebhooksRequest(), metadata=metadata(ANN))).webhooks
+    assert [each.disabled_reason for each in hooks] == [webhooks_pb2.WEBHOOK_DISABLED_REASON_FAILING, 0]
+
+
+async def test_a_new_secret_and_the_old_one_both_hold(stack: Stack, receiving: Receiver) -> None:
+    """After a rotation a request carries two signatures, so receivers change over without a gap."""
+    made = await create(stack, receiving.url)
+    rotate = webhooks_pb2.RotateWebhookSecretRequest(id=made.webhook.id)
+    rotated = await stack.webhooks.RotateWebhookSecret(rotate, metadata=metadata(ANN))
+    assert rotated.secret != made.secret
+    assert rotated.webhook.HasField("old_secret_until")
+    await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=made.webhook.id), metadata=metadata(ANN))
+    await finished(stack, made.webhook.id)
+    (request,) = receiving.received
+    for secret in (made.secret, rotated.secret):
+        Verifier(secret).verify(request.body, request.headers)
+
+
+async def test_secrets_are_shown_once(
+    stack: Stack, receiving: Receiver, new_dataset: NewDataset, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No answer but that of the creation, no log line and no notification has a secret; the database keeps it from users."""
+    with structlog.testing.capture_logs() as logs:
+        receiving.always = answer(500)
+        made = await create(stack, receiving.url)
+        await queue(stack, new_dataset)
+        found = await finished(stack, made.webhook.id)
+        listed = await stack.webhooks.ListWebhooks(webhooks_pb2.ListWebhooksRequest(), metadata=metadata(ANN))
+    secret = made.secret.removeprefix(SECRET_PREFIX)
+    said = f"{listed} {found} {logs} {capfd.readouterr()}"
+    assert "webhook" in said
+    assert secret not in said
+    assert SECRET_PREFIX not in said
+
+
+async def test_another_s_webhooks_are_as_absent_as_none(stack: Stack, receiving: Receiver) -> None:
+    """Z01: every call on another user's webhook and on none gets the same answer, and changes nothing."""
+    made = await create(stack, receiving.url)
+    await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=made.webhook.id), metadata=metadata(ANN))
+    (delivery,) = await finished(stack, made.webhook.id)
+    bob, none = metadata(BOB), str(uuid.uuid4())
+    for webhook_id, delivery_id in ((made.webhook.id, delivery.id), (none, none)):
+        hooks = stack.webhooks
+        named = {"id": webhook_id}
+        for call in (
+            hooks.GetWebhook(webhooks_pb2.GetWebhookRequest(**named), metadata=bob),
+            hooks.UpdateWebhook(webhooks_pb2.UpdateWebhookRequest(url=receiving.url, **named), metadata=bob),
+            hooks.DeleteWebhook(webhooks_pb2.DeleteWebhookRequest(**named), metadata=bob),
+            hooks.RotateWebhookSecret(webhooks_pb2.RotateWebhookSecretRequest(**named), metadata=bob),
+            hooks.TestWebhook(webhooks_pb2.TestWebhookRequest(**named), metadata=bob),
+            hooks.ListWebhookDeliveries(webhooks_pb2.ListWebhookDeliveriesRequest(**named), metadata=bob),
+        ):
+            told = await refused(call)
+            assert (told.code.name, told.reason) == ("NOT_FOUND", "WEBHOOK_NOT_FOUND")
+        again = webhooks_pb2.RedeliverWebhookRequest(delivery_id=delivery_id, **named)
+        told = await refused(hooks.RedeliverWebhook(again, metadata=bob))
+        assert (told.code.name, told.reason) == ("NOT_FOUND", "WEBHOOK_DELIVERY_NOT_FOUND")
+    assert (await deliveries(stack, made.webhook.id)) == [delivery]
+
+
+async def test_trainers_have_no_webhooks(stack: Stack) -> None:
+    """A worker's token is refused."""
+    call = stack.webhooks.ListWebhooks(webhooks_pb2.ListWebhooksRequest(), metadata=worker_metadata())
+    assert (await refused(call)).reason == "ROLE_NOT_ALLOWED"
+
+
+async def test_a_user_has_so_many_and_no_more(stack: Stack, receiving: Receiver) -> None:
+    """The limit holds when many are asked for at once; a deleted one makes room, and its deliveries are gone."""
+    asked = [create(stack, receiving.url) for _ in range(9)]
+    made = [each for each in await asyncio.gather(*asked, return_exceptions=True) if not isinstance(each, Exception)]
+    assert len(made) == 5
+    told = await refused(create(stack, receiving.url))
+    assert (told.code.name, told.reason, told.metadata["limit"]) == ("RESOURCE_EXHAUSTED", "WEBHOOK_LIMIT", "5")
+    delete = webhooks_pb2.DeleteWebhookRequest(id=made[0].webhook.id)
+    await stack.webhooks.DeleteWebhook(delete, metadata=metadata(ANN))
+    await create(stack, receiving.url)
+
+
+async def test_a_creation_repeated_is_one_webhook(stack: Stack, receiving: Receiver) -> None:
+    """I01, I02: many times the same key make one webhook, whose secret is told once; with other content the key is refused."""
+    key = str(uuid.uuid4())
+    made = await asyncio.gather(*(create(stack, receiving.url, request_id=key) for _ in range(8)))
+    assert len({each.webhook.id for each in made}) == 1
+    assert len({each.secret for each in made}) == 2
+    assert sorted(each.secret for each in made)[:7] == [""] * 7
+    told = await refused(create(stack, receiving.url, request_id=key, description="Another"))
+    assert (told.code.name, told.reason) == ("ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED")
+    assert told.metadata["webhook_id"] == made[0].webhook.id
+    assert (await create(stack, receiving.url, BOB, request_id=key)).secret
+    told = await refused(create(stack, receiving.url, request_id="1"))
+    assert list(told.violations) == ["request_id"]
+
+
+async def test_a_user_has_us_call_others_so_often(stack: Stack, receiving: Receiver, admin: asyncpg.Connection) -> None:
+    """Who created, changed, tested and redelivered as often as one may waits for the hour to end; others do not."""
+    made = await create(stack, receiving.url)
+    await admin.execute("update webhook_uses set uses = 299")
+    test = webhooks_pb2.TestWebhookRequest(id=made.webhook.id)
+    delivery = (await stack.webhooks.TestWebhook(test, metadata=metadata(ANN))).delivery
+    update = webhooks_pb2.UpdateWebhookRequest(id=made.webhook.id, url=receiving.url)
+    for call in (
+        create(stack, receiving.url),
+        redeliver(stack, delivery),
+        stack.webhooks.TestWebhook(test, metadata=metadata(ANN)),
+        stack.webhooks.UpdateWebhook(update, metadata=metadata(ANN)),
+    ):
+        told = await refused(call)
+        assert (told.code.name, told.reason) == ("RESOURCE_EXHAUSTED", "WEBHOOK_RATE")
+        assert told.metadata["limit"] == "300"
+    await create(stack, receiving.url, BOB)
+    await admin.execute("update webhook_uses set since = now() - interval '61 minutes'")
+    await create(stack, receiving.url)
+    assert await admin.fetchval("select uses from webhook_uses where user_id = $1", ANN) == 1
+
+
+async def test_uses_of_old_are_forgotten(
+    database: TestDatabase, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was used in an hour that is over is forgotten, so much in one pass; what counts still is kept."""
+    monkeypatch.setattr("jobs_service.webhooks.store.BATCH", 2)
+    await admin.execute(
+        "insert into webhook_uses (user_id, since)"
+        " select gen_random_uuid(), now() - n * interval '29 minutes' from generate_series(0, 5) n"
+    )
+    async with Database.open(database.url, size=1) as pool:
+        outbox = Outbox(pool, lease_time=timedelta(seconds=9), disable_after=timedelta(days=5))
+        for left in (4, 3, 3):
+            await outbox.tidy(timedelta(days=30))
+            assert await admin.fetchval("select count(*) from webhook_uses") == left
+    assert await admin.fetchval("select min(since) > now() - interval '1 hour' from webhook_uses")
+
+
+async def test_who_has_all_webhooks_has_no_name_looked_up(stack: Stack, receiving: Receiver) -> None:
+    """At the limit the answer is the limit, whatever the host; no resolver is asked."""
+    for _ in range(5):
+        await create(stack, receiving.url)
+    told = await refused(create(stack, "http://no-such-host.invalid/"))
+    assert told.reason == "WEBHOOK_LIMIT"
+
+
+async def test_a_webhook_deleted_meanwhile_stops_no_job(
+    stack: Stack, database: TestDatabase, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
+) -> None:
+    """A job's change whose webhook is just being deleted neither waits nor fails; what is left over ends in time."""
+    await create(stack, receiving.url)
+    request = asked(await new_dataset(ANN))
+    async with admin.transaction():
+        await admin.execute("delete from webhooks")
+        job = (await stack.jobs.CreateJob(request, metadata=metadata(ANN))).job
+    assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_QUEUED
+    await admin.execute("update webhook_deliveries set status = 'pending', next_attempt_at = now(), finished_at = null")
+    async with Database.open(database.url, size=1) as pool:
+        outbox = Outbox(pool, lease_time=timedelta(seconds=9), disable_after=timedelta(days=5))
+        assert await outbox.claim(10, ()) == []
+        await outbox.tidy(timedelta(days=30))
+        assert await admin.fetchval("select status from webhook_deliveries") == "failed"
+        await outbox.tidy(timedelta(0))
+        assert await admin.fetchval("select count(*) from webhook_deliveries") == 0
+
+
+async def test_a_crash_between_commit_and_send_loses_nothing(
+    database: TestDatabase, tmp_path: Path, receiving: Receiver, admin: asyncpg.Connection
+) -> None:
+    """A process that claimed a delivery and died has it sent by another, under the same id; the lost attempt is shown."""
+    never = {**FAST, "webhook_poll_ms": 60_000}
+    async with open_stack("local", database.url, tmp_path, **never) as stack:
+        made = await create(stack, receiving.url)
+        # The dispatcher of this process has looked once and sleeps now.
+        await asyncio.sleep(0.1)
+        await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=made.webhook.id), metadata=metadata(ANN))
+    async with Database.open(database.url, size=1) as pool:
+        dead = Outbox(pool, lease_time=timedelta(milliseconds=300), disable_after=timedelta(days=5))
+        (claimed,) = await dead.claim(10, ())
+        assert await dead.claim(10, ()) == []
+        assert "secret" not in repr(claimed)
+    async with open_stack("local", database.url, tmp_path, **FAST) as stack:
+        (delivered,) = await finished(stack, made.webhook.id)
+        lost, sent = reversed(delivered.attempts)
+        assert (lost.number, lost.HasField("duration_ms"), sent.http_status) == (1, False, 200)
+    (request,) = receiving.received
+    assert request.message_id == f"msg_{claimed.id.hex}"
+
+
+async def test_two_processes_send_each_delivery_once(
+    database: TestDatabase, tmp_path: Path, receiving: Receiver, admin: asyncpg.Connection
+) -> None:
+    """Two dispatchers share what is due: nothing is sent twice while both live."""
+    async with (
+        open_stack("local", database.url, tmp_path, **FAST) as stack,
+        open_stack("local", database.url, tmp_path, **FAST),
+    ):
+        made = await create(stack, receiving.url)
+        await admin.execute(
+            "insert into webhook_deliveries (webhook_id, user_id, type, body)"
+            " select $1, $2, 'job_queued', '{}' from generate_series(1, 60)",
+            uuid.UUID(made.webhook.id),
+            ANN,
+        )
+        await finished(stack, made.webhook.id, 60)
+    sent = [each.message_id for each in receiving.received]
+    assert len(sent) == len(set(sent)) == 60
+
+
+async def test_claims_use_the_index_of_what_waits(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """A claim reads only what waits, however much was delivered."""
+    from jobs_service.webhooks.store import PER_WEBHOOK, SQL, TURNS
+
+    await admin.execute(
+        "insert into webhook_deliveries (webhook_id, user_id, type, body, status, next_attempt_at, finished_at)"
+        " select gen_random_uuid(), gen_random_uuid(), 'job_queued', '{}', 'delivered', null, now()"
+        " from generate_series(1, 20000)"
+    )
+    await admin.execute("vacuum analyze webhook_deliveries")
+    places = uuid.UUID(int=0), TURNS, 64, PER_WEBHOOK, [], timedelta(seconds=45)
+    plan = "\n".join(row[0] for row in await admin.fetch("explain " + SQL["claim_deliveries"], *places))
+    assert plan.count("webhook_deliveries_due_idx") == 3, plan
+    assert "Seq Scan on webhook_deliveries" not in plan, plan
+
+
+async def test_the_readme_verifies_what_we_sign(stack: Stack, receiving: Receiver) -> None:
+    """The README's few lines of Python take our requests, and none that anybody changed or kept."""
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (code,) = [block for block in readme.split("```") if "def verify(" in block]
+    told: dict[str, Any] = {}
+    exec(code.removeprefix("python"), told)
+    made = await create(stack, receiving.url)
+    await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=made.webhook.id), metadata=metadata(ANN))
+    await finished(stack, made.webhook.id)
+    (request,) = receiving.received
+    headers, body = request.headers, request.body
+    assert told["verify"](made.secret, headers, body)
+    old = int(headers["webhook-timestamp"]) - 600
+    key = base64.b64decode(made.secret.removeprefix(SECRET_PREFIX))
+    signed_then = sign(key, request.message_id, old, body.decode())
+    for changed, content in (
+        ({}, body + b" "),
+        ({"webhook-id": "msg_other"}, body),
+        ({"webhook-signature": signed_then}, body),
+        ({"webhook-signature": signed_then, "webhook-timestamp": str(old)}, body),
+    ):
+        assert not told["verify"](made.secret, {**headers, **changed}, content)
+
+
+def test_the_contract_knows_every_notice() -> None:
+    """Each kind of notification that we make has its word among the event types."""
+    made = {each.type for each in vars(notices).values() if isinstance(each, notices.Notice)}
+    words = {name.removeprefix("WEBHOOK_EVENT_TYPE_").lower() for name in dict(webhooks_pb2.WebhookEventType.items())}
+    assert words - {"unspecified", "webhook_test", "webhook_disabled", "job_queued"} == made
+
+
+def test_deliveries_are_tried_for_three_days() -> None:
+    """The default schedule: ten attempts, a little more than three days from the first to the last."""
+    default = JobsSettings.model_fields["webhook_back_off_seconds"].default
+    assert (len(default), timedelta(days=3) < timedelta(seconds=sum(default)) < timedelta(days=3.5)) == (9, True)
