@@ -29,6 +29,7 @@ from jobs_service.events.watch import Tailer, Watches
 from jobs_service.jobs.service import JobsService
 from jobs_service.jobs.store import Store
 from jobs_service.notifications.service import NotificationService
+from jobs_service.notifications.store import NotificationStore
 from jobs_service.queue.positions import Census
 from jobs_service.queue.service import WorkerService
 from jobs_service.queue.store import Life
@@ -73,6 +74,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     sweeper = Sweeper(life, history, every_seconds=settings.sweep_ms / 1000, retention=retention)
     watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
+    notifications = NotificationService(NotificationStore(database))
     async with (
         Importer.open(storage, max_bytes=settings.max_dataset_bytes) as importer,
         open_webhooks(settings, database) as webhooks,
@@ -83,7 +85,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
             workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
             datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(datasets, importer),
-            notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(store),
+            notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: notifications,
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: webhooks,
         }
         try:

@@ -7,9 +7,10 @@ from uuid import UUID, uuid4
 
 from pipeline.datasets.v1 import datasets_pb2
 
+from jobs_service.datasets import wire
 from jobs_service.datasets.importer import Importer
 from jobs_service.datasets.store import DatasetStore
-from jobs_service.jobs import wire
+from jobs_service.wire import page_of, pagination
 from rpc.boundary import Call
 from rpc.errors import ValidationFailed
 
@@ -50,9 +51,9 @@ class DatasetService:
         self, request: datasets_pb2.ListDatasetsRequest, call: Call
     ) -> datasets_pb2.ListDatasetsResponse:
         status = wire.dataset_status(request)
-        found = await self._store.list_all(call.identity, **wire.page_of(request), status=status, search=request.search)
+        found = await self._store.list_all(call.identity, **page_of(request), status=status, search=request.search)
         datasets = [wire.dataset(dataset) for dataset in found.items]
-        return datasets_pb2.ListDatasetsResponse(datasets=datasets, pagination=wire.pagination(request, found))
+        return datasets_pb2.ListDatasetsResponse(datasets=datasets, pagination=pagination(request, found))
 
 
 async def _first(requests: AsyncIterator[datasets_pb2.ImportDatasetRequest]) -> datasets_pb2.ImportDatasetRequest:

@@ -19,6 +19,7 @@ from jobs_service.jobs.store import Store
 from jobs_service.queue import wire as wire_life
 from jobs_service.queue.positions import Census, Waiting
 from jobs_service.queue.store import Life
+from jobs_service.wire import page_of, pagination
 from rpc.boundary import Call
 from rpc.methods import Answer
 
@@ -53,8 +54,8 @@ class JobsService:
         return {"job": await self._render(job)}
 
     async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> Answer:
-        found = await self._store.list_jobs(call.identity, **wire.page_of(request), status=wire.job_status(request))
-        return {"jobs": await self._render_all(found.items), "pagination": wire.pagination(request, found)}
+        found = await self._store.list_jobs(call.identity, **page_of(request), status=wire.job_status(request))
+        return {"jobs": await self._render_all(found.items), "pagination": pagination(request, found)}
 
     async def GetJobByRequestId(self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call) -> Answer:
         job = await self._store.get_job_by_request(call.identity, UUID(request.request_id))
@@ -78,9 +79,9 @@ class JobsService:
 
     async def ListJobEvents(self, request: jobs_pb2.ListJobEventsRequest, call: Call) -> jobs_pb2.ListJobEventsResponse:
         job = await self._store.get_job(call.identity, UUID(request.id))
-        found = await self._history.list_events(call.identity, job.id, **wire.page_of(request))
+        found = await self._history.list_events(call.identity, job.id, **page_of(request))
         events = [wire_life.event(event) for event in found.items]
-        return jobs_pb2.ListJobEventsResponse(events=events, pagination=wire.pagination(request, found))
+        return jobs_pb2.ListJobEventsResponse(events=events, pagination=pagination(request, found))
 
     async def ListJobMetrics(
         self, request: jobs_pb2.ListJobMetricsRequest, call: Call

@@ -15,10 +15,9 @@ import asyncpg
 
 from jobs_service.database.rows import Page, as_caller, as_json, call_as, page_of, reader
 from jobs_service.datasets.model import DatasetStatus
-from jobs_service.errors import IdempotencyKeyReused, JobNotFound, NotificationNotFound, OpenJobsLimit
+from jobs_service.errors import IdempotencyKeyReused, JobNotFound, OpenJobsLimit
 from jobs_service.events.model import NOTHING, Seen, parse_seen
 from jobs_service.jobs.model import Configuration, Forecast, Job, JobState, Price
-from jobs_service.notifications.model import Notification
 from rpc.database import Database, load_queries
 from rpc.errors import DatasetNotFound, DatasetNotReady
 from rpc.identity import Identity
@@ -117,20 +116,6 @@ class Store:
             rows = await connection.fetch(SQL["newest_jobs"], limit)
         return [_job(row) for row in rows if row["id"] is not None], _seen(rows[0])
 
-    async def list_notifications(
-        self, caller: Identity, *, page: int, limit: int, unread: bool
-    ) -> tuple[Page[Notification], int]:
-        """The caller's notifications, newest first, and how many they have not read."""
-        async with as_caller(self._database, caller) as connection:
-            rows = await connection.fetch(SQL["list_notifications"], unread, limit, (page - 1) * limit)
-        return page_of(rows, _notification), rows[0]["unread"]
-
-    async def mark_notification_read(self, caller: Identity, notification_id: UUID) -> Notification:
-        """Raises NotificationNotFound."""
-        async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(SQL["mark_notification_read"], notification_id)
-        return _found(row, _notification, NotificationNotFound)
-
 
 Model = TypeVar("Model")
 
@@ -148,7 +133,6 @@ def _same_request(row: asyncpg.Record, wanted: Configuration) -> Job:
 
 
 _job: Callable[[asyncpg.Record], Job] = reader(Job)
-_notification: Callable[[asyncpg.Record], Notification] = reader(Notification)
 
 
 def _seen(row: asyncpg.Record) -> Seen:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from pipeline.common.v1 import pagination_pb2
-from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
-from pipeline.notifications.v1 import notifications_pb2
 
-from jobs_service.database.rows import Page
-from jobs_service.datasets.model import Dataset
 from jobs_service.jobs.model import (
     DEFAULT_PRIORITY,
     FINAL,
@@ -33,13 +26,9 @@ from jobs_service.jobs.model import (
     allowed_actions,
     cost_limit_share,
 )
-from jobs_service.notifications.model import Notification
 from jobs_service.queue.positions import Waiting, WaitingCode
+from jobs_service.wire import cents, cents_or_none, enum_word, time
 
-CENT = Decimal("0.01")
-DEFAULT_LIMIT = 10
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DAY_SECONDS = 86_400
 PRESETS = {name.removeprefix("PRESET_ID_").lower(): number for name, number in estimator_pb2.PresetId.items()}
 STATUSES = {state: jobs_pb2.JobStatus.Value(f"JOB_STATUS_{state.upper()}") for state in JobState}
 REASONS = {reason: jobs_pb2.StatusReason.Value(f"STATUS_REASON_{reason.upper()}") for reason in StatusReason}
@@ -50,18 +39,11 @@ ACTIONS = {
 WAITING_CODES = {code: jobs_pb2.WaitingCode.Value(f"WAITING_CODE_{code.upper()}") for code in WaitingCode}
 
 
-class ListRequest(Protocol):
-    """A request for a page."""
-
-    page: int
-    limit: int
-
-
 def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
     """What the request asks for."""
     return Configuration(
         dataset_id=UUID(request.dataset_id),
-        preset_id=_word(estimator_pb2.PresetId.Name(request.preset_id), "PRESET_ID_"),
+        preset_id=enum_word(estimator_pb2.PresetId.Name(request.preset_id), "PRESET_ID_"),
         hyperparameters=_set_fields(request.hyperparameters),
         gpu_config=_set_fields(request.gpu_config),
         client_estimated_cost=Decimal(str(request.estimated_cost)) if request.HasField("estimated_cost") else None,
@@ -114,7 +96,7 @@ def price(answer: estimator_pb2.EstimateCostResponse) -> Price:
 def _forecast(forecast: estimator_pb2.Forecast) -> Forecast:
     return Forecast(
         model_family=forecast.model_family,
-        stack=_word(estimator_pb2.SoftwareStack.Name(forecast.stack), "SOFTWARE_STACK_"),
+        stack=enum_word(estimator_pb2.SoftwareStack.Name(forecast.stack), "SOFTWARE_STACK_"),
         p10_seconds=forecast.seconds.p10,
         seconds=forecast.seconds.p50,
         p90_seconds=forecast.seconds.p90,
@@ -212,81 +194,9 @@ def waiting_reason(model: Waiting) -> Mapping[str, Any]:
     }
 
 
-def dataset(model: Dataset) -> datasets_pb2.Dataset:
-    """A dataset as clients see it."""
-    return datasets_pb2.Dataset(
-        id=str(model.id),
-        user_id=str(model.user_id),
-        name=model.name,
-        description=model.description,
-        format=model.format,
-        status=datasets_pb2.DatasetStatus.Value(f"DATASET_STATUS_{model.status.upper()}"),
-        training_ready=model.training_ready,
-        total_training_pairs=model.total_training_pairs,
-        total_validation_pairs=model.total_validation_pairs,
-        total_tokens=model.total_tokens,
-        storage_bucket=model.storage_bucket,
-        storage_path=model.storage_path,
-        file_name=model.file_name,
-        file_size=model.file_size,
-        validated_at=time(model.validated_at),
-        validation_errors=[datasets_pb2.ValidationError(**error) for error in model.validation_errors],
-        validation_error_count=model.validation_error_count,
-        created_at=time(model.created_at),
-        updated_at=time(model.updated_at),
-        p50_tokens=model.p50_tokens,
-        p95_tokens=model.p95_tokens,
-        longest_tokens=model.longest_tokens,
-        token_histogram=[
-            datasets_pb2.TokenBin(up_to_tokens=edge, samples=samples) for edge, samples in model.token_histogram
-        ],
-    )
-
-
-def notification(model: Notification) -> notifications_pb2.Notification:
-    """A notification as clients see it."""
-    # Its class makes a Struct of a mapping.
-    metadata: Any = model.metadata
-    return notifications_pb2.Notification(
-        id=str(model.id),
-        user_id=str(model.user_id),
-        type=model.type,
-        title=model.title,
-        message=model.message,
-        priority=model.priority,
-        read=model.read,
-        action_url=model.action_url,
-        metadata=metadata,
-        created_at=time(model.created_at),
-    )
-
-
-def page_of(request: ListRequest) -> dict[str, int]:
-    """The page that a request asks for, with the defaults of what it leaves out."""
-    return {"page": request.page or 1, "limit": request.limit or DEFAULT_LIMIT}
-
-
 def job_status(request: jobs_pb2.ListJobsRequest) -> str | None:
     """The status to list; None: all."""
-    return _word(jobs_pb2.JobStatus.Name(request.status), "JOB_STATUS_") if request.HasField("status") else None
-
-
-def dataset_status(request: datasets_pb2.ListDatasetsRequest) -> str | None:
-    """The status to list; None: all."""
-    if not request.HasField("status"):
-        return None
-    return _word(datasets_pb2.DatasetStatus.Name(request.status), "DATASET_STATUS_")
-
-
-def pagination(request: ListRequest, found: Page[Any]) -> pagination_pb2.Pagination:
-    """Where the page stands."""
-    asked = page_of(request)
-    return pagination_pb2.Pagination(
-        page=asked["page"],
-        limit=asked["limit"],
-        total=found.total,
-        total_pages=math.ceil(found.total / asked["limit"]),
-    )
+    return enum_word(jobs_pb2.JobStatus.Name(request.status), "JOB_STATUS_") if request.HasField("status") else None
 
 
 def _set_fields(message: Message) -> dict[str, Any]:
@@ -298,25 +208,3 @@ def _plain(field: FieldDescriptor, value: Any) -> Any:
     if field.is_repeated:
         return list(value)
     return field.enum_type.values_by_number[value].name if field.enum_type else value
-
-
-def _word(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).lower()
-
-
-def cents(amount: Decimal) -> float:
-    """Money as the wire has it: US dollars rounded to cents."""
-    return float(amount.quantize(CENT, ROUND_HALF_UP))
-
-
-def cents_or_none(amount: Decimal | None) -> float | None:
-    """The same for money that may not be there."""
-    return None if amount is None else cents(amount)
-
-
-def time(moment: datetime | None) -> Any:
-    """A time as a message's field. Timestamp's own `FromDatetime` takes ten times as long."""
-    if moment is None:
-        return None
-    since = moment - EPOCH
-    return {"seconds": since.days * DAY_SECONDS + since.seconds, "nanos": since.microseconds * 1_000}

@@ -6,25 +6,25 @@ from uuid import UUID
 
 from pipeline.notifications.v1 import notifications_pb2
 
-from jobs_service.jobs import wire
-from jobs_service.jobs.store import Store
+from jobs_service.notifications import wire
+from jobs_service.notifications.store import NotificationStore
+from jobs_service.wire import page_of, pagination
 from rpc.boundary import Call
 
 
 class NotificationService:
     """Shows people what happened to their jobs."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: NotificationStore) -> None:
         self._store = store
 
     async def ListNotifications(
         self, request: notifications_pb2.ListNotificationsRequest, call: Call
     ) -> notifications_pb2.ListNotificationsResponse:
-        page = wire.page_of(request)
-        found, unread = await self._store.list_notifications(call.identity, **page, unread=request.unread)
+        found, unread = await self._store.list_notifications(call.identity, **page_of(request), unread=request.unread)
         return notifications_pb2.ListNotificationsResponse(
             notifications=[wire.notification(each) for each in found.items],
-            pagination=wire.pagination(request, found),
+            pagination=pagination(request, found),
             unread_count=unread,
         )
 

@@ -13,10 +13,11 @@ from pipeline.workers.v1 import workers_pb2
 from jobs_service.events.model import JobEvent, MetricPoint
 from jobs_service.events.watch import End, Ping, Snapshot, Told
 from jobs_service.jobs.model import cost_limit_share
-from jobs_service.jobs.wire import ACTIONS, REASONS, STATUSES, cents, cents_or_none, job, time, training
+from jobs_service.jobs.wire import ACTIONS, REASONS, STATUSES, job, training
 from jobs_service.queue.lease import Completion, Failure, Held, Lease, Report, Standing, Wanted
 from jobs_service.queue.positions import Waiting
 from jobs_service.settings import JobsSettings
+from jobs_service.wire import cents, cents_or_none, time
 
 
 class OnLease(Protocol):

@@ -8,11 +8,11 @@ from uuid import UUID
 from pipeline.webhooks.v1 import webhooks_pb2
 
 from jobs_service.errors import WebhookUrlRefused
-from jobs_service.jobs import wire
-from jobs_service.webhooks import wire as wire_webhooks
+from jobs_service.webhooks import wire
 from jobs_service.webhooks.addresses import NOT_PUBLIC, Guard
 from jobs_service.webhooks.model import new_secret, show_secret
 from jobs_service.webhooks.store import WebhookStore
+from jobs_service.wire import page_of, pagination
 from rpc.boundary import Call
 
 # A host that is not found in this time is not found.
@@ -29,33 +29,33 @@ class WebhookService:
     async def CreateWebhook(
         self, request: webhooks_pb2.CreateWebhookRequest, call: Call
     ) -> webhooks_pb2.CreateWebhookResponse:
-        wanted, request_id, secret = wire_webhooks.wanted(request), wire_webhooks.request_id(request), new_secret()
+        wanted, request_id, secret = wire.wanted(request), wire.request_id(request), new_secret()
         if await self._store.find_request(call.identity, request_id, wanted) is None:
             await self._check(call, request.url)
         webhook, is_new = await self._store.create(call.identity, wanted, secret, request_id)
         shown = show_secret(secret) if is_new else ""
-        return webhooks_pb2.CreateWebhookResponse(webhook=wire_webhooks.webhook(webhook), secret=shown)
+        return webhooks_pb2.CreateWebhookResponse(webhook=wire.webhook(webhook), secret=shown)
 
     async def GetWebhook(self, request: webhooks_pb2.GetWebhookRequest, call: Call) -> webhooks_pb2.GetWebhookResponse:
         webhook = await self._store.get(call.identity, UUID(request.id))
-        return webhooks_pb2.GetWebhookResponse(webhook=wire_webhooks.webhook(webhook))
+        return webhooks_pb2.GetWebhookResponse(webhook=wire.webhook(webhook))
 
     async def ListWebhooks(
         self, request: webhooks_pb2.ListWebhooksRequest, call: Call
     ) -> webhooks_pb2.ListWebhooksResponse:
         found = await self._store.list_all(call.identity)
-        return webhooks_pb2.ListWebhooksResponse(webhooks=map(wire_webhooks.webhook, found))
+        return webhooks_pb2.ListWebhooksResponse(webhooks=map(wire.webhook, found))
 
     async def UpdateWebhook(
         self, request: webhooks_pb2.UpdateWebhookRequest, call: Call
     ) -> webhooks_pb2.UpdateWebhookResponse:
-        webhook_id, wanted = UUID(request.id), wire_webhooks.wanted(request)
+        webhook_id, wanted = UUID(request.id), wire.wanted(request)
         enabled = request.enabled if request.HasField("enabled") else True
         await self._store.get(call.identity, webhook_id)
         # One whose host is gone can still be disabled.
         await self._check(call, request.url) if enabled else self._guard.parse(request.url)
         webhook = await self._store.update(call.identity, webhook_id, wanted, enabled=enabled)
-        return webhooks_pb2.UpdateWebhookResponse(webhook=wire_webhooks.webhook(webhook))
+        return webhooks_pb2.UpdateWebhookResponse(webhook=wire.webhook(webhook))
 
     async def DeleteWebhook(
         self, request: webhooks_pb2.DeleteWebhookRequest, call: Call
@@ -68,30 +68,28 @@ class WebhookService:
     ) -> webhooks_pb2.RotateWebhookSecretResponse:
         secret = new_secret()
         webhook = await self._store.rotate_secret(call.identity, UUID(request.id), secret)
-        return webhooks_pb2.RotateWebhookSecretResponse(
-            webhook=wire_webhooks.webhook(webhook), secret=show_secret(secret)
-        )
+        return webhooks_pb2.RotateWebhookSecretResponse(webhook=wire.webhook(webhook), secret=show_secret(secret))
 
     async def TestWebhook(
         self, request: webhooks_pb2.TestWebhookRequest, call: Call
     ) -> webhooks_pb2.TestWebhookResponse:
         delivery = await self._store.test(call.identity, UUID(request.id))
-        return webhooks_pb2.TestWebhookResponse(delivery=wire_webhooks.delivery(delivery))
+        return webhooks_pb2.TestWebhookResponse(delivery=wire.delivery(delivery))
 
     async def ListWebhookDeliveries(
         self, request: webhooks_pb2.ListWebhookDeliveriesRequest, call: Call
     ) -> webhooks_pb2.ListWebhookDeliveriesResponse:
-        page, status = wire.page_of(request), wire_webhooks.delivery_status(request)
+        page, status = page_of(request), wire.delivery_status(request)
         found = await self._store.list_deliveries(call.identity, UUID(request.id), **page, status=status)
         return webhooks_pb2.ListWebhookDeliveriesResponse(
-            deliveries=map(wire_webhooks.delivery, found.items), pagination=wire.pagination(request, found)
+            deliveries=map(wire.delivery, found.items), pagination=pagination(request, found)
         )
 
     async def RedeliverWebhook(
         self, request: webhooks_pb2.RedeliverWebhookRequest, call: Call
     ) -> webhooks_pb2.RedeliverWebhookResponse:
         delivery = await self._store.redeliver(call.identity, UUID(request.id), UUID(request.delivery_id))
-        return webhooks_pb2.RedeliverWebhookResponse(delivery=wire_webhooks.delivery(delivery))
+        return webhooks_pb2.RedeliverWebhookResponse(delivery=wire.delivery(delivery))
 
     async def _check(self, call: Call, url: str) -> None:
         self._guard.parse(url)

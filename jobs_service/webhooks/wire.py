@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pipeline.webhooks.v1 import webhooks_pb2
 
-from jobs_service.jobs.wire import time
 from jobs_service.webhooks.model import Attempt, Delivery, Wanted, Webhook
+from jobs_service.wire import time
 
 TYPE, STATUS, REASON = "WEBHOOK_EVENT_TYPE_", "WEBHOOK_DELIVERY_STATUS_", "WEBHOOK_DISABLED_REASON_"
 TYPES = {name.removeprefix(TYPE).lower(): number for name, number in webhooks_pb2.WebhookEventType.items()}

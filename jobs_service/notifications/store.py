@@ -1,0 +1,41 @@
+"""Notifications in Postgres: row ↔ model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import asyncpg
+
+from jobs_service.database.rows import Page, as_caller, page_of, reader
+from jobs_service.errors import NotificationNotFound
+from jobs_service.notifications.model import Notification
+from rpc.database import Database, load_queries
+from rpc.identity import Identity
+
+SQL = load_queries("jobs_service.notifications", "queries.sql")
+
+_notification: Callable[[asyncpg.Record], Notification] = reader(Notification)
+
+
+class NotificationStore:
+    """A user's notifications. Every method acts as its caller, under row-level security."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_notifications(
+        self, caller: Identity, *, page: int, limit: int, unread: bool
+    ) -> tuple[Page[Notification], int]:
+        """The caller's notifications, newest first, and how many they have not read."""
+        async with as_caller(self._database, caller) as connection:
+            rows = await connection.fetch(SQL["list_notifications"], unread, limit, (page - 1) * limit)
+        return page_of(rows, _notification), rows[0]["unread"]
+
+    async def mark_notification_read(self, caller: Identity, notification_id: UUID) -> Notification:
+        """Raises NotificationNotFound."""
+        async with as_caller(self._database, caller) as connection:
+            row = await connection.fetchrow(SQL["mark_notification_read"], notification_id)
+        if row is None:
+            raise NotificationNotFound
+        return _notification(row)
