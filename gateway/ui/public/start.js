@@ -20,7 +20,7 @@ try {
     document.head.append(link);
   });
   if (name === "configure") {
-    window.asked = { path: "/api/catalogue", answer: fetch("/api/catalogue", { signal: AbortSignal.timeout(20000) }) };
-    window.asked.answer.catch(function () {});
+    window.earlyRequest = { path: "/api/catalogue", response: fetch("/api/catalogue", { signal: AbortSignal.timeout(20000) }) };
+    window.earlyRequest.response.catch(function () {});
   }
 })();

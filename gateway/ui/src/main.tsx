@@ -8,7 +8,7 @@ import { RouterProvider } from "react-router";
 import { ApiError } from "./api/errors";
 import { router } from "./router";
 
-const Toasts = lazy(async () => ({ default: (await import("./components/toasts")).Toasts }));
+const Toasts = lazy(async () => ({ default: (await import("./app/toasts")).Toasts }));
 
 /** A session that is over leads to the door, and from there back to where the person was. */
 function leaveWhenSignedOut(error: unknown): void {

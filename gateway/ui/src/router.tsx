@@ -1,12 +1,12 @@
 import { createBrowserRouter, Navigate } from "react-router";
 
-import { Crashed } from "./components/crashed";
-import { Shell } from "./components/shell";
+import { ErrorPage } from "./app/error-page";
+import { Shell } from "./app/shell";
 
 /** Each page is a chunk of its own, fetched when it is first gone to. */
 export const router = createBrowserRouter([
   {
-    errorElement: <Crashed />,
+    errorElement: <ErrorPage />,
     children: [
       { path: "/login", lazy: async () => ({ Component: (await import("./pages/login")).LoginPage }) },
       {

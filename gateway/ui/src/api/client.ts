@@ -6,23 +6,23 @@ import type { components, paths } from "./schema";
 const TIMEOUT_MS = 20_000;
 
 declare global {
-  /** What `public/start.js` asked before this script had come. */
-  var asked: { path: string; answer: Promise<Response> } | undefined;
+  /** The request that `public/start.js` sent before this script was loaded. */
+  var earlyRequest: { path: string; response: Promise<Response> } | undefined;
 }
 
-/** The answer that is under way since before this script ran, once. */
-function alreadyAsked(request: Request): Promise<Response> | null {
-  const early = globalThis.asked;
+/** The response to the request that `public/start.js` sent early, if it is for the same path. It is used once. */
+function earlyResponse(request: Request): Promise<Response> | null {
+  const early = globalThis.earlyRequest;
   if (!early || request.method !== "GET" || request.url !== window.location.origin + early.path) return null;
-  globalThis.asked = undefined;
-  return early.answer;
+  globalThis.earlyRequest = undefined;
+  return early.response;
 }
 
-/** `fetch` with a deadline, whose failures are ApiErrors. A request that its asker gave up stays an AbortError. */
+/** `fetch` with a deadline, whose failures are ApiErrors. A request that its caller aborts rejects with an AbortError. */
 async function call(request: Request): Promise<Response> {
   const deadline = AbortSignal.timeout(TIMEOUT_MS);
   try {
-    return await (alreadyAsked(request) ?? fetch(request, { signal: AbortSignal.any([request.signal, deadline]) }));
+    return await (earlyResponse(request) ?? fetch(request, { signal: AbortSignal.any([request.signal, deadline]) }));
   } catch (error) {
     if (request.signal.aborted) throw error;
     throw new ApiError(0, deadline.aborted ? { error: "The server did not answer in time" } : null);
@@ -31,11 +31,11 @@ async function call(request: Request): Promise<Response> {
 
 export const client = createClient<paths>({ baseUrl: window.location.origin, fetch: call });
 
-type Answer<T> = { data?: { success: true; data: T }; error?: unknown; response: Response };
+type Result<T> = { data?: { success: true; data: T }; error?: unknown; response: Response };
 
-/** The answer's data, or the ApiError it tells. */
-export async function dataOf<T>(answer: Promise<Answer<T>>): Promise<T> {
-  const { data, error, response } = await answer;
+/** The data of a successful response. Throws an ApiError for any other. */
+export async function dataOf<T>(result: Promise<Result<T>>): Promise<T> {
+  const { data, error, response } = await result;
   if (data !== undefined) return data.data;
   throw new ApiError(response.status, isErrorBody(error) ? error : null);
 }

@@ -2,7 +2,7 @@ import { ChevronLeft, ChevronRight } from "lucide-react";
 
 import type { Pagination } from "@/api/types";
 import { count } from "@/lib/format";
-import { Button } from "./ui/button";
+import { Button } from "@/components/ui/button";
 
 type Props = { pagination: Pagination; noun: string; onPage: (page: number) => void };
 

@@ -4,8 +4,8 @@ import type { ReactNode } from "react";
 
 import { explain } from "@/api/errors";
 import { useOnline } from "@/hooks/online";
-import { Button } from "./ui/button";
-import { Skeleton } from "./ui/skeleton";
+import { Button } from "@/components/ui/button";
+import { Skeleton } from "@/components/ui/skeleton";
 
 type EmptyProps = {
   icon: LucideIcon;

@@ -9,24 +9,24 @@ import { PageHeader } from "@/components/page-header";
 import { Unloaded } from "@/components/states";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
-import { Alternatives } from "@/configure/alternatives";
-import { BaseModel } from "@/configure/base-model";
-import { DatasetChoice } from "@/configure/dataset-choice";
-import { EstimateCard } from "@/configure/estimate-card";
-import { Hardware } from "@/configure/hardware";
-import { HyperparametersSection } from "@/configure/hyperparameters";
-import { memoryObstacle, MemorySection } from "@/configure/memory";
-import { Presets } from "@/configure/presets";
-import { QuoteBadge } from "@/configure/quote-badge";
-import { Stops } from "@/configure/stops";
-import { useConfiguration } from "@/configure/use-configuration";
-import { usePriceChange } from "@/configure/use-price-change";
+import { Alternatives } from "@/configure/alternatives/alternatives";
+import { BaseModel } from "@/configure/form/base-model";
+import { DatasetSection } from "@/configure/form/dataset";
+import { EstimateCard } from "@/configure/estimate/estimate-card";
+import { Hardware } from "@/configure/form/hardware";
+import { HyperparametersSection } from "@/configure/form/hyperparameters";
+import { memoryObstacle, MemorySection } from "@/configure/estimate/memory";
+import { Presets } from "@/configure/form/presets";
+import { QuoteBadge } from "@/configure/estimate/quote-badge";
+import { LimitsSection } from "@/configure/form/limits";
+import { useConfiguration } from "@/configure/model/use-configuration";
+import { usePriceChange } from "@/configure/estimate/price-change";
 import { cn } from "@/lib/cn";
-import { useCatalogue } from "@/hooks/catalogue";
-import { useCreateTrainingJob, useEstimateCost } from "@/hooks/jobs";
-import { creation, question, withPatch } from "@/lib/configuration";
-import { dropDraft, dropRequestId, requestIdOf } from "@/lib/draft";
-import { tellFailed } from "@/lib/failed";
+import { useCatalogue } from "@/configure/catalogue";
+import { useCreateTrainingJob, useEstimateCost } from "@/jobs/queries";
+import { creation, question, withPatch } from "@/configure/model/configuration";
+import { dropDraft, dropRequestId, requestIdOf } from "@/configure/model/draft";
+import { showError } from "@/lib/error-toast";
 import { money } from "@/lib/format";
 
 export function ConfigurePage() {
@@ -37,14 +37,14 @@ export function ConfigurePage() {
       <PageHeader
         title="Configure training"
         before={
-          <Button look="quiet" size="icon" className="-ml-2 shrink-0" aria-label="Back" onClick={back}>
+          <Button variant="ghost" size="icon" className="-ml-2 shrink-0" aria-label="Back" onClick={back}>
             <ArrowLeft aria-hidden />
           </Button>
         }
         actions={
           <Button
             size="small"
-            look="quiet"
+            variant="ghost"
             onClick={() => {
               navigator.clipboard.writeText(window.location.href).then(
                 () => toast.success("Link copied", { description: "It holds the whole configuration." }),
@@ -125,7 +125,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
         if (failure.reason === "IDEMPOTENCY_KEY_REUSED") renew();
         // A quote that does not hold any more would stand in the way of every other try.
         if (failure.reason.startsWith("QUOTE_")) setQuoted(null);
-        tellFailed("Not started", failure);
+        showError("Not started", failure);
       },
     });
   };
@@ -136,12 +136,12 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
         {isRestored && (
           <p role="status" className="flex flex-wrap items-center gap-x-3 gap-y-1 rounded-xl bg-brand-soft px-4 py-2.5 text-sm text-brand">
             <span className="grow">Your draft for this dataset is back.</span>
-            <Button look="link" size="bare" onClick={startOver}>
+            <Button variant="link" size="bare" onClick={startOver}>
               Start over
             </Button>
           </p>
         )}
-        <DatasetChoice
+        <DatasetSection
           datasetId={configuration.datasetId}
           onChoose={(datasetId) => change({ ...configuration, datasetId })}
         />
@@ -159,9 +159,9 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
             onRepair={(repair) => change(withPatch(catalogue, configuration, repair.patch))}
           />
         )}
-        <Stops catalogue={catalogue} configuration={configuration} estimate={isCurrent ? estimate : undefined} onChange={change} />
+        <LimitsSection catalogue={catalogue} configuration={configuration} estimate={isCurrent ? estimate : undefined} onChange={change} />
         <Alternatives catalogue={catalogue} configuration={configuration} asked={asked} onChange={change} />
-        <Button look="quiet" className="lg:hidden" onClick={onCancel}>
+        <Button variant="ghost" className="lg:hidden" onClick={onCancel}>
           Cancel
         </Button>
       </div>

@@ -6,30 +6,30 @@ import type { Dataset, DatasetStatus } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
 import { Pager } from "@/components/pager";
 import { Empty, LoadingRows, Unloaded } from "@/components/states";
-import { DatasetBadge } from "@/components/status";
+import { DatasetStatusBadge } from "@/datasets/status-badge";
 import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
 import { Input } from "@/components/ui/input";
 import { Select } from "@/components/ui/select";
-import { useDatasets } from "@/hooks/datasets";
-import { useSettled } from "@/hooks/settled";
+import { useDatasets } from "@/datasets/queries";
+import { useDebouncedValue } from "@/hooks/debounced-value";
 import { bytes, capitalise, count, short } from "@/lib/format";
-import { pageOf } from "@/lib/page-of";
+import { pageFromSearch } from "@/lib/pagination";
 
-const UploadDialog = lazy(async () => ({ default: (await import("@/components/upload-dialog")).UploadDialog }));
-const FaultsDialog = lazy(async () => ({ default: (await import("@/components/faults-dialog")).FaultsDialog }));
+const UploadDialog = lazy(async () => ({ default: (await import("@/datasets/upload-dialog")).UploadDialog }));
+const ValidationErrorsDialog = lazy(async () => ({ default: (await import("@/datasets/validation-errors-dialog")).ValidationErrorsDialog }));
 
-const DeleteDialog = lazy(async () => ({ default: (await import("@/components/delete-dialog")).DeleteDialog }));
+const DeleteDialog = lazy(async () => ({ default: (await import("@/datasets/delete-dialog")).DeleteDialog }));
 
 const STATUSES: readonly DatasetStatus[] = ["ready", "error", "validating", "uploading"];
 
 export function DatasetsPage() {
   const [search, setSearch] = useSearchParams();
-  const page = pageOf(search);
+  const page = pageFromSearch(search);
   const status = STATUSES.find((one) => one === search.get("status"));
   const sought = search.get("search") ?? "";
   const [typed, setTyped] = useState(sought);
-  const settled = useSettled(typed.trim(), 300);
+  const settled = useDebouncedValue(typed.trim(), 300);
   const [dropped, setDropped] = useState<File | null>(null);
   const [uploading, setUploading] = useState(false);
   const [faulty, setFaulty] = useState<Dataset | null>(null);
@@ -72,7 +72,7 @@ export function DatasetsPage() {
       <PageHeader
         title="Datasets"
         actions={
-          <Button look="primary" onClick={() => take(null)}>
+          <Button variant="primary" onClick={() => take(null)}>
             <Upload aria-hidden />
             Upload dataset
           </Button>
@@ -132,7 +132,7 @@ export function DatasetsPage() {
               icon={Database}
               title="No datasets yet"
               action={
-                <Button look="primary" onClick={() => take(null)}>
+                <Button variant="primary" onClick={() => take(null)}>
                   <Upload aria-hidden />
                   Upload a dataset
                 </Button>
@@ -160,7 +160,7 @@ export function DatasetsPage() {
       <Suspense>
         {uploading && <UploadDialog initial={dropped} onClose={() => setUploading(false)} />}
         {unwanted && <DeleteDialog dataset={unwanted} onClose={() => setUnwanted(null)} />}
-        {faulty && <FaultsDialog dataset={faulty} onClose={() => setFaulty(null)} />}
+        {faulty && <ValidationErrorsDialog dataset={faulty} onClose={() => setFaulty(null)} />}
       </Suspense>
     </div>
   );
@@ -235,14 +235,14 @@ function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; 
         </p>
       </div>
       <div role="cell" className="flex max-md:hidden">
-        <DatasetBadge status={one.status} />
+        <DatasetStatusBadge status={one.status} />
       </div>
       <Figure label="Pairs" value={one.total_training_pairs} show={count} />
       <Figure label="Tokens" value={one.total_tokens} show={short} full />
       <Figure label="Size" value={one.file_size} show={bytes} />
       <div role="cell" className="flex items-center gap-2 max-md:col-span-3 md:justify-end">
         <span className="mr-auto flex md:hidden">
-          <DatasetBadge status={one.status} />
+          <DatasetStatusBadge status={one.status} />
         </span>
         {ready && (
           <Button asChild size="small">
@@ -252,13 +252,13 @@ function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; 
           </Button>
         )}
         {one.status === "error" && (
-          <Button size="small" look="danger" onClick={onFaults} aria-label={`${wrong}: what is wrong with ${one.name}`}>
+          <Button size="small" variant="destructive" onClick={onFaults} aria-label={`${wrong}: what is wrong with ${one.name}`}>
             <FileWarning aria-hidden />
             {wrong}
           </Button>
         )}
         {one.status === "ready" && !one.training_ready && <span className="text-xs text-soft">Not for training</span>}
-        <Button size="icon" look="quiet" className="-mr-2 size-8" aria-label={`Delete ${one.name}`} onClick={onDelete}>
+        <Button size="icon" variant="ghost" className="-mr-2 size-8" aria-label={`Delete ${one.name}`} onClick={onDelete}>
           <Trash2 aria-hidden />
         </Button>
       </div>

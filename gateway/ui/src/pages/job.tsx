@@ -5,19 +5,19 @@ import { toast } from "sonner";
 import type { Job } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
 import { Empty, Unloaded } from "@/components/states";
-import { JobBadge } from "@/components/status";
+import { JobStatusBadge } from "@/jobs/status-badge";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { useTitle } from "@/hooks/title";
-import { useTrainingJob } from "@/hooks/jobs";
-import { Actions } from "@/job/actions";
-import { CostPanel } from "@/job/cost-panel";
-import { asCurl } from "@/job/curl";
-import { CurvesPanel } from "@/job/curves-panel";
-import { EventsPanel } from "@/job/events-panel";
-import { FactsPanel } from "@/job/facts-panel";
-import { ProgressPanel } from "@/job/progress-panel";
-import { duplicateOf } from "@/lib/configuration";
+import { useTrainingJob } from "@/jobs/queries";
+import { Actions } from "@/jobs/details/actions";
+import { CostPanel } from "@/jobs/details/cost-panel";
+import { asCurl } from "@/jobs/details/curl";
+import { CurvesPanel } from "@/jobs/details/curves-panel";
+import { EventsPanel } from "@/jobs/details/events-panel";
+import { FactsPanel } from "@/jobs/details/configuration-panel";
+import { ProgressPanel } from "@/jobs/details/progress-panel";
+import { duplicateOf } from "@/configure/model/configuration";
 
 export function JobPage() {
   const { id = "" } = useParams();
@@ -33,7 +33,7 @@ export function JobPage() {
           icon={SearchX}
           title="There is no such job"
           action={
-            <Button asChild look="primary">
+            <Button asChild variant="primary">
               <Link to="/training/jobs">See your jobs</Link>
             </Button>
           }
@@ -66,7 +66,7 @@ function Shown({ job }: { job: Job }) {
       <PageHeader
         title={job.dataset.name}
         before={
-          <Button asChild look="quiet" size="icon" className="-ml-2 shrink-0">
+          <Button asChild variant="ghost" size="icon" className="-ml-2 shrink-0">
             <Link to="/training/jobs" aria-label="All jobs">
               <ArrowLeft aria-hidden />
             </Link>
@@ -89,7 +89,7 @@ function Shown({ job }: { job: Job }) {
         }
       >
         <span className="flex flex-wrap items-center gap-x-3 gap-y-1">
-          <JobBadge status={job.status} />
+          <JobStatusBadge status={job.status} />
           <span className="font-mono text-xs break-all">{job.id}</span>
         </span>
       </PageHeader>

@@ -5,20 +5,20 @@ import type { Job, JobStatus } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
 import { Pager } from "@/components/pager";
 import { Empty, LoadingRows, Unloaded } from "@/components/states";
-import { JobBadge } from "@/components/status";
+import { JobStatusBadge } from "@/jobs/status-badge";
 import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
 import { Progress } from "@/components/ui/progress";
-import { useTrainingJobs } from "@/hooks/jobs";
+import { useTrainingJobs } from "@/jobs/queries";
 import { cn } from "@/lib/cn";
 import { capitalise, money } from "@/lib/format";
-import { pageOf } from "@/lib/page-of";
+import { pageFromSearch } from "@/lib/pagination";
 
 const STATUSES: readonly JobStatus[] = ["queued", "initializing", "running", "completed", "failed", "cancelled"];
 
 export function JobsPage() {
   const [search, setSearch] = useSearchParams();
-  const page = pageOf(search);
+  const page = pageFromSearch(search);
   const status = STATUSES.find((one) => one === search.get("status")) ?? null;
   const query = useTrainingJobs({ page, limit: 10, status });
   const { data } = query;
@@ -31,7 +31,7 @@ export function JobsPage() {
       <PageHeader
         title="Training jobs"
         actions={
-          <Button asChild look="primary">
+          <Button asChild variant="primary">
             <Link to="/training/configure">
               <Rocket aria-hidden />
               New job
@@ -74,7 +74,7 @@ export function JobsPage() {
               icon={Rocket}
               title="No jobs yet"
               action={
-                <Button asChild look="primary">
+                <Button asChild variant="primary">
                   <Link to="/datasets">Choose a dataset</Link>
                 </Button>
               }
@@ -133,7 +133,7 @@ function Row({ job }: { job: Job }) {
         </p>
       </div>
       <div role="cell" className="flex">
-        <JobBadge status={job.status} />
+        <JobStatusBadge status={job.status} />
       </div>
       <div role="cell" className="figures text-sm max-md:text-right">
         {`${job.gpu_config.count} × ${job.gpu_config.type}`}

@@ -2,11 +2,11 @@ import { LogIn } from "lucide-react";
 import { Navigate, useNavigate, useSearchParams } from "react-router";
 
 import { explain } from "@/api/errors";
-import { Brand } from "@/components/brand";
-import { ThemeMenu } from "@/components/theme-menu";
+import { Brand } from "@/app/brand";
+import { ThemeMenu } from "@/app/theme-menu";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
-import { useSession, useSignIn } from "@/hooks/session";
+import { useSession, useSignIn } from "@/app/session";
 import { useTitle } from "@/hooks/title";
 
 /** Where the person was: a path of this site, whatever the address says. Browsers leave out tabs and line ends in it. */
@@ -45,7 +45,7 @@ export function LoginPage() {
                 This is a development stack: it signs you in as its demo user, without a password.
               </p>
               <Button
-                look="primary"
+                variant="primary"
                 size="large"
                 className="mt-5 w-full"
                 isBusy={signIn.isPending}

@@ -14,7 +14,7 @@ export function NotFoundPage() {
         icon={Signpost}
         title="There is no such page"
         action={
-          <Button asChild look="primary">
+          <Button asChild variant="primary">
             <Link to="/datasets">Go to the datasets</Link>
           </Button>
         }

@@ -4,7 +4,7 @@ import { toast } from "sonner";
 
 import type { ApiError } from "@/api/errors";
 import type { Webhook } from "@/api/types";
-import { Ask } from "@/components/ask";
+import { ConfirmDialog } from "@/components/confirm-dialog";
 import { PageHeader } from "@/components/page-header";
 import { Empty, LoadingRows, Unloaded } from "@/components/states";
 import { TimeAgo } from "@/components/time-ago";
@@ -17,14 +17,14 @@ import {
   useTestWebhook,
   useUpdateWebhook,
   useWebhooks,
-} from "@/hooks/webhooks";
+} from "@/webhooks/queries";
 import { cn } from "@/lib/cn";
-import { tellFailed } from "@/lib/failed";
+import { showError } from "@/lib/error-toast";
 import { moment } from "@/lib/format";
 import { Deliveries } from "@/webhooks/deliveries";
 import { WebhookForm, type Wanted } from "@/webhooks/form";
 import { SecretDialog } from "@/webhooks/secret-dialog";
-import { EVENTS, standing } from "@/webhooks/words";
+import { EVENTS, standing } from "@/webhooks/labels";
 
 export function WebhooksPage() {
   const query = useWebhooks();
@@ -58,7 +58,7 @@ export function WebhooksPage() {
     }
   };
   const open = (
-    <Button look="primary" onClick={() => edit("new")}>
+    <Button variant="primary" onClick={() => edit("new")}>
       <Plus aria-hidden />
       New webhook
     </Button>
@@ -111,7 +111,7 @@ function Shown({ webhook, onEdit, onSecret }: ShownProps) {
   const remove = useDeleteWebhook();
   const { tone, text } = standing(webhook);
   const name = webhook.description || new URL(webhook.url).host;
-  const refused = (what: string) => (error: ApiError) => tellFailed(what, error);
+  const refused = (what: string) => (error: ApiError) => showError(what, error);
   return (
     <article aria-label={name} className="panel p-4 sm:p-5">
       <div className="flex flex-wrap items-center gap-x-3 gap-y-1">
@@ -143,37 +143,37 @@ function Shown({ webhook, onEdit, onSecret }: ShownProps) {
           <ChevronDown aria-hidden className={cn("transition-transform", open && "rotate-180")} />
           Deliveries
         </Button>
-        <Button size="small" look="quiet" onClick={onEdit}>
+        <Button size="small" variant="ghost" onClick={onEdit}>
           <Pencil aria-hidden />
           Edit
         </Button>
-        <Button size="small" look="quiet" onClick={() => setAsking("secret")}>
+        <Button size="small" variant="ghost" onClick={() => setAsking("secret")}>
           <KeyRound aria-hidden />
           New secret
         </Button>
-        <Button size="small" look="quiet" className="text-bad hover:text-bad" onClick={() => setAsking("delete")}>
+        <Button size="small" variant="ghost" className="text-bad hover:text-bad" onClick={() => setAsking("delete")}>
           <Trash2 aria-hidden />
           Delete
         </Button>
       </div>
       {open && <Deliveries id={webhook.id} name={name} />}
-      <Ask
+      <ConfirmDialog
         open={asking === "delete"}
         title="Delete this webhook?"
         description="Nothing more is sent to it, and the list of what was sent goes with it."
         action="Delete the webhook"
         isBusy={remove.isPending}
         onClose={() => setAsking(null)}
-        onYes={() => remove.mutate(webhook.id, { onSuccess: () => toast.success("Webhook deleted"), onError: refused("Not deleted") })}
+        onConfirm={() => remove.mutate(webhook.id, { onSuccess: () => toast.success("Webhook deleted"), onError: refused("Not deleted") })}
       />
-      <Ask
+      <ConfirmDialog
         open={asking === "secret"}
         title="Make a new secret?"
         description="Requests are signed with the old one too for another day, so that your receiver can change over."
         action="Make a new secret"
         isBusy={rotate.isPending}
         onClose={() => setAsking(null)}
-        onYes={() =>
+        onConfirm={() =>
           rotate.mutate(webhook.id, {
             onSuccess: (made) => {
               setAsking(null);

@@ -8,10 +8,10 @@ import { TimeAgo } from "@/components/time-ago";
 import { Badge } from "@/components/ui/badge";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
-import { useDeliveries, useRedeliver } from "@/hooks/webhooks";
-import { tellFailed } from "@/lib/failed";
+import { useDeliveries, useRedeliver } from "./queries";
+import { showError } from "@/lib/error-toast";
 import { count, moment } from "@/lib/format";
-import { DELIVERY, EVENTS } from "./words";
+import { DELIVERY, EVENTS } from "./labels";
 
 /** What was sent to a webhook, each with its attempts. */
 export function Deliveries({ id, name }: { id: string; name: string }) {
@@ -85,12 +85,12 @@ function Delivery({ one }: { one: WebhookDelivery }) {
       </details>
       <Button
         size="small"
-        look="quiet"
+        variant="ghost"
         isBusy={redeliver.isPending}
         disabled={redeliver.isPending || one.status === "sending"}
         aria-label={`Send again: ${EVENTS[one.type]}`}
         onClick={() =>
-          redeliver.mutate(one, { onError: (error) => tellFailed("Not sent again", error) })
+          redeliver.mutate(one, { onError: (error) => showError("Not sent again", error) })
         }
       >
         {!redeliver.isPending && <RotateCw aria-hidden />}

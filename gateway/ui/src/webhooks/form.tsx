@@ -5,7 +5,7 @@ import type { Webhook, WebhookEventType } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import { Dialog } from "@/components/ui/dialog";
 import { Input } from "@/components/ui/input";
-import { CHOICES, EVENTS } from "./words";
+import { CHOICES, EVENTS } from "./labels";
 
 export type Wanted = { url: string; description: string; event_types: WebhookEventType[]; enabled: boolean };
 
@@ -92,7 +92,7 @@ export function WebhookForm({ webhook, isSaving, error, onSave, onClose }: Props
         </div>
         <div className="mt-6 flex justify-end gap-2">
           <Button onClick={onClose}>Cancel</Button>
-          <Button look="primary" type="submit" isBusy={isSaving} disabled={isSaving || !url.trim() || (!all && types.length === 0)}>
+          <Button variant="primary" type="submit" isBusy={isSaving} disabled={isSaving || !url.trim() || (!all && types.length === 0)}>
             {webhook ? "Save" : "Create"}
           </Button>
         </div>

@@ -16,7 +16,7 @@ export function SecretDialog({ secret, onClose }: { secret: string; onClose: () 
   return (
     <Dialog
       open
-      isStubborn
+      requiresExplicitClose
       onOpenChange={(open) => !open && onClose()}
       title="Keep this secret"
       description="Requests are signed with it, so that your receiver knows that they are ours. It is not shown again."
@@ -32,7 +32,7 @@ export function SecretDialog({ secret, onClose }: { secret: string; onClose: () 
         Signatures are those of the Standard Webhooks specification: any of its libraries checks them.
       </p>
       <div className="mt-6 flex justify-end">
-        <Button look="primary" onClick={onClose}>
+        <Button variant="primary" onClick={onClose}>
           I have kept it
         </Button>
       </div>

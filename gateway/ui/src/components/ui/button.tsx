@@ -5,16 +5,16 @@ import type { ComponentProps } from "react";
 
 import { cn } from "@/lib/cn";
 
-const look = cva(
+const buttonClasses = cva(
   "inline-flex select-none items-center justify-center gap-2 rounded-lg font-medium whitespace-nowrap transition-colors duration-150 disabled:cursor-not-allowed aria-disabled:cursor-not-allowed [&_svg]:size-4 [&_svg]:shrink-0",
   {
     variants: {
-      look: {
+      variant: {
         primary:
           "bg-brand text-brand-ink shadow-xs hover:bg-brand-strong disabled:bg-sunken disabled:text-soft disabled:shadow-none aria-disabled:bg-sunken aria-disabled:text-soft",
         outline: "border border-line bg-card text-ink shadow-xs hover:border-line-strong hover:bg-sunken disabled:text-soft",
-        quiet: "text-soft hover:bg-sunken hover:text-ink",
-        danger: "bg-bad-soft text-bad hover:brightness-97 dark:hover:brightness-115",
+        ghost: "text-soft hover:bg-sunken hover:text-ink",
+        destructive: "bg-bad-soft text-bad hover:brightness-97 dark:hover:brightness-115",
         link: "text-brand underline-offset-4 hover:underline",
       },
       size: {
@@ -25,14 +25,14 @@ const look = cva(
         bare: "h-auto p-0 text-sm",
       },
     },
-    defaultVariants: { look: "outline", size: "normal" },
+    defaultVariants: { variant: "outline", size: "normal" },
   },
 );
 
-type Props = ComponentProps<"button"> & VariantProps<typeof look> & { asChild?: boolean; isBusy?: boolean };
+type Props = ComponentProps<"button"> & VariantProps<typeof buttonClasses> & { asChild?: boolean; isBusy?: boolean };
 
-export function Button({ className, look: kind, size, asChild, isBusy, children, ...rest }: Props) {
-  const classes = cn(look({ look: kind, size }), className);
+export function Button({ className, variant, size, asChild, isBusy, children, ...rest }: Props) {
+  const classes = cn(buttonClasses({ variant, size }), className);
   if (asChild) {
     return (
       <Slot.Root className={classes} {...rest}>

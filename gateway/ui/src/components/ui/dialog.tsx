@@ -12,11 +12,11 @@ type Props = {
   description?: ReactNode;
   wide?: boolean;
   /** Whether a click beside it leaves it open. */
-  isStubborn?: boolean;
+  requiresExplicitClose?: boolean;
   children: ReactNode;
 };
 
-export function Dialog({ open, onOpenChange, title, description, wide, isStubborn, children }: Props) {
+export function Dialog({ open, onOpenChange, title, description, wide, requiresExplicitClose, children }: Props) {
   return (
     <Radix.Root open={open} onOpenChange={onOpenChange}>
       <Radix.Portal>
@@ -26,7 +26,7 @@ export function Dialog({ open, onOpenChange, title, description, wide, isStubbor
             "fixed top-1/2 left-1/2 z-50 flex max-h-[85dvh] w-[calc(100vw-2rem)] -translate-x-1/2 -translate-y-1/2 flex-col overflow-hidden rounded-2xl border border-line bg-raised shadow-pop data-[state=open]:animate-[pop-in_150ms]",
             wide ? "max-w-2xl" : "max-w-lg",
           )}
-          {...(isStubborn ? { onInteractOutside: (event: Event) => event.preventDefault() } : {})}
+          {...(requiresExplicitClose ? { onInteractOutside: (event: Event) => event.preventDefault() } : {})}
           {...(description ? {} : { "aria-describedby": undefined })}
         >
           <div className="flex items-start justify-between gap-4 px-6 pt-5">
@@ -35,7 +35,7 @@ export function Dialog({ open, onOpenChange, title, description, wide, isStubbor
               {description && <Radix.Description className="mt-1 text-sm text-soft">{description}</Radix.Description>}
             </div>
             <Radix.Close asChild>
-              <Button look="quiet" size="icon" className="-mt-1 -mr-2" aria-label="Close">
+              <Button variant="ghost" size="icon" className="-mt-1 -mr-2" aria-label="Close">
                 <X aria-hidden />
               </Button>
             </Radix.Close>

@@ -1,0 +1,27 @@
+import { Toaster } from "sonner";
+
+import { useTheme } from "./theme";
+
+export function Toasts() {
+  const { isDark } = useTheme();
+  return (
+    <Toaster
+      theme={isDark ? "dark" : "light"}
+      position="bottom-right"
+      // On a phone above the price and the Start button, which must stay in reach.
+      mobileOffset={{ bottom: 100 }}
+      duration={6000}
+      closeButton
+      toastOptions={{
+        classNames: {
+          toast: "!rounded-xl !border-line !bg-raised !text-ink !shadow-pop !font-sans",
+          description: "!text-soft",
+          actionButton: "!bg-brand !text-brand-ink",
+          closeButton: "!bg-raised !border-line !text-soft",
+          error: "[&_[data-icon]]:!text-bad",
+          success: "[&_[data-icon]]:!text-good",
+        },
+      }}
+    />
+  );
+}

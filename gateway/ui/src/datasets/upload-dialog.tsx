@@ -1,0 +1,196 @@
+import { FileJson, RotateCcw, Upload } from "lucide-react";
+import { useEffect, useRef, useState, type DragEvent, type SyntheticEvent } from "react";
+import { useNavigate } from "react-router";
+import { toast } from "sonner";
+
+import { explain } from "@/api/errors";
+import type { Dataset } from "@/api/types";
+import type { UploadProgress } from "@/api/upload";
+import { useImportDataset } from "./queries";
+import { cn } from "@/lib/cn";
+import { bytes, count } from "@/lib/format";
+import { ValidationErrors } from "./validation-errors";
+import { Button } from "@/components/ui/button";
+import { Dialog } from "@/components/ui/dialog";
+import { Input } from "@/components/ui/input";
+import { Progress } from "@/components/ui/progress";
+
+export function UploadDialog({ initial, onClose }: { initial: File | null; onClose: () => void }) {
+  const [file, setFile] = useState(initial);
+  const [name, setName] = useState(initial ? nameOf(initial) : "");
+  const [progress, setProgress] = useState<UploadProgress | null>(null);
+  const [refused, setRefused] = useState<Dataset | null>(null);
+  const stop = useRef<AbortController | null>(null);
+  const importing = useImportDataset();
+  const navigate = useNavigate();
+  useEffect(() => () => stop.current?.abort(), []);
+
+  const choose = (chosen: File) => {
+    setFile(chosen);
+    setName((held) => held || nameOf(chosen));
+    setRefused(null);
+    importing.reset();
+  };
+  const send = (event: SyntheticEvent) => {
+    event.preventDefault();
+    if (!file || !name.trim() || importing.isPending) return;
+    stop.current = new AbortController();
+    setRefused(null);
+    setProgress({ sent: 0, total: file.size });
+    importing.mutate(
+      { file, name: name.trim(), description: "", signal: stop.current.signal, onProgress: setProgress },
+      {
+        onSuccess: (dataset) => {
+          if (dataset.status === "error") {
+            setRefused(dataset);
+            return;
+          }
+          toast.success("Dataset ready", {
+            description: `${dataset.name}: ${count(dataset.total_training_pairs ?? 0)} pairs, ${count(dataset.total_tokens ?? 0)} tokens`,
+            action: {
+              label: "Train on it",
+              onClick: () => void navigate(`/training/configure?datasetId=${dataset.id}`),
+            },
+          });
+          onClose();
+        },
+      },
+    );
+  };
+  const failure = importing.error && importing.error.name !== "AbortError" ? explain(importing.error) : null;
+
+  return (
+    <Dialog
+      open
+      onOpenChange={(open) => !open && onClose()}
+      title={refused ? "This file has bad lines" : "Upload a dataset"}
+      description={
+        refused
+          ? `Nothing of “${refused.name}” was kept. Correct the lines below and upload it again.`
+          : "A JSONL file: messages, conversations, instructions, or prompts with completions. The format is found out."
+      }
+      wide={refused !== null}
+    >
+      {refused ? (
+        <>
+          <ValidationErrors dataset={refused} />
+          <div className="mt-5 flex justify-end gap-2">
+            <Button onClick={onClose}>Close</Button>
+            <Button variant="primary" onClick={() => setRefused(null)}>
+              <RotateCcw aria-hidden />
+              Try another file
+            </Button>
+          </div>
+        </>
+      ) : (
+        <form onSubmit={send}>
+          {importing.isPending && progress && file ? (
+            <Sending file={file} progress={progress} />
+          ) : (
+            <Chooser file={file} onFile={choose} />
+          )}
+          <label htmlFor="dataset-name" className="mt-5 mb-1.5 block text-sm font-medium">
+            Name
+          </label>
+          <Input
+            id="dataset-name"
+            required
+            maxLength={200}
+            value={name}
+            disabled={importing.isPending}
+            onChange={({ target }) => setName(target.value)}
+          />
+          {failure && (
+            <p role="alert" className="mt-4 rounded-lg bg-bad-soft px-3 py-2 text-sm text-bad">
+              <strong className="font-medium">{failure.title}.</strong> {failure.description}
+            </p>
+          )}
+          <div className="mt-6 flex justify-end gap-2">
+            <Button onClick={onClose}>Cancel</Button>
+            <Button variant="primary" type="submit" disabled={!file || !name.trim() || importing.isPending}>
+              <Upload aria-hidden />
+              Upload
+            </Button>
+          </div>
+        </form>
+      )}
+    </Dialog>
+  );
+}
+
+function nameOf(file: File): string {
+  return file.name.replace(/\.(jsonl|ndjson|json)$/i, "").slice(0, 200);
+}
+
+function Chooser({ file, onFile }: { file: File | null; onFile: (file: File) => void }) {
+  const [over, setOver] = useState(false);
+  const input = useRef<HTMLInputElement>(null);
+  const onDrop = (event: DragEvent) => {
+    event.preventDefault();
+    event.stopPropagation();
+    setOver(false);
+    const dropped = event.dataTransfer.files[0];
+    if (dropped) onFile(dropped);
+  };
+  return (
+    <div
+      onDrop={onDrop}
+      onDragOver={(event) => {
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={() => setOver(false)}
+      className={cn(
+        "rounded-xl border border-dashed border-line-strong px-5 py-8 text-center transition-colors",
+        over && "border-brand bg-brand-soft",
+      )}
+    >
+      <FileJson className="mx-auto size-7 text-soft" aria-hidden />
+      <p className="mt-3 text-sm">
+        {file ? (
+          <>
+            <span className="font-medium break-all">{file.name}</span>{" "}
+            <span className="figures text-soft">{bytes(file.size)}</span>
+          </>
+        ) : (
+          "Drop a file here"
+        )}
+      </p>
+      <Button size="small" className="mt-3" onClick={() => input.current?.click()}>
+        {file ? "Choose another file" : "Choose a file"}
+      </Button>
+      <input
+        ref={input}
+        type="file"
+        accept=".jsonl,.ndjson,.json,application/jsonl,application/x-ndjson"
+        aria-label="File"
+        className="sr-only"
+        tabIndex={-1}
+        onChange={({ target }) => {
+          const chosen = target.files?.[0];
+          if (chosen) onFile(chosen);
+          target.value = "";
+        }}
+      />
+    </div>
+  );
+}
+
+function Sending({ file, progress: { sent, total } }: { file: File; progress: UploadProgress }) {
+  const percent = total === 0 ? 100 : (sent / total) * 100;
+  const checking = sent >= total;
+  return (
+    <div className="rounded-xl border border-line px-5 py-6">
+      <p className="flex justify-between gap-4 text-sm">
+        <span className="truncate font-medium">{file.name}</span>
+        <span className="figures whitespace-nowrap text-soft">
+          {checking ? bytes(total) : `${bytes(sent)} of ${bytes(total)}`}
+        </span>
+      </p>
+      <Progress label="Upload" percent={checking ? null : percent} className="mt-3" />
+      <p role="status" className="mt-2.5 text-[0.8125rem] text-soft">
+        {checking ? "Checking every line and counting tokens…" : `${Math.floor(percent)} % sent`}
+      </p>
+    </div>
+  );
+}
