@@ -1,7 +1,7 @@
-"""How the suite is run."""
+"""Deployment of the suite."""
 
 import os
 
-# Read by gRPC as it is first imported, so it stands before all else. Processes are started by a fork, and with its support
-# for forks gRPC goes on working in the child, until what is to run there has begun: some never did.
+# gRPC reads this variable at its first import. With fork support on, gRPC threads keep working in a forked child until it
+# executes its program, and some children never got that far.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")

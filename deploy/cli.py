@@ -1,4 +1,4 @@
-"""The `pipeline` command: runs the suite on one machine, and makes tokens for a first try."""
+"""The `pipeline` command: runs the suite on one machine, makes tokens, imports datasets, runs trainers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from deploy.local import up
 from deploy.processes import SetupError
-from deploy.running import Issuer, Running, ask, read
+from deploy.running import Issuer, Running, get_json, read
 from deploy.settings import LocalSettings, UpSettings, plain
 from gateway.auth import DEMO_USER, SESSION_SECONDS
 from rpc.logs import setup_logs
@@ -27,25 +27,25 @@ MAX_TTL_SECONDS = 30 * 86_400
 
 
 def main() -> int:
-    """Returns the exit code: 2 for what only whoever typed the command can mend."""
+    """Returns the exit code: 2 for an error that the caller has to fix."""
     parser = argparse.ArgumentParser(prog="pipeline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("up", help="run everything on this machine until Ctrl-C: PostgreSQL and three servers")
-    serve = commands.add_parser("serve", help="run gateway and services in one process, the fastest way on one machine")
+    commands.add_parser("up", help="run PostgreSQL and all servers on this machine until Ctrl-C")
+    serve = commands.add_parser("serve", help="run gateway and services in one process, the fastest on one machine")
     serve.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the ports")
     token = commands.add_parser("token", help="print a token of the development issuer")
-    file = commands.add_parser("import", help="import a JSONL file as a dataset, into the stack that runs here")
+    file = commands.add_parser("import", help="import a file as a dataset into the running stack")
     for command in (token, file):
         command.add_argument(
-            "--user", type=uuid.UUID, default=uuid.UUID(DEMO_USER), help="whose; the demo user's if none"
+            "--user", type=uuid.UUID, default=uuid.UUID(DEMO_USER), help="user id; default: the demo user"
         )
     token.add_argument("--role", choices=["user", "worker"], default="user")
-    token.add_argument("--ttl", type=_seconds, default="1h", metavar="TIME", help="how long it holds: 30m, 1h, 7d")
+    token.add_argument("--ttl", type=_seconds, default="1h", metavar="TIME", help="lifetime: 30m, 1h, 7d")
     _add_trainer(commands.add_parser("trainer", help="run a simulated trainer, so that jobs are seen running"))
     file.add_argument("file", type=Path)
-    file.add_argument("--name", help="the dataset's name; the file's if none")
+    file.add_argument("--name", help="name of the dataset; default: the file's name")
     file.add_argument("--description")
-    file.add_argument("--address", help="where the Jobs service listens, if nothing runs here")
+    file.add_argument("--address", help="address of the Jobs service; default: the running stack's")
     chosen = parser.parse_args()
     try:
         run = {"up": _up, "serve": _serve, "token": _token, "import": _import, "trainer": _trainer}[chosen.command]
@@ -57,17 +57,17 @@ def main() -> int:
 
 def _up(_: argparse.Namespace) -> int:
     settings = load(UpSettings)
-    # What happens is told on the way, and the servers have logs of their own.
+    # Progress is printed to the console; the servers write logs of their own.
     setup_logs("warning")
     console = Console(highlight=False, soft_wrap=True)
     asyncio.run(
-        up(settings, lambda text: console.print(text, style="dim", markup=False), _Show(console, settings.local_dir))
+        up(settings, lambda text: console.print(text, style="dim", markup=False), _Summary(console, settings.local_dir))
     )
     return 0
 
 
 def _serve(chosen: argparse.Namespace) -> int:
-    # Only this command needs the servers' code.
+    # Imported here: only this command needs the servers' code.
     from deploy.serve import serve
 
     return serve(chosen.workers)
@@ -106,7 +106,7 @@ def _add_trainer(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=_share, default=0.0, metavar="SHARE", help=f"share of jobs, 0 to 1, to {what} in"
         )
     parser.add_argument("--seed", type=int, default=0, help="chooses the jobs of those shares")
-    parser.add_argument("--address", help="where the Jobs service listens, if nothing runs here")
+    parser.add_argument("--address", help="address of the Jobs service; default: the running stack's")
 
 
 def _trainer(chosen: argparse.Namespace) -> int:
@@ -121,12 +121,12 @@ def _jobs_address(chosen: argparse.Namespace) -> str:
     running = read(load(LocalSettings).local_dir)
     address = chosen.address or (running and running.jobs)
     if not address:
-        raise SetupError("nothing runs here: start it with `make up`, or say --address HOST:PORT")
+        raise SetupError("no stack is running: start one with `make up`, or pass --address HOST:PORT")
     return str(address)
 
 
 def _issuer() -> Issuer:
-    """The development issuer, of the environment if it asks for it, else of the stack that runs here. Raises SetupError."""
+    """Returns the development issuer of the environment, else of the running stack. Raises SetupError."""
     settings = load(LocalSettings)
     if settings.dev_issuer:
         secret = plain(settings.jwt_secret)
@@ -142,10 +142,10 @@ def _issuer() -> Issuer:
 
 
 def _seconds(text: str) -> int:
-    found = re.fullmatch(r"([1-9]\d{0,7})([smhd])", text)
-    if found is None or int(found[1]) * UNITS[found[2]] > MAX_TTL_SECONDS:
+    match = re.fullmatch(r"([1-9]\d{0,7})([smhd])", text)
+    if match is None or int(match[1]) * UNITS[match[2]] > MAX_TTL_SECONDS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30m, 1h or 7d, at most 30d")
-    return int(found[1]) * UNITS[found[2]]
+    return int(match[1]) * UNITS[match[2]]
 
 
 def _positive(text: str) -> float:
@@ -160,15 +160,15 @@ def _share(text: str) -> float:
     return float(text)
 
 
-class _Show:
-    """Tells how to reach what runs. Commands stand on lines of their own, to be pasted as they are."""
+class _Summary:
+    """Prints how to reach the running stack. Each command is on a line of its own, so that it can be pasted."""
 
     def __init__(self, console: Console, folder: Path) -> None:
         self._console = console
         self._folder = folder
 
     def __call__(self, running: Running, dataset: str | None) -> None:
-        self._say(f"\nPipeline is running. Ctrl-C stops it; its data stays in {self._folder}/.", "bold green")
+        self._print(f"\nPipeline is running. Ctrl-C stops it; its data stays in {self._folder}/.", "bold green")
         self._entry("Page", running.gateway)
         if running.issuer is not None and dataset is not None:
             token = running.issuer.open().token(seconds=SESSION_SECONDS)
@@ -178,16 +178,16 @@ class _Show:
         self._entry("Logs", f"{self._folder}/logs/")
 
     def _entry(self, title: str, text: str) -> None:
-        self._say(f"\n{title}", "bold")
-        self._say(text)
+        self._print(f"\n{title}", "bold")
+        self._print(text)
 
-    def _say(self, text: str, style: str | None = None) -> None:
+    def _print(self, text: str, style: str | None = None) -> None:
         self._console.print(text, style=style, markup=False)
 
 
 def _curl(running: Running, token: str, dataset: str) -> str:
-    """An estimate with the values that the page starts on."""
-    catalogue = ask(running.gateway, "/api/catalogue", token)[1]["data"]
+    """Returns a curl command that estimates a job with the catalogue's default values."""
+    catalogue = get_json(running.gateway, "/api/catalogue", token)[1]["data"]
     preset = next(each for each in catalogue["presets"] if each["id"] == catalogue["defaults"]["preset_id"])
     body = {
         "dataset_id": dataset,
@@ -202,9 +202,10 @@ def _curl(running: Running, token: str, dataset: str) -> str:
 
 
 def _grpcurl(running: Running, token: str) -> str:
-    beside = Path(sys.executable).with_name("grpcurl")
-    here = Path.cwd()
-    program = str(beside.relative_to(here) if beside.is_relative_to(here) else beside) if beside.exists() else "grpcurl"
+    path, directory = Path(sys.executable).with_name("grpcurl"), Path.cwd()
+    program = (
+        str(path.relative_to(directory) if path.is_relative_to(directory) else path) if path.exists() else "grpcurl"
+    )
     call = "pipeline.datasets.v1.DatasetService/ListDatasets"
     return shlex.join([program, "-plaintext", "-H", f"authorization: Bearer {token}", "-d", "{}", running.jobs, call])
 

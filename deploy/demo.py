@@ -1,4 +1,4 @@
-"""Training data for a first try, made on the spot: questions about Python that its own documentation answers."""
+"""The demo dataset: questions about Python, answered by the documentation of this Python."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ from urllib.parse import urlencode
 import orjson
 
 from deploy.processes import SetupError
-from deploy.running import Running, ask
+from deploy.running import Running, get_json
 
 NAME = "Python standard library, questions and answers"
-DESCRIPTION = (
-    "What the Python standard library's own documentation says, as questions and answers. Made on this machine."
-)
+DESCRIPTION = "Questions and answers from the documentation of the Python standard library. Generated on this machine."
 SYSTEM = "You answer questions about the Python standard library, briefly and precisely."
-# Shorter texts say nothing that a name does not; longer ones are whole chapters.
+# Shorter texts repeat the name; longer ones are whole chapters.
 MIN_CHARACTERS, MAX_CHARACTERS = 60, 6_000
-# Private, or not for those who use Python: tests, demos and the machinery of installing it.
-LEFT_OUT = frozenset(
+# Private modules, tests, demos and installers.
+EXCLUDED_MODULES = frozenset(
     {
         "antigravity",
         "encodings",
@@ -44,17 +42,17 @@ LEFT_OUT = frozenset(
 Pair = tuple[str, str]
 
 
-async def ensure(running: Running, variables: Mapping[str, str], folder: Path, tell: Callable[[str], None]) -> str:
-    """Makes and imports the data unless the demo user has it; returns the dataset's id. Raises SetupError."""
+async def ensure(running: Running, variables: Mapping[str, str], folder: Path, report: Callable[[str], None]) -> str:
+    """Imports the dataset unless the demo user has it; returns its id. Raises SetupError."""
     assert running.issuer is not None
     path = "/api/datasets?" + urlencode({"search": NAME, "status": "ready", "limit": 1})
     token = running.issuer.open().token(seconds=60)
-    status, found = await asyncio.to_thread(ask, running.gateway, path, token)
-    if status == 200 and not found["data"]["datasets"]:
+    status, answer = await asyncio.to_thread(get_json, running.gateway, path, token)
+    if status == 200 and not answer["data"]["datasets"]:
         file = folder / "demo.jsonl"
         count = await asyncio.to_thread(write, file)
-        tell(f"importing {count} questions and answers as a dataset for the demo user")
-        # In a process of its own: this one forks, which does not go with gRPC's threads.
+        report(f"importing {count} questions and answers as a dataset for the demo user")
+        # In a child process: this process forks, which gRPC's threads do not survive.
         command = [
             sys.executable,
             "-m",
@@ -74,17 +72,17 @@ async def ensure(running: Running, variables: Mapping[str, str], folder: Path, t
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await importing.communicate()
+        output, _ = await importing.communicate()
         if importing.returncode:
-            raise SetupError(f"the demo dataset cannot be imported: {said.decode(errors='replace').strip()}")
-        status, found = await asyncio.to_thread(ask, running.gateway, path, token)
-    if status != 200 or not found["data"]["datasets"]:
-        raise SetupError(f"the gateway does not show the demo dataset: {found}")
-    return str(found["data"]["datasets"][0]["id"])
+            raise SetupError(f"the demo dataset cannot be imported: {output.decode(errors='replace').strip()}")
+        status, answer = await asyncio.to_thread(get_json, running.gateway, path, token)
+    if status != 200 or not answer["data"]["datasets"]:
+        raise SetupError(f"the gateway does not list the demo dataset: {answer}")
+    return str(answer["data"]["datasets"][0]["id"])
 
 
 def write(file: Path) -> int:
-    """Writes the data as JSONL in the format `messages`; returns the number of pairs."""
+    """Writes the dataset as JSONL in the format `messages`; returns the number of pairs."""
     lines = [
         orjson.dumps({"messages": [_turn("system", SYSTEM), _turn("user", question), _turn("assistant", answer)]})
         for question, answer in pairs()
@@ -94,7 +92,7 @@ def write(file: Path) -> int:
 
 
 def pairs() -> Iterator[Pair]:
-    """Questions, each once, with their answers; always in the same order."""
+    """Yields each question once, with its answer, in a fixed order."""
     seen = set()
     for question, answer in itertools.chain(_topics(), _builtins(), _library()):
         if MIN_CHARACTERS <= len(answer) <= MAX_CHARACTERS and question not in seen:
@@ -107,7 +105,7 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 
 def _topics() -> Iterator[Pair]:
-    """Chapters of the language reference that `help()` shows."""
+    """Yields the topics of `help()`."""
     from pydoc_data.topics import topics
 
     for text in topics.values():
@@ -116,7 +114,7 @@ def _topics() -> Iterator[Pair]:
 
 
 def _builtins() -> Iterator[Pair]:
-    """What is written in C and so has no source to read: types and functions that everybody uses."""
+    """Yields types and functions that are written in C and so have no Python source."""
     import builtins
 
     for module in (builtins, math, itertools):
@@ -131,14 +129,14 @@ def _builtins() -> Iterator[Pair]:
 
 
 def _library() -> Iterator[Pair]:
-    """Modules, classes and functions from the library's source, read and not run."""
+    """Yields modules, classes and functions of the library, parsed from its source."""
     library = Path(sysconfig.get_path("stdlib"))
     for file in sorted(library.rglob("*.py")):
         parts = list(file.relative_to(library).with_suffix("").parts)
         if parts[-1] == "__init__":
             parts.pop()
         public = parts and parts[0] in sys.stdlib_module_names and not any(part.startswith("_") for part in parts)
-        if not public or LEFT_OUT.intersection(parts) or "tests" in parts:
+        if not public or EXCLUDED_MODULES.intersection(parts) or "tests" in parts:
             continue
         module = ".".join(parts)
         tree = ast.parse(file.read_bytes())

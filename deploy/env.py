@@ -1,4 +1,4 @@
-"""Writes `deploy/env.example` from the settings themselves: `make env`."""
+"""Writes `deploy/env.example` from the settings classes: `make env`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobs_service.settings import JobsSettings, MigrateSettings
 from rpc.settings import CommonSettings, DatabaseSettings
 
 FILE = Path(__file__).with_name("env.example")
-# In this order; what several of them have stands with the first.
+# In this order; a variable that several classes read is listed under the first.
 SETTINGS = (
     CommonSettings,
     DatabaseSettings,
@@ -31,13 +31,13 @@ SETTINGS = (
     UpSettings,
 )
 WIDTH = 116
-HEADER = """# Every variable that PIPELINE reads, with its default. Made from the settings classes: `make env` writes it anew.
-# A line without a leading # has no default: the process it stands with needs it.
+HEADER = """# Every variable that Pipeline reads, with its default. Generated from the settings classes by `make env`.
+# A variable without a leading # is required by the processes of its section.
 """
 
 
 def example() -> str:
-    """Every variable once, under the class that needs it: what it says, and its default as a comment."""
+    """Returns the file: each variable once, with its description and default."""
     seen: set[str] = set()
     parts = [HEADER]
     for settings in SETTINGS:

@@ -1,4 +1,4 @@
-"""Sends a file through the door that every client uses: DatasetService.ImportDataset."""
+"""Imports a file by DatasetService.ImportDataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pipeline up`: PostgreSQL, its tables, the three servers as processes of their own, and something to try them with."""
+"""`pipeline up`: PostgreSQL, migrations, the servers as processes, a demo dataset and a simulated trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import asyncpg
 from deploy import demo
 from deploy.postgres import Postgres, PostgresError
 from deploy.processes import Server, SetupError, last_line, rotate
-from deploy.running import Issuer, Running, announced, ask, write_private
+from deploy.running import Issuer, Running, get_json, run_file, write_private
 from deploy.settings import UpSettings, environment, plain
 from jobs_service.database.migrate import migrate
 
@@ -29,50 +29,50 @@ SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 WATCH_SECONDS = 0.5
-# What `migrate` may meet on the way to a database and in it.
+# Errors of connecting to a database and migrating it.
 DATABASE_ERRORS = (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 Show = Callable[[Running, str | None], None]
 
 
-async def up(settings: UpSettings, tell: Tell, show: Show) -> None:
-    """Runs the stack until SIGINT, SIGTERM or SIGHUP. `show` is called once it is ready, with the demo dataset's id.
+async def up(settings: UpSettings, report: Report, show: Show) -> None:
+    """Runs the stack until SIGINT, SIGTERM or SIGHUP. Calls `show` with the demo dataset's id once it is ready.
 
-    Raises SetupError, with one line for the operator.
+    Raises SetupError.
     """
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stack = asyncio.create_task(_run(settings, tell, show), name="stack")
+    stack = asyncio.create_task(_run(settings, report, show), name="stack")
     stopped = asyncio.create_task(stop.wait(), name="wait-for-signal")
     await asyncio.wait({stack, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
-        tell("stopping")
+        report("stopping")
     for task in (stack, stopped):
         task.cancel()
-    for ended in await asyncio.gather(stack, stopped, return_exceptions=True):
-        if isinstance(ended, PostgresError):
-            raise SetupError(str(ended)) from ended
-        if isinstance(ended, Exception):
-            raise ended
+    for result in await asyncio.gather(stack, stopped, return_exceptions=True):
+        if isinstance(result, PostgresError):
+            raise SetupError(str(result)) from result
+        if isinstance(result, Exception):
+            raise result
 
 
-async def _run(settings: UpSettings, tell: Tell, show: Show) -> None:
+async def _run(settings: UpSettings, report: Report, show: Show) -> None:
     folder = settings.local_dir.absolute()
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        stack.enter_context(_alone(folder))
+        stack.enter_context(_locked(folder))
         addresses = _addresses(settings)
         generated = _generated(folder)
         password = plain(settings.service_password) or generated["service_password"]
         admin_url = plain(settings.database_url)
         if admin_url is None:
-            tell("starting PostgreSQL")
-            admin_url = await stack.enter_async_context(_postgres(folder / "postgres", logs / "postgres.log", tell))
+            report("starting PostgreSQL")
+            admin_url = await stack.enter_async_context(_postgres(folder / "postgres", logs / "postgres.log", report))
         for name in await _migrate(admin_url, password):
-            tell(f"migrated {name}")
+            report(f"migrated {name}")
         issuer = None
         if settings.dev_issuer:
             secret = plain(settings.jwt_secret) or generated["jwt_secret"]
@@ -88,26 +88,26 @@ async def _run(settings: UpSettings, tell: Tell, show: Show) -> None:
             **{f"{name}_port": address.rpartition(":")[2] for name, address in addresses.items()},
             **(asdict(issuer) if issuer else {}),
         )
-        tell("starting the Estimator, the Jobs service and the gateway")
+        report("starting the Estimator, the Jobs service and the gateway")
         servers = {
-            await stack.enter_async_context(_kept(name, ["-m", module], logs, variables, tell))
+            await stack.enter_async_context(_supervised(name, ["-m", module], logs, variables, report))
             for name, module in SERVERS.items()
         }
         gateway = f"http://{addresses['gateway']}"
         running = Running(gateway, addresses["estimator"], addresses["jobs"], admin_url, os.getpid(), issuer)
         await _until_ready(running, servers, logs)
-        dataset = await demo.ensure(running, variables, folder, tell) if issuer else None
+        dataset = await demo.ensure(running, variables, folder, report) if issuer else None
         if issuer and settings.simulated_trainer:
             command = ["-m", "deploy.cli", "trainer", "--simulate", "--address", running.jobs]
-            servers.add(await stack.enter_async_context(_kept("trainer", command, logs, variables, tell)))
+            servers.add(await stack.enter_async_context(_supervised("trainer", command, logs, variables, report)))
         show(running, dataset)
-        stack.enter_context(announced(folder, running))
-        await _until_one_fails(servers)
+        stack.enter_context(run_file(folder, running))
+        await _wait_for_failure(servers)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds the folder for this process; the kernel lets go of it whatever ends us."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Locks the folder for this process. Raises SetupError if another process has the lock."""
     with (folder / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,35 +117,35 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _addresses(settings: UpSettings) -> Mapping[str, str]:
-    """Where each server is reached, on ports that are free now."""
+    """Returns the address of each server. Raises SetupError if a port is in use."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - only compared
-    found = {}
-    with ExitStack() as held:
+    addresses = {}
+    with ExitStack() as probes:
         for name in SERVERS:
             port = getattr(settings, f"{name}_port")
-            probe = held.enter_context(socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET))
+            probe = probes.enter_context(socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET))
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((settings.host, port))
             except OSError as error:
-                what = f"port {port} on {settings.host}: {os.strerror(error.errno or 0).lower()}"
-                raise SetupError(f"{what}; free it, or set PIPELINE_{name.upper()}_PORT") from None
-            found[name] = f"{host}:{probe.getsockname()[1]}"
-    return found
+                reason = f"port {port} on {settings.host}: {os.strerror(error.errno or 0).lower()}"
+                raise SetupError(f"{reason}; free it, or set PIPELINE_{name.upper()}_PORT") from None
+            addresses[name] = f"{host}:{probe.getsockname()[1]}"
+    return addresses
 
 
 def _generated(folder: Path) -> Mapping[str, str]:
-    """Secrets of this folder, made once; only its owner may read them."""
+    """Returns the secrets of this folder, which are generated once."""
     file = folder / "secrets.json"
     if not file.exists():
-        made = {"jwt_secret": secrets.token_urlsafe(48), "service_password": secrets.token_urlsafe(24)}
-        write_private(file, json.dumps(made))
+        values = {"jwt_secret": secrets.token_urlsafe(48), "service_password": secrets.token_urlsafe(24)}
+        write_private(file, json.dumps(values))
     return dict(json.loads(file.read_text()))
 
 
 @asynccontextmanager
-async def _postgres(data: Path, log: Path, tell: Tell) -> AsyncIterator[str]:
-    """PostgreSQL from its wheel, started again if it dies."""
+async def _postgres(data: Path, log: Path, report: Report) -> AsyncIterator[str]:
+    """Runs the embedded PostgreSQL and restarts it when it exits."""
     rotate(log)
     server = Postgres(data, log)
     server.start()
@@ -154,12 +154,12 @@ async def _postgres(data: Path, log: Path, tell: Tell) -> AsyncIterator[str]:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if not server.is_running():
-                tell(f"PostgreSQL ended; starting it again (see {log})")
+                report(f"PostgreSQL ended; restarting it (see {log})")
                 try:
-                    # Not in another thread: PostgreSQL lives as long as the thread that starts it.
+                    # In this thread: PostgreSQL ends with the thread that started it.
                     server.start()
                 except PostgresError as error:
-                    tell(str(error))
+                    report(str(error))
 
     keeper = asyncio.create_task(keep(), name="keep-postgres")
     try:
@@ -174,23 +174,23 @@ async def _migrate(admin_url: str, password: str) -> list[str]:
     try:
         return await migrate(admin_url, service_password=password)
     except DATABASE_ERRORS as error:
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise SetupError(f"PIPELINE_DATABASE_URL: {what}") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise SetupError(f"PIPELINE_DATABASE_URL: {reason}") from error
 
 
 def _as_service(admin_url: str, password: str) -> str:
-    """The same database for the servers: their login owns nothing and is bound by row-level security."""
+    """Returns the URL of the same database for the servers' login, which is subject to row-level security."""
     parts = urlsplit(admin_url)
-    where = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"pipeline_service:{quote(password, safe='')}@{where}"))
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"pipeline_service:{quote(password, safe='')}@{host}"))
 
 
 @asynccontextmanager
-async def _kept(
-    name: str, command: list[str], logs: Path, variables: Mapping[str, str], tell: Tell
+async def _supervised(
+    name: str, command: list[str], logs: Path, variables: Mapping[str, str], report: Report
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """A process that runs while the body does; yields the task that ends only with what the operator must mend."""
-    server = Server(name, [sys.executable, *command], variables, logs / f"{name}.log", tell)
+    """Runs a server while the body runs. Yields its task, which ends only with a SetupError."""
+    server = Server(name, [sys.executable, *command], variables, logs / f"{name}.log", report)
     keeper = asyncio.create_task(server.run(), name=f"keep-{name}")
     try:
         yield keeper
@@ -203,25 +203,25 @@ async def _kept(
 async def _until_ready(running: Running, servers: set[asyncio.Task[None]], logs: Path) -> None:
     async def ready() -> None:
         while True:
-            status, _ = await asyncio.to_thread(ask, running.gateway, "/readyz")
+            status, _ = await asyncio.to_thread(get_json, running.gateway, "/readyz")
             if status == 200:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    asking = asyncio.create_task(ready(), name="wait-until-ready")
+    probe = asyncio.create_task(ready(), name="wait-until-ready")
     try:
-        done, _ = await asyncio.wait({asking, *servers}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({probe, *servers}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         if not done:
             last = "; ".join(f"{name}: {last_line(logs / f'{name}.log')}" for name in SERVERS)
             raise SetupError(f"not ready after {READY_SECONDS:.0f} s. {last}")
     finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
 
 
-async def _until_one_fails(servers: set[asyncio.Task[None]]) -> None:
+async def _wait_for_failure(servers: set[asyncio.Task[None]]) -> None:
     done, _ = await asyncio.wait(servers, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()

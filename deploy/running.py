@@ -1,4 +1,4 @@
-"""The running stack as others find it: `run.json` in the local folder, there while `pipeline up` runs."""
+"""The running stack: `run.json` in the local folder, which exists while `pipeline up` runs."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from gateway.settings import GatewaySettings
 from rpc.processes import tie_to_parent
 
 PRIVATE = 0o600
-ASK_SECONDS = 5.0
+GET_SECONDS = 5.0
 START_SECONDS, STOP_SECONDS, POLL_SECONDS = 180.0, 60.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """What the development issuer signs with."""
+    """Secret and claims of the development issuer."""
 
     jwt_secret: str
     jwt_issuer: str
     jwt_audience: str
 
     def open(self) -> DevelopmentIssuer:
-        """The issuer itself."""
+        """Returns the issuer."""
         return DevelopmentIssuer(GatewaySettings(dev_issuer=True, **asdict(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where a stack answers. `gateway` is a URL, `database_url` an administrator's; no `issuer`: no development issuer."""
+    """Addresses of a stack. `gateway` is a URL; `issuer` is None without the development issuer."""
 
     gateway: str
     estimator: str
@@ -54,19 +54,19 @@ class Running:
 
 
 def read(folder: Path) -> Running | None:
-    """What runs on a local folder; None where nothing does, whatever an earlier one left behind."""
+    """Returns the stack that runs on a local folder, None if its process is gone."""
     try:
-        found = json.loads((folder / "run.json").read_text())
-        os.kill(found["pid"], 0)
+        fields = json.loads((folder / "run.json").read_text())
+        os.kill(fields["pid"], 0)
     except (OSError, ValueError, KeyError):
         return None
-    issuer = found.pop("issuer")
-    return Running(**found, issuer=issuer and Issuer(**issuer))
+    issuer = fields.pop("issuer")
+    return Running(**fields, issuer=issuer and Issuer(**issuer))
 
 
 @contextmanager
-def announced(folder: Path, running: Running) -> Iterator[None]:
-    """Says in `run.json` where the stack is for as long as its body runs. It holds secrets: nobody else may read it."""
+def run_file(folder: Path, running: Running) -> Iterator[None]:
+    """Writes `run.json` for as long as the body runs. It contains secrets; only its owner may read it."""
     file = folder / "run.json"
     write_private(file, json.dumps(asdict(running), indent=2))
     try:
@@ -76,17 +76,17 @@ def announced(folder: Path, running: Running) -> Iterator[None]:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Writes a file that only its owner may read; whoever reads it sees the whole text or the one before."""
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "w") as opened:  # noqa: PTH123 - Path sets no mode
+    """Replaces a file atomically; only its owner may read it."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "w") as opened:  # noqa: PTH123 - Path sets no mode
         opened.write(text)
-    fresh.replace(file)
+    temporary.replace(file)
 
 
-def ask(gateway: str, path: str, token: str | None = None) -> tuple[int, Any]:
-    """Status and JSON of a GET; (0, None) where nobody answers."""
+def get_json(gateway: str, path: str, token: str | None = None) -> tuple[int, Any]:
+    """Returns status and JSON of a GET; (0, None) if there is no answer."""
     headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-    connection = HTTPConnection(urlsplit(gateway).netloc, timeout=ASK_SECONDS)
+    connection = HTTPConnection(urlsplit(gateway).netloc, timeout=GET_SECONDS)
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
@@ -99,7 +99,7 @@ def ask(gateway: str, path: str, token: str | None = None) -> tuple[int, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A `pipeline up` that runs as a process of ours. `output` is a file with all that it printed."""
+    """A `pipeline up` in a child process. `output` is the file with its output."""
 
     process: subprocess.Popen[bytes]
     running: Running
@@ -107,7 +107,7 @@ class Stack:
 
     @property
     def token(self) -> str:
-        """A token of the demo user."""
+        """Returns a token of the demo user."""
         assert self.running.issuer is not None
         return self.running.issuer.open().token()
 
@@ -116,11 +116,11 @@ class Stack:
 def stack(folder: Path, **settings: object) -> Iterator[Stack]:
     """Runs `pipeline up` on free ports, with its data in `folder`, until the body ends. Raises SetupError.
 
-    `settings` are those of the servers, by their names in `settings.py`. The process ends with the thread that calls this.
+    `settings` are settings of the servers by field name. The process ends with the calling thread.
     """
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / "up.log"
-    chosen = {
+    variables = {
         "gateway_port": 0,
         "estimator_port": 0,
         "jobs_port": 0,
@@ -131,7 +131,7 @@ def stack(folder: Path, **settings: object) -> Iterator[Stack]:
     with output.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.cli", "up"],
-            env=environment(**chosen),
+            env=environment(**variables),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -156,5 +156,5 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, output: Path) -> Runni
         if running is not None and running.pid == process.pid:
             return running
         if process.poll() is not None or time.monotonic() > until:
-            raise SetupError(f"`pipeline up` does not start: {last_line(output)} (all of it: {output})")
+            raise SetupError(f"`pipeline up` does not start: {last_line(output)} (see {output})")
         time.sleep(POLL_SECONDS)

@@ -1,6 +1,6 @@
-"""`pipeline serve`: the gateway and both services in one process, the gRPC ports open all the same.
+"""`pipeline serve`: gateway and services in one process, with their gRPC ports open.
 
-Between them stands the same boundary as on the wire, and no wire.
+Calls between them pass the same boundary as on the wire, without serialization.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
 
-        # Each service has limits of its own, as apart: a job's question for its price must find a place.
+        # Each service has its own limits: an estimate for CreateJob must not wait for a slot that CreateJob uses.
         pricing, queueing = boundary_of(settings, verifier), boundary_of(settings, verifier)
         estimator = estimator_services(settings, database)
         prices = _local(pricing, estimator)
@@ -70,5 +70,5 @@ def _local(boundary: Boundary, services: Services) -> LocalChannel:
 
 
 def serve(workers: int) -> int:
-    """Returns the exit code: 2 for what only its operator can mend."""
+    """Returns the exit code: 2 for an error that the operator has to fix."""
     return run_server("pipeline serve", run, load(ServeSettings), workers)

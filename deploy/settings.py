@@ -18,15 +18,15 @@ from rpc.settings import check_database_url
 
 
 class LocalSettings(BaseSettings):
-    """What every `pipeline` command reads: where the local stack lives, and who makes tokens."""
+    """What every `pipeline` command reads: the local folder and the issuer of tokens."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
     local_dir: Path = Field(
-        Path(".pipeline"), description="Where `pipeline up` keeps data, logs and what it generated."
+        Path(".pipeline"), description="Folder of `pipeline up` for data, logs and generated secrets."
     )
     dev_issuer: bool = Field(
-        False, description="Whether we make tokens for a demo user and anybody else ourselves. Never for others' data."
+        False, description="Whether tokens are issued for any user without authentication. For development only."
     )
     jwt_secret: SecretStr | None = Field(None, description="Secret of an HS256 issuer; generated with the dev issuer.")
     jwt_issuer: str = Field("pipeline-dev", min_length=1, description="`iss` that tokens must have.")
@@ -34,16 +34,16 @@ class LocalSettings(BaseSettings):
 
 
 class UpSettings(LocalSettings):
-    """What `pipeline up` needs: nothing, with the development issuer; otherwise the issuer of the tokens."""
+    """What `pipeline up` needs: an issuer of tokens, or the development issuer."""
 
     host: str = Field("127.0.0.1", description="Address that servers listen on.")
     gateway_port: int = Field(8080, ge=0, le=65535, description="Port of the gateway. 0: any free one.")
     estimator_port: int = Field(50051, ge=0, le=65535, description="Port of the Estimator server. 0: any free one.")
     jobs_port: int = Field(50052, ge=0, le=65535, description="Port of the Jobs server. 0: any free one.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
-    log_format: LogFormat = Field("pretty", description="How the servers log into the local folder: json or pretty.")
+    log_format: LogFormat = Field("pretty", description="Format of the servers' logs: json or pretty.")
     database_url: SecretStr | None = Field(
-        None, description="An administrator's URL of a database to use in place of the embedded one."
+        None, description="Administrator's URL of a database to use instead of the embedded one."
     )
     service_password: ServicePassword | None = Field(
         None, min_length=12, description="Password that `pipeline_service` gets. `pipeline up` generates one."
@@ -63,7 +63,7 @@ class UpSettings(LocalSettings):
         if not self.dev_issuer and not (self.jwt_secret or self.jwks_url):
             raise ValueError(
                 "set PIPELINE_JWT_SECRET or PIPELINE_JWKS_URL, with PIPELINE_JWT_ISSUER, "
-                "or PIPELINE_DEV_ISSUER=1 for a try on your own machine (`make up` does)"
+                "or PIPELINE_DEV_ISSUER=1 for development (`make up` sets it)"
             )
         return self
 
@@ -77,14 +77,14 @@ class TrainerSettings(LocalSettings):
 
 
 class ServeSettings(EstimatorSettings, JobsSettings, GatewaySettings):
-    """What `pipeline serve` needs: what the three servers need."""
+    """What `pipeline serve` needs: the settings of all servers."""
 
 
 def plain(secret: SecretStr | None) -> str | None:
-    """The secret itself, None where there is none."""
+    """Returns the secret as text, None if there is none."""
     return None if secret is None else secret.get_secret_value()
 
 
 def environment(**settings: object) -> Mapping[str, str]:
-    """Our own environment with settings on top, for a process that we start."""
+    """Returns the environment of this process with `settings` added, for a child process."""
     return os.environ | {f"PIPELINE_{name.upper()}": str(value) for name, value in settings.items()}

@@ -36,7 +36,7 @@ import psutil
 from pipeline.estimator.v1 import estimator_pb2
 
 from deploy.postgres import Postgres, program
-from deploy.running import ask
+from deploy.running import get_json
 from deploy.settings import environment
 from jobs_service.database.migrate import migrate
 from rpc.database import load_queries
@@ -199,7 +199,7 @@ class Bench:
     def until_ready(self, port: int) -> None:
         """Waits until a gateway and what is behind it answer."""
         until = time.monotonic() + 60
-        while ask(f"http://127.0.0.1:{port}", "/readyz")[0] != 200:
+        while get_json(f"http://127.0.0.1:{port}", "/readyz")[0] != 200:
             if time.monotonic() > until:
                 raise SystemExit(f"not ready: {self._folder}")
             time.sleep(0.05)

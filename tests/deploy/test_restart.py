@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.running import ask, read, stack
+from deploy.running import get_json, read, stack
 from tests.deploy.processes import family, patience, wait_for
 
 SECOND_START_SECONDS = 5.0
@@ -20,7 +20,7 @@ SECOND_START_SECONDS = 5.0
 def test_a_second_start_is_quick_and_finds_everything(shared_folder: Path) -> None:
     """Data survives; Ctrl-C ends every process and removes run.json; the next start is ready within five seconds."""
     with stack(shared_folder) as first:
-        listed = ask(first.running.gateway, "/api/datasets", first.token)[1]["data"]
+        listed = get_json(first.running.gateway, "/api/datasets", first.token)[1]["data"]
         everyone = family(psutil.Process(first.process.pid))
         assert len(everyone) > 5
         os.killpg(first.process.pid, signal.SIGINT)
@@ -33,7 +33,7 @@ def test_a_second_start_is_quick_and_finds_everything(shared_folder: Path) -> No
         seconds = time.monotonic() - started
         print(f"second start: {seconds:.2f} s, load {os.getloadavg()[0]:.1f}")
         assert seconds < patience(SECOND_START_SECONDS)
-        assert ask(second.running.gateway, "/api/datasets", second.token)[1]["data"] == listed
+        assert get_json(second.running.gateway, "/api/datasets", second.token)[1]["data"] == listed
         assert "importing" not in second.output.read_text()
 
 
@@ -46,4 +46,4 @@ def test_a_killed_supervisor_takes_everything_with_it(shared_folder: Path) -> No
         killed.process.wait()
         wait_for(lambda: not [each for each in everyone if each.is_running()])
     with stack(shared_folder) as again:
-        assert ask(again.running.gateway, "/api/datasets", again.token)[1]["data"]["pagination"]["total"] == 1
+        assert get_json(again.running.gateway, "/api/datasets", again.token)[1]["data"]["pagination"]["total"] == 1

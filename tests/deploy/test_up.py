@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.running import Stack, ask, stack
+from deploy.running import Stack, get_json, stack
 from deploy.settings import environment
 from gateway.auth import DEMO_USER
 from tests.deploy.processes import child, wait_for
@@ -84,7 +84,7 @@ def test_run_json_says_where_everything_is(up: Stack, shared_folder: Path) -> No
     """The file names the gateway, both services and the database, and only its owner may read it, as the secrets."""
     found = json.loads((shared_folder / "run.json").read_text())
     assert found["gateway"].startswith("http://127.0.0.1:")
-    assert ask(found["gateway"], "/readyz")[0] == 200
+    assert get_json(found["gateway"], "/readyz")[0] == 200
     for name in ("estimator", "jobs"):
         host, _, port = found[name].partition(":")
         with closing(socket.create_connection((host, int(port)), timeout=5)):
@@ -103,7 +103,7 @@ def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> Non
         made = subprocess.run(
             command, env=environment(local_dir=shared_folder), capture_output=True, text=True, check=True
         )
-        status, found = ask(up.running.gateway, "/api/datasets", made.stdout.strip())
+        status, found = get_json(up.running.gateway, "/api/datasets", made.stdout.strip())
         assert (status, found["data"]["pagination"]["total"]) == (200, total)
 
 
@@ -112,10 +112,10 @@ def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> Non
 def test_what_is_killed_is_started_again(up: Stack, name: str) -> None:
     """N02, N05: after SIGKILL of any one process a request answers again within seconds, at the same address."""
     child(up, name).kill()
-    before = ask(up.running.gateway, "/api/datasets", up.token)[0]
+    before = get_json(up.running.gateway, "/api/datasets", up.token)[0]
     assert before in (0, 200, 503), before
-    wait_for(lambda: ask(up.running.gateway, "/api/datasets", up.token)[0] == 200)
-    wait_for(lambda: ask(up.running.gateway, "/readyz")[0] == 200)
+    wait_for(lambda: get_json(up.running.gateway, "/api/datasets", up.token)[0] == 200)
+    wait_for(lambda: get_json(up.running.gateway, "/readyz")[0] == 200)
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_one_stack_for_one_folder(up: Stack, shared_folder: Path) -> None:
     """A second start on the same folder says so in one line and exits with code 2; the first goes on."""
     with pytest.raises(Exception, match="another `pipeline up` runs on"), stack(shared_folder):
         pass
-    assert ask(up.running.gateway, "/readyz")[0] == 200
+    assert get_json(up.running.gateway, "/readyz")[0] == 200
 
 
 def run(folder: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
