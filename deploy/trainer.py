@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from deploy.processes import SetupError
 from deploy.running import Issuer
 from deploy.settings import TrainerSettings
-from estimator_service.catalogue.catalogue import CatalogueError, read_catalogue
+from estimator_service.catalogue.model import CatalogueError, read_catalogue
 from rpc.settings import load
 from trainer.client import Job, Trainer, TrainerError
 from trainer.simulate import NAME, STALL_SECONDS, Habits, Show, Simulation

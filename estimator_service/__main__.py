@@ -1,4 +1,4 @@
-"""Runs the Estimator server: `python -m estimator_service [--workers N]`; `evaluate` and `fit` judge and make its model."""
+"""Runs the Estimator server: `python -m estimator_service [--workers N]`. `fit` and `evaluate` make and judge its model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack
+from importlib import import_module
 
 from pipeline.estimator.v1 import estimator_pb2
 
-from estimator_service.calibration import evaluate, fit
 from estimator_service.datasets.store import Datasets
 from estimator_service.learning.finished_jobs import FinishedJobs
 from estimator_service.quotes.store import Quotes
@@ -21,6 +21,9 @@ from rpc.jwks import open_verifier
 from rpc.processes import run_server
 from rpc.server import Services, boundary_of, grpc_server, until_stopped
 from rpc.settings import load
+
+# Commands for developers of the model: judge it, and make its parameters.
+COMMANDS = ("evaluate", "fit")
 
 
 def services(settings: EstimatorSettings, database: Database) -> Services:
@@ -45,9 +48,9 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
 
 def main() -> int:
     """Returns the exit code: 2 for what only its operator can mend."""
-    commands = {"evaluate": evaluate.main, "fit": fit.main}
-    if len(sys.argv) > 1 and sys.argv[1] in commands:
-        return commands[sys.argv[1]](sys.argv[2:])
+    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        # Imported only here: fitting needs scipy, which a server does not have.
+        return int(import_module(f"estimator_service.calibration.{sys.argv[1]}").main(sys.argv[2:]))
     arguments = argparse.ArgumentParser(prog="python -m estimator_service", description=__doc__)
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
     chosen = arguments.parse_args()

@@ -7,15 +7,15 @@ from pathlib import Path
 import structlog
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service import wire
-from estimator_service.catalogue.catalogue import CatalogueError, read_catalogue
+from estimator_service.catalogue import wire as catalogue_wire
+from estimator_service.catalogue.model import CatalogueError, read_catalogue
 from estimator_service.datasets.model import Dataset
 from estimator_service.datasets.store import Datasets
 from estimator_service.errors import NotQuotable
 from estimator_service.estimator import Estimator
 from estimator_service.learning.corrections import Corrections
-from estimator_service.learning.finished_jobs import LEAST_USERS, FinishedJobs
-from estimator_service.quotes import wire as wire_quote
+from estimator_service.learning.finished_jobs import MIN_USERS, FinishedJobs
+from estimator_service.quotes import wire as quote_wire
 from estimator_service.quotes.store import Quotes
 from rpc.boundary import Call
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class EstimatorService:
-    """Says what a training job will cost and how long it will take. Raises CatalogueError where its file is no good."""
+    """Estimates what training jobs cost and how long they take. Raises CatalogueError if the catalogue file is invalid."""
 
     def __init__(self, catalogue_file: Path, datasets: Datasets, quotes: Quotes, finished: FinishedJobs) -> None:
         self._file = catalogue_file
@@ -31,13 +31,13 @@ class EstimatorService:
         self._quotes = quotes
         self._finished = finished
         catalogue = read_catalogue(catalogue_file)
-        self._estimator, self._shown = Estimator(catalogue), wire.catalogue(catalogue)
+        self._estimator, self._catalogue_response = Estimator(catalogue), catalogue_wire.catalogue(catalogue)
 
     def reload(self) -> None:
-        """Reads the catalogue file again; a bad one changes nothing but the log."""
+        """Reads the catalogue file again. An invalid file is logged, and the catalogue stays as it was."""
         try:
             catalogue = read_catalogue(self._file)
-            self._estimator, self._shown = Estimator(catalogue), wire.catalogue(catalogue)
+            self._estimator, self._catalogue_response = Estimator(catalogue), catalogue_wire.catalogue(catalogue)
             log.info("catalogue_reloaded", version=catalogue.version)
         except CatalogueError as error:
             log.error("catalogue_kept", version=self._estimator.version, error=str(error))
@@ -45,54 +45,54 @@ class EstimatorService:
     async def EstimateCost(self, request: pb.EstimateCostRequest, call: Call) -> pb.EstimateCostResponse:
         estimator = self._estimator
         configuration = estimator.configuration(request)
-        dataset, corrections = await self._known(request, call)
-        answer = estimator.answer(configuration, dataset, corrections)
+        dataset, corrections = await self._inputs(request, call)
+        response = estimator.estimate(configuration, dataset, corrections)
         if not request.quote_id:
-            return answer
+            return response
         quote = await self._quotes.get(call.identity, request.quote_id)
-        quote.hold(estimator.terms(request, configuration, dataset), answer.estimated_cost)
-        return wire_quote.held(quote)
+        quote.check(estimator.terms(request, configuration, dataset), response.estimated_cost)
+        return quote_wire.quoted_response(quote)
 
     async def GetCatalogue(self, request: pb.GetCatalogueRequest, call: Call) -> pb.GetCatalogueResponse:
-        return self._shown
+        return self._catalogue_response
 
     async def CompareConfigurations(
         self, request: pb.CompareConfigurationsRequest, call: Call
     ) -> pb.CompareConfigurationsResponse:
         estimator = self._estimator
         grid = estimator.grid(request)
-        dataset, corrections = await self._known(request, call)
+        dataset, corrections = await self._inputs(request, call)
         return estimator.compare(request, grid, dataset, corrections)
 
     async def CreateQuote(self, request: pb.CreateQuoteRequest, call: Call) -> pb.CreateQuoteResponse:
         estimator = self._estimator
         configuration = estimator.configuration(request)
-        dataset, corrections = await self._known(request, call)
-        answer = estimator.answer(configuration, dataset, corrections)
-        if answer.HasField("forecast") and not answer.forecast.is_quote:
-            raise NotQuotable(answer.forecast.note)
+        dataset, corrections = await self._inputs(request, call)
+        response = estimator.estimate(configuration, dataset, corrections)
+        if response.HasField("forecast") and not response.forecast.is_quote:
+            raise NotQuotable(response.forecast.note)
         quote = await self._quotes.create(
             call.identity,
             request.dataset_id,
             estimator.terms(request, configuration, dataset),
             estimator.version,
-            wire_quote.costs(answer),
-            (request.SerializeToString(), answer.SerializeToString()),
+            quote_wire.costs(response),
+            (request.SerializeToString(), response.SerializeToString()),
             estimator.catalogue.quotes,
         )
-        return pb.CreateQuoteResponse(quote=wire_quote.quote(quote))
+        return pb.CreateQuoteResponse(quote=quote_wire.quote(quote))
 
     async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> pb.GetQuoteResponse:
-        return pb.GetQuoteResponse(quote=wire_quote.quote(await self._quotes.get(call.identity, request.id)))
+        return pb.GetQuoteResponse(quote=quote_wire.quote(await self._quotes.get(call.identity, request.id)))
 
     async def GetEstimateAccuracy(
         self, request: pb.GetEstimateAccuracyRequest, call: Call
     ) -> pb.GetEstimateAccuracyResponse:
-        return wire_quote.accuracy(await self._finished.accuracy(), LEAST_USERS)
+        return quote_wire.accuracy(await self._finished.accuracy(), MIN_USERS)
 
-    async def _known(
+    async def _inputs(
         self, request: pb.EstimateCostRequest | pb.CreateQuoteRequest | pb.CompareConfigurationsRequest, call: Call
     ) -> tuple[Dataset, Corrections]:
-        """The dataset, and what finished jobs teach where a base model is named."""
+        """Returns the dataset and, if the request names a base model, the corrections from finished jobs."""
         dataset = await self._datasets.get(call.identity, request.dataset_id)
         return dataset, await self._finished.corrections(call.identity) if request.base_model else {}

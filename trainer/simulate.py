@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from estimator_service.catalogue.catalogue import Catalogue
+from estimator_service.catalogue.model import Catalogue
 from estimator_service.reference import Run, estimate
 from trainer.client import Job, Trainer
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from estimator_service.calibration import evaluate, published
 from estimator_service.calibration.observations import (
@@ -96,54 +97,29 @@ def fit_memory(data: Peaks) -> tuple[MemoryParameters, Array]:
 def _regularised(
     misses: Callable[[Array], Array], prior: dict[str, Prior], names: Sequence[str], free: Array
 ) -> tuple[Array, Array]:
-    """Best values of `names`, fitted as logs beside offsets of spread `free`, and how far each narrowed."""
+    """Best values of `names`, fitted as logs beside offsets of spread `free`, and how far each narrowed.
+
+    Data residuals have the soft-L1 loss, prior residuals the plain square.
+    """
     centre = np.log([prior[name].value for name in names])
     spread = np.array([prior[name].sd for name in names]) / PRIOR_WEIGHT
-    size = len(centre)
+    size, offsets = len(centre), len(free)
 
-    def residuals(z: Array) -> tuple[Array, Array]:
-        return misses(z), np.concatenate([(z[:size] - centre) / spread, z[size:] / free])
+    def residuals(z: Array) -> Array:
+        return np.concatenate([misses(z), (z[:size] - centre) / spread, z[size:] / free])
 
-    best, covariance = robust_least_squares(residuals, np.concatenate([centre, np.zeros(len(free))]))
-    return np.exp(best[:size]), 1.0 - np.sqrt(np.diag(covariance)[:size]) / spread
+    def loss(squares: Array) -> Array:
+        data, rest = squares[: len(squares) - size - offsets], np.ones(size + offsets)
+        root = np.sqrt(1.0 + data)
+        value = np.concatenate([2.0 * (root - 1.0), squares[len(data) :]])
+        slope = np.concatenate([1.0 / root, rest])
+        curvature = np.concatenate([-0.5 / root**3, 0.0 * rest])
+        return np.array([value, slope, curvature])
 
-
-def robust_least_squares(
-    residuals: Callable[[Array], tuple[Array, Array]], start: Array, steps: int = 60
-) -> tuple[Array, Array]:
-    """Levenberg-Marquardt on (data, prior) residuals, data under the soft-L1 loss: the optimum and its covariance."""
-
-    def cost(z: Array) -> float:
-        data, prior = residuals(z)
-        return float(np.sum(2.0 * (np.sqrt(1.0 + data**2) - 1.0)) + np.sum(prior**2))
-
-    z, damping, value = start.copy(), 1e-2, cost(start)
-    normal = np.eye(len(z))
-    for _ in range(steps):
-        data, prior = residuals(z)
-        root = (1.0 + data**2) ** -0.25  # square root of the loss's weight
-        here = np.concatenate([data, prior])
-        slope = np.empty((len(here), len(z)))
-        for column in range(len(z)):
-            moved = z.copy()
-            moved[column] += 1e-5
-            slope[:, column] = (np.concatenate(residuals(moved)) - here) / 1e-5
-        scale = np.concatenate([root, np.ones(len(prior))])
-        slope, here = slope * scale[:, None], here * scale
-        normal = slope.T @ slope
-        gradient = slope.T @ here
-        while damping < 1e8:
-            trial = z - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), gradient)
-            if (better := cost(trial)) < value:
-                break
-            damping *= 4.0
-        else:
-            break
-        gain, z, value, damping = value - better, trial, better, damping / 6.0
-        if gain < 1e-9 * value:
-            break
-    covariance: Array = np.asarray(np.linalg.inv(normal), dtype=np.float64)
-    return z, covariance
+    start = np.concatenate([centre, np.zeros(offsets)])
+    best = least_squares(residuals, start, loss=loss, x_scale=np.concatenate([spread, free]), xtol=1e-6, ftol=1e-7)
+    covariance = np.linalg.inv(best.jac.T @ best.jac)
+    return np.exp(best.x[:size]), 1.0 - np.sqrt(np.diag(covariance)[:size]) / spread
 
 
 def leave_out(data: Observations, labels: NDArray[Any]) -> Array:

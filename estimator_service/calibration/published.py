@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from estimator_service.catalogue import base_models as models
-from estimator_service.catalogue import gpus as hardware
+from estimator_service.catalogue import base_models, gpus
 from estimator_service.catalogue.gpus import Gpu
 from estimator_service.physics.workload import ATTENTION, Bits, Method, Precision, Stack, Workload
 
@@ -108,17 +107,17 @@ def stack_of(row: Mapping[str, str]) -> Stack:
     return "unknown"
 
 
-def model_of(row: Mapping[str, str]) -> models.Model:
+def model_of(row: Mapping[str, str]) -> base_models.Model:
     """The named model, else a shape inferred from the stated size or from the one in its name."""
     name, params, active = row.get("model", ""), number(row.get("params_b")), number(row.get("active_params_b"))
-    if model := models.find(name, params):
+    if model := base_models.find(name, params):
         return model
     if params is None:
         size = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([bm])\b", name.lower())
         params = float(size.group(1)) / (1000 if size and size.group(2) == "m" else 1) if size else None
     if params is None:
         raise Unusable(f"unknown model {name!r} without a size")
-    return models.inferred(params, active)
+    return base_models.inferred(params, active)
 
 
 def method_of(row: Mapping[str, str]) -> tuple[Method, Bits]:
@@ -143,7 +142,7 @@ def read_row(line: int, row: Mapping[str, str]) -> Run:
     notes = row.get("notes", "")
     if IMPLAUSIBLE.search(notes):
         raise Unusable("flagged implausible")
-    gpu = hardware.find(row.get("gpu", ""))
+    gpu = gpus.find(row.get("gpu", ""))
     if gpu is None:
         raise Unusable(f"unknown GPU {row.get('gpu', '')!r}")
     model, (method, bits), assumptions = model_of(row), method_of(row), []

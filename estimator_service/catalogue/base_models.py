@@ -90,19 +90,19 @@ def canonical(name: str) -> str:
 
 
 @cache
-def catalogue() -> dict[str, Model]:
+def all_models() -> dict[str, Model]:
     """Every known model by its name."""
     rows = tomllib.loads(files(__package__).joinpath("base_models.toml").read_text())["model"]
     models = [Model.model_validate(row) for row in rows]
     if len({model.name for model in models}) != len(models):
-        raise ValueError("models.toml names a model twice")
+        raise ValueError("base_models.toml names a model twice")
     return {model.name: model for model in models}
 
 
 @cache
 def _by_alias() -> dict[str, Model]:
     names: dict[str, Model] = {}
-    for model in catalogue().values():
+    for model in all_models().values():
         for alias in (model.name, *model.aliases):
             names.setdefault(canonical(alias), model)
     return names

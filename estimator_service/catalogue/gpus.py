@@ -112,7 +112,7 @@ def hardware(gpu: Gpu, count: int) -> Hardware:
 
 
 @cache
-def catalogue() -> dict[str, Gpu]:
+def all_gpus() -> dict[str, Gpu]:
     """Every known GPU type by its id."""
     rows = tomllib.loads(files(__package__).joinpath("gpus.toml").read_text())["gpu"]
     gpus = [Gpu.model_validate(row) for row in rows]
@@ -124,5 +124,5 @@ def find(name: str) -> Gpu | None:
     """The type a published name means ("NVIDIA A100 80GB PCIe", "RTX 3090"), or None."""
     text = re.sub(r"[\s_\-/]+", " ", name.lower())
     text = re.sub(r"\b\d{1,3}\s*x\s*(?=\D)|\bx\s*\d+\b", " ", text)
-    exact = catalogue().get(name)
-    return exact or next((gpu for gpu in catalogue().values() if re.search(gpu.match, text)), None)
+    exact = all_gpus().get(name)
+    return exact or next((gpu for gpu in all_gpus().values() if re.search(gpu.match, text)), None)

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from estimator_service.catalogue.catalogue import Catalogue, GpuType, ModelGpuType
 from estimator_service.catalogue.gpus import Gpu
+from estimator_service.catalogue.model import Catalogue, GpuType, ModelGpuType
 from estimator_service.datasets.model import Dataset
+from estimator_service.forecasts.configuration import reference_run
 from estimator_service.forecasts.job_forecast import job_table
 from estimator_service.forecasts.plan import Plan, TrainingSpec, plan
 from estimator_service.learning.corrections import Corrections, corrected_table
 from estimator_service.physics.forecast import VERDICTS, Point, doubts
 from estimator_service.physics.memory import GIB
 from estimator_service.physics.parameters import fitted
-from estimator_service.quotes.terms import reference_run
 from estimator_service.reference import CLEAR_BELOW, CLEAR_OF_HALF, estimate, to_cents
 
 MAX_POINTS = 512

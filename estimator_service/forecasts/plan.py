@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from estimator_service.catalogue.base_models import Model
 from estimator_service.catalogue.gpus import Gpu, Traits
+from estimator_service.catalogue.model import JobDefaults
 from estimator_service.datasets.model import Dataset, Lengths, cut
 from estimator_service.physics.workload import ATTENTION, Method, Precision, Stack, Workload
 
@@ -40,20 +41,6 @@ class TrainingSpec:
     batch: int
     epochs: int
     rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class JobDefaults:
-    """What is taken for granted of any job; data of the catalogue."""
-
-    startup_seconds: float
-    load_gb_per_second: float
-    validation_share: float
-    save_seconds: float
-    save_gb_per_second: float
-    storage_usd: float
-    default_pairs: int
-    default_tokens_per_pair: int
 
 
 class Assumption(NamedTuple):

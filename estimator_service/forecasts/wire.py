@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service.catalogue.catalogue import Dated, Offer
+from estimator_service.catalogue.model import Dated
+from estimator_service.catalogue.wire import gpu_price
 from estimator_service.datasets.model import Dataset
 from estimator_service.forecasts.job_forecast import JobForecast
 from estimator_service.forecasts.plan import Assumption, Options
@@ -49,7 +50,7 @@ def options(training: pb.TrainingOptions) -> Options:
     )
 
 
-def answer(
+def response(
     job: JobForecast,
     found: Sequence[Repair],
     dataset: Dataset,
@@ -165,16 +166,6 @@ def _patch(change: Change) -> pb.ConfigurationPatch:
 def assumptions(named: tuple[Assumption, ...]) -> tuple[pb.Assumption, ...]:
     """What was filled in."""
     return tuple(pb.Assumption(field=each.field, value=each.value, reason=each.reason) for each in named)
-
-
-def gpu_price(price: Dated) -> pb.GpuPrice:
-    """A price with where it comes from."""
-    return pb.GpuPrice(
-        provider=price.provider if isinstance(price, Offer) else "",
-        usd_per_hour=price.price_usd_per_hour,
-        date=price.price_date.isoformat(),
-        source=price.price_source,
-    )
 
 
 def _word(enum: Any, prefix: str, value: int | None) -> Any:

@@ -23,7 +23,7 @@ from rpc.identity import Identity
 
 T = TypeVar("T")
 SQL = load_queries("estimator_service.learning", "queries.sql")
-LEAST_USERS = 5
+MIN_USERS = 5
 MOST_JOBS = 50  # of a kind, the latest
 FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
 SHARED_FRESH_SECONDS = 30.0  # of what is read over all users
@@ -60,12 +60,12 @@ class FinishedJobs:
         return await self._accuracy.get()
 
     async def _read_accuracy(self) -> list[Accuracy]:
-        rows = await self._database.fetch_as_service(SQL["accuracy"], LEAST_USERS)
+        rows = await self._database.fetch_as_service(SQL["accuracy"], MIN_USERS)
         return [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
 
     async def _read_shared(self) -> Corrections:
         return _corrections(
-            await self._database.fetch_as_service(SQL["shared_finished_jobs"], LEAST_USERS, fitted().version)
+            await self._database.fetch_as_service(SQL["shared_finished_jobs"], MIN_USERS, fitted().version)
         )
 
 

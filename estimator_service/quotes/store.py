@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from estimator_service.catalogue.catalogue import QuoteLimits
+from estimator_service.catalogue.model import QuoteLimits
 from estimator_service.errors import QuoteExpired, QuoteMismatch, QuoteNotFound, TooManyQuotes
 from estimator_service.quotes.terms import Terms, differences
 from rpc.database import Database, load_queries
@@ -38,8 +38,8 @@ class Quote:
     expires_at: datetime
     expired: bool
 
-    def hold(self, now: Terms, cost_now: float) -> None:
-        """Makes sure that everything still is as it was quoted. Raises QuoteExpired, QuoteMismatch."""
+    def check(self, now: Terms, cost_now: float) -> None:
+        """Checks that terms and price are those of the quote. Raises QuoteExpired, QuoteMismatch."""
         if self.expired:
             raise QuoteExpired(expired_at=self.expires_at.isoformat(timespec="seconds"))
         if found := differences(self.terms, now, float(self.cost_p50), cost_now):

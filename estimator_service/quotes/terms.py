@@ -1,42 +1,18 @@
-"""What an estimate is asked about, with every name looked up. Pure."""
+"""What a price is promised on, and how two such promises differ. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from estimator_service.catalogue.catalogue import Dated, GpuType, ModelGpuType
+from estimator_service.catalogue.model import JobDefaults
 from estimator_service.datasets.model import Dataset
-from estimator_service.forecasts.plan import JobDefaults, TrainingSpec, canonical, plan
-from estimator_service.forecasts.repairs import Placement
-from estimator_service.reference import Run
-
-
-class Configuration(NamedTuple):
-    """What is asked about. `spec` and `placement`: when a base model is named; `provider` empty: the catalogue's price."""
-
-    gpu: ModelGpuType
-    gpu_count: int
-    price: Dated
-    provider: str
-    batch: int
-    epochs: int
-    spec: TrainingSpec | None
-    placement: Placement | None
-
-    @property
-    def what_counts(self) -> tuple[object, ...]:
-        """What a forecast depends on: neither the learning rate nor what else changes no time and no memory."""
-        return self.gpu.type, self.gpu_count, self.provider, self.spec
-
-
-def reference_run(gpu: GpuType, count: int, batch: int, epochs: int, dataset: Dataset) -> Run:
-    """What the reference estimate needs: the catalogue's own price, and a flat throughput."""
-    return Run(dataset.pairs, dataset.tokens, gpu.price_usd_per_hour, gpu.tokens_per_second, count, batch, epochs)
+from estimator_service.forecasts.configuration import JobConfiguration
+from estimator_service.forecasts.plan import canonical, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +30,7 @@ class Terms:
 
 
 def terms(
-    configuration: Configuration,
+    configuration: JobConfiguration,
     hyperparameters: Mapping[str, Any],
     dataset_id: str,
     dataset: Dataset,

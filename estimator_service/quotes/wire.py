@@ -46,14 +46,14 @@ def quote(model: Quote) -> pb.Quote:
     )
 
 
-def held(model: Quote) -> pb.EstimateCostResponse:
+def quoted_response(model: Quote) -> pb.EstimateCostResponse:
     """The answer that was quoted, with its quote."""
     told = pb.EstimateCostResponse.FromString(model.answer)
     told.quote.CopyFrom(quote(model))
     return told
 
 
-def accuracy(found: Sequence[Accuracy], least_users: int) -> pb.GetEstimateAccuracyResponse:
+def accuracy(found: Sequence[Accuracy], min_users: int) -> pb.GetEstimateAccuracyResponse:
     """How good forecasts were; says so where there is no figure."""
     figures = [
         pb.AccuracyFigure(
@@ -63,7 +63,7 @@ def accuracy(found: Sequence[Accuracy], least_users: int) -> pb.GetEstimateAccur
         for each in found
     ]  # fmt: skip
     overall = next((figure for figure in figures if not figure.month), None)
-    note = NO_FIGURE.format(users=least_users)
+    note = NO_FIGURE.format(users=min_users)
     if overall:
         note = f"{overall.jobs} finished jobs, {overall.inside_p10_p90:.0%} of them within P10 to P90."
     months = [figure for figure in figures if figure.month]

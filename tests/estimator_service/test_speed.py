@@ -14,9 +14,8 @@ import orjson
 import pytest
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service.catalogue import base_models as models
-from estimator_service.catalogue import gpus as hardware
-from estimator_service.catalogue.catalogue import Catalogue
+from estimator_service.catalogue import base_models, gpus
+from estimator_service.catalogue.model import Catalogue
 from estimator_service.datasets.model import Dataset
 from estimator_service.estimator import Estimator
 from estimator_service.learning.corrections import FinishedJob, correct_for
@@ -24,7 +23,7 @@ from estimator_service.physics.forecast import Point, features
 from estimator_service.physics.workload import Workload
 from estimator_service.settings import EstimatorSettings
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
-from tests.estimator_service.asked import ANN, BALANCED, LLAMA, configuration
+from tests.estimator_service.requests import ANN, BALANCED, LLAMA, configuration
 
 COUNTED = orjson.dumps([[128, 1000], [256, 2500], [512, 1200], [2048, 300]]).decode()
 
@@ -102,15 +101,15 @@ async def test_as_many_points_as_a_comparison_may_have_take_ten_milliseconds(job
     data = tomllib.loads(path.read_text())
     entries = data["model_gpu_types"]
     known = {entry["type"] for entry in (*data["gpu_types"], *entries)}
-    entries += [{**entries[0], "type": gpu} for gpu in hardware.catalogue() if gpu not in known][: 16 - len(known)]
+    entries += [{**entries[0], "type": gpu} for gpu in gpus.all_gpus() if gpu not in known][: 16 - len(known)]
     estimator = Estimator(Catalogue.model_validate(data))
     request = pb.CompareConfigurationsRequest(
         dataset_id=ANN, base_model=LLAMA, gpu_counts=range(1, 9), preset_ids=[1, 2, 3, 4], hyperparameters=BALANCED
     )
     bins = tuple((most, samples) for most, samples in orjson.loads(COUNTED))
     dataset = Dataset("counted", 5000, 2_000_000, None, 2048, bins)
-    work = Workload(models.catalogue()[LLAMA], stack="plain")
-    runs = [features(Point(replace(work, batch=1 + at), hardware.catalogue()["H100"], 2)) for at in range(jobs)]
+    work = Workload(base_models.all_models()[LLAMA], stack="plain")
+    runs = [features(Point(replace(work, batch=1 + at), gpus.all_gpus()["H100"], 2)) for at in range(jobs)]
     kinds = [("llama", entry["type"], "plain") for entry in data["gpu_types"]] if jobs else []
     corrections = {
         kind: correct_for([FinishedJob(4000, 3600, 600, 1.0, run, 20, 22) for run in runs]) for kind in kinds

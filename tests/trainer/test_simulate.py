@@ -17,7 +17,7 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from deploy.settings import environment
-from estimator_service.catalogue.catalogue import read_catalogue
+from estimator_service.catalogue.model import read_catalogue
 from estimator_service.settings import EstimatorSettings
 from tests.conftest import ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.jobs_service import trainers

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from pipeline.estimator.v1 import estimator_pb2
 
-from estimator_service.catalogue.catalogue import CatalogueError
+from estimator_service.catalogue.model import CatalogueError
 from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
 

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service.catalogue.catalogue import read_catalogue
+from estimator_service.catalogue.model import read_catalogue
 from estimator_service.errors import TooManyPoints
 from estimator_service.estimator import Estimator
 from estimator_service.forecasts.comparison import cents
 from estimator_service.reference import to_cents
 from estimator_service.settings import EstimatorSettings
 from tests.conftest import NewDataset, Stack, metadata
-from tests.estimator_service.asked import ANN, BALANCED, BOB, LLAMA, refusal
+from tests.estimator_service.requests import ANN, BALANCED, BOB, LLAMA, refusal
 
 CATALOGUE = Path(EstimatorSettings.model_fields["catalogue_file"].default)
 PRESETS = ["PRESET_ID_FAST", "PRESET_ID_BALANCED", "PRESET_ID_QUALITY", "PRESET_ID_CUSTOM"]

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service.catalogue import base_models as models
-from estimator_service.catalogue import gpus as hardware
+from estimator_service.catalogue import base_models, gpus
+from estimator_service.catalogue.model import JobDefaults
 from estimator_service.datasets.model import Dataset, cut
 from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
-from estimator_service.forecasts.plan import JobDefaults, Options, TrainingSpec, plan
+from estimator_service.forecasts.plan import Options, TrainingSpec, plan
 from estimator_service.physics.forecast import Point
 from tests.conftest import NewDataset, Stack, metadata
-from tests.estimator_service.asked import ANN, LLAMA, configuration, refusal
+from tests.estimator_service.requests import ANN, LLAMA, configuration, refusal
 
-GPUS, MODELS = hardware.catalogue(), models.catalogue()
+GPUS, MODELS = gpus.all_gpus(), base_models.all_models()
 DEFAULTS = JobDefaults(600, 1.0, 0.05, 60, 0.5, 0.5, 1000, 200)
 COUNTED = {
     "longest_tokens": 2048,

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from pipeline.estimator.v1 import estimator_pb2 as pb
 from pipeline.jobs.v1 import jobs_pb2
 
-from estimator_service.catalogue import base_models as models
-from estimator_service.catalogue import gpus as hardware
+from estimator_service.catalogue import base_models, gpus
 from estimator_service.learning.corrections import (
     Correction,
     FinishedJob,
@@ -33,13 +32,13 @@ from estimator_service.physics.forecast import forecast as forecast_of
 from estimator_service.physics.parameters import fitted
 from estimator_service.physics.workload import Workload
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
-from tests.estimator_service.asked import ANN, BALANCED, LLAMA, configuration
+from tests.estimator_service.requests import ANN, BALANCED, LLAMA, configuration
 
 OTHERS = [str(uuid.UUID(int=number + 1)) for number in range(6)]
 Finish = Callable[..., Awaitable[str]]
 
 
-POINT = Point(Workload(models.catalogue()[LLAMA], batch=4, stack="plain"), hardware.catalogue()["A100-80GB"], 2)
+POINT = Point(Workload(base_models.all_models()[LLAMA], batch=4, stack="plain"), gpus.all_gpus()["A100-80GB"], 2)
 SHORT = Point(replace(POINT.workload, batch=1, length=256), POINT.gpu, 2)
 
 
@@ -102,7 +101,7 @@ def test_a_table_is_taught_as_its_points_are() -> None:
     )
     corrections = {kind: Correction(speed, memory)}
     points = [replace_count(point, count) for point in (POINT, SHORT) for count in (1, 2, 3, 8)]
-    points.append(POINT._replace(gpu=hardware.catalogue()["H100"]))
+    points.append(POINT._replace(gpu=gpus.all_gpus()["H100"]))
     assert corrected_table(points, corrections) == [corrected(point, corrections) for point in points]
     assert corrected_table(points, corrections)[-1] == points[-1]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from estimator_service.catalogue import base_models as models
-from estimator_service.catalogue import gpus as hardware
+from estimator_service.catalogue import base_models, gpus
 from estimator_service.physics.forecast import Point, forecast
 from estimator_service.physics.workload import Method, Workload
 
-MODELS, GPUS = models.catalogue(), hardware.catalogue()
+MODELS, GPUS = base_models.all_models(), gpus.all_gpus()
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "full"])

@@ -14,7 +14,7 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from pipeline.jobs.v1 import jobs_pb2
 
 from tests.conftest import NewDataset, Stack, metadata
-from tests.estimator_service.asked import ANN, BOB, LLAMA, configuration, refusal
+from tests.estimator_service.requests import ANN, BOB, LLAMA, configuration, refusal
 
 
 async def quoted(stack: Stack, dataset: str, user: str = ANN, **fields: Any) -> pb.Quote:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -12,14 +13,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from estimator_service.catalogue import gpus as hardware
-from estimator_service.forecasts.plan import JobDefaults
+from estimator_service.catalogue import gpus
 from estimator_service.reference import Assumptions
 from rpc.errors import OperatorError
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PresetName = Literal["fast", "balanced", "quality"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefaults:
+    """What a forecast assumes of every job: seconds, GB per second, shares, US dollars."""
+
+    startup_seconds: float
+    load_gb_per_second: float
+    validation_share: float
+    save_seconds: float
+    save_gb_per_second: float
+    storage_usd: float
+    default_pairs: int
+    default_tokens_per_pair: int
 
 
 class CatalogueError(OperatorError):
@@ -166,7 +180,7 @@ class Catalogue(_Data):
             if twice:
                 raise ValueError(f"{what}: {', '.join(sorted(twice))} is there twice")
         for gpu in self.model_gpu_types:
-            if gpu.type not in hardware.catalogue():
+            if gpu.type not in gpus.all_gpus():
                 raise ValueError(f"model_gpu_types: gpus.toml does not know {gpu.type}")
         for gpu in (*self.gpu_types, *self.model_gpu_types):
             providers = [offer.provider for offer in gpu.offers]
@@ -186,7 +200,7 @@ class Catalogue(_Data):
     @cached_property
     def by_type_for_models(self) -> Mapping[str, ModelGpuType]:
         """GPU types for jobs that name a base model, by their id: those whose physics are known."""
-        known = hardware.catalogue()
+        known = gpus.all_gpus()
         return {gpu.type: gpu for gpu in (*self.gpu_types, *self.model_gpu_types) if gpu.type in known}
 
     @cached_property

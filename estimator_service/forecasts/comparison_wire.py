@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service import wire
 from estimator_service.catalogue.base_models import Model
-from estimator_service.catalogue.catalogue import Catalogue, ModelGpuType
+from estimator_service.catalogue.gpus import all_gpus
+from estimator_service.catalogue.model import Catalogue, ModelGpuType
+from estimator_service.catalogue.wire import preset_id
 from estimator_service.datasets.model import Dataset
 from estimator_service.errors import TooManyPoints
+from estimator_service.forecasts import requests
 from estimator_service.forecasts.comparison import (
     MAX_POINTS,
     Choice,
@@ -28,25 +30,25 @@ PREFIX = "PRESET_ID_"
 
 def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid:
     """What is to be compared. Raises UnknownGpuType, UnknownBaseModel, TooManyPoints, ValidationFailed."""
-    wire.check_needs_base_model(request)
-    model = wire.base_model(request.base_model) if request.base_model else None
+    requests.check_needs_base_model(request)
+    model = requests.base_model(request.base_model) if request.base_model else None
     types, counts = _types(request, catalogue, for_models=model is not None), list(request.gpu_counts or DEFAULT_COUNTS)
     choices = _choices(request, catalogue, model)
     points = len(types) * len(counts) * len(choices)
     if points > MAX_POINTS:
         what = f"{len(types)} GPU types by {len(counts)} counts by {len(choices)} presets are {points} points"
         raise TooManyPoints([("gpu_types", f"{what}; at most {MAX_POINTS} are compared in one call")])
-    machines = [wire.physics(entry.type) for entry in types] if model else None
+    machines = [all_gpus()[entry.type] for entry in types] if model else None
     return Grid(types, machines, counts, choices)
 
 
-def answer(
+def response(
     request: pb.CompareConfigurationsRequest, asked: Grid, found: Comparison, dataset: Dataset, version: str
 ) -> pb.CompareConfigurationsResponse:
     """A comparison, every figure as a single estimate shows it."""
     forecast = found.plan is not None
     configurations = [
-        (pb.GpuConfig(type=entry.type, count=count), wire.preset_id(choice.preset_id))
+        (pb.GpuConfig(type=entry.type, count=count), preset_id(choice.preset_id))
         for entry in asked.types
         for count in asked.counts
         for choice in asked.choices
@@ -98,17 +100,17 @@ def answer(
 
 
 def _types(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, *, for_models: bool) -> list[ModelGpuType]:
-    known = wire.usable_types(catalogue, for_models=for_models)
+    known = requests.usable_types(catalogue, for_models=for_models)
     names = list(request.gpu_types) or list(known)
     return [
-        wire.known_type(name, known, catalogue, f"gpu_types[{index}]", for_models=for_models)
+        requests.gpu_type(name, known, catalogue, f"gpu_types[{index}]", for_models=for_models)
         for index, name in enumerate(names)
     ]
 
 
 def _choices(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, model: Model | None) -> list[Choice]:
     own = request.hyperparameters if request.HasField("hyperparameters") else None
-    presets = {wire.preset_id(preset.id): preset for preset in catalogue.presets}
+    presets = {preset_id(preset.id): preset for preset in catalogue.presets}
     asked = list(request.preset_ids) or ([pb.PRESET_ID_CUSTOM] if own else list(presets))
     found = []
     for index, number in enumerate(asked):

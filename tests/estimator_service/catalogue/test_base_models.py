@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from estimator_service.catalogue import base_models as models
+from estimator_service.catalogue import base_models
 
 
 def test_there_are_at_least_forty_models_with_their_source() -> None:
     """Every entry is valid and says where it is from."""
-    assert len(models.catalogue()) >= 40
-    assert all(model.source for model in models.catalogue().values())
+    assert len(base_models.all_models()) >= 40
+    assert all(model.source for model in base_models.all_models().values())
 
 
-@pytest.mark.parametrize("model", models.catalogue().values(), ids=lambda model: model.name)
-def test_the_shape_gives_the_parameter_count(model: models.Model) -> None:
+@pytest.mark.parametrize("model", base_models.all_models().values(), ids=lambda model: model.name)
+def test_the_shape_gives_the_parameter_count(model: base_models.Model) -> None:
     """Layers and embeddings explain the stated parameters within a tenth."""
     counted = model.layers * model.all_layer_params + model.embedding_params
     assert counted / 1e9 == pytest.approx(model.params_b, rel=0.1)
@@ -31,6 +31,6 @@ def test_the_shape_gives_the_parameter_count(model: models.Model) -> None:
 )
 def test_published_names_are_found(name: str, found: str) -> None:
     """Organisation, case and tuning suffix do not matter."""
-    model = models.find(name)
+    model = base_models.find(name)
     assert model is not None
     assert model.name == found

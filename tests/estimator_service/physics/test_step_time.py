@@ -7,15 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from estimator_service.catalogue import base_models as models
-from estimator_service.catalogue import gpus as hardware
+from estimator_service.catalogue import base_models, gpus
 from estimator_service.physics.forecast import Point, forecast, table
 from estimator_service.physics.parameters import fitted
 from estimator_service.physics.step_time import slopes, step_time
 from estimator_service.physics.workload import Workload, demand
 
-LLAMA = models.catalogue()["llama-3.1-8b"]
-GPUS = hardware.catalogue()
+LLAMA = base_models.all_models()["llama-3.1-8b"]
+GPUS = gpus.all_gpus()
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "full"])
@@ -38,7 +37,7 @@ def test_a_longer_sequence_never_takes_less_time() -> None:
 
 def test_a_larger_model_never_takes_less_time() -> None:
     """Within the generic geometry the step grows with the parameter count."""
-    sizes = [models.inferred(size) for size in (1, 3, 7, 13, 34, 70)]
+    sizes = [base_models.inferred(size) for size in (1, 3, 7, 13, 34, 70)]
     steps = [forecast(Point(Workload(model), GPUS["H100"], 1)).numbers.step for model in sizes]
     assert steps == sorted(steps)
 
@@ -75,7 +74,7 @@ def test_outside_the_evidence_the_range_is_wider_and_the_reason_is_named() -> No
 def test_slopes_are_those_of_the_formula(method: str) -> None:
     """What is learned by is how the speed really changes with each number of the model."""
     work = Workload(LLAMA, method=method, weight_bits=4 if method == "qlora" else 16)  # type: ignore[arg-type]
-    asked, machines, numbers = demand(work, sharded=True), hardware.hardware(GPUS["A100-80GB"], 4), fitted().time
+    asked, machines, numbers = demand(work, sharded=True), gpus.hardware(GPUS["A100-80GB"], 4), fitted().time
     for name, slope in zip(numbers._fields, slopes(asked, machines, numbers), strict=True):
         up, down = (
             step_time(asked, machines, numbers._replace(**{name: getattr(numbers, name) * (1 + aside)})).step

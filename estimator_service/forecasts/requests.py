@@ -1,0 +1,111 @@
+"""Requests to job configurations: every name is looked up, and an unknown one is refused with those there are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pipeline.estimator.v1 import estimator_pb2 as pb
+
+from estimator_service.catalogue import base_models, gpus
+from estimator_service.catalogue.model import Catalogue, ModelGpuType
+from estimator_service.errors import UnknownBaseModel, UnknownGpuType, UnknownProvider
+from estimator_service.forecasts.configuration import JobConfiguration
+from estimator_service.forecasts.plan import TrainingSpec
+from estimator_service.forecasts.repairs import Placement
+from estimator_service.forecasts.wire import options
+from rpc.errors import ValidationFailed
+
+# Longest name that an error message repeats, in characters.
+MAX_ECHO = 64
+
+
+class ConfiguredRequest(Protocol):
+    """A request that names a configuration: EstimateCostRequest and CreateQuoteRequest have the same fields for it."""
+
+    @property
+    def dataset_id(self) -> str: ...
+    @property
+    def gpu_config(self) -> pb.GpuConfig: ...
+    @property
+    def hyperparameters(self) -> pb.Hyperparameters: ...
+    @property
+    def base_model(self) -> str: ...
+    @property
+    def training(self) -> pb.TrainingOptions: ...
+    @property
+    def provider(self) -> str: ...
+    def SerializeToString(self) -> bytes: ...
+
+
+def job_configuration(request: ConfiguredRequest, catalogue: Catalogue) -> JobConfiguration:
+    """Looks every name of a request up. Raises UnknownGpuType, UnknownBaseModel, UnknownProvider, ValidationFailed."""
+    check_needs_base_model(request)
+    model = base_model(request.base_model) if request.base_model else None
+    for_models = model is not None
+    types = usable_types(catalogue, for_models=for_models)
+    gpu = gpu_type(request.gpu_config.type, types, catalogue, "gpu_config.type", for_models=for_models)
+    price = gpu.price(request.provider)
+    if price is None:
+        providers = ", ".join(offer.provider for offer in gpu.offers) or "none"
+        raise UnknownProvider([("provider", f"has no offer for {gpu.type}; there are {providers}")])
+    values, count = request.hyperparameters, request.gpu_config.count
+    spec = placement = None
+    if model:
+        spec = TrainingSpec(model, options(request.training), values.batch_size, values.epochs, values.rank)
+        placement = Placement(gpus.all_gpus()[gpu.type], count, price.price_usd_per_hour)
+    return JobConfiguration(
+        gpu=gpu,
+        gpu_count=count,
+        price=price,
+        provider=request.provider,
+        batch=values.batch_size,
+        epochs=values.epochs,
+        spec=spec,
+        placement=placement,
+    )
+
+
+def hyperparameters(request: ConfiguredRequest) -> Mapping[str, Any]:
+    """Returns the hyperparameters that a request sets, by name."""
+    return {field.name: value for field, value in request.hyperparameters.ListFields()}
+
+
+def check_needs_base_model(request: ConfiguredRequest | pb.CompareConfigurationsRequest) -> None:
+    """Raises ValidationFailed where a request has fields that need a base model, and names none."""
+    if request.base_model:
+        return
+    field = "training" if request.training.ListFields() else "provider" if getattr(request, "provider", "") else None
+    if field:
+        raise ValidationFailed([("base_model", f"value is required beside {field}")])
+
+
+def base_model(name: str) -> base_models.Model:
+    """Returns the base model of a name. Raises UnknownBaseModel, which lists models of similar names."""
+    model = base_models.find(name)
+    if model is None:
+        quoted = f"'{name}'" if len(name) <= MAX_ECHO else "this model"
+        similar = difflib.get_close_matches(name.lower(), list(base_models.all_models()), n=5, cutoff=0.4)
+        choices = ", ".join(similar or list(base_models.all_models())[:10])
+        raise UnknownBaseModel([("base_model", f"{quoted} is not in the catalogue; try {choices}")])
+    return model
+
+
+def usable_types(catalogue: Catalogue, *, for_models: bool) -> Mapping[str, ModelGpuType]:
+    """Returns the GPU types by id: those for jobs with a base model, or those for jobs without."""
+    return catalogue.by_type_for_models if for_models else catalogue.by_type
+
+
+def gpu_type(
+    name: str, types: Mapping[str, ModelGpuType], catalogue: Catalogue, path: str, *, for_models: bool
+) -> ModelGpuType:
+    """Returns the GPU type of a name. Raises UnknownGpuType for the field `path`; it lists the types there are."""
+    found = types.get(name)
+    if found is None:
+        quoted = f"'{name}'" if len(name) <= MAX_ECHO else "this type"
+        reason = "is not in the catalogue"
+        if not for_models and name in catalogue.by_type_for_models:
+            reason = "is only for jobs that name a base_model"
+        raise UnknownGpuType([(path, f"{quoted} {reason}; there are {', '.join(types)}")])
+    return found
