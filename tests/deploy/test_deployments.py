@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -18,6 +19,8 @@ from deploy import env
 DEPLOY = Path(env.__file__).parent
 FILES = [DEPLOY / "Dockerfile", DEPLOY / "compose.yaml", *sorted((DEPLOY / "kubernetes").glob("*.yaml"))]
 MANIFESTS = [found for path in FILES[2:] for found in yaml.safe_load_all(path.read_text())]
+# The oldest and the newest version that the manifests are checked against.
+KUBERNETES_VERSIONS = ("1.31", "1.37")
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
@@ -45,6 +48,39 @@ def test_files_set_what_there_is_and_no_development_issuer(path: Path) -> None:
     assert set(re.findall(r"PIPELINE_\w+", text)) <= known
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    [each for each in MANIFESTS if each["kind"] != "Kustomization"],
+    ids=lambda each: f"{each['kind']}-{each['metadata']['name']}",
+)
+def test_manifests_follow_the_schema_of_kubernetes(manifest: dict[str, Any]) -> None:
+    """Each manifest is valid under the OpenAPI schema of the oldest and the newest version that we name, without unknown fields."""
+    for version in KUBERNETES_VERSIONS:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_a_misspelt_field_is_found() -> None:
+    """The schema check refuses a field that Kubernetes does not have."""
+    manifest = next(each for each in MANIFESTS if each["kind"] == "Deployment")
+    broken = {**manifest, "spec": {**manifest["spec"], "replica": 2}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
+        kubernetes_validate.validate(broken, KUBERNETES_VERSIONS[-1], strict=True)
+
+
+def test_network_policies_close_the_grpc_ports() -> None:
+    """Every pod of the suite is denied ingress by default, and only named pods may reach the services."""
+    policies = {each["metadata"]["name"]: each["spec"] for each in MANIFESTS if each["kind"] == "NetworkPolicy"}
+    assert policies["pipeline-default-deny"].get("ingress") is None
+    for name in ("pipeline-estimator", "pipeline-jobs"):
+        for rule in policies[name]["ingress"]:
+            assert rule["from"], name
+    (kustomization,) = [each for each in MANIFESTS if each["kind"] == "Kustomization"]
+    (labels,) = kustomization["labels"]
+    assert labels["includeTemplates"], "the default policy selects pods by this label"
+    selected = policies["pipeline-default-deny"]["podSelector"]["matchLabels"]
+    assert selected.items() <= labels["pairs"].items()
+
+
 def test_every_command_exists() -> None:
     """Each command that a container starts is one of ours and takes its arguments."""
     found = commands()
@@ -62,6 +98,8 @@ def test_pods_are_not_root_and_bounded() -> None:
     for name, pod in found.items():
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["automountServiceAccountToken"] is False, name
+        # Service links would put `JOBS_PORT=tcp://…` and the like into the environment.
+        assert pod["enableServiceLinks"] is False, name
         for container in pod["containers"]:
             secured = container["securityContext"]
             assert secured["allowPrivilegeEscalation"] is False, name
