@@ -54,7 +54,7 @@ def test_files_set_what_there_is_and_no_development_issuer(path: Path) -> None:
     ids=lambda each: f"{each['kind']}-{each['metadata']['name']}",
 )
 def test_manifests_follow_the_schema_of_kubernetes(manifest: dict[str, Any]) -> None:
-    """Each manifest is valid under the OpenAPI schema of the oldest and the newest version that we name, without unknown fields."""
+    """Each manifest is valid under the schemas of the oldest and the newest supported version, without unknown fields."""
     for version in KUBERNETES_VERSIONS:
         kubernetes_validate.validate(manifest, version, strict=True)
 
