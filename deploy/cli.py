@@ -19,8 +19,8 @@ from deploy.processes import SetupError
 from deploy.running import Issuer, Running, get_json, read
 from deploy.settings import LocalSettings, UpSettings, plain
 from gateway.auth import DEMO_USER, SESSION_SECONDS
-from rpc.logs import setup_logs
-from rpc.settings import load
+from rpc.process.logs import setup_logs
+from rpc.process.settings import load
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MAX_TTL_SECONDS = 30 * 86_400

@@ -17,7 +17,7 @@ from deploy.settings import UpSettings
 from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
 from jobs_service.settings import JobsSettings, MigrateSettings
-from rpc.settings import CommonSettings, DatabaseSettings
+from rpc.process.settings import CommonSettings, DatabaseSettings
 
 FILE = Path(__file__).with_name("env.example")
 # In this order; a variable that several classes read is listed under the first.

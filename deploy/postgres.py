@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from deploy.processes import last_line
-from rpc.processes import tie_to_parent
+from rpc.process.workers import tie_to_parent
 
 # PostgreSQL refuses to run as root. This user is created if it is missing.
 SYSTEM_USER = "embedded_postgres"

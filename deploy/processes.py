@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rpc.processes import tie_to_parent
+from rpc.process.workers import tie_to_parent
 
 # Exit code of a server whose error needs the operator.
 NEEDS_OPERATOR = 2

@@ -21,7 +21,7 @@ from deploy.processes import SetupError, last_line
 from deploy.settings import environment
 from gateway.auth import DevelopmentIssuer
 from gateway.settings import GatewaySettings
-from rpc.processes import tie_to_parent
+from rpc.process.workers import tie_to_parent
 
 PRIVATE = 0o600
 GET_SECONDS = 5.0

@@ -15,12 +15,13 @@ from gateway.app import Gateway
 from gateway.serve import http_server
 from jobs_service.__main__ import open_services
 from rpc.boundary import Boundary
-from rpc.database import Database
+from rpc.database.pool import Database
+from rpc.grpc_server import Services, grpc_server
+from rpc.identity.jwks import open_verifier
 from rpc.in_process import LocalChannel
-from rpc.jwks import open_verifier
-from rpc.processes import run_server
-from rpc.server import Services, boundary_of, grpc_server, until_stopped
-from rpc.settings import load
+from rpc.process.lifetime import until_stopped
+from rpc.process.settings import load
+from rpc.process.workers import run_server
 
 
 async def run(settings: ServeSettings, *, share_port: bool) -> None:
@@ -31,7 +32,7 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
 
         # Each service has its own limits: an estimate for CreateJob must not wait for a slot that CreateJob uses.
-        pricing, queueing = boundary_of(settings, verifier), boundary_of(settings, verifier)
+        pricing, queueing = Boundary.from_settings(settings, verifier), Boundary.from_settings(settings, verifier)
         estimator = estimator_services(settings, database)
         prices = _local(pricing, estimator)
         jobs = await stack.enter_async_context(open_services(settings, database, prices))

@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
 from jobs_service.settings import JobsSettings, ServicePassword
-from rpc.logs import LogFormat
-from rpc.settings import check_database_url
+from rpc.process.logs import LogFormat
+from rpc.process.settings import check_database_url
 
 
 class LocalSettings(BaseSettings):

@@ -15,7 +15,7 @@ from deploy.processes import SetupError
 from deploy.running import Issuer
 from deploy.settings import TrainerSettings
 from estimator_service.catalogue.model import CatalogueError, read_catalogue
-from rpc.settings import load
+from rpc.process.settings import load
 from trainer.client import Job, Trainer, TrainerError
 from trainer.simulate import NAME, STALL_SECONDS, Habits, Show, Simulation
 

@@ -16,11 +16,13 @@ from estimator_service.learning.finished_jobs import FinishedJobs
 from estimator_service.quotes.store import Quotes
 from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
-from rpc.database import Database
-from rpc.jwks import open_verifier
-from rpc.processes import run_server
-from rpc.server import Services, boundary_of, grpc_server, until_stopped
-from rpc.settings import load
+from rpc.boundary import Boundary
+from rpc.database.pool import Database
+from rpc.grpc_server import Services, grpc_server
+from rpc.identity.jwks import open_verifier
+from rpc.process.lifetime import until_stopped
+from rpc.process.settings import load
+from rpc.process.workers import run_server
 
 # Commands for developers of the model: judge it, and make its parameters.
 COMMANDS = ("evaluate", "fit")
@@ -39,7 +41,7 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
-        served, boundary = services(settings, database), boundary_of(settings, verifier)
+        served, boundary = services(settings, database), Boundary.from_settings(settings, verifier)
         _, report = await stack.enter_async_context(
             grpc_server(served, boundary, settings, port=settings.estimator_port, share_port=share_port)
         )

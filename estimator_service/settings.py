@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from rpc.settings import CommonSettings, DatabaseSettings
+from rpc.process.settings import CommonSettings, DatabaseSettings
 
 
 class EstimatorSettings(CommonSettings, DatabaseSettings):

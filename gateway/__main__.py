@@ -25,13 +25,13 @@ from gateway.api.routes import routes
 from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
-from rpc.grpc_server import open_channel
-from rpc.jwks import open_verifier
+from rpc.channels import open_channel
+from rpc.identity.jwks import open_verifier
 from rpc.methods import methods
-from rpc.processes import run_server
-from rpc.server import until_stopped
-from rpc.settings import load
-from rpc.tls import channel_credentials
+from rpc.process.lifetime import until_stopped
+from rpc.process.settings import load
+from rpc.process.tls import channel_credentials
+from rpc.process.workers import run_server
 
 # Services that the JSON API shows, by the process that serves them.
 ESTIMATOR = [estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]]

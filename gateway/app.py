@@ -23,11 +23,13 @@ from gateway.errors import MethodNotAllowed, UriTooLong
 from gateway.exchange import ClientGone, Exchange
 from gateway.pages import Ready, pages
 from gateway.settings import GatewaySettings
-from rpc.boundary import REQUEST_ID, failure_of, log_failure
 from rpc.errors import Unauthenticated
-from rpc.identity import LEEWAY_SECONDS, Identity, Verifier
+from rpc.identity.model import Identity
+from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
+from rpc.metadata import REQUEST_ID
 from rpc.methods import methods
 from rpc.rate_limit import Rates
+from rpc.status import failure_of, log_failure
 from rpc.timers import Timers
 
 CORS_METHODS = b"GET, POST, PUT, PATCH, DELETE"
@@ -103,7 +105,7 @@ class Gateway:
             return
         route, variables = self._transcoder.find(exchange)
         held = authorization(exchange, cookie=self._settings.session_cookie)
-        identity, token = self._verifier.known(held) or await self._identify(exchange, held, route)
+        identity, token = self._verifier.cached_identity(held) or await self._identify(exchange, held, route)
         exchange.user = identity.user_id
         self._verifier.count(identity)
         metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, exchange.request_id)]

@@ -11,7 +11,7 @@ from gateway.exchange import Exchange
 from gateway.headers import Headers
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated
-from rpc.identity import Role
+from rpc.identity.model import Role
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # The user that a first start signs in: nobody's real id.

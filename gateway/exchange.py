@@ -16,8 +16,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.errors import NotAcceptable, RequestTimeout, UnsupportedMediaType
 from gateway.headers import Headers
-from rpc.boundary import Failure, accept_request_id
 from rpc.errors import MalformedRequest, TooLarge
+from rpc.metadata import accept_request_id
+from rpc.status import Failure
 from rpc.timers import Timer, Timers
 
 JSON = "application/json"

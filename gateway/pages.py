@@ -21,7 +21,7 @@ from gateway.errors import MethodNotAllowed, RouteNotFound
 from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated
-from rpc.identity import Verifier
+from rpc.identity.tokens import Verifier
 
 DOCS = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Pipeline API</title>

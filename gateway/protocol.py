@@ -14,8 +14,9 @@ from gateway.api.query import MAX_QUERY_BYTES
 from gateway.errors import HeadersTooLarge, UriTooLong
 from gateway.exchange import error_body
 from gateway.headers import SECURITY_HEADERS
-from rpc.boundary import accept_request_id, failure_of
 from rpc.errors import MalformedRequest, ServiceError
+from rpc.metadata import accept_request_id
+from rpc.status import failure_of
 from rpc.timers import Timer
 
 MAX_HEADERS = 100

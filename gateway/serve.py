@@ -13,7 +13,7 @@ import uvicorn
 
 from gateway.app import Gateway
 from gateway.protocol import Protocol
-from rpc.server import PortInUseError
+from rpc.grpc_server import PortInUseError
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 20

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from rpc.settings import CommonSettings
+from rpc.process.settings import CommonSettings
 
 
 class GatewaySettings(CommonSettings):

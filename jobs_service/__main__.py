@@ -40,14 +40,16 @@ from jobs_service.webhooks.dispatcher import Dispatcher
 from jobs_service.webhooks.sender import Sender, open_resolver
 from jobs_service.webhooks.service import WebhookService
 from jobs_service.webhooks.store import Outbox, WebhookStore
-from rpc.database import Database
-from rpc.grpc_server import open_channel
-from rpc.jwks import open_verifier
-from rpc.logs import setup_logs
-from rpc.processes import run_server
-from rpc.server import Services, boundary_of, grpc_server, until_stopped
-from rpc.settings import load
-from rpc.tls import channel_credentials
+from rpc.boundary import Boundary
+from rpc.channels import open_channel
+from rpc.database.pool import Database
+from rpc.grpc_server import Services, grpc_server
+from rpc.identity.jwks import open_verifier
+from rpc.process.lifetime import until_stopped
+from rpc.process.logs import setup_logs
+from rpc.process.settings import load
+from rpc.process.tls import channel_credentials
+from rpc.process.workers import run_server
 
 # Names of webhooks that are looked up at once while their owners wait.
 CHECK_THREADS = 8
@@ -155,7 +157,7 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
             open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
         )
         opened = await stack.enter_async_context(open_services(settings, database, channel))
-        boundary = boundary_of(settings, verifier)
+        boundary = Boundary.from_settings(settings, verifier)
         _, report = await stack.enter_async_context(
             grpc_server(opened, boundary, settings, port=settings.jobs_port, share_port=share_port)
         )

@@ -5,6 +5,34 @@ from __future__ import annotations
 from rpc.errors import ServiceError, ValidationFailed
 
 
+class DatasetNotFound(ServiceError):
+    """No such dataset, or another user's: the response is the same for both."""
+
+    code = "NOT_FOUND"
+    reason = "DATASET_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Dataset not found or access denied", details="Check the dataset_id against GET /api/datasets."
+        )
+
+
+class DatasetNotReady(ServiceError):
+    """A dataset that is not ready for training."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "DATASET_NOT_READY"
+
+    def __init__(self, *, status: str, training_ready: bool) -> None:
+        ready = str(training_ready).lower()
+        super().__init__(
+            "Dataset not ready for training",
+            details=f"The dataset's status is '{status}' and training_ready is {ready}; "
+            "it can be trained on when they are 'ready' and true.",
+            metadata={"status": status, "training_ready": ready},
+        )
+
+
 class DatasetInUse(ServiceError):
     """A dataset that jobs which are not final train on."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from rpc.settings import CommonSettings, DatabaseSettings
+from rpc.process.settings import CommonSettings, DatabaseSettings
 
 
 def _ascii(password: SecretStr) -> SecretStr:

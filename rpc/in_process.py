@@ -1,4 +1,4 @@
-"""A channel whose server is in this process: the same boundary, no wire."""
+"""A channel to a server in the same process: the same boundary, no wire."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from rpc.boundary import STATUS_METADATA, Boundary, Refused, as_mapping
+from rpc.boundary import Boundary
+from rpc.metadata import as_mapping
 from rpc.methods import Method, methods
+from rpc.status import Refused
 from rpc.stream import Stream
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class LocalChannel:
-    """Has the shape of a grpc.aio channel as far as generated stubs and the gateway use it.
+    """Implements the part of grpc.aio's channel that generated stubs and the gateway use.
 
-    Messages are handed over as they are, so whoever gets one must not change it.
+    Messages are passed as they are: their receiver must not change them.
     """
 
     def __init__(self, boundary: Boundary) -> None:
@@ -31,11 +33,8 @@ class LocalChannel:
         for method in methods(service):
             self._handlers[method.path] = method, getattr(servicer, method.name)
 
-    def unary_unary(self, path: str, *_: Any, as_fields: bool = False, **__: Any) -> Callable[..., Awaitable[Any]]:
-        """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError.
-
-        `as_fields`: whoever calls takes an answer's fields as well, where the servicer makes no message of them.
-        """
+    def unary_unary(self, path: str, *_: Any, **__: Any) -> Callable[..., Awaitable[Any]]:
+        """Returns the callable of an RPC; it takes `(request, *, metadata, timeout)` and raises AioRpcError."""
         method, handler = self._handlers[path]
 
         async def call(
@@ -46,9 +45,7 @@ class LocalChannel:
             **_: Any,
         ) -> Any:
             try:
-                return await self._boundary.run(
-                    method, handler, request, as_mapping(metadata), timeout, counted=True, as_fields=as_fields
-                )
+                return await self._boundary.run(method, handler, request, as_mapping(metadata), timeout, counted=True)
             except Refused as refused:
                 raise _as_rpc_error(refused) from refused
 
@@ -57,18 +54,18 @@ class LocalChannel:
     stream_unary = unary_unary
 
     def unary_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., LocalStream]:
-        """Returns the callable of a server-streaming RPC; iterating over its answer raises AioRpcError."""
+        """Returns the callable of a server-streaming RPC; iterating over its responses raises AioRpcError."""
         method, handler = self._handlers[path]
 
         def call(request: Message, *, metadata: Metadata = (), timeout: float | None = None, **_: Any) -> LocalStream:
-            told = as_mapping(metadata)
-            return LocalStream(self._boundary.stream(method, handler, request, told, timeout, counted=True))
+            stream = self._boundary.stream(method, handler, request, as_mapping(metadata), timeout, counted=True)
+            return LocalStream(stream)
 
         return call
 
 
 class LocalStream:
-    """Has the shape of grpc.aio's call that is answered with a stream, as far as it is used."""
+    """Implements the part of grpc.aio's call with a response stream that is used here."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -83,7 +80,7 @@ class LocalStream:
             raise _as_rpc_error(refused) from refused
 
     async def read(self) -> Any:
-        """The next message, or `grpc.aio.EOF`."""
+        """Returns the next message, or `grpc.aio.EOF`."""
         return await anext(self, grpc.aio.EOF)
 
     def cancel(self) -> bool:
@@ -93,10 +90,9 @@ class LocalStream:
 
 
 def _as_rpc_error(refused: Refused) -> grpc.aio.AioRpcError:
-    status = refused.failure.to_status(refused.request_id).SerializeToString()
     return grpc.aio.AioRpcError(
         refused.failure.code,
         initial_metadata=grpc.aio.Metadata(),
-        trailing_metadata=grpc.aio.Metadata((STATUS_METADATA, status)),
+        trailing_metadata=grpc.aio.Metadata(*refused.status_metadata()),
         details=refused.failure.message,
     )

@@ -1,10 +1,8 @@
-"""What the contracts say of each RPC, read from the descriptors once."""
+"""The RPCs of the contracts with their options, read from the descriptors once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -12,18 +10,14 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from pipeline.common.v1 import options_pb2
 
-from rpc.identity import Role
+from rpc.identity.model import Role
 
 _ROLES: dict[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}
 
 
-# What a servicer answers with: a message, or the fields that its class would take. Where none is sent, none is made of them.
-Answer = Message | Mapping[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC. `path` is `/package.Service/Name`; `max_timeout_seconds` is None where the server's default holds."""
+    """One RPC. `path` is `/package.Service/Name`; `max_timeout_seconds` is None if the server's default applies."""
 
     path: str
     name: str
@@ -37,13 +31,9 @@ class Method:
     max_timeout_seconds: float | None
     descriptor: MethodDescriptor
 
-    def message(self, answer: Answer) -> Message:
-        """The message that an answer is, or is the fields of."""
-        return answer if isinstance(answer, Message) else self.response(**answer)
-
 
 def methods(service: ServiceDescriptor) -> list[Method]:
-    """The RPCs of a service, in the order of the contract."""
+    """Returns the RPCs of a service, in the order of the contract."""
     return [_method(descriptor) for descriptor in service.methods]
 
 

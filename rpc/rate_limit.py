@@ -1,4 +1,4 @@
-"""How often somebody may call: a bucket of calls for each, in a table that does not grow."""
+"""Rate limits: a token bucket for each caller, in a table of bounded size."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import time
 
 from rpc.errors import RateLimited
 
-# Callers that are remembered; beyond, those who called longest ago are taken for new ones.
+# Callers in the table. Above it, those whose last call is oldest count as new.
 TABLE_SIZE = 10_000
-# Of a second's calls this many may come at once.
+# Seconds of calls that may come at once.
 BURST_SECONDS = 2.0
 
 
 class Rates:
-    """Lets each caller do something, `what`, `per_second` times a second in the long run."""
+    """Allows each caller `per_second` calls a second in the long run. `unit`: what is counted, in the plural."""
 
-    def __init__(self, per_second: float, what: str = "calls") -> None:
-        self._per_second, self._what = per_second, what
-        # When a caller's bucket is full again, in monotonic seconds.
+    def __init__(self, per_second: float, unit: str = "calls") -> None:
+        self._per_second, self._unit = per_second, unit
+        # When a caller's bucket will be full again, in monotonic seconds.
         self._full_at: dict[str, float] = {}
 
     def take(self, caller: str) -> None:
-        """Counts a call. Raises RateLimited, which counts for nothing."""
+        """Counts a call. Raises RateLimited; a refused call does not count."""
         now = time.monotonic()
-        # Taken out and put in again: the table is in the order in which callers called last.
-        held = max(self._full_at.pop(caller, now), now)
-        full_at = held + 1 / self._per_second
+        # Removed and inserted again: the table is in the order of the callers' last calls.
+        bucket = max(self._full_at.pop(caller, now), now)
+        full_at = bucket + 1 / self._per_second
         refused = full_at > now + max(BURST_SECONDS, 1 / self._per_second)
-        self._full_at[caller] = held if refused else full_at
+        self._full_at[caller] = bucket if refused else full_at
         if len(self._full_at) > TABLE_SIZE:
             self._forget(now)
         if refused:
-            raise RateLimited(self._per_second, self._what)
+            raise RateLimited(self._per_second, self._unit)
 
     def _forget(self, now: float) -> None:
         waiting = [(caller, full_at) for caller, full_at in self._full_at.items() if full_at > now]

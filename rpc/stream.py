@@ -1,4 +1,4 @@
-"""A server-streaming call as whoever reads it sees it."""
+"""A server-streaming call as its reader sees it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from google.protobuf.message import Message
 
 
 class Stream:
-    """The messages of one server-streaming call, made in a task of its own; at most one waits to be taken.
+    """The responses of one server-streaming call. A task of its own produces them into a queue of one.
 
-    Raises what the pump hands over in place of a message. Leaving the `async with` around it, or `cancel`, ends the call.
+    Raises the exception that the task puts in place of a response. Leaving `async with`, or `cancel`, ends the call.
     """
 
     def __init__(self, pump: Callable[[asyncio.Queue[Message | Exception | None]], Any], name: str) -> None:
-        self._handoff: asyncio.Queue[Message | Exception | None] = asyncio.Queue(1)
-        self._pump = asyncio.create_task(pump(self._handoff), name=name)
+        self._queue: asyncio.Queue[Message | Exception | None] = asyncio.Queue(1)
+        self._pump = asyncio.create_task(pump(self._queue), name=name)
 
     def __aiter__(self) -> Stream:
         return self
 
     async def __anext__(self) -> Message:
-        item = await self._handoff.get()
+        item = await self._queue.get()
         if item is None:
             raise StopAsyncIteration
         if isinstance(item, Exception):
@@ -38,13 +38,13 @@ class Stream:
         await asyncio.gather(self._pump, return_exceptions=True)
 
     def __del__(self) -> None:
-        # As grpc.aio does: a call that nobody reads any more ends.
+        # As in grpc.aio, a call without a reader ends.
         if not self._pump.done() and not self._pump.get_loop().is_closed():
             self._pump.cancel()
 
     def cancel(self) -> None:
-        """Ends the call; whoever waits for a message is told that there are no more."""
+        """Ends the call; a pending read ends the iteration."""
         self._pump.cancel()
-        if not self._handoff.empty():
-            self._handoff.get_nowait()
-        self._handoff.put_nowait(None)
+        if not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)

@@ -29,11 +29,11 @@ from estimator_service.__main__ import services as estimator_services
 from estimator_service.settings import EstimatorSettings
 from jobs_service.__main__ import open_services as open_jobs_services
 from jobs_service.settings import JobsSettings
-from rpc.database import Database
-from rpc.grpc_server import open_channel
-from rpc.identity import SharedSecret, Verifier
+from rpc.boundary import Boundary
+from rpc.channels import open_channel
+from rpc.database.pool import Database
+from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.in_process import LocalChannel
-from rpc.server import boundary_of
 from tests.databases import Databases, TestDatabase, postgres
 from tests.serving import serving
 
@@ -135,7 +135,7 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
 
         async def serve(services: Any) -> tuple[Any, str, asyncio.Event]:
-            boundary = boundary_of(jobs_settings, verifier)
+            boundary = Boundary.from_settings(jobs_settings, verifier)
             if way == "local":
                 channel = LocalChannel(boundary)
                 for descriptor, servicer in services.items():

@@ -10,8 +10,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from rpc.boundary import STATUS_METADATA
 from rpc.methods import Method, methods
+from rpc.status import STATUS_METADATA
 from tests.conftest import Stack
 from tests.databases import SERVICE_PASSWORD
 

@@ -9,9 +9,10 @@ from uuid import UUID
 import orjson
 
 from estimator_service.datasets.model import Dataset
-from rpc.database import Database, load_queries
-from rpc.errors import DatasetNotFound, DatasetNotReady
-from rpc.identity import Identity
+from estimator_service.errors import DatasetNotFound, DatasetNotReady
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.identity.model import Identity
 
 SQL = load_queries("estimator_service.datasets", "queries.sql")
 # A changed dataset must show in the next estimate within a second.

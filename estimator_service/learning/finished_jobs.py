@@ -18,8 +18,9 @@ import asyncpg
 
 from estimator_service.learning.corrections import Accuracy, Correction, Corrections, FinishedJob, Kind, correct_for
 from estimator_service.physics.parameters import fitted
-from rpc.database import Database, load_queries
-from rpc.identity import Identity
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.identity.model import Identity
 
 T = TypeVar("T")
 SQL = load_queries("estimator_service.learning", "queries.sql")

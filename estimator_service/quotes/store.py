@@ -11,11 +11,11 @@ import asyncpg
 import orjson
 
 from estimator_service.catalogue.model import QuoteLimits
-from estimator_service.errors import QuoteExpired, QuoteMismatch, QuoteNotFound, TooManyQuotes
+from estimator_service.errors import DatasetNotFound, QuoteExpired, QuoteMismatch, QuoteNotFound, TooManyQuotes
 from estimator_service.quotes.terms import Terms, differences
-from rpc.database import Database, load_queries
-from rpc.errors import DatasetNotFound
-from rpc.identity import Identity
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.identity.model import Identity
 
 SQL = load_queries("estimator_service.quotes", "queries.sql")
 

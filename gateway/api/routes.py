@@ -24,7 +24,6 @@ from gateway.api.query import MAX_PATH_BYTES, can_be_text, decode, from_text, pa
 from gateway.errors import MethodNotAllowed, RouteNotFound, UriTooLong
 from gateway.exchange import JSON, ClientGone, Exchange, stop_when_client_leaves
 from rpc.errors import MalformedRequest, ServiceError, ValidationFailed
-from rpc.in_process import LocalChannel
 from rpc.methods import Method
 
 UPLOADS = ("application/jsonl", "application/x-ndjson", "application/octet-stream")
@@ -107,7 +106,6 @@ def routes(methods: Iterable[Method], channel: Any) -> list[Route]:
                 method.path,
                 request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
-                **({"as_fields": True} if isinstance(channel, LocalChannel) else {}),
             )
             found.append(Route(verb.upper(), getattr(each, verb), each.body, each.response_body, method, call))
     return found

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from gateway.api.encode import Write, field_writer
 from gateway.api.routes import EVENT_STREAM, Metadata, Route, Transcoder
 from gateway.exchange import Exchange, error_body, stop_when_client_leaves
-from rpc.boundary import failure_of, log_failure
+from rpc.status import failure_of, log_failure
 
 PING_SECONDS = 15.0
 HEADERS = [

@@ -11,7 +11,7 @@ from importlib.resources import files
 import asyncpg
 import structlog
 
-from rpc.database import load_queries
+from rpc.database.queries import load_queries
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # An index on a large table takes a while; a migration that hangs must end all the same.

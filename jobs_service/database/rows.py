@@ -11,16 +11,19 @@ from typing import Any, Generic, TypeVar
 import asyncpg
 import orjson
 
-from rpc.database import MET, Database, Transaction
-from rpc.errors import DatasetNotFound, ServiceError, Undone, ValidationFailed
-from rpc.identity import Identity
+from jobs_service.errors import DatasetNotFound
+from rpc.database.errors import CONFLICT
+from rpc.database.pool import Database
+from rpc.database.transaction import Transaction
+from rpc.errors import ServiceError, Undone, ValidationFailed
+from rpc.identity.model import Identity
 
 # What breaking a constraint means to the caller. Any other one broken is a bug of ours, and answered as such.
 CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {
     "lora_training_jobs_dataset_fkey": DatasetNotFound,
     # Whoever creates a job has the user's lock and looks for the key first: this happens only where an operator's own
     # statement puts in a row of the same key meanwhile. Asked for again, it finds that one.
-    "lora_training_jobs_request_key": lambda: Undone("Conflict", details=MET),
+    "lora_training_jobs_request_key": lambda: Undone("Conflict", details=CONFLICT),
     "lora_training_jobs_position_check": lambda: ValidationFailed(
         [("step", "epoch and step are at most the job's total_epochs and total_steps")]
     ),

@@ -14,10 +14,12 @@ from jobs_service.database.rows import Page, as_caller, as_json, page_of, reader
 from jobs_service.datasets.importer import Imported
 from jobs_service.datasets.model import Dataset, DatasetStatus
 from jobs_service.datasets.storage import Storage
-from jobs_service.errors import DatasetInUse, DatasetLimit, StorageQuota
-from rpc.database import Database, Transaction, load_queries
-from rpc.errors import DatasetNotFound, ServiceError
-from rpc.identity import SYSTEM, Identity
+from jobs_service.errors import DatasetInUse, DatasetLimit, DatasetNotFound, StorageQuota
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.database.transaction import Transaction
+from rpc.errors import ServiceError
+from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.datasets", "queries.sql")
 # An import takes half an hour at most; a file that nobody has after this long is nobody's.

@@ -13,8 +13,9 @@ import orjson
 from jobs_service.database.rows import Page, as_caller, page_of, reader
 from jobs_service.events.model import Cursor, EventType, JobEvent, MetricPoint
 from jobs_service.jobs.model import JobState
-from rpc.database import Database, load_queries
-from rpc.identity import SYSTEM, Identity
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.events", "queries.sql")
 # Events read at once, and log lines with them, bytes. So many a page of events has room for as well: with all else of a

@@ -21,7 +21,6 @@ from jobs_service.queue.positions import Census, Waiting
 from jobs_service.queue.store import Life
 from jobs_service.wire import page_of, pagination
 from rpc.boundary import Call
-from rpc.methods import Answer
 
 MAX_POINTS = 1000
 
@@ -45,37 +44,40 @@ class JobsService:
         self._census = census
         self._watches = watches
 
-    async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> Answer:
+    async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> jobs_pb2.CreateJobResponse:
         job = await self._create(call, wire.configuration(request), wire.request_id(request))
-        return {"job": await self._render(job)}
+        return jobs_pb2.CreateJobResponse(job=await self._render(job))
 
-    async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> Answer:
+    async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.GetJobResponse:
         job = await self._store.get_job(call.identity, UUID(request.id))
-        return {"job": await self._render(job)}
+        return jobs_pb2.GetJobResponse(job=await self._render(job))
 
-    async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> Answer:
+    async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> jobs_pb2.ListJobsResponse:
         found = await self._store.list_jobs(call.identity, **page_of(request), status=wire.job_status(request))
-        return {"jobs": await self._render_all(found.items), "pagination": pagination(request, found)}
+        jobs = await self._render_all(found.items)
+        return jobs_pb2.ListJobsResponse(jobs=jobs, pagination=pagination(request, found))
 
-    async def GetJobByRequestId(self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call) -> Answer:
+    async def GetJobByRequestId(
+        self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call
+    ) -> jobs_pb2.GetJobByRequestIdResponse:
         job = await self._store.get_job_by_request(call.identity, UUID(request.request_id))
-        return {"job": await self._render(job)}
+        return jobs_pb2.GetJobByRequestIdResponse(job=await self._render(job))
 
-    async def CancelJob(self, request: jobs_pb2.CancelJobRequest, call: Call) -> Answer:
+    async def CancelJob(self, request: jobs_pb2.CancelJobRequest, call: Call) -> jobs_pb2.CancelJobResponse:
         await self._life.cancel(call.identity, UUID(request.id))
         job = await self._store.get_job(call.identity, UUID(request.id))
         if job.status != JobState.CANCELLED:
             raise JobFinal(status=job.status)
-        return {"job": await self._render(job)}
+        return jobs_pb2.CancelJobResponse(job=await self._render(job))
 
-    async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> Answer:
+    async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> jobs_pb2.RetryJobResponse:
         failed = await self._store.get_job(call.identity, UUID(request.id))
         if failed.status != JobState.FAILED:
             raise InvalidTransition(
                 f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
             )
         job = await self._create(call, failed.configuration(), wire.request_id(request))
-        return {"job": await self._render(job)}
+        return jobs_pb2.RetryJobResponse(job=await self._render(job))
 
     async def ListJobEvents(self, request: jobs_pb2.ListJobEventsRequest, call: Call) -> jobs_pb2.ListJobEventsResponse:
         job = await self._store.get_job(call.identity, UUID(request.id))
@@ -119,10 +121,10 @@ class JobsService:
         wanted.accept(price)
         return await self._store.create_job(call.identity, wanted, price, request_id)
 
-    async def _render(self, job: Job) -> dict[str, Any]:
+    async def _render(self, job: Job) -> jobs_pb2.Job:
         return (await self._render_all([job]))[0]
 
-    async def _render_all(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    async def _render_all(self, jobs: Sequence[Job]) -> list[jobs_pb2.Job]:
         waiting = await self._census.waiting(jobs)
         return [wire.job(job, waiting.get(job.id)) for job in jobs]
 

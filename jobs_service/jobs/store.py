@@ -15,12 +15,12 @@ import asyncpg
 
 from jobs_service.database.rows import Page, as_caller, as_json, call_as, page_of, reader
 from jobs_service.datasets.model import DatasetStatus
-from jobs_service.errors import IdempotencyKeyReused, JobNotFound, OpenJobsLimit
+from jobs_service.errors import DatasetNotFound, DatasetNotReady, IdempotencyKeyReused, JobNotFound, OpenJobsLimit
 from jobs_service.events.model import NOTHING, Seen, parse_seen
 from jobs_service.jobs.model import Configuration, Forecast, Job, JobState, Price
-from rpc.database import Database, load_queries
-from rpc.errors import DatasetNotFound, DatasetNotReady
-from rpc.identity import Identity
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.identity.model import Identity
 
 SQL = load_queries("jobs_service.jobs", "queries.sql")
 ALL_STATES = [*JobState]

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
 
@@ -114,65 +115,63 @@ def _misfit(answer: estimator_pb2.EstimateCostResponse) -> Misfit | None:
     return Misfit(memory.total_gib, memory.usable_gib, answer.repairs[0].title if answer.repairs else "")
 
 
-def job(model: Job, waiting: Waiting | None) -> dict[str, Any]:
-    """A job as clients see it: the fields of a Job."""
-    return {
-        "id": str(model.id),
-        "user_id": str(model.user_id),
-        "dataset_id": str(model.dataset_id),
-        "dataset": {
-            "name": model.dataset_name,
-            "format": model.dataset_format,
-            "total_training_pairs": model.dataset_pairs,
-        },
-        "preset_id": PRESETS[model.preset_id],
-        "hyperparameters": model.hyperparameters,
-        "gpu_config": model.gpu_config,
-        "status": STATUSES[model.status],
-        "current_stage": model.current_stage,
-        "progress": model.progress,
-        "current_epoch": model.current_epoch,
-        "total_epochs": model.total_epochs,
-        "current_step": model.current_step,
-        "total_steps": model.total_steps,
-        "current_metrics": model.current_metrics,
-        "queued_at": time(model.queued_at),
-        "started_at": time(model.started_at),
-        "completed_at": time(model.completed_at),
-        "estimated_total_cost": cents(model.estimated_total_cost),
-        "client_estimated_cost": cents_or_none(model.client_estimated_cost),
-        "estimate_differs": model.estimate_differs,
-        "current_cost": cents(model.current_cost),
-        "final_cost": cents_or_none(model.final_cost),
-        "error_message": model.error_message,
-        "retry_count": model.retry_count,
-        "external_job_id": model.external_job_id,
-        "artifact_id": str(model.artifact_id) if model.artifact_id else None,
-        "created_at": time(model.created_at),
-        "updated_at": time(model.updated_at),
-        "is_final": model.status in FINAL,
-        "allowed_actions": ACTIONS[model.status],
-        "queue_position": waiting.position if waiting else None,
-        "waiting_reason": waiting_reason(waiting) if waiting else None,
-        "max_cost_usd": float(model.max_cost_usd) if model.max_cost_usd is not None else None,
-        "max_duration_seconds": model.max_duration_seconds,
-        "priority": model.priority,
-        "attempt": model.attempt,
-        "max_attempts": model.max_attempts,
-        "cost_limit_share": cost_limit_share(model.current_cost, model.max_cost_usd),
-        "status_reason": REASONS[model.status_reason] if model.status_reason else None,
-        "revision": model.revision,
-        "retried_from": str(model.retried_from) if model.retried_from else None,
-        "seconds_left": model.seconds_left,
-        "billed_seconds": model.billed_seconds,
-        "artifact_uri": model.artifact_uri,
-        "trainer": model.trainer,
-        "base_model": model.base_model,
-        "training": training(model.training),
-        "provider": model.provider,
-        "allow_oom_risk": model.allow_oom_risk,
+def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
+    """Returns a job as clients see it."""
+    return jobs_pb2.Job(
+        id=str(model.id),
+        user_id=str(model.user_id),
+        dataset_id=str(model.dataset_id),
+        dataset=jobs_pb2.JobDataset(
+            name=model.dataset_name, format=model.dataset_format, total_training_pairs=model.dataset_pairs
+        ),
+        preset_id=PRESETS[model.preset_id],
+        hyperparameters=estimator_pb2.Hyperparameters(**model.hyperparameters),
+        gpu_config=estimator_pb2.GpuConfig(**model.gpu_config),
+        status=STATUSES[model.status],
+        current_stage=model.current_stage,
+        progress=model.progress,
+        current_epoch=model.current_epoch,
+        total_epochs=model.total_epochs,
+        current_step=model.current_step,
+        total_steps=model.total_steps,
+        current_metrics=_struct(model.current_metrics),
+        queued_at=time(model.queued_at),
+        started_at=time(model.started_at),
+        completed_at=time(model.completed_at),
+        estimated_total_cost=cents(model.estimated_total_cost),
+        client_estimated_cost=cents_or_none(model.client_estimated_cost),
+        estimate_differs=model.estimate_differs,
+        current_cost=cents(model.current_cost),
+        final_cost=cents_or_none(model.final_cost),
+        error_message=model.error_message,
+        retry_count=model.retry_count,
+        external_job_id=model.external_job_id,
+        artifact_id=str(model.artifact_id) if model.artifact_id else None,
+        created_at=time(model.created_at),
+        updated_at=time(model.updated_at),
+        is_final=model.status in FINAL,
+        allowed_actions=ACTIONS[model.status],
+        queue_position=waiting.position if waiting else None,
+        waiting_reason=waiting_reason(waiting) if waiting else None,
+        max_cost_usd=float(model.max_cost_usd) if model.max_cost_usd is not None else None,
+        max_duration_seconds=model.max_duration_seconds,
+        priority=model.priority,
+        attempt=model.attempt,
+        max_attempts=model.max_attempts,
+        cost_limit_share=cost_limit_share(model.current_cost, model.max_cost_usd),
+        status_reason=REASONS[model.status_reason] if model.status_reason else None,
+        revision=model.revision,
+        retried_from=str(model.retried_from) if model.retried_from else None,
+        seconds_left=model.seconds_left,
+        billed_seconds=model.billed_seconds,
+        artifact_uri=model.artifact_uri,
+        trainer=model.trainer,
+        base_model=model.base_model,
+        training=training(model.training),
+        provider=model.provider,
+        allow_oom_risk=model.allow_oom_risk,
         **_kept(model.estimate or b""),
-    }
+    )
 
 
 @lru_cache(maxsize=256)
@@ -184,14 +183,20 @@ def _kept(answer: bytes) -> Mapping[str, Any]:
     }
 
 
-def waiting_reason(model: Waiting) -> Mapping[str, Any]:
-    """Why a job waits: the fields of a WaitingReason."""
-    return {
-        "code": WAITING_CODES[model.code],
-        "message": model.message,
-        "gpus_needed": model.gpus_needed,
-        "gpus_offered": model.gpus_offered,
-    }
+def waiting_reason(model: Waiting) -> jobs_pb2.WaitingReason:
+    """Returns why a job waits."""
+    return jobs_pb2.WaitingReason(
+        code=WAITING_CODES[model.code],
+        message=model.message,
+        gpus_needed=model.gpus_needed,
+        gpus_offered=model.gpus_offered,
+    )
+
+
+def _struct(values: Mapping[str, Any]) -> Struct:
+    struct = Struct()
+    struct.update(values)
+    return struct
 
 
 def job_status(request: jobs_pb2.ListJobsRequest) -> str | None:

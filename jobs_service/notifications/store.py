@@ -10,8 +10,9 @@ import asyncpg
 from jobs_service.database.rows import Page, as_caller, page_of, reader
 from jobs_service.errors import NotificationNotFound
 from jobs_service.notifications.model import Notification
-from rpc.database import Database, load_queries
-from rpc.identity import Identity
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.identity.model import Identity
 
 SQL = load_queries("jobs_service.notifications", "queries.sql")
 

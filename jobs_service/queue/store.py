@@ -34,8 +34,10 @@ from jobs_service.queue.lease import (
     Wanted,
     digest,
 )
-from rpc.database import Database, Transaction, load_queries
-from rpc.identity import SYSTEM, Identity
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.database.transaction import Transaction
+from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.queue", "queries.sql")
 # Jobs that one pass of the sweeper moves in a transaction.

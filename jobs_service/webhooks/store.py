@@ -19,8 +19,10 @@ from jobs_service.errors import (
     WebhookRate,
 )
 from jobs_service.webhooks.model import TEST, Answer, Attempt, Claimed, Delivery, DeliveryStatus, Wanted, Webhook
-from rpc.database import Database, Transaction, load_queries
-from rpc.identity import SYSTEM, Identity
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.database.transaction import Transaction
+from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.webhooks", "queries.sql")
 # Attempts that are shown of a delivery.

@@ -25,8 +25,8 @@ from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
 from jobs_service.queue.lease import Wanted
 from jobs_service.queue.store import Life
-from rpc.database import Database
-from rpc.identity import Identity
+from rpc.database.pool import Database
+from rpc.identity.model import Identity
 from tests.bench.scratch import migrated, scratch_database
 from tests.conftest import metadata
 from tests.databases import in_database

@@ -39,7 +39,7 @@ from deploy.postgres import Postgres, program
 from deploy.running import get_json
 from deploy.settings import environment
 from jobs_service.database.migrate import migrate
-from rpc.database import load_queries
+from rpc.database.queries import load_queries
 
 HERE = Path(__file__).parent
 REPORT = HERE.parents[1] / "BENCHMARKS.md"

@@ -116,7 +116,7 @@ async def test_workers_that_only_begin_are_stopped_as_well() -> None:
     """N01: a worker that is stopped before it listens to signals is no failure; one that is killed is."""
     program = """
 import os, re, signal, time
-from rpc.processes import run_workers
+from rpc.process.workers import run_workers
 def main():
     # Once the parent passes signals on.
     while not int(re.search("SigCgt:.(.*)", open(f"/proc/{os.getppid()}/status").read())[1], 16) >> signal.SIGHUP - 1 & 1:

@@ -17,7 +17,7 @@ from gateway.__main__ import ESTIMATOR, JOBS, by_name
 from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
-from rpc.identity import SharedSecret, Verifier
+from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.rate_limit import Rates
 from tests.clients import http_client
 from tests.conftest import (

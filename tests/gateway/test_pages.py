@@ -15,7 +15,7 @@ from gateway.__main__ import ESTIMATOR, JOBS
 from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
-from rpc.identity import SharedSecret, Verifier
+from rpc.identity.tokens import SharedSecret, Verifier
 from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET, NewDataset
 from tests.gateway.conftest import asked

@@ -17,8 +17,8 @@ from gateway.__main__ import ESTIMATOR, by_name
 from gateway.app import Gateway
 from gateway.serve import http_server
 from gateway.settings import GatewaySettings
-from rpc.grpc_server import open_channel
-from rpc.identity import SharedSecret, Verifier
+from rpc.channels import open_channel
+from rpc.identity.tokens import SharedSecret, Verifier
 from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.gateway.conftest import bearer

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from rpc.boundary import Boundary
-from rpc.identity import SharedSecret, Verifier
-from rpc.jwks import KeySet
+from rpc.identity.jwks import KeySet
+from rpc.identity.tokens import SharedSecret, Verifier
 from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.door import Refusal, refused
@@ -236,10 +236,10 @@ async def test_an_expired_token_says_so_even_where_it_was_good_before(doors: Any
 
 async def test_a_disabled_user_is_out_within_a_minute(doors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A20: the check is made anew when the trust in a token ends, and that is after less than 60 s."""
-    from rpc import identity
+    from rpc.identity import tokens
 
-    assert identity.TRUST_SECONDS <= 60
-    monkeypatch.setattr(identity, "TRUST_SECONDS", 0.2)
+    assert tokens.TRUST_SECONDS <= 60
+    monkeypatch.setattr(tokens, "TRUST_SECONDS", 0.2)
     disabled: set[str] = set()
 
     async def is_disabled(user_id: str) -> bool:
@@ -367,7 +367,7 @@ async def test_keys_for_other_uses_are_left_alone(doors: Any, issuer: Issuer, cl
 
 async def test_unknown_keys_do_not_hammer_the_issuer(doors: Any, issuer: Issuer, client: Any) -> None:
     """A10 and A11: a thousand tokens with unknown ids, odd ones among them, cost the issuer one request."""
-    from rpc.jwks import COOLDOWN_SECONDS
+    from rpc.identity.jwks import COOLDOWN_SECONDS
 
     assert COOLDOWN_SECONDS == 30
     knock = await doors(verifier(issuer, client))
@@ -404,7 +404,7 @@ async def test_keys_outlive_their_issuer(
     doors: Any, issuer: Issuer, client: Any, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """A17: with keys in hand, an issuer that fails in any way changes nothing but the log, which raises an alarm."""
-    monkeypatch.setattr("rpc.jwks.TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("rpc.identity.jwks.TIMEOUT_SECONDS", 0.3)
     knock = await doors(verifier(issuer, client, ttl_seconds=0, cooldown_seconds=0))
     assert await knock(by(RSA, "r")) is None
     issuer.behave = BROKEN[how]
@@ -421,7 +421,7 @@ async def test_without_keys_nobody_is_wrong(
     doors: Any, issuer: Issuer, client: Any, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """A18: without any keys the caller is told UNAVAILABLE and to come back, not that their token is bad."""
-    monkeypatch.setattr("rpc.jwks.TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("rpc.identity.jwks.TIMEOUT_SECONDS", 0.3)
     issuer.behave = BROKEN[how]
     knock = await doors(verifier(issuer, client, cooldown_seconds=0))
     told = await knock(by(RSA, "r"))
@@ -447,7 +447,7 @@ async def test_the_first_callers_share_one_fetch(doors: Any, issuer: Issuer, cli
 
 async def test_rotation_is_followed(doors: Any, issuer: Issuer, client: Any) -> None:
     """A19: a new key is taken when the cool-down is over, an old one is refused when the keys have had their time."""
-    from rpc.jwks import COOLDOWN_SECONDS, TTL_SECONDS
+    from rpc.identity.jwks import COOLDOWN_SECONDS, TTL_SECONDS
 
     assert (COOLDOWN_SECONDS, TTL_SECONDS) == (30, 300)
     knock = await doors(verifier(issuer, client, ttl_seconds=0.5, cooldown_seconds=0.2))

@@ -8,7 +8,7 @@ import sys
 
 PROGRAM = """
 import asyncio, logging, structlog
-from rpc.logs import setup_logs
+from rpc.process.logs import setup_logs
 setup_logs("info", "json")
 log = structlog.get_logger()
 async def main():

@@ -20,9 +20,9 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pydantic import ValidationError
 
-from rpc.grpc_server import open_channel
-from rpc.settings import CommonSettings
-from rpc.tls import channel_credentials
+from rpc.channels import open_channel
+from rpc.process.settings import CommonSettings
+from rpc.process.tls import channel_credentials
 from tests.conftest import ISSUER, SECRET, metadata
 from tests.processes import environment, run
 from tests.rpc.conftest import SERVICE, Servicer, boundary

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -18,17 +17,18 @@ from pipeline.notifications.v1 import notifications_pb2
 
 from jobs_service.datasets import store as dataset_store
 from jobs_service.jobs import store
-from rpc.connections import Connections
-from rpc.database import SESSION_SETTINGS, Database
+from jobs_service.notifications import store as notification_store
+from rpc.database.pool import SESSION_SETTINGS, Database
+from rpc.database.queries import SQL as SESSION_SQL
 from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded
-from rpc.identity import Identity
+from rpc.identity.model import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import asked
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
 CALLER = Identity(ANN, "user", 0)
-SQL = {**dataset_store.SQL, **store.SQL}
+SQL = {**dataset_store.SQL, **notification_store.SQL, **store.SQL}
 # Lists of datasets that wait for a lock. The services' own tasks may wait for it as well.
 WAITING = """
 select count(*) from pg_stat_activity
@@ -207,7 +207,7 @@ async def test_an_empty_pool_is_told_in_time(
     database: TestDatabase, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L03: who finds no connection within the limit is told UNAVAILABLE, for sign-in checks too; then the next is served."""
-    monkeypatch.setattr("rpc.connections.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("rpc.database.pool.ACQUIRE_TIMEOUT_SECONDS", 0.2)
     async with Database.open(database.url, size=1) as pool:
         async with pool.as_caller(CALLER):
             with pytest.raises(DatabaseUnavailable):
@@ -222,8 +222,8 @@ async def test_a_busy_pool_is_not_a_database_that_is_away(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S06: health waits for a connection as long as callers have all of them, and says then what is so."""
-    monkeypatch.setattr("rpc.connections.WAIT_SECONDS", 0.05)
-    monkeypatch.setattr("rpc.database.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("rpc.database.pool.ACQUIRE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("rpc.database.pool.HEALTH_INTERVAL_SECONDS", 0.05)
     told: asyncio.Queue[bool] = asyncio.Queue()
     async with Database.open(database.url, size=1) as pool, asyncio.timeout(20):
         watching = asyncio.create_task(pool.watch(told.put))
@@ -238,42 +238,42 @@ async def test_a_busy_pool_is_not_a_database_that_is_away(
         await asyncio.gather(watching, return_exceptions=True)
 
 
-@asynccontextmanager
-async def lending(database: TestDatabase, size: int) -> AsyncIterator[tuple[asyncpg.Pool, Connections]]:
-    """A pool, and what lends its connections."""
-    async with asyncpg.create_pool(database.url, min_size=0, max_size=size) as pool:
-        try:
-            yield pool, Connections(pool)
-        finally:
-            # Closing waits for those that are at hand.
-            pool.terminate()
+async def test_a_connection_is_used_again_without_a_round_trip(
+    database: TestDatabase, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that ended normally needs no reset; one that failed does, and the next call gets a clean connection."""
+    resets: list[str] = []
+    execute = asyncpg.Connection.execute
+
+    async def counted(connection: Any, statement: str, *arguments: Any, **options: Any) -> Any:
+        resets.append(statement)
+        return await execute(connection, statement, *arguments, **options)
+
+    async with Database.open(database.url, size=1) as pool:
+        await pool.check()
+        monkeypatch.setattr(asyncpg.Connection, "execute", counted)
+        assert not await pool.is_disabled(ANN)
+        assert resets == []
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await pool.fetch_as_service("select 1 / 0")
+        assert resets == [SESSION_SQL["settle"]]
+        with pytest.raises(ZeroDivisionError):
+            async with pool.as_caller(CALLER):
+                raise ZeroDivisionError
+        assert resets[-1] == SESSION_SQL["rollback"]
+        assert await admin.fetch(OPEN) == []
 
 
-async def test_connections_at_hand_go_back_one_by_one(database: TestDatabase) -> None:
-    """A connection is used again at once, and nobody keeps those that a burst needed."""
-    async with lending(database, 2) as (pool, connections):
-        async with connections.borrow() as one, connections.borrow() as other:
-            pids = {await each.fetchval("select pg_backend_pid()") for each in (one, other)}
-        for _ in range(2):
-            async with connections.borrow() as again:
-                assert again is one
-        assert (len(pids), pool.get_idle_size()) == (2, 0)
-        for left in (1, 2, 2):
-            await connections.give_back()
-            assert pool.get_idle_size() == left
-
-
-async def test_a_connection_that_ended_at_hand_is_not_lent(database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """S02: PostgreSQL ends a session between two calls; the second call gets another."""
-    async with lending(database, 1) as (_, connections):
-        async with connections.borrow() as one:
-            pid, ended = await one.fetchval("select pg_backend_pid()"), asyncio.Event()
-            one.add_termination_listener(lambda _: ended.set())
-        assert await admin.fetchval("select pg_terminate_backend($1)", pid)
-        async with asyncio.timeout(10):
-            await ended.wait()
-        async with connections.borrow() as other:
-            assert await other.fetchval("select pg_backend_pid()") != pid
+async def test_a_connection_that_postgres_ended_is_replaced(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """S02: PostgreSQL ends a session between two calls; the second call gets another session."""
+    async with Database.open(database.url, size=1) as pool, asyncio.timeout(10):
+        [row] = await pool.fetch_as_service("select pg_backend_pid() pid")
+        assert await admin.fetchval("select pg_terminate_backend($1)", row["pid"])
+        while await admin.fetchval("select count(*) from pg_stat_activity where pid = $1", row["pid"]):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        [other] = await pool.fetch_as_service("select pg_backend_pid() pid")
+        assert other["pid"] != row["pid"]
 
 
 async def test_a_statement_that_was_only_prepared_leaves_nothing_open(

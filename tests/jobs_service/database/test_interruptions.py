@@ -22,9 +22,9 @@ from pipeline.workers.v1 import workers_pb2
 
 from gateway.__main__ import JOBS
 from rpc.boundary import Boundary
-from rpc.database import SESSION_SETTINGS, Database
-from rpc.grpc_server import open_channel
-from rpc.identity import SharedSecret, Verifier
+from rpc.channels import open_channel
+from rpc.database.pool import SESSION_SETTINGS, Database
+from rpc.identity.tokens import SharedSecret, Verifier
 from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.gateway.conftest import bearer, open_gateway

@@ -10,9 +10,11 @@ import asyncpg
 import pytest
 
 from jobs_service.jobs.store import SQL
-from rpc.database import Database, GuardError, Transaction
+from rpc.database.errors import GuardError
+from rpc.database.pool import Database
+from rpc.database.transaction import Transaction
 from rpc.errors import DatabaseUnavailable, DeadlineExceeded, NotOwner
-from rpc.identity import Identity
+from rpc.identity.model import Identity
 from tests.conftest import NewDataset, TestDatabase
 from tests.jobs_service.rows import job_row
 from tests.processes import environment, run
@@ -327,7 +329,7 @@ async def test_an_owner_moves_a_job_to_cancelled_only(
 
 async def test_no_token_is_the_systems() -> None:
     """The role of our own tasks is in no token's reach, and no contract allows it."""
-    from rpc.identity import ROLES
+    from rpc.identity.tokens import ROLES
 
     assert "system" not in ROLES
     assert "system" not in ROLES.values()

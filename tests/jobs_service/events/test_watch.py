@@ -21,7 +21,7 @@ from jobs_service.events.store import History
 from jobs_service.events.watch import Buffer, Tailer
 from jobs_service.jobs.model import JobState
 from jobs_service.queue.store import Life
-from rpc.database import Database
+from rpc.database.pool import Database
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refusal
 from tests.jobs_service.jobs.test_create_job import ANN, BOB

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -15,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
 
-from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
+from tests.conftest import NewDataset, Stack, metadata
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 
@@ -40,21 +38,6 @@ def reason_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     return info
-
-
-async def test_an_answer_that_stays_fields_has_the_contracts(
-    database: TestDatabase, new_dataset: NewDataset, tmp_path: Path
-) -> None:
-    """Where no message is made of an answer, it says what the contract has and nothing else: every field of a job."""
-    request, caller = asked(await new_dataset(ANN)), metadata(ANN)
-    async with open_stack("local", database.url, tmp_path) as stack:
-        call = partial(stack.jobs_channel.unary_unary, as_fields=True)
-        made = await call("/pipeline.jobs.v1.JobsService/CreateJob")(request, metadata=caller)
-        listed = await call("/pipeline.jobs.v1.JobsService/ListJobs")(jobs_pb2.ListJobsRequest(), metadata=caller)
-    # The classes refuse a name that is not theirs, at any depth.
-    assert jobs_pb2.ListJobsResponse(**listed).jobs[0].id == jobs_pb2.CreateJobResponse(**made).job.id
-    for job in (made["job"], *listed["jobs"]):
-        assert set(job) == {*jobs_pb2.Job.DESCRIPTOR.fields_by_name}
 
 
 async def test_a_new_job_is_queued_at_the_estimators_price(

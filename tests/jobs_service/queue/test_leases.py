@@ -19,8 +19,8 @@ from jobs_service.jobs.model import FINAL, TRANSITIONS, JobState
 from jobs_service.queue.lease import Held, Wanted
 from jobs_service.queue.store import Life
 from jobs_service.settings import JobsSettings
-from rpc.database import Database
-from rpc.identity import Identity
+from rpc.database.pool import Database
+from rpc.identity.model import Identity
 from tests.conftest import ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import ANN, BOB, asked

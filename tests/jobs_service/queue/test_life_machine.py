@@ -28,7 +28,8 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.queue.store import Life
-from rpc.database import Database, Transaction
+from rpc.database.pool import Database
+from rpc.database.transaction import Transaction
 from tests.campaign.checker import Evidence, check, read_tables
 from tests.conftest import Stack, insert_dataset, metadata, open_stack
 from tests.databases import Databases

@@ -13,8 +13,8 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.queue.store import SQL
-from rpc.database import Database
-from rpc.identity import Identity
+from rpc.database.pool import Database
+from rpc.identity.model import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import ANN, BOB, asked

@@ -22,7 +22,7 @@ from jobs_service.notifications import templates as notices
 from jobs_service.settings import JobsSettings
 from jobs_service.webhooks.model import SECRET_PREFIX, sign
 from jobs_service.webhooks.store import Outbox
-from rpc.database import Database
+from rpc.database.pool import Database
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import asked

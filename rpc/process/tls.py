@@ -1,4 +1,4 @@
-"""TLS between servers: who we are, and whom we believe."""
+"""TLS between servers: certificates and trusted authorities."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import grpc
 import structlog
 
-from rpc.settings import CommonSettings, check_key_pair
+from rpc.process.settings import CommonSettings, check_key_pair
 
 log = structlog.get_logger()
 
 
 def server_credentials(settings: CommonSettings) -> grpc.ServerCredentials | None:
-    """What a server answers with; None: in the clear. Its files are read for each new connection, so they may be replaced."""
+    """Returns a server's credentials; None: no TLS. Their files are read for each new connection and may be replaced."""
     chain, key = settings.tls_certificate_file, settings.tls_key_file
     if chain is None or key is None:
         return None
@@ -24,23 +24,23 @@ def server_credentials(settings: CommonSettings) -> grpc.ServerCredentials | Non
             [(key.read_bytes(), chain.read_bytes())], root_certificates=_text(settings.tls_ca_file)
         )
 
-    held = read()
+    current = read()
 
     def read_again() -> grpc.ServerCertificateConfiguration:
-        nonlocal held
+        nonlocal current
         try:
-            held = read()
+            current = read()
         except (OSError, ValueError) as error:
-            log.error("certificate not taken", error=str(error))
-        return held
+            log.error("certificate_reload_failed", error=str(error))
+        return current
 
     return grpc.dynamic_ssl_server_credentials(
-        held, read_again, require_client_authentication=settings.tls_require_client
+        current, read_again, require_client_authentication=settings.tls_require_client
     )
 
 
 def channel_credentials(settings: CommonSettings) -> grpc.ChannelCredentials | None:
-    """What our calls are made with; None: in the clear. Read once: a new certificate of our own needs a restart."""
+    """Returns the credentials of client channels; None: no TLS. Read once: a new certificate needs a restart."""
     if settings.tls_ca_file is None:
         return None
     return grpc.ssl_channel_credentials(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from rpc.logs import LogFormat
+from rpc.process.logs import LogFormat
 
 # HS256 takes its strength from the secret: RFC 7518 §3.2 asks for at least the hash's 256 bits.
 MIN_SECRET_BYTES = 32

@@ -1,34 +1,34 @@
 -- name: begin_as
 -- Opens a transaction and becomes the caller in one round trip. Both settings end with the transaction.
--- The two values are a role from a fixed list and a canonical UUID, so they can stand in the text of a simple query.
+-- The two values are a role from a fixed list and a canonical UUID, so they are safe in the text of a simple query.
 begin; select set_config('role', 'pipeline_{role}', true), set_config('request.jwt.claims', '{{"sub":"{user_id}","role":"{role}"}}', true);
 
 -- name: commit
--- Ends a transaction, and with it the caller's role and claims.
+-- Ends a transaction and with it the caller's role and claims.
 commit;
 
 -- name: rollback
--- The same for a transaction that failed.
+-- Ends a failed transaction.
 rollback;
 
 -- name: settle
--- Does nothing, and so ends what was begun outside a transaction: asyncpg prepares a statement without ending that, and
--- whoever is interrupted before it runs leaves its locks, and the time that now() tells the next.
+-- An empty statement, which ends the implicit transaction of a statement that was prepared and never run. asyncpg does
+-- not end it; left open, it would keep its locks, and now() would return its time to the next caller.
 select;
 
 -- name: guard
--- Reads catalogues alone, none of their views: those wait for whoever has locked a table, a migration for one.
--- What must hold before a server answers anybody: its login owns nothing and cannot step around row-level security,
--- which is on and forced for every table, every policy checks what is written as well as what is read, and whatever a
--- role may do to a table, a policy says with which rows.
+-- Checks what must be true before a server answers: its login owns no table and cannot bypass row-level security;
+-- row-level security is on and forced for every table; every policy checks the rows that are written as well as those
+-- that are read; and for every privilege of a role on a table there is a policy.
+-- Reads catalogue tables and none of their views: views wait for the locks of a migration.
 select
     (select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname like 'lora\_%') as tables,
     (select coalesce(array_agg(c.relname::text order by c.relname), '{}')
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname = 'public' and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)) as unguarded,
-    -- A view of its maker's rights, a copy of rows and a function of its maker's rights step around all of it. Nobody can
-    -- call a trigger's function.
+    -- Views and functions with their owner's rights, and materialized views, bypass row-level security. Trigger functions
+    -- cannot be called.
     (select coalesce(array_agg(around.name), '{}') from (
         select c.relname::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = 'public'
@@ -57,5 +57,5 @@ select
     (select r.rolsuper or r.rolbypassrls from pg_roles r where r.rolname = session_user) as above_the_law;
 
 -- name: is_disabled
--- Whether a user may not sign in any more. Runs as the service's login, which may read nothing else.
+-- Returns whether a user may no longer sign in. Runs as the service's own login, which may read nothing else.
 select exists (select from disabled_users where user_id = $1);

@@ -1,4 +1,4 @@
-"""Several processes of one server, sharing its port."""
+"""Worker processes of one server that share its port."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 import uvloop
 
 from rpc.errors import OperatorError
-from rpc.logs import setup_logs
-from rpc.settings import CommonSettings
+from rpc.process.logs import setup_logs
+from rpc.process.settings import CommonSettings
 
 PR_SET_PDEATHSIG = 1
-# Looked up before any fork: the child of a process with threads may not import.
+# Loaded before any fork: the child of a process with threads may not import.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def tie_to_parent(number: signal.Signals) -> None:
-    """In a child: has the kernel send it this signal when the thread that started it is gone. Linux only; else nothing."""
+    """In a child process: has the kernel send it this signal when its parent ends. Does nothing except on Linux."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, int(number))
 
@@ -32,7 +32,7 @@ def tie_to_parent(number: signal.Signals) -> None:
 def run_server(
     name: str, serve: Callable[..., Coroutine[Any, Any, None]], settings: CommonSettings, workers: int
 ) -> int:
-    """Runs `serve(settings, share_port=…)` in so many processes. Returns the exit code: 2 for an OperatorError."""
+    """Runs `serve(settings, share_port=…)` in `workers` processes. Returns the exit code: 2 for an OperatorError."""
     setup_logs(settings.log_level, settings.log_format)
 
     def main() -> int:
@@ -47,32 +47,32 @@ def run_server(
 
 
 def run_workers(count: int, main: Callable[[], int]) -> int:
-    """Runs `main` in `count` processes, in this one where that is 1. Returns the worst exit code.
+    """Runs `main` in `count` processes, in this one if `count` is 1. Returns the worst exit code.
 
-    Signals are passed on. A worker that dies takes the others with it: whoever started us starts all of them again.
+    Forwards signals. When a worker dies the others are stopped too, so that the supervisor starts all of them again.
     Forks, so nothing that has threads (an event loop, a channel) may be open yet.
     """
     if count == 1:
         return main()
     children = {_fork(main) for _ in range(count)}
-    passed: set[int] = set()
+    forwarded: set[int] = set()
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        passed.add(number)
+    def forward(number: int, frame: FrameType | None) -> None:
+        forwarded.add(number)
         for child in children:
             os.kill(child, number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, pass_on)
+        signal.signal(number, forward)
     worst = 0
     while children:
         child, status = os.wait()
         children.discard(child)
         code = os.waitstatus_to_exitcode(status)
-        # One that had only begun to start ends by the signal itself.
-        if code and -code not in passed and not worst:
+        # A worker that is still starting is ended by the signal itself.
+        if code and -code not in forwarded and not worst:
             worst = code if code > 0 else 1
-            pass_on(signal.SIGTERM, None)
+            forward(signal.SIGTERM, None)
     return worst
 
 
@@ -83,7 +83,7 @@ def _fork(main: Callable[[], int]) -> int:
     code = 1
     try:
         tie_to_parent(signal.SIGTERM)
-        # Who reads something again at this says so; anybody else is not to die of it.
+        # Servers that reload on SIGHUP install a handler; the others must not end on it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         code = main()
     except BaseException:

@@ -1,4 +1,4 @@
-"""Keys of an issuer that publishes a key set: cached, asked for seldom, kept while the issuer is away."""
+"""The published key set (JWKS) of an issuer: cached, fetched rarely, kept while the issuer is away."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import jwt
 import structlog
 
 from rpc.errors import IssuerUnavailable
-from rpc.identity import SharedSecret, Verifier, nobody
+from rpc.identity.tokens import SharedSecret, Verifier, never_disabled
+from rpc.process.settings import CommonSettings
 from rpc.rate_limit import Rates
-from rpc.settings import CommonSettings
 
-# How old keys get before they are asked for again: a key the issuer took back is refused after at most this.
+# Age at which keys are fetched again: a key that the issuer removed is refused after at most this time.
 TTL_SECONDS = 300.0
-# Least time between two requests, whatever tokens ask for.
+# Shortest time between two fetches, whatever key ids tokens name.
 COOLDOWN_SECONDS = 30.0
-# The same while there are no keys at all: nobody can sign in until one succeeds.
+# The same while there are no keys and no token can be verified.
 COLD_COOLDOWN_SECONDS = 1.0
 TIMEOUT_SECONDS = 3.0
 MAX_BYTES = 256 * 1024
@@ -51,35 +51,35 @@ class KeySet:
         self._fetching = asyncio.Lock()
 
     async def find(self, kid: str | None) -> Any:
-        """Returns the key with that id; None where the issuer has none. Raises IssuerUnavailable with a cold cache."""
+        """Returns the key of an id; None if the issuer has none. Raises IssuerUnavailable if no keys are cached."""
         if not isinstance(kid, str | None):
             return None
-        await self._refresh(wanted=kid)
+        await self._refresh(kid)
         if self._keys is None:
             raise IssuerUnavailable
         return self._keys.get(kid)
 
-    def _is_due(self, wanted: str | None) -> bool:
+    def _is_due(self, kid: str | None) -> bool:
         now = time.monotonic()
         stale = now - self._fetched_at > self._ttl
-        unknown = self._keys is None or wanted not in self._keys
+        unknown = self._keys is None or kid not in self._keys
         cooldown = min(self._cooldown, COLD_COOLDOWN_SECONDS) if self._keys is None else self._cooldown
         return (stale or unknown) and now - self._tried_at >= cooldown
 
-    async def _refresh(self, *, wanted: str | None) -> None:
-        known = self._keys is not None and wanted in self._keys
-        # Whoever needs a key that is on its way waits for it; whoever has theirs does not.
-        if not self._is_due(wanted) and (known or not self._fetching.locked()):
+    async def _refresh(self, kid: str | None) -> None:
+        is_cached = self._keys is not None and kid in self._keys
+        # A caller whose key is cached does not wait for a fetch that is under way.
+        if not self._is_due(kid) and (is_cached or not self._fetching.locked()):
             return
         async with self._fetching:
-            if not self._is_due(wanted):
+            if not self._is_due(kid):
                 return
             self._tried_at = time.monotonic()
             try:
                 self._keys = await self._fetch()
                 self._fetched_at = time.monotonic()
             except Exception as error:
-                # Whatever an issuer sends, the keys we have stay good; somebody must look, though.
+                # The cached keys stay valid whatever the issuer sends.
                 log.exception("jwks_unavailable", url=self._url, error=repr(error), cached=self._keys is not None)
 
     async def _fetch(self) -> dict[str | None, jwt.PyJWK]:
@@ -93,34 +93,34 @@ class KeySet:
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise ValueError(f"more than {MAX_BYTES} bytes")
-        # Keys for signatures of our algorithms only: not those for encryption, and never a secret published by mistake.
+        # Only keys for signatures: no encryption keys, and no shared secret that was published by mistake.
         keys = [
             key
             for key in jwt.PyJWKSet.from_json(body.decode()).keys
             if key.algorithm_name in self.algorithms and key.public_key_use in (None, "sig")
         ]
         if not keys:
-            raise ValueError("no key that we can use")
-        # An issuer with one key may leave its id out, and so may its tokens.
-        found: dict[str | None, jwt.PyJWK] = {key.key_id: key for key in keys}
+            raise ValueError("no usable key")
+        # An issuer with one key may omit its id, and so may its tokens.
+        by_id: dict[str | None, jwt.PyJWK] = {key.key_id: key for key in keys}
         if len(keys) == 1:
-            found[None] = keys[0]
-        return found
+            by_id[None] = keys[0]
+        return by_id
 
 
 @asynccontextmanager
 async def open_verifier(
-    settings: CommonSettings, is_disabled: Callable[[str], Awaitable[bool]] = nobody
+    settings: CommonSettings, is_disabled: Callable[[str], Awaitable[bool]] = never_disabled
 ) -> AsyncIterator[Verifier]:
-    """Opens the verifier of the issuer that the settings name."""
-    named: dict[str, Any] = {
+    """Opens the verifier of the issuer in the settings."""
+    options: dict[str, Any] = {
         "issuer": settings.jwt_issuer,
         "audience": settings.jwt_audience,
         "is_disabled": is_disabled,
         "rates": Rates(settings.user_calls_per_second),
     }
     if settings.jwt_secret is not None:
-        yield Verifier(SharedSecret(settings.jwt_secret.get_secret_value()), **named)
+        yield Verifier(SharedSecret(settings.jwt_secret.get_secret_value()), **options)
         return
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
-        yield Verifier(KeySet(str(settings.jwks_url), client=client), **named)
+        yield Verifier(KeySet(str(settings.jwks_url), client=client), **options)

@@ -1,0 +1,175 @@
+"""Postgres for the services: a pool whose transactions run as their callers, under row-level security."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import asyncpg
+import structlog
+
+from rpc.database.errors import GuardError, translated_errors
+from rpc.database.queries import SQL
+from rpc.database.transaction import Transaction
+from rpc.identity.model import Identity
+
+CONNECT_TIMEOUT_SECONDS = 3.0
+# Longest wait for a connection.
+ACQUIRE_TIMEOUT_SECONDS = 3.0
+RESET_TIMEOUT_SECONDS = 2.0
+HEALTH_INTERVAL_SECONDS = 1.0
+SESSION_SETTINGS = {
+    "application_name": "pipeline",
+    "statement_timeout": "10s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "30s",
+    # The statements are short: compiling them costs more than it saves.
+    "jit": "off",
+}
+
+log = structlog.get_logger()
+
+
+class Database:
+    """A pool that connects when it is used: a server starts without its database and reports that in its health."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._is_guarded = False
+        self.healthy = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, size: int) -> AsyncIterator[Database]:
+        """Opens a pool of at most `size` connections and closes it in the end."""
+        pool = asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=size,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=15,
+            server_settings=SESSION_SETTINGS,
+            connection_class=_Connection,
+        )
+        async with pool:
+            try:
+                yield cls(pool)
+            finally:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def as_caller(self, caller: Identity, first: str = "") -> AsyncIterator[Transaction]:
+        """Opens a transaction in which `caller` sees and writes their own rows only. Commits unless its body raises.
+
+        `first` is a statement without parameters that is sent together with `begin`, in one round trip.
+
+        Raises DatabaseUnavailable, Conflict, NotOwner, DeadlineExceeded; other database errors pass as they are.
+        """
+        async with self._connection() as connection:
+            begin = SQL["begin_as"].format(role=caller.role, user_id=caller.user_id)
+            transaction = Transaction(connection, begin + first)
+            try:
+                await transaction.begin()
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise GuardError(f"the login may not become pipeline_{caller.role}") from error
+            yield transaction
+            await connection.execute(SQL["commit"])
+
+    async def call_as(self, caller: Identity, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Returns the rows of a function call that becomes the caller, its first parameter, by itself.
+
+        One round trip with a transaction of its own; `as_caller` takes three. Raises the same errors. For users only.
+        """
+        if caller.role != "user":
+            raise GuardError(f"a function for users was called as {caller.role}")
+        async with self._connection() as connection:
+            try:
+                return cast("list[asyncpg.Record]", await connection.fetch(statement, caller.user_id, *arguments))
+            except asyncpg.InsufficientPrivilegeError as error:
+                # These functions touch rows of the caller only, so it is the change of role that was refused.
+                raise GuardError(f"the login may not become pipeline_{caller.role}") from error
+
+    async def fetch_as_service(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Returns rows that the service's own login may read; see the policies `to pipeline_service`.
+
+        Raises DatabaseUnavailable, Conflict, DeadlineExceeded.
+        """
+        async with self._connection() as connection:
+            return cast("list[asyncpg.Record]", await connection.fetch(statement, *arguments))
+
+    async def is_disabled(self, user_id: str) -> bool:
+        """Returns whether a user may no longer sign in."""
+        async with self._connection() as connection:
+            return bool(await connection.fetchval(SQL["is_disabled"], user_id))
+
+    async def check(self) -> None:
+        """Checks that the database answers and guards its rows. Raises GuardError and asyncpg's errors."""
+        # Waits without a timeout: a pool whose connections are all in use is not a database that is away.
+        async with self._acquire(None) as connection:
+            row = await connection.fetchrow(SQL["guard"], timeout=CONNECT_TIMEOUT_SECONDS)
+        if row["tables"] == 0:
+            raise asyncpg.UndefinedTableError("no tables yet: run `python -m jobs_service migrate`")
+        if row["above_the_law"] or row["owned"]:
+            raise GuardError("PIPELINE_DATABASE_URL names a login that row-level security does not bind")
+        faults = [name for key in ("unguarded", "ways_around", "unchecked", "unruled") for name in row[key]]
+        if faults:
+            raise GuardError(f"row-level security is not on, forced and checked for {', '.join(faults)}")
+        self._is_guarded = True
+
+    async def watch(self, report: Callable[[bool], Any]) -> None:
+        """Checks the database every second and reports each change of `healthy`, until cancelled. Raises GuardError."""
+        while True:
+            try:
+                await self.check()
+                healthy, reason = True, ""
+            except GuardError:
+                await report(False)
+                raise
+            except Exception as error:
+                # asyncpg's texts do not contain the URL's password.
+                healthy, reason = False, f"{type(error).__name__}: {error}"
+            if healthy != self.healthy or (reason and not self.healthy):
+                log.log(20 if healthy else 40, "database", healthy=healthy, error=reason or None)
+            if healthy != self.healthy:
+                self.healthy = healthy
+                await report(healthy)
+            await asyncio.sleep(HEALTH_INTERVAL_SECONDS)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
+        with translated_errors():
+            if not self._is_guarded:
+                await self.check()
+            async with self._acquire(ACQUIRE_TIMEOUT_SECONDS) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _acquire(self, timeout_seconds: float | None) -> AsyncIterator[asyncpg.Connection]:
+        async with self._pool.acquire(timeout=timeout_seconds) as connection:
+            yield connection
+            connection.keep_session()
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection whose `reset` for the next caller costs no round trip after a call that ended normally."""
+
+    _is_settled = False
+
+    def keep_session(self) -> None:
+        """Says that every statement has run to its end, so that only an open transaction remains to be ended."""
+        self._is_settled = True
+
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own signature
+        """Ends what is open; every setting we make ends with its transaction.
+
+        asyncpg's own RESET ALL costs Postgres as much as an estimate's query. The pool closes a connection whose reset
+        fails.
+        """
+        is_settled, self._is_settled = self._is_settled, False
+        if self.is_in_transaction():
+            await self.execute(SQL["rollback"], timeout=timeout or RESET_TIMEOUT_SECONDS)
+        elif not is_settled:
+            # A statement that was prepared and never run leaves a transaction that the protocol does not report.
+            await self.execute(SQL["settle"], timeout=timeout or RESET_TIMEOUT_SECONDS)
