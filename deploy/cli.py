@@ -10,17 +10,22 @@ import re
 import shlex
 import sys
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from deploy.local import up
 from deploy.processes import SetupError
 from deploy.running import Issuer, Running, get_json, read
-from deploy.settings import LocalSettings, UpSettings, plain
+from deploy.settings import DoctorSettings, LocalSettings, UpSettings, plain
 from gateway.auth import DEMO_USER, SESSION_SECONDS
 from rpc.process.logs import setup_logs
 from rpc.process.settings import load
+
+if TYPE_CHECKING:
+    from deploy.doctor import Finding
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MAX_TTL_SECONDS = 30 * 86_400
@@ -46,10 +51,15 @@ def main() -> int:
     file.add_argument("--name", help="name of the dataset; default: the file's name")
     file.add_argument("--description")
     file.add_argument("--address", help="address of the Jobs service; default: the running stack's")
+    doctor = commands.add_parser("doctor", help="check database, storage, issuer, prices, certificates and trainers")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object a line")
+    doctor.add_argument(
+        "--repair", action="store_true", help="after a restore: remove orphaned files and end every lease"
+    )
+    runs = {"up": _up, "serve": _serve, "token": _token, "import": _import, "trainer": _trainer, "doctor": _doctor}
     chosen = parser.parse_args()
     try:
-        run = {"up": _up, "serve": _serve, "token": _token, "import": _import, "trainer": _trainer}[chosen.command]
-        return run(chosen)
+        return runs[chosen.command](chosen)
     except SetupError as error:
         print(f"pipeline: {error}", file=sys.stderr)
         return 2
@@ -115,6 +125,29 @@ def _trainer(chosen: argparse.Namespace) -> int:
 
     run(_jobs_address(chosen), _issuer(), Habits(**{field: getattr(chosen, field) for field in Habits.__slots__}))
     return 0
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from deploy.doctor import examine
+
+    settings = load(DoctorSettings)
+    return asyncio.run(_print_findings(examine(settings, read(settings.local_dir), repair=chosen.repair), chosen.json))
+
+
+async def _print_findings(findings: AsyncIterator[Finding], as_json: bool) -> int:
+    """Prints each finding as it comes. Returns 1 if one is an error, else 0."""
+    console, code = Console(highlight=False, soft_wrap=True), 0
+    styles = {"ok": "green", "warning": "yellow", "error": "bold red"}
+    async for finding in findings:
+        code |= finding.status == "error"
+        if as_json:
+            print(json.dumps(finding.fields()), flush=True)
+            continue
+        console.print(f"{finding.status:8}", style=styles[finding.status], end="")
+        console.print(f"{finding.check}: {finding.message}", markup=False)
+        if finding.remedy:
+            console.print(f"        → {finding.remedy}", markup=False)
+    return int(code)
 
 
 def _jobs_address(chosen: argparse.Namespace) -> str:
