@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from deploy.running import Running, get_json
 from deploy.settings import DoctorSettings, plain
 from estimator_service.catalogue.model import CatalogueError, read_catalogue
-from rpc.database import load_queries
+from rpc.database.queries import load_queries
 
 SQL = load_queries("deploy", "doctor.sql")
 TIMEOUT_SECONDS = 5.0
