@@ -20,12 +20,13 @@ from rpc.database.queries import load_queries
 from rpc.database.transaction import Transaction
 from rpc.errors import ServiceError
 from rpc.identity.model import SYSTEM, Identity
+from rpc.process.background import repeat
 
 SQL = load_queries("jobs_service.datasets", "queries.sql")
 # An import takes half an hour at most; a file that nobody has after this long is nobody's.
 UNCLAIMED = timedelta(hours=24)
 # Files that are removed at once, and how long the next wait.
-BATCH, SWEEP_SECONDS = 50, 60.0
+BATCH, SWEEP_SECONDS, SWEEP_TIMEOUT_SECONDS = 50, 60.0, 600.0
 
 log = structlog.get_logger()
 
@@ -131,16 +132,14 @@ class DatasetStore:
                 raise DatasetNotFound if jobs is None else DatasetInUse(jobs=jobs)
 
     async def run(self) -> None:
-        """Removes files that no dataset has until cancelled: a task of its own, for a storage may take its time."""
-        while True:
-            try:
-                while await self._sweep() == BATCH:
-                    pass
-            except Exception as error:
-                log.warning("sweep_files", error=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(SWEEP_SECONDS)
+        """Removes files that no dataset has, until cancelled. A task of its own, because a storage may be slow."""
+        await repeat("sweep_files", self._sweep, every_seconds=SWEEP_SECONDS, timeout_seconds=SWEEP_TIMEOUT_SECONDS)
 
-    async def _sweep(self) -> int:
+    async def _sweep(self) -> None:
+        while await self._remove_some() == BATCH:
+            pass
+
+    async def _remove_some(self) -> int:
         async with as_caller(self._database, SYSTEM) as connection:
             paths = [row["path"] for row in await connection.fetch(SQL["old_files"], UNCLAIMED, BATCH)]
         if paths:

@@ -20,6 +20,7 @@ from jobs_service.jobs.model import FINAL, Job
 from jobs_service.jobs.store import Store
 from rpc.boundary import Call
 from rpc.errors import BufferOverrun, Unauthenticated
+from rpc.process.background import repeat
 
 BUFFER = 256
 # Jobs in a snapshot of all of a user's.
@@ -113,7 +114,6 @@ class Tailer:
         self._history = history
         self._poll_seconds = poll_seconds
         self._buffers: dict[str, set[Buffer]] = {}
-        self._watched = asyncio.Event()
         # Where the tailer is: all events before have been offered.
         self.position = Cursor(0, 0, 0)
 
@@ -124,30 +124,20 @@ class Tailer:
             self.position = now
         buffer = Buffer(job_id)
         self._buffers.setdefault(user_id, set()).add(buffer)
-        self._watched.set()
         try:
             yield buffer
         finally:
             self._buffers[user_id].discard(buffer)
             if not self._buffers[user_id]:
                 del self._buffers[user_id]
-            if not self._buffers:
-                self._watched.clear()
 
     async def run(self) -> None:
-        """Tails until cancelled. What goes wrong is logged and tried again from the same place."""
-        failing = False
-        while True:
-            await self._watched.wait()
-            try:
-                async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
-                    more = await self._poll()
-                pause, failing = 0.0 if more else self._poll_seconds, False
-            except Exception as error:
-                if not failing:
-                    log.warning("tail", error=f"{type(error).__name__}: {error}")
-                pause, failing = PAUSE_SECONDS, True
-            await asyncio.sleep(pause)
+        """Tails until cancelled."""
+
+        async def poll() -> float:
+            return 0.0 if self._buffers and await self._poll() else self._poll_seconds
+
+        await repeat("tail", poll, every_seconds=PAUSE_SECONDS, timeout_seconds=POLL_TIMEOUT_SECONDS)
 
     async def _poll(self) -> bool:
         start = self.position

@@ -1,0 +1,35 @@
+"""Background tasks that repeat their work until they are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+log = structlog.get_logger()
+
+
+async def repeat(
+    name: str,
+    work: Callable[[], Awaitable[float | None]],
+    *,
+    every_seconds: float,
+    timeout_seconds: float,
+) -> None:
+    """Runs `work` again and again, `every_seconds` after its end, or after as many seconds as it returns.
+
+    A pass that takes longer than `timeout_seconds` fails. Of failures in a row, the first is logged as `name`.
+    """
+    is_failing = False
+    while True:
+        pause: float | None = None
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                pause = await work()
+            is_failing = False
+        except Exception as error:
+            if not is_failing:
+                log.warning(name, error=f"{type(error).__name__}: {error}")
+            is_failing = True
+        await asyncio.sleep(every_seconds if pause is None else pause)
