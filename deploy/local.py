@@ -23,14 +23,14 @@ from deploy.postgres import Postgres, PostgresError
 from deploy.processes import Server, SetupError, last_line, rotate
 from deploy.running import Issuer, Running, get_json, run_file, write_private
 from deploy.settings import UpSettings, environment, plain
-from jobs_service.database.migrate import migrate
+from jobs_service.database.migrate import SchemaTooOld, migrate
 
 SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": "gateway"}
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 WATCH_SECONDS = 0.5
 # Errors of connecting to a database and migrating it.
-DATABASE_ERRORS = (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError)
+DATABASE_ERRORS = (OSError, TimeoutError, ValueError, SchemaTooOld, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 Report = Callable[[str], None]
 Show = Callable[[Running, str | None], None]

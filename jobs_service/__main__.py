@@ -19,7 +19,7 @@ from pipeline.notifications.v1 import notifications_pb2
 from pipeline.webhooks.v1 import webhooks_pb2
 from pipeline.workers.v1 import workers_pb2
 
-from jobs_service.database.migrate import migrate
+from jobs_service.database.migrate import SchemaTooOld, migrate
 from jobs_service.datasets.importer import Importer
 from jobs_service.datasets.service import DatasetService
 from jobs_service.datasets.storage import Storage
@@ -183,7 +183,7 @@ def _migrate(settings: MigrateSettings) -> int:
                 settings.database_url.get_secret_value(), service_password=settings.service_password.get_secret_value()
             )
         )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, SchemaTooOld, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         what = str(error) or type(error).__name__
         print(f"migrate: PIPELINE_DATABASE_URL: {what}", file=sys.stderr)  # noqa: T201 - one line for the operator
         return 2

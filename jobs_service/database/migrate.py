@@ -1,4 +1,4 @@
-"""Brings a database up to date: numbered SQL files, forward only, one transaction each."""
+"""Brings a database up to date: schema files, each once and in order, then the routines that changed."""
 
 from __future__ import annotations
 
@@ -12,41 +12,80 @@ import asyncpg
 import structlog
 
 from rpc.database.queries import load_queries
+from rpc.errors import OperatorError
 
 CONNECT_TIMEOUT_SECONDS = 10.0
-# An index on a large table takes a while; a migration that hangs must end all the same.
+# An index on a large table takes a while; a step that hangs must end all the same.
 STATEMENT_TIMEOUT_SECONDS = 3600.0
-# Postgres's own number.
+# PostgreSQL's own default.
 SCRAM_ITERATIONS = 4096
 SQL = load_queries("jobs_service.database", "migrate.sql")
+# Files of schema/, in the order in which they reference each other; each is applied once, in a transaction of its own.
+SCHEMA = ("access", "datasets", "jobs", "events", "notifications", "queue", "webhooks", "quotes")
+# Files of routines/: views, functions and triggers, in the order in which they reference each other. They are applied again,
+# in one transaction, whenever one of them or the schema changed.
+ROUTINES = (
+    "live_seconds",
+    "live_cost",
+    "seconds_to_limit",
+    "change_job",
+    "leased_job_costs",
+    "job_details",
+    "list_jobs",
+    "create_job",
+    "keep_old_secret",
+    "write_webhook_deliveries",
+)
+REMOVE = (
+    "export what you need and remove it (for the embedded PostgreSQL: delete the folder .pipeline), then start anew"
+)
 
 log = structlog.get_logger()
 
 
-async def migrate(url: str, *, service_password: str) -> list[str]:
-    """Applies what is missing and lets the services' login in with that password. Returns the names applied.
+class SchemaTooOld(OperatorError):
+    """A database whose tables this version did not create and cannot change."""
 
-    `url` is an administrator's: one who may create tables and roles. Raises what asyncpg raises.
+
+async def migrate(url: str, *, service_password: str) -> list[str]:
+    """Applies what is missing and sets the password of the services' login. Returns the names applied.
+
+    `url` is an administrator's: a role that may create tables and roles. Raises SchemaTooOld, and what asyncpg raises.
     """
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS)
     try:
         await connection.execute(SQL["lock"])
+        if await connection.fetchval(SQL["has_old_numbering"]):
+            raise SchemaTooOld(f"this database has the tables of an unreleased version: {REMOVE}")
         await connection.execute(SQL["create_ledger"])
-        done = {row["number"] for row in await connection.fetch(SQL["applied"])}
-        names = [name for name in _migrations() if _number(name) not in done]
-        for name in names:
-            async with connection.transaction():
-                await connection.execute(files(__package__).joinpath("migrations", name).read_text())
-                await connection.execute(SQL["record"], _number(name), name)
-            log.info("migrated", migration=name)
+        applied = {row["name"]: row["digest"] for row in await connection.fetch(SQL["applied"])}
+        names = []
+        for name in SCHEMA:
+            step, text = f"schema/{name}", _read("schema", name)
+            if step not in applied:
+                await _apply(connection, step, text, _digest(text))
+                names.append(step)
+            elif applied[step] != _digest(text):
+                raise SchemaTooOld(f"{step}.sql is not the file that created this database: {REMOVE}")
+        text = "".join(_read("routines", name) for name in ROUTINES)
+        if names or applied.get("routines") != _digest(text):
+            await _apply(connection, "routines", text, _digest(text))
+            names.append("routines")
         await connection.execute(await connection.fetchval(SQL["format_login"], _verifier(service_password)))
         return names
     finally:
         await connection.close()
 
 
+async def _apply(connection: asyncpg.Connection, step: str, text: str, digest: str) -> None:
+    async with connection.transaction():
+        await connection.execute(text)
+        await connection.execute(SQL["record"], step, digest)
+    log.info("migrated", step=step)
+
+
 def _verifier(password: str) -> str:
-    """What Postgres keeps of an ASCII password (SCRAM-SHA-256, RFC 5802): it never sees, and never logs, the password."""
+    """The SCRAM-SHA-256 verifier (RFC 5802) of an ASCII password: PostgreSQL never sees, and never logs, the password."""
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
@@ -54,10 +93,9 @@ def _verifier(password: str) -> str:
     return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{base64.b64encode(salt).decode()}${keys}"
 
 
-def _migrations() -> list[str]:
-    folder = files(__package__).joinpath("migrations")
-    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+def _read(folder: str, name: str) -> str:
+    return files(__package__).joinpath(folder, f"{name}.sql").read_text()
 
 
-def _number(name: str) -> int:
-    return int(name.partition("_")[0])
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,24 +1,29 @@
 -- name: lock
--- One migration at a time; the key is ours alone in this database. Held until the connection closes.
+-- One migration at a time; no other lock of this database has this key. It is released when the connection closes.
 select pg_advisory_lock(7224368501);
 
 -- name: create_ledger
 -- In a schema of its own: `public` holds guarded tables only.
 create schema if not exists pipeline_internal;
-create table if not exists pipeline_internal.migrations (
-    number integer primary key,
-    name text not null,
+create table if not exists pipeline_internal.steps (
+    name text primary key,
+    digest text not null,
     applied_at timestamptz not null default now()
 );
 
+-- name: has_old_numbering
+-- The ledger of the numbered migrations that databases had before the schema was one file a room.
+select to_regclass('pipeline_internal.migrations') is not null;
+
 -- name: applied
--- What this database has already.
-select number from pipeline_internal.migrations;
+-- The steps that this database has, and the digest of each file when it was applied.
+select name, digest from pipeline_internal.steps;
 
 -- name: record
--- In the transaction of the migration itself.
-insert into pipeline_internal.migrations (number, name) values ($1, $2);
+-- In the transaction of the step itself.
+insert into pipeline_internal.steps (name, digest) values ($1, $2)
+on conflict (name) do update set digest = excluded.digest, applied_at = now();
 
 -- name: format_login
--- What is kept of a role's password cannot be a parameter, so the server quotes it.
+-- A role's password verifier cannot be a parameter, so the server quotes it.
 select format('alter role pipeline_service login password %L', $1::text);

@@ -100,6 +100,15 @@ def reader(cls: Any) -> Callable[[asyncpg.Record], Any]:
     return read
 
 
+def columns(model: Any) -> dict[str, Any]:
+    """The columns of a dataclass whose fields have their names; none for None."""
+    return {} if model is None else {name: getattr(model, name) for name in model.__match_args__}
+
+
 def as_json(value: Any) -> str:
-    """A value as a jsonb parameter takes it."""
-    return orjson.dumps(value).decode()
+    """A value as a json parameter takes it: numerics as text, bytes as PostgreSQL reads them."""
+    return orjson.dumps(value, default=_as_text).decode()
+
+
+def _as_text(value: Any) -> str:
+    return rf"\x{value.hex()}" if isinstance(value, bytes) else str(value)

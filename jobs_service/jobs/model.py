@@ -69,7 +69,7 @@ DEFAULT_PRIORITY = 5
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a person asked for. Mappings are the contract's fields, those that were set; `quote`: the id of one to hold."""
+    """A job as its owner requests it: fields have the columns' names, mappings the contract's set fields."""
 
     dataset_id: UUID
     preset_id: str
@@ -83,7 +83,7 @@ class Configuration:
     base_model: str | None = None
     training: Mapping[str, Any] | None = None
     provider: str | None = None
-    quote: UUID | None = None
+    quote_id: UUID | None = None
     allow_oom_risk: bool = False
 
     def digest(self) -> bytes:
@@ -113,27 +113,27 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What finished jobs are compared with, seconds, and under which key they teach."""
+    """What the finished job is compared with. Fields have the names of the table's columns."""
 
     model_family: str
     stack: str
-    p10_seconds: float
-    seconds: float
-    p90_seconds: float
-    overhead_seconds: float
-    correction: float
-    slopes: list[float]
-    model_version: str
+    forecast_p10_seconds: float
+    forecast_seconds: float
+    forecast_p90_seconds: float
+    forecast_overhead_seconds: float
+    forecast_correction: float
+    forecast_slopes: list[float]
+    forecast_model: str
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What the Estimator said of a configuration. US dollars, rounded to cents; `answer` is its message, to be kept."""
+    """The Estimator's answer. US dollars, rounded to cents; `estimate` is its message, which the job keeps."""
 
     estimated_total_cost: Decimal
     hourly_rate: Decimal
     total_steps: int
-    answer: bytes
+    estimate: bytes
     forecast: Forecast | None = None
     misfit: Misfit | None = None
 

@@ -7,24 +7,22 @@ talk to Postgres.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, fields
 from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
 
-from jobs_service.database.rows import Page, as_caller, as_json, call_as, page_of, reader
+from jobs_service.database.rows import Page, as_caller, as_json, call_as, columns, page_of, reader
 from jobs_service.datasets.model import DatasetStatus
 from jobs_service.errors import DatasetNotFound, DatasetNotReady, IdempotencyKeyReused, JobNotFound, OpenJobsLimit
 from jobs_service.events.model import NOTHING, Seen, parse_seen
-from jobs_service.jobs.model import Configuration, Forecast, Job, JobState, Price
+from jobs_service.jobs.model import Configuration, Job, JobState, Price
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.identity.model import Identity
 
 SQL = load_queries("jobs_service.jobs", "queries.sql")
 ALL_STATES = [*JobState]
-NO_FORECAST = (None,) * len(fields(Forecast))
 
 
 class Store:
@@ -46,35 +44,19 @@ class Store:
 
         Raises DatasetNotFound, DatasetNotReady, IdempotencyKeyReused, OpenJobsLimit.
         """
-        rows = await call_as(
-            self._database,
-            caller,
-            SQL["create_job"],
-            wanted.dataset_id,
-            wanted.preset_id,
-            as_json(wanted.hyperparameters),
-            as_json(wanted.gpu_config),
-            wanted.hyperparameters["epochs"],
-            price.total_steps,
-            price.estimated_total_cost,
-            wanted.client_estimated_cost,
-            price.hourly_rate,
-            request_id,
-            wanted.digest() if request_id else None,
-            wanted.max_cost_usd,
-            wanted.max_duration_seconds,
-            wanted.priority,
-            wanted.retried_from,
-            self._max_attempts,
-            self._max_open_jobs,
-            wanted.base_model,
-            as_json(wanted.training) if wanted.training else None,
-            wanted.provider,
-            wanted.allow_oom_risk,
-            wanted.quote,
-            price.answer,
-            *(astuple(price.forecast) if price.forecast else NO_FORECAST),
-        )
+        row = {
+            **columns(wanted),
+            **columns(price.forecast),
+            "estimated_total_cost": price.estimated_total_cost,
+            "hourly_rate": price.hourly_rate,
+            "total_steps": price.total_steps,
+            "estimate": price.estimate,
+            "request_id": request_id,
+            "request_digest": wanted.digest() if request_id else None,
+            "total_epochs": wanted.hyperparameters["epochs"],
+            "max_attempts": self._max_attempts,
+        }
+        rows = await call_as(self._database, caller, SQL["create_job"], as_json(row), self._max_open_jobs)
         if rows:
             return _same_request(rows[0], wanted)
         async with as_caller(self._database, caller) as connection:

@@ -54,7 +54,7 @@ def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
         base_model=request.base_model or None,
         training=_set_fields(request.training) if request.HasField("training") else None,
         provider=request.provider or None,
-        quote=UUID(request.quote_id) if request.quote_id else None,
+        quote_id=UUID(request.quote_id) if request.quote_id else None,
         allow_oom_risk=request.allow_oom_risk,
     )
 
@@ -73,7 +73,7 @@ def estimate_request(wanted: Configuration) -> estimator_pb2.EstimateCostRequest
         base_model=wanted.base_model,
         training=training(wanted.training),
         provider=wanted.provider,
-        quote_id=str(wanted.quote) if wanted.quote else None,
+        quote_id=str(wanted.quote_id) if wanted.quote_id else None,
     )
 
 
@@ -88,7 +88,7 @@ def price(answer: estimator_pb2.EstimateCostResponse) -> Price:
         estimated_total_cost=Decimal(str(answer.estimated_cost)),
         hourly_rate=Decimal(str(answer.hourly_rate)),
         total_steps=answer.training_details.total_steps,
-        answer=answer.SerializeToString(),
+        estimate=answer.SerializeToString(),
         forecast=_forecast(answer.forecast) if answer.HasField("forecast") else None,
         misfit=_misfit(answer),
     )
@@ -98,13 +98,13 @@ def _forecast(forecast: estimator_pb2.Forecast) -> Forecast:
     return Forecast(
         model_family=forecast.model_family,
         stack=enum_word(estimator_pb2.SoftwareStack.Name(forecast.stack), "SOFTWARE_STACK_"),
-        p10_seconds=forecast.seconds.p10,
-        seconds=forecast.seconds.p50,
-        p90_seconds=forecast.seconds.p90,
-        overhead_seconds=forecast.overhead_seconds,
-        correction=forecast.correction,
-        slopes=list(forecast.slopes),
-        model_version=forecast.model_version,
+        forecast_p10_seconds=forecast.seconds.p10,
+        forecast_seconds=forecast.seconds.p50,
+        forecast_p90_seconds=forecast.seconds.p90,
+        forecast_overhead_seconds=forecast.overhead_seconds,
+        forecast_correction=forecast.correction,
+        forecast_slopes=list(forecast.slopes),
+        forecast_model=forecast.model_version,
     )
 
 

@@ -104,8 +104,6 @@ update lora_training_jobs set
         else $6
     end,
     external_job_id = coalesce(nullif($7, ''), external_job_id),
-    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
     lease_expires_at = clock_timestamp() + $8,
     revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
@@ -123,9 +121,6 @@ update lora_training_jobs set
     status = 'completed', current_stage = 'completed', progress = 100,
     current_metrics = case when $5::jsonb = '{}' then current_metrics else $5 end,
     artifact_uri = nullif($3, ''), artifact_id = $4, peak_memory_gib = $6, error_message = null, status_reason = null,
-    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    final_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'running'
 returning id;
@@ -136,15 +131,9 @@ update lora_training_jobs set
     status = case when $4 and attempt < max_attempts then 'queued' else 'failed' end,
     current_stage = case when $4 and attempt < max_attempts then 'queued' else 'failed' end,
     completed_at = case when $4 and attempt < max_attempts then null else now() end,
-    final_cost = case
-        when $4 and attempt < max_attempts then null
-        else live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
-    end,
     attempt = case when $4 and attempt < max_attempts then attempt + 1 else attempt end,
     retry_count = case when $4 and attempt < max_attempts then attempt else retry_count end,
     error_message = $3, status_reason = 'trainer_error',
-    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
 returning id, status;
@@ -153,8 +142,6 @@ returning id, status;
 -- Back to the queue without losing an attempt.
 update lora_training_jobs set
     status = 'queued', current_stage = 'queued', status_reason = 'released',
-    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
 returning id;
@@ -163,9 +150,6 @@ returning id;
 -- From any state that is not final. The trainer's lease ends with it.
 update lora_training_jobs set
     status = 'cancelled', current_stage = 'cancelled', status_reason = 'cancelled_by_owner',
-    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    final_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and status in ('queued', 'initializing', 'running')
 returning id;
@@ -183,16 +167,10 @@ update lora_training_jobs j set
     status = case when attempt < max_attempts then 'queued' else 'failed' end,
     current_stage = case when attempt < max_attempts then 'queued' else 'failed' end,
     completed_at = case when attempt < max_attempts then null else now() end,
-    final_cost = case
-        when attempt < max_attempts then null
-        else live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
-    end,
     error_message = format('The trainer was not heard of in time (attempt %s of %s).', attempt, max_attempts),
     attempt = least(attempt + 1, max_attempts),
     retry_count = case when attempt < max_attempts then attempt else retry_count end,
     status_reason = 'lease_expired',
-    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 from expired
 where j.id = expired.id and j.status in ('initializing', 'running') and j.lease_expires_at <= clock_timestamp()
@@ -201,18 +179,14 @@ returning j.id, j.status;
 -- name: warn_of_cost
 -- Once for a job, at 80 % of its cost limit.
 with near as (
-    select id from lora_training_jobs
-    where status in ('initializing', 'running') and not cost_warned and max_cost_usd is not null
-    and ($2::uuid is null or id = $2)
-    and live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
-        >= 0.8 * max_cost_usd
+    select j.id
+    from leased_job_costs c join lora_training_jobs j on j.id = c.id
+    where not c.cost_warned and c.cost >= 0.8 * c.max_cost_usd and ($2::uuid is null or c.id = $2)
     limit $1
-    for update skip locked
+    for update of j skip locked
 )
 update lora_training_jobs j set
-    cost_warned = true, revision = revision + 1, updated_at = now(),
-    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at)
+    cost_warned = true, revision = revision + 1, updated_at = now()
 from near
 where j.id = near.id and j.status in ('initializing', 'running') and not j.cost_warned
 returning j.id;
@@ -220,21 +194,11 @@ returning j.id;
 -- name: stop_at_limits
 -- Failed, with the limit as its reason, once the owner's limit of cost or time is reached.
 with over as (
-    select
-        id,
-        coalesce(
-            live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
-            >= max_cost_usd, false
-        ) as by_cost
-    from lora_training_jobs
-    where status in ('initializing', 'running') and ($2::uuid is null or id = $2)
-    and (
-        live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd)
-            >= max_cost_usd
-        or live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at) >= max_duration_seconds
-    )
+    select j.id, coalesce(c.cost >= c.max_cost_usd, false) as by_cost
+    from leased_job_costs c join lora_training_jobs j on j.id = c.id
+    where (c.cost >= c.max_cost_usd or c.seconds >= c.max_duration_seconds) and ($2::uuid is null or c.id = $2)
     limit $1
-    for update skip locked
+    for update of j skip locked
 )
 update lora_training_jobs j set
     status = 'failed', current_stage = 'failed',
@@ -243,9 +207,6 @@ update lora_training_jobs j set
         when by_cost then format('Stopped at its cost limit of $%s.', trim_scale(max_cost_usd))
         else format('Stopped at its time limit of %s seconds.', max_duration_seconds)
     end,
-    current_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    final_cost = live_cost(current_cost, spent_cost, hourly_rate, lease_started_at, lease_expires_at, max_cost_usd),
-    billed_seconds = live_seconds(billed_seconds, spent_seconds, lease_started_at, lease_expires_at),
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 from over
 where j.id = over.id and j.status in ('initializing', 'running')

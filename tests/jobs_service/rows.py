@@ -10,6 +10,24 @@ import asyncpg
 from jobs_service.jobs.model import FINAL, JobState
 
 
+def new_job(dataset_id: str, **columns: Any) -> dict[str, Any]:
+    """What the function create_job needs of a job."""
+    return {
+        "dataset_id": dataset_id,
+        "preset_id": "fast",
+        "hyperparameters": {"epochs": 1, "batch_size": 4, "rank": 8, "learning_rate": 0.0001},
+        "gpu_config": {"type": "A100-80GB", "count": 1},
+        "priority": 5,
+        "allow_oom_risk": False,
+        "max_attempts": 3,
+        "total_epochs": 1,
+        "total_steps": 1000,
+        "estimated_total_cost": 1,
+        "hourly_rate": 3.5,
+        **columns,
+    }
+
+
 async def job_row(admin: asyncpg.Connection, dataset_id: str, user_id: str, status: str, **columns: Any) -> UUID:
     """A job in a state, as its transitions would have left it."""
     row: dict[str, Any] = {

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from jobs_service.database.rows import as_json
 from jobs_service.jobs.store import SQL
 from rpc.database.errors import GuardError
 from rpc.database.pool import Database
@@ -16,7 +17,7 @@ from rpc.database.transaction import Transaction
 from rpc.errors import DatabaseUnavailable, DeadlineExceeded, NotOwner
 from rpc.identity.model import Identity
 from tests.conftest import NewDataset, TestDatabase
-from tests.jobs_service.rows import job_row
+from tests.jobs_service.rows import job_row, new_job
 from tests.processes import environment, run
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
@@ -203,9 +204,8 @@ async def test_functions_that_become_their_caller_obey_the_policies(
             assert row["total"] == found
             await is_nobodys()
         with pytest.raises(asyncpg.CheckViolationError):
-            wrong = [dataset, "no preset", "{}", "{}", 1, 1, 1, None, 1, *[None] * 4, 5, None, 3, 10, *[None] * 15]
-            wrong[20] = False
-            await pool.call_as(Identity(ANN, "user", 0), SQL["create_job"], *wrong)
+            job = as_json(new_job(dataset, preset_id="no preset"))
+            await pool.call_as(Identity(ANN, "user", 0), SQL["create_job"], job, 10)
         await is_nobodys()
         await admin.execute("drop policy own_jobs on lora_training_jobs")
         (row,) = await pool.call_as(Identity(ANN, "user", 0), *page)

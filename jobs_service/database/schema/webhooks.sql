@@ -1,12 +1,12 @@
--- Webhooks: where they go, what is on its way to each, and each attempt to send it.
+-- Webhooks: where notifications are sent, what is on its way to each, and each attempt to send it.
 
--- Whoever makes a notification writes its deliveries too, and may neither see nor write any others: the trigger below does
--- it as this role, which nobody can become.
+-- Whoever writes a notification writes its deliveries too, and may neither see nor write any others: the trigger
+-- write_webhook_deliveries does it as this role, which no login can become.
 do $$
 begin
     create role pipeline_outbox nologin noinherit;
 exception when duplicate_object then
-    null; -- roles belong to the cluster, and another database of it may have made it
+    null; -- Roles belong to the cluster: another database of it may have created this one.
 end $$;
 grant usage on schema public to pipeline_outbox;
 
@@ -22,32 +22,23 @@ create table webhooks (
     -- Null: it is enabled.
     disabled_reason text,
     failing_since timestamptz,
+    request_id uuid,
+    request_digest bytea,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     constraint webhooks_pkey primary key (id),
     constraint webhooks_secret_check check (octet_length(secret) between 24 and 64),
     constraint webhooks_old_secret_check check ((old_secret is null) = (old_secret_until is null)),
-    constraint webhooks_disabled_check check (disabled_reason in ('by_owner', 'failing', 'gone'))
+    constraint webhooks_disabled_check check (disabled_reason in ('by_owner', 'failing', 'gone')),
+    constraint webhooks_request_key unique (user_id, request_id),
+    constraint webhooks_request_check check ((request_id is null) = (request_digest is null))
 );
 create index webhooks_user_idx on webhooks (user_id);
 
--- A secret that is replaced stays good for a day, so that receivers can change over. Its owner cannot read either.
-create function keep_old_secret() returns trigger
-language plpgsql
-as $$
-begin
-    new.old_secret := old.secret;
-    new.old_secret_until := now() + interval '24 hours';
-    return new;
-end
-$$;
-create trigger keep_old_secret before update of secret on webhooks
-for each row execute function keep_old_secret();
-
 create table webhook_deliveries (
     id uuid not null default gen_random_uuid(),
-    -- No foreign key: a webhook that is deleted while a job moves must not stop the job. What is left over is never claimed,
-    -- and is forgotten with its age.
+    -- No foreign key: deleting a webhook while a job moves must not stop the job. Deliveries without a webhook are never
+    -- claimed, and are deleted with age.
     webhook_id uuid not null,
     user_id uuid not null,
     type text not null,
@@ -55,9 +46,9 @@ create table webhook_deliveries (
     body text not null,
     status text not null default 'pending',
     attempt_count integer not null default 0,
-    -- Attempts that failed since it was made or asked for again: where it stands in the back-off.
+    -- Failed attempts since it was created or sent again: its place in the back-off.
     failures integer not null default 0,
-    -- While it is being sent, when its sender is taken for dead.
+    -- While it is being sent: when its sender is taken for dead.
     next_attempt_at timestamptz default now(),
     created_at timestamptz not null default now(),
     finished_at timestamptz,
@@ -69,7 +60,7 @@ create table webhook_deliveries (
     )
 );
 create index webhook_deliveries_list_idx on webhook_deliveries (webhook_id, created_at desc, id desc);
--- Only what waits is in it, by webhook: claims walk from one to the next.
+-- Only open deliveries are in it, by webhook: claims walk from one webhook to the next.
 create index webhook_deliveries_due_idx on webhook_deliveries (webhook_id, next_attempt_at)
 where status in ('pending', 'sending');
 create index webhook_deliveries_age_idx on webhook_deliveries (created_at);
@@ -79,7 +70,7 @@ create table webhook_attempts (
     number integer not null,
     user_id uuid not null,
     started_at timestamptz not null default clock_timestamp(),
-    -- Null: under way, or its sender stopped before it knew.
+    -- Null: under way, or its sender stopped before the answer came.
     duration_ms integer,
     http_status integer,
     error text,
@@ -88,40 +79,14 @@ create table webhook_attempts (
     constraint webhook_attempts_delivery_fkey foreign key (delivery_id) references webhook_deliveries (id) on delete cascade
 );
 
--- The outbox. A trigger, since several statements of several roles make notifications, and other systems may: none can forget
--- it. For each row, so that a statement that notifies nobody, as most reports of progress, runs nothing; for a user without
--- webhooks it is one look into an index of few rows. Everything is named with its schema: it runs with another's rights.
-create function write_webhook_deliveries() returns trigger
-language plpgsql security definer
-as $$
-begin
-    insert into public.webhook_deliveries (webhook_id, user_id, type, body)
-    select
-        w.id, new.user_id, new.type,
-        jsonb_build_object(
-            'type', new.type,
-            'timestamp', to_char(new.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-            'data', new.metadata || jsonb_build_object(
-                'notification_id', new.id, 'user_id', new.user_id, 'title', new.title,
-                'message', left(new.message, 4000), 'priority', new.priority, 'action_url', new.action_url
-            )
-        )::text
-    from public.webhooks w
-    where w.user_id = new.user_id and w.disabled_reason is null
-    and (w.event_types = '{}' or new.type = any(w.event_types));
-    return null;
-end
-$$;
--- An administrator who is no superuser gives functions to roles it is a member of, and that may create in the schema.
-do $$
-begin
-    execute format('grant pipeline_outbox to %I', current_user);
-    grant create on schema public to pipeline_outbox;
-    alter function write_webhook_deliveries() owner to pipeline_outbox;
-    revoke create on schema public from pipeline_outbox;
-end $$;
-create trigger write_webhook_deliveries after insert on lora_notifications
-for each row execute function write_webhook_deliveries();
+-- How often, in the hour since `since`, a user made the service look up a name or send a request.
+create table webhook_uses (
+    user_id uuid not null,
+    uses integer not null default 1,
+    since timestamptz not null default now(),
+    constraint webhook_uses_pkey primary key (user_id)
+);
+create index webhook_uses_since_idx on webhook_uses (since);
 
 alter table webhooks enable row level security;
 alter table webhooks force row level security;
@@ -129,6 +94,8 @@ alter table webhook_deliveries enable row level security;
 alter table webhook_deliveries force row level security;
 alter table webhook_attempts enable row level security;
 alter table webhook_attempts force row level security;
+alter table webhook_uses enable row level security;
+alter table webhook_uses force row level security;
 
 create policy own_webhooks on webhooks to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
@@ -137,11 +104,14 @@ create policy own_deliveries on webhook_deliveries to pipeline_user
 using (user_id = (select caller_id()))
 with check (user_id = (select caller_id()) and exists (select from webhooks w where w.id = webhook_id));
 create policy own_attempts on webhook_attempts for select to pipeline_user using (user_id = (select caller_id()));
--- All but the secrets: those are written by their owner and read by the sender.
+create policy own_uses on webhook_uses to pipeline_user
+using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+-- All but the secrets: their owner writes them and the sender reads them.
 grant select (
-    id, user_id, url, description, event_types, old_secret_until, disabled_reason, failing_since, created_at, updated_at
+    id, user_id, url, description, event_types, old_secret_until, disabled_reason, failing_since, request_id,
+    request_digest, created_at, updated_at
 ) on webhooks to pipeline_user;
-grant insert (user_id, url, description, event_types, secret) on webhooks to pipeline_user;
+grant insert (user_id, url, description, event_types, secret, request_id, request_digest) on webhooks to pipeline_user;
 grant update (url, description, event_types, secret, disabled_reason, failing_since, updated_at)
 on webhooks to pipeline_user;
 grant delete on webhooks to pipeline_user;
@@ -149,6 +119,8 @@ grant select, delete on webhook_deliveries to pipeline_user;
 grant insert (webhook_id, user_id, type, body) on webhook_deliveries to pipeline_user;
 grant update (status, failures, next_attempt_at, finished_at) on webhook_deliveries to pipeline_user;
 grant select on webhook_attempts to pipeline_user;
+grant select, insert on webhook_uses to pipeline_user;
+grant update (uses, since) on webhook_uses to pipeline_user;
 
 create policy wanted_webhooks on webhooks for select to pipeline_outbox using (true);
 create policy new_deliveries on webhook_deliveries for insert to pipeline_outbox with check (true);
@@ -158,6 +130,7 @@ grant insert (webhook_id, user_id, type, body) on webhook_deliveries to pipeline
 create policy all_webhooks on webhooks to pipeline_system using (true) with check (true);
 create policy all_deliveries on webhook_deliveries to pipeline_system using (true) with check (true);
 create policy all_attempts on webhook_attempts to pipeline_system using (true) with check (true);
+create policy all_uses on webhook_uses to pipeline_system using (true) with check (true);
 grant select on webhooks to pipeline_system;
 grant update (old_secret, old_secret_until, disabled_reason, failing_since, updated_at) on webhooks to pipeline_system;
 grant select, delete on webhook_deliveries to pipeline_system;
@@ -165,3 +138,4 @@ grant update (status, attempt_count, failures, next_attempt_at, finished_at) on 
 grant select on webhook_attempts to pipeline_system;
 grant insert (delivery_id, number, user_id) on webhook_attempts to pipeline_system;
 grant update (duration_ms, http_status, error, response) on webhook_attempts to pipeline_system;
+grant select, delete on webhook_uses to pipeline_system;

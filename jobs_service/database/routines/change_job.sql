@@ -1,0 +1,32 @@
+-- Every change of a job: which status may follow which and by whom, and what it costs up to now. Statements say neither, so
+-- none can get it wrong: a job is billed with each change while it has a lease, and its final cost is what it cost when it ended.
+create or replace function change_job() returns trigger
+language plpgsql
+as $$
+begin
+    if old.status <> new.status and (
+        not (old.status, new.status) in (
+            ('queued', 'initializing'), ('queued', 'cancelled'),
+            ('initializing', 'queued'), ('initializing', 'running'), ('initializing', 'failed'), ('initializing', 'cancelled'),
+            ('running', 'queued'), ('running', 'completed'), ('running', 'failed'), ('running', 'cancelled')
+        ) or (current_user = 'pipeline_user' and new.status <> 'cancelled')
+    ) then
+        raise exception 'a job does not go from % to %', old.status, new.status
+            using errcode = 'check_violation', constraint = 'lora_training_jobs_transition_check';
+    end if;
+    if old.lease_expires_at is not null then
+        new.current_cost := live_cost(
+            old.current_cost, old.spent_cost, old.hourly_rate, old.lease_started_at, old.lease_expires_at, old.max_cost_usd
+        );
+        new.billed_seconds := live_seconds(
+            old.billed_seconds, old.spent_seconds, old.lease_started_at, old.lease_expires_at
+        );
+    end if;
+    if old.completed_at is null and new.completed_at is not null then
+        new.final_cost := new.current_cost;
+    end if;
+    return new;
+end
+$$;
+create or replace trigger change_job before update of status, revision on lora_training_jobs
+for each row execute function change_job();

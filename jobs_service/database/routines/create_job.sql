@@ -1,0 +1,65 @@
+-- Creates a job, its first event and its notification: all or none, in one round trip. `job` holds the columns of new_jobs by
+-- name. Returns the job; the earlier one where a request of the same key made it; no row where the dataset is not ready any
+-- more or the user has `max_open_jobs` jobs that are not final.
+drop view if exists new_jobs;
+-- What a creation sets; all other columns get their defaults.
+create view new_jobs with (security_invoker = true) as
+select
+    id, user_id, dataset_id, preset_id, hyperparameters, gpu_config, base_model, training, provider, allow_oom_risk,
+    priority, max_cost_usd, max_duration_seconds, client_estimated_cost, request_id, request_digest, retried_from,
+    estimated_total_cost, hourly_rate, quote_id, estimate, model_family, stack, forecast_p10_seconds, forecast_seconds,
+    forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, revision,
+    max_attempts, total_epochs, total_steps
+from lora_training_jobs;
+grant insert on new_jobs to pipeline_user;
+
+create function create_job(caller uuid, job json, max_open_jobs bigint) returns setof job_details
+language plpgsql rows 1
+as $$
+declare
+    setting text;
+    new_job new_jobs;
+    dataset_name text;
+begin
+    setting := set_config('role', 'pipeline_user', true);
+    setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
+    new_job := json_populate_record(null::new_jobs, job);
+    new_job.id := gen_random_uuid();
+    new_job.user_id := caller;
+    new_job.revision := 1;
+    -- One creation at a time for a user, so that two cannot both take the last place below the limit, and the second of two
+    -- with the same key finds the job of the first.
+    perform pg_advisory_xact_lock(hashtextextended('jobs of ' || caller, 0));
+    if new_job.request_id is not null then
+        return query select * from job_details d where d.request_id = new_job.request_id;
+        if found then
+            return;
+        end if;
+    end if;
+    select d.name into dataset_name
+    from lora_datasets d
+    where d.id = new_job.dataset_id and d.status = 'ready' and d.training_ready and d.deleted_at is null
+    and (
+        select count(*) from lora_training_jobs j where j.user_id = (select caller_id()) and j.completed_at is null
+    ) < max_open_jobs;
+    if not found then
+        return;
+    end if;
+    insert into new_jobs values (new_job.*);
+    insert into job_events (job_id, user_id, revision, type, status, data)
+    values (
+        new_job.id, caller, new_job.revision, 'queued', 'queued',
+        jsonb_build_object('current_stage', 'queued', 'attempt', 1, 'current_cost', 0)
+    );
+    insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)
+    values (
+        caller, 'job_queued', 'Training Job Queued',
+        format('Your training job for "%s" has been queued and will start shortly', dataset_name),
+        'low', '/training/jobs/' || new_job.id, jsonb_build_object('job_id', new_job.id, 'dataset_name', dataset_name)
+    );
+    return query select * from job_details d where d.id = new_job.id;
+end
+$$;
+-- It becomes whichever user it is told and takes prices as they are told, so only the service may call it.
+revoke execute on function create_job from public;
+grant execute on function create_job to pipeline_service;

@@ -1,0 +1,34 @@
+-- A job as its owner sees it, with its costs up to now, its dataset in short, and how many of the owner's jobs of the same GPU
+-- type wait before it. This is the one list of the columns that the service reads.
+drop function if exists create_job, list_jobs;
+drop view if exists listed_jobs, job_details, own_queue;
+
+-- The caller's jobs that wait. They are unfinished too: said for the index of what is unfinished.
+create view own_queue with (security_invoker = true) as
+select id, row_number() over (partition by user_id, gpu_type order by place, id) - 1 as own_ahead
+from lora_training_jobs
+where status = 'queued' and completed_at is null;
+
+create view job_details with (security_invoker = true) as
+select
+    j.id, j.user_id, j.dataset_id, d.name as dataset_name, d.format as dataset_format,
+    d.total_training_pairs as dataset_pairs, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
+    j.provider, j.allow_oom_risk, j.priority, j.max_cost_usd, j.max_duration_seconds, j.client_estimated_cost,
+    j.request_id, j.request_digest, j.retried_from, j.estimated_total_cost, j.estimate, j.status, j.status_reason,
+    j.error_message, j.revision, j.attempt, j.max_attempts, j.retry_count, j.current_stage, j.progress, j.current_epoch,
+    j.total_epochs, j.current_step, j.total_steps, j.current_metrics, j.trainer, j.final_cost, j.external_job_id,
+    j.artifact_id, j.artifact_uri, j.queued_at, j.started_at, j.completed_at, j.created_at, j.updated_at,
+    live_cost(
+        j.current_cost, j.spent_cost, j.hourly_rate, j.lease_started_at, j.lease_expires_at, j.max_cost_usd
+    ) as current_cost,
+    live_seconds(j.billed_seconds, j.spent_seconds, j.lease_started_at, j.lease_expires_at) as billed_seconds,
+    case
+        when j.status = 'running' and j.progress >= 1 and j.current_step > j.running_from_step
+        then extract(epoch from j.updated_at - j.running_since)::double precision
+            * (j.total_steps - j.current_step) / (j.current_step - j.running_from_step)
+    end as seconds_left,
+    q.own_ahead
+from lora_training_jobs j
+join lora_datasets d on d.id = j.dataset_id
+left join own_queue q on q.id = j.id;
+grant select on own_queue, job_details to pipeline_user;

@@ -1,0 +1,70 @@
+-- Datasets, and the files in storage that no dataset names.
+
+create table lora_datasets (
+    id uuid not null default gen_random_uuid(),
+    user_id uuid not null,
+    name text not null,
+    description text,
+    format text,
+    status text not null default 'uploading',
+    training_ready boolean not null default false,
+    total_training_pairs bigint,
+    total_validation_pairs bigint,
+    total_tokens bigint,
+    p50_tokens integer,
+    p95_tokens integer,
+    longest_tokens integer,
+    -- `[[largest number of tokens in the bin, samples], …]`, ascending, non-empty bins only; null where nobody counted.
+    token_histogram jsonb,
+    storage_bucket text,
+    storage_path text,
+    file_name text,
+    file_size bigint,
+    validated_at timestamptz,
+    validation_errors jsonb,
+    validation_error_count bigint not null default 0,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
+    constraint lora_datasets_pkey primary key (id),
+    -- Lets a job reference its owner and its dataset together, so that no job trains on another user's data.
+    constraint lora_datasets_owner_key unique (id, user_id),
+    constraint lora_datasets_status_check check (status in ('uploading', 'validating', 'ready', 'error')),
+    constraint lora_datasets_counts_check check (
+        total_training_pairs >= 0 and total_validation_pairs >= 0 and total_tokens >= 0
+        and file_size >= 0 and validation_error_count >= 0
+    )
+);
+create index lora_datasets_list_idx on lora_datasets (user_id, created_at desc, id desc) where deleted_at is null;
+
+-- Files in storage without a dataset. A path is written here before its file is begun, deleted in the transaction that
+-- creates its dataset, and written again when the dataset is deleted. The sweeper removes files that stay here for long.
+create table unclaimed_files (
+    path text not null,
+    user_id uuid not null,
+    since timestamptz not null default now(),
+    constraint unclaimed_files_pkey primary key (path)
+);
+create index unclaimed_files_since_idx on unclaimed_files (since);
+
+alter table lora_datasets enable row level security;
+alter table lora_datasets force row level security;
+alter table unclaimed_files enable row level security;
+alter table unclaimed_files force row level security;
+
+-- `(select …)` is evaluated once a statement, not once a row.
+create policy own_datasets on lora_datasets to pipeline_user
+using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+create policy own_files on unclaimed_files to pipeline_user
+using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+grant select, insert on lora_datasets to pipeline_user;
+-- A deleted dataset keeps its row, for the jobs that trained on it.
+grant update (deleted_at) on lora_datasets to pipeline_user;
+grant select, insert, delete on unclaimed_files to pipeline_user;
+grant update (since) on unclaimed_files to pipeline_user;
+
+create policy all_datasets on lora_datasets for select to pipeline_system using (true);
+create policy all_files on unclaimed_files to pipeline_system using (true) with check (true);
+grant select (id, name) on lora_datasets to pipeline_system;
+grant select, delete on unclaimed_files to pipeline_system;
+grant update (since) on unclaimed_files to pipeline_system;

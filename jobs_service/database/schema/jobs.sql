@@ -1,0 +1,176 @@
+-- Training jobs: one row each, from the request to the final cost. What trainers and the sweeper may do is in queue.sql.
+
+create table lora_training_jobs (
+    id uuid not null default gen_random_uuid(),
+    user_id uuid not null,
+    dataset_id uuid not null,
+
+    -- What the owner asked for.
+    preset_id text not null,
+    hyperparameters jsonb not null,
+    gpu_config jsonb not null,
+    gpu_type text generated always as (gpu_config ->> 'type') stored,
+    gpu_count integer generated always as ((gpu_config ->> 'count')::integer) stored,
+    base_model text,
+    training jsonb,
+    provider text,
+    allow_oom_risk boolean not null default false,
+    priority integer not null default 5,
+    max_cost_usd numeric,
+    max_duration_seconds bigint,
+    client_estimated_cost numeric,
+    request_id uuid,
+    request_digest bytea,
+    retried_from uuid,
+
+    -- What the Estimator answered. The quote may be swept; what it said stays in `estimate`, the contract's message.
+    estimated_total_cost numeric not null,
+    hourly_rate numeric not null,
+    quote_id uuid,
+    estimate bytea,
+    -- What a finished job is compared with when forecasts are corrected.
+    model_family text,
+    stack text,
+    forecast_p10_seconds double precision,
+    forecast_seconds double precision,
+    forecast_p90_seconds double precision,
+    forecast_overhead_seconds double precision,
+    forecast_correction double precision,
+    forecast_slopes double precision[],
+    forecast_model text,
+
+    -- Where it is.
+    status text not null default 'queued',
+    status_reason text,
+    error_message text,
+    -- Number of the latest event. An event of each number is written in the transaction that sets it.
+    revision bigint not null default 0,
+    attempt integer not null default 1,
+    max_attempts integer not null default 3,
+    retry_count integer not null default 0,
+    current_stage text not null default 'queued',
+    progress double precision not null default 0,
+    current_epoch integer not null default 0,
+    total_epochs integer not null,
+    current_step bigint not null default 0,
+    total_steps bigint not null,
+    current_metrics jsonb not null default '{}',
+    -- When this attempt began to train, and at which step: its pace is measured from there.
+    running_since timestamptz,
+    running_from_step bigint not null default 0,
+
+    -- The trainer that has the job, or had it last, and its lease. The token stays when the lease is over.
+    trainer text,
+    worker_id uuid,
+    lease_epoch bigint not null default 0,
+    lease_token uuid,
+    lease_started_at timestamptz,
+    lease_expires_at timestamptz,
+
+    -- What it cost, US dollars, and the seconds of GPU time billed; `spent_`: the attempts before the current one.
+    current_cost numeric not null default 0,
+    final_cost numeric,
+    billed_seconds double precision not null default 0,
+    spent_cost numeric not null default 0,
+    spent_seconds double precision not null default 0,
+    cost_warned boolean not null default false,
+
+    -- What it made.
+    external_job_id text,
+    artifact_id uuid,
+    artifact_uri text,
+    -- Peak memory of one GPU, GiB, as the trainer measured it: memory forecasts are corrected with it.
+    peak_memory_gib double precision,
+
+    queued_at timestamptz not null default now(),
+    started_at timestamptz,
+    completed_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    -- Its order among its owner's jobs: by age, where one step of priority is worth an hour, so that no job waits for ever.
+    place timestamp generated always as (
+        (queued_at at time zone 'UTC') - priority * interval '1 hour'
+    ) stored,
+
+    constraint lora_training_jobs_pkey primary key (id),
+    constraint lora_training_jobs_dataset_fkey foreign key (dataset_id, user_id) references lora_datasets (id, user_id),
+    -- Idempotency: one job for each key of a user.
+    constraint lora_training_jobs_request_key unique (user_id, request_id),
+    constraint lora_training_jobs_request_check check ((request_id is null) = (request_digest is null)),
+    constraint lora_training_jobs_preset_check check (preset_id in ('fast', 'balanced', 'quality', 'custom')),
+    constraint lora_training_jobs_priority_check check (priority between 0 and 9),
+    constraint lora_training_jobs_limits_check check (max_cost_usd > 0 and max_duration_seconds > 0),
+    constraint lora_training_jobs_status_check check (
+        status in ('queued', 'initializing', 'running', 'completed', 'failed', 'cancelled')
+    ),
+    constraint lora_training_jobs_reason_check check (
+        status_reason in (
+            'trainer_error', 'lease_expired', 'cost_limit', 'duration_limit', 'cancelled_by_owner', 'released'
+        )
+    ),
+    constraint lora_training_jobs_attempt_check check (attempt between 1 and max_attempts),
+    constraint lora_training_jobs_progress_check check (progress between 0 and 100),
+    constraint lora_training_jobs_position_check check (
+        current_epoch between 0 and total_epochs and current_step between 0 and total_steps
+    ),
+    constraint lora_training_jobs_final_check check (
+        (status in ('completed', 'failed', 'cancelled')) = (completed_at is not null)
+    ),
+    -- A job has a lease exactly while a trainer works on it.
+    constraint lora_training_jobs_lease_check check (
+        (status in ('initializing', 'running')) = (lease_expires_at is not null)
+        and (lease_expires_at is null or (
+            worker_id is not null and lease_token is not null and lease_started_at is not null and lease_epoch > 0
+        ))
+    ),
+    constraint lora_training_jobs_money_check check (
+        estimated_total_cost >= 0 and client_estimated_cost >= 0 and hourly_rate >= 0
+        and current_cost >= 0 and final_cost >= 0
+    ),
+    constraint lora_training_jobs_final_cost_check check (
+        final_cost is null or status in ('completed', 'failed', 'cancelled')
+    ),
+    constraint lora_training_jobs_spent_check check (
+        spent_cost >= 0 and current_cost >= spent_cost and spent_seconds >= 0 and billed_seconds >= spent_seconds
+    ),
+    constraint lora_training_jobs_peak_memory_check check (peak_memory_gib > 0 and peak_memory_gib <= 10000),
+    constraint lora_training_jobs_forecast_check check (
+        (model_family is null) = (forecast_seconds is null) and (model_family is null) = (base_model is null)
+        and forecast_p10_seconds > 0 and forecast_seconds >= forecast_p10_seconds and forecast_p90_seconds >= forecast_seconds
+        and forecast_overhead_seconds >= 0 and forecast_correction > 0
+    ),
+    constraint lora_training_jobs_slopes_check check (cardinality(forecast_slopes) <= 100)
+)
+-- Reports rewrite the row every few seconds; room on its page keeps them off the indexes.
+with (fillfactor = 85);
+
+-- Led by the owner: a user's page costs the same whatever others have.
+create index lora_training_jobs_list_idx on lora_training_jobs (user_id, created_at desc, id desc) include (status);
+-- What counts against a user's limit. Not `where status in …`: claims would take it for the queue's own index, and go
+-- through all of a user's jobs for one of a GPU type.
+create index lora_training_jobs_unfinished_idx on lora_training_jobs (user_id) where completed_at is null;
+-- What forecasts are corrected with: the caller's finished jobs, and everybody's.
+create index lora_training_jobs_forecast_idx on lora_training_jobs (user_id, completed_at desc)
+where status = 'completed' and model_family is not null;
+create index lora_training_jobs_accuracy_idx on lora_training_jobs (completed_at desc)
+where status = 'completed' and model_family is not null;
+
+alter table lora_training_jobs enable row level security;
+alter table lora_training_jobs force row level security;
+
+create policy own_jobs on lora_training_jobs to pipeline_user
+using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+grant select, insert on lora_training_jobs to pipeline_user;
+-- What cancelling writes; change_job() works out the costs.
+grant update (
+    status, current_stage, status_reason, revision, lease_expires_at, completed_at, updated_at
+) on lora_training_jobs to pipeline_user;
+
+-- Figures over all users come from these columns alone, and the statements that read them need five users at least.
+create policy finished_forecasts on lora_training_jobs for select to pipeline_service
+using (status = 'completed' and model_family is not null);
+grant select (
+    user_id, status, gpu_config, model_family, stack, started_at, completed_at, retry_count, peak_memory_gib,
+    forecast_p10_seconds, forecast_seconds, forecast_p90_seconds, forecast_overhead_seconds, forecast_correction,
+    forecast_slopes, forecast_model
+) on lora_training_jobs to pipeline_service;

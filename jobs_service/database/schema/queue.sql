@@ -1,0 +1,119 @@
+-- The queue: its indexes, what leases cost, what trainers offer, and what trainers and the sweeper may do with jobs.
+
+-- Only jobs that wait are in it, so finished jobs cost a claim nothing.
+create index lora_training_jobs_queue_idx on lora_training_jobs (gpu_type, user_id, place, id) include (gpu_count)
+where status = 'queued';
+-- What the sweeper reads. Reports change none of its columns.
+create index lora_training_jobs_leased_idx on lora_training_jobs (id) where status in ('initializing', 'running');
+-- A trainer may read the datasets of its own jobs: this finds them, however many jobs train on a dataset.
+create index lora_training_jobs_worker_idx on lora_training_jobs (dataset_id, worker_id);
+
+-- One row for each lease that ended: what it cost, and how it ended. A repeated report is answered from it.
+create table cost_records (
+    job_id uuid not null,
+    user_id uuid not null,
+    lease_epoch bigint not null,
+    attempt integer not null,
+    worker_id uuid not null,
+    lease_token uuid not null,
+    outcome text not null,
+    -- SHA-256 of the report that ended it, where one did.
+    result_digest bytea,
+    hourly_rate numeric not null,
+    billed_seconds double precision not null,
+    cost_usd numeric not null,
+    started_at timestamptz not null,
+    ended_at timestamptz not null,
+    constraint cost_records_pkey primary key (job_id, lease_epoch),
+    constraint cost_records_job_fkey foreign key (job_id) references lora_training_jobs (id),
+    constraint cost_records_outcome_check check (
+        outcome in ('completed', 'failed', 'released', 'lease_expired', 'cost_limit', 'duration_limit', 'cancelled')
+    ),
+    constraint cost_records_amount_check check (cost_usd >= 0 and billed_seconds >= 0)
+);
+create index cost_records_user_idx on cost_records (user_id, ended_at);
+
+-- What trainers offered of late: it explains why a job waits.
+create table trainer_offers (
+    worker_id uuid not null,
+    gpu_type text not null,
+    gpu_count integer not null,
+    seen_at timestamptz not null default now(),
+    constraint trainer_offers_pkey primary key (worker_id, gpu_type)
+);
+
+alter table cost_records enable row level security;
+alter table cost_records force row level security;
+alter table trainer_offers enable row level security;
+alter table trainer_offers force row level security;
+
+-- Owners read what their jobs cost. Cancelling a job writes a line too.
+create policy own_costs on cost_records to pipeline_user
+using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+grant select, insert on cost_records to pipeline_user;
+
+-- Trainers read jobs that wait and jobs that they have or had last, change the latter alone, and write about those alone.
+create policy leasable_jobs on lora_training_jobs for select to pipeline_worker
+using (status = 'queued' or worker_id = (select caller_id()));
+create policy leased_jobs on lora_training_jobs for update to pipeline_worker
+using (status = 'queued' or worker_id = (select caller_id())) with check (worker_id = (select caller_id()));
+create policy leased_datasets on lora_datasets for select to pipeline_worker
+using (exists (
+    select from lora_training_jobs j where j.dataset_id = lora_datasets.id and j.worker_id = (select caller_id())
+));
+create policy leased_events on job_events for insert to pipeline_worker
+with check (exists (
+    select from lora_training_jobs j
+    where j.id = job_id and j.user_id = job_events.user_id and j.worker_id = (select caller_id())
+));
+create policy leased_notifications on lora_notifications for insert to pipeline_worker
+with check (exists (
+    select from lora_training_jobs j
+    where j.id = (metadata ->> 'job_id')::uuid and j.user_id = lora_notifications.user_id
+    and j.worker_id = (select caller_id())
+));
+create policy leased_metrics on job_metrics to pipeline_worker
+using (exists (select from lora_training_jobs j where j.id = job_id and j.worker_id = (select caller_id())))
+with check (exists (
+    select from lora_training_jobs j
+    where j.id = job_id and j.user_id = job_metrics.user_id and j.worker_id = (select caller_id())
+));
+create policy leased_costs on cost_records to pipeline_worker
+using (worker_id = (select caller_id()))
+with check (worker_id = (select caller_id()) and exists (
+    select from lora_training_jobs j
+    where j.id = job_id and j.user_id = cost_records.user_id and j.worker_id = (select caller_id())
+));
+create policy own_offers on trainer_offers to pipeline_worker
+using (worker_id = (select caller_id())) with check (worker_id = (select caller_id()));
+grant select (
+    id, user_id, dataset_id, hyperparameters, gpu_config, gpu_type, gpu_count, base_model, training, allow_oom_risk,
+    status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
+    hourly_rate, current_cost, final_cost, error_message, status_reason, revision, attempt, max_attempts, max_cost_usd,
+    max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
+    running_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at,
+    retry_count, external_job_id
+) on lora_training_jobs to pipeline_worker;
+grant update (
+    status, current_stage, progress, current_epoch, current_step, current_metrics, error_message, status_reason,
+    retry_count, external_job_id, artifact_id, artifact_uri, peak_memory_gib, trainer, revision, attempt, worker_id,
+    lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since, running_from_step, spent_cost,
+    spent_seconds, cost_warned, started_at, completed_at, updated_at
+) on lora_training_jobs to pipeline_worker;
+grant select (id, name, format, total_training_pairs, total_tokens, storage_bucket, storage_path)
+on lora_datasets to pipeline_worker;
+grant insert on job_events, lora_notifications to pipeline_worker;
+grant select, insert, update on job_metrics, trainer_offers to pipeline_worker;
+grant select, insert on cost_records to pipeline_worker;
+
+-- The sweeper moves jobs whose lease ran out or whose limit is reached; queue positions are counted from all jobs.
+create policy all_jobs on lora_training_jobs to pipeline_system using (true) with check (true);
+create policy all_costs on cost_records for insert to pipeline_system with check (true);
+create policy all_offers on trainer_offers to pipeline_system using (true) with check (true);
+grant select on lora_training_jobs, trainer_offers to pipeline_system;
+grant update (
+    status, current_stage, error_message, status_reason, retry_count, revision, attempt, lease_expires_at, cost_warned,
+    completed_at, updated_at
+) on lora_training_jobs to pipeline_system;
+grant insert on cost_records to pipeline_system;
+grant delete on trainer_offers to pipeline_system;
