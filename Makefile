@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test lint types contracts fast generate ui chromium campaign bench lock clean
+.PHONY: help up env check test lint types contracts fast generate ui chromium campaign soak bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,9 @@ test: .venv/installed ui chromium ## Every test
 
 campaign: .venv/installed ## Kill processes under load and judge what is left; ARGS="--faults 1000 --jobs 100000" for a release
 	$(BIN)/python -m tests.campaign $(ARGS)
+
+soak: .venv/installed ## Mixed load for 15 minutes: memory, errors, latency and logs stay steady; ARGS="--minutes 5"
+	$(BIN)/python -m tests.soak $(ARGS)
 
 # h2load is Debian's; where there is no apt, it has to be there.
 bench: .venv/installed ## Compare with the least that does the same, and write BENCHMARKS.md
