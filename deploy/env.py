@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings
 from deploy.settings import UpSettings
 from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
-from jobs_service.settings import JobsSettings, MigrateSettings
+from jobs_service.settings import JobsSettings, MigrateSettings, WebhookSenderSettings
 from rpc.process.settings import CommonSettings, DatabaseSettings
 
 FILE = Path(__file__).with_name("env.example")
@@ -27,6 +27,7 @@ SETTINGS = (
     MigrateSettings,
     EstimatorSettings,
     JobsSettings,
+    WebhookSenderSettings,
     GatewaySettings,
     UpSettings,
 )

@@ -26,6 +26,8 @@ from deploy.settings import UpSettings, environment, plain
 from jobs_service.database.migrate import SchemaTooOld, migrate
 
 SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": "gateway"}
+# Every process of ours, by its name and the command that starts it. The sender of webhooks listens on no port.
+COMMANDS = {name: ["-m", module] for name, module in SERVERS.items()} | {"webhooks": ["-m", "jobs_service", "webhooks"]}
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 WATCH_SECONDS = 0.5
@@ -90,8 +92,8 @@ async def _run(settings: UpSettings, report: Report, show: Show) -> None:
         )
         report("starting the Estimator, the Jobs service and the gateway")
         servers = {
-            await stack.enter_async_context(_supervised(name, ["-m", module], logs, variables, report))
-            for name, module in SERVERS.items()
+            await stack.enter_async_context(_supervised(name, command, logs, variables, report))
+            for name, command in COMMANDS.items()
         }
         gateway = f"http://{addresses['gateway']}"
         running = Running(gateway, addresses["estimator"], addresses["jobs"], admin_url, os.getpid(), issuer)
@@ -214,7 +216,7 @@ async def _until_ready(running: Running, servers: set[asyncio.Task[None]], logs:
         for task in done:
             task.result()
         if not done:
-            last = "; ".join(f"{name}: {last_line(logs / f'{name}.log')}" for name in SERVERS)
+            last = "; ".join(f"{name}: {last_line(logs / f'{name}.log')}" for name in COMMANDS)
             raise SetupError(f"not ready after {READY_SECONDS:.0f} s. {last}")
     finally:
         probe.cancel()

@@ -13,7 +13,7 @@ from deploy.settings import ServeSettings
 from estimator_service.__main__ import services as estimator_services
 from gateway.app import Gateway
 from gateway.serve import http_server
-from jobs_service.__main__ import open_services
+from jobs_service.__main__ import open_dispatcher, open_services
 from rpc.boundary import Boundary
 from rpc.database.pool import Database
 from rpc.grpc_server import Services, grpc_server
@@ -36,6 +36,8 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         estimator = estimator_services(settings, database)
         prices = _local(pricing, estimator)
         jobs = await stack.enter_async_context(open_services(settings, database, prices))
+        # Webhooks are sent from this process too. Apart from it they are sent by `python -m jobs_service webhooks`.
+        dispatcher = await stack.enter_async_context(open_dispatcher(settings, database))
         channels = dict.fromkeys((service.full_name for service in estimator), prices)
         channels |= dict.fromkeys((service.full_name for service in jobs), _local(queueing, jobs))
         reports = []
@@ -60,7 +62,10 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
             drain_seconds=settings.drain_seconds,
         )
         await stack.enter_async_context(gateway)
-        await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
+        await until_stopped(
+            asyncio.create_task(database.watch(report), name="watch-database"),
+            asyncio.create_task(dispatcher.run(), name="webhooks"),
+        )
 
 
 def _local(boundary: Boundary, services: Services) -> LocalChannel:

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
-from jobs_service.settings import JobsSettings, ServicePassword
+from jobs_service.settings import JobsSettings, ServicePassword, WebhookSenderSettings
 from rpc.process.logs import LogFormat
 from rpc.process.settings import check_database_url
 
@@ -87,8 +87,8 @@ class TrainerSettings(LocalSettings):
     )
 
 
-class ServeSettings(EstimatorSettings, JobsSettings, GatewaySettings):
-    """What `pipeline serve` needs: the settings of all servers."""
+class ServeSettings(EstimatorSettings, JobsSettings, WebhookSenderSettings, GatewaySettings):
+    """What `pipeline serve` needs: the settings of all servers and of the sender of webhooks."""
 
 
 def plain(secret: SecretStr | None) -> str | None:

@@ -1,4 +1,7 @@
-"""Runs the Jobs server: `python -m jobs_service [--workers N]`, and `python -m jobs_service migrate`."""
+"""Runs the Jobs server: `python -m jobs_service [--workers N]`.
+
+`python -m jobs_service webhooks` sends webhooks, `python -m jobs_service migrate` prepares the database.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import structlog
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
@@ -34,12 +38,13 @@ from jobs_service.queue.positions import Census
 from jobs_service.queue.service import WorkerService
 from jobs_service.queue.store import Life
 from jobs_service.queue.sweeper import Sweeper
-from jobs_service.settings import JobsSettings, MigrateSettings
-from jobs_service.webhooks.addresses import Guard
+from jobs_service.settings import JobsSettings, MigrateSettings, WebhookAddressSettings, WebhookSenderSettings
+from jobs_service.webhooks.addresses import AddressGuard, open_resolver
 from jobs_service.webhooks.dispatcher import Dispatcher
-from jobs_service.webhooks.sender import Sender, open_resolver
+from jobs_service.webhooks.outbox import Outbox, Shares
+from jobs_service.webhooks.sender import Sender
 from jobs_service.webhooks.service import WebhookService
-from jobs_service.webhooks.store import Outbox, WebhookStore
+from jobs_service.webhooks.store import WebhookStore
 from rpc.boundary import Boundary
 from rpc.channels import open_channel
 from rpc.database.pool import Database
@@ -51,8 +56,10 @@ from rpc.process.settings import load
 from rpc.process.tls import channel_credentials
 from rpc.process.workers import run_server
 
-# Names of webhooks that are looked up at once while their owners wait.
+# Webhook hosts that are looked up at once while their owners wait.
 CHECK_THREADS = 8
+log = structlog.get_logger()
+
 ESTIMATOR = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
 
 
@@ -77,9 +84,14 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
     notifications = NotificationService(NotificationStore(database))
+    webhooks = WebhookStore(
+        database,
+        max_per_user=settings.webhook_max_per_user,
+        max_uses_per_hour=settings.webhook_uses_per_hour,
+    )
     async with (
         Importer.open(storage, max_bytes=settings.max_dataset_bytes) as importer,
-        open_webhooks(settings, database) as webhooks,
+        open_address_guard(settings, CHECK_THREADS) as guard,
     ):
         running = {"tail": tailer.run(), "sweep": sweeper.run(), "sweep-files": datasets.run()}
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
@@ -88,7 +100,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
             datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(datasets, importer),
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: notifications,
-            webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: webhooks,
+            webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: WebhookService(webhooks, guard),
         }
         try:
             yield served
@@ -99,52 +111,56 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
 
 
 @asynccontextmanager
-async def open_webhooks(settings: JobsSettings, database: Database) -> AsyncIterator[WebhookService]:
-    """The service of webhooks, and the task that sends them as long as its body runs."""
-    timeout_seconds = settings.webhook_timeout_ms / 1000
-    async with AsyncExitStack() as stack:
+async def open_address_guard(settings: WebhookAddressSettings, threads: int) -> AsyncIterator[AddressGuard]:
+    """Opens the check of webhook addresses. `threads`: look-ups at once."""
+    async with open_resolver(threads) as resolver:
+        yield AddressGuard(
+            resolver,
+            ports=settings.webhook_ports,
+            refused=settings.webhook_refused_networks,
+            allow_private=settings.webhook_allow_private,
+        )
 
-        async def guard(threads: int) -> Guard:
-            return Guard(
-                await stack.enter_async_context(open_resolver(threads)),
-                ports=settings.webhook_ports,
-                refused=settings.webhook_refused_networks,
-                allow_private=settings.webhook_allow_private,
-            )
 
-        sender = await stack.enter_async_context(
-            Sender.open(
-                await guard(settings.webhook_concurrency),
-                timeout_seconds=timeout_seconds,
-                connections=settings.webhook_concurrency,
-            )
-        )
-        store = WebhookStore(
-            database,
-            max_per_user=settings.webhook_max_per_user,
-            max_uses_per_hour=settings.webhook_uses_per_hour,
-        )
-        outbox = Outbox(
-            database,
-            # A sender that has written nothing down when its request must be long over is dead.
-            lease_time=timedelta(seconds=3 * timeout_seconds),
-            disable_after=timedelta(hours=settings.webhook_disable_after_hours),
-        )
-        dispatcher = Dispatcher(
+@asynccontextmanager
+async def open_dispatcher(settings: WebhookSenderSettings, database: Database) -> AsyncIterator[Dispatcher]:
+    """Opens what sends webhooks; its caller runs it."""
+    timeout_seconds, concurrency = settings.webhook_timeout_ms / 1000, settings.webhook_concurrency
+    outbox = Outbox(
+        database,
+        shares=Shares(concurrency),
+        # A sender that has recorded nothing long after its request must have ended counts as dead.
+        lease_time=timedelta(seconds=3 * timeout_seconds),
+        disable_after=timedelta(hours=settings.webhook_disable_after_hours),
+        retention=timedelta(hours=settings.webhook_retention_hours),
+    )
+    async with (
+        open_address_guard(settings, concurrency) as guard,
+        Sender.open(guard, timeout_seconds=timeout_seconds, connections=concurrency) as sender,
+    ):
+        yield Dispatcher(
             outbox,
             sender,
-            concurrency=settings.webhook_concurrency,
             poll_seconds=settings.webhook_poll_ms / 1000,
             back_off_seconds=settings.webhook_back_off_seconds,
-            retention=timedelta(hours=settings.webhook_retention_hours),
         )
-        task = asyncio.create_task(dispatcher.run(), name="webhooks")
-        try:
-            # Names that callers ask about wait for one another, and hold up nothing that is on its way.
-            yield WebhookService(store, await guard(CHECK_THREADS))
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+
+
+async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) -> None:
+    """Sends webhooks until SIGTERM. Listens on no port, so `share_port` has no effect."""
+    async with AsyncExitStack() as stack:
+        url = settings.database_url.get_secret_value()
+        database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
+        dispatcher = await stack.enter_async_context(open_dispatcher(settings, database))
+
+        async def report(healthy: bool) -> None:
+            """The database's state is logged; there is no health service to tell."""
+
+        log.info("sending_webhooks")
+        await until_stopped(
+            asyncio.create_task(database.watch(report), name="watch-database"),
+            asyncio.create_task(dispatcher.run(), name="webhooks"),
+        )
 
 
 async def serve(settings: JobsSettings, *, share_port: bool) -> None:
@@ -167,11 +183,13 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
 def main() -> int:
     """Returns the exit code: 2 for what only its operator can mend."""
     arguments = argparse.ArgumentParser(prog="python -m jobs_service", description=__doc__)
-    arguments.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
+    arguments.add_argument("command", nargs="?", choices=["serve", "webhooks", "migrate"], default="serve")
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
     chosen = arguments.parse_args()
     if chosen.command == "migrate":
         return _migrate(load(MigrateSettings))
+    if chosen.command == "webhooks":
+        return run_server("jobs_service webhooks", send_webhooks, load(WebhookSenderSettings), chosen.workers)
     return run_server("jobs_service", serve, load(JobsSettings), chosen.workers)
 
 

@@ -6,8 +6,9 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from rpc.process.settings import CommonSettings, DatabaseSettings
+from rpc.process.settings import CommonSettings, DatabaseSettings, LogSettings
 
 
 def _ascii(password: SecretStr) -> SecretStr:
@@ -20,7 +21,43 @@ def _ascii(password: SecretStr) -> SecretStr:
 ServicePassword = Annotated[SecretStr, AfterValidator(_ascii)]
 
 
-class JobsSettings(CommonSettings, DatabaseSettings):
+class WebhookAddressSettings(BaseSettings):
+    """Addresses that webhooks may have."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
+
+    webhook_ports: frozenset[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        frozenset({443, 8443}), min_length=1, description="Ports that webhooks may go to, as JSON."
+    )
+    webhook_refused_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (),
+        description='Networks that webhooks never go to beside all that are not public, as JSON: ["198.51.100.0/24"].',
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        description="Lets webhooks go to any address and port, over http as well. For development, never for users.",
+    )
+
+
+class WebhookSenderSettings(LogSettings, DatabaseSettings, WebhookAddressSettings):
+    """What `python -m jobs_service webhooks` needs: the database, and how requests are sent."""
+
+    webhook_timeout_ms: int = Field(15_000, ge=50, le=60_000, description="Time that a webhook's receiver may take.")
+    webhook_concurrency: int = Field(256, ge=2, le=10_000, description="Webhooks that a process sends at once.")
+    webhook_poll_ms: int = Field(500, ge=10, le=60_000, description="Milliseconds between looks for webhooks to send.")
+    webhook_back_off_seconds: tuple[Annotated[float, Field(ge=0.01, le=604_800)], ...] = Field(
+        # The schedule that the Standard Webhooks specification gives as its example: a little over three days.
+        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        max_length=50,
+        description="Seconds after which a webhook's delivery is tried again, each time, before it has failed; as JSON.",
+    )
+    webhook_disable_after_hours: float = Field(
+        120, gt=0, le=8_760, description="Hours after which a webhook that always failed is disabled."
+    )
+    webhook_retention_hours: int = Field(720, ge=1, le=87_600, description="Hours that deliveries are kept.")
+
+
+class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
     """What `python -m jobs_service` needs."""
 
     jobs_port: int = Field(50052, ge=0, le=65535, description="Port of the Jobs server. 0: any free one.")
@@ -48,30 +85,6 @@ class JobsSettings(CommonSettings, DatabaseSettings):
         le=1_000_000,
         description="Webhooks that a user creates, changes, tests and redelivers in an hour, at most.",
     )
-    webhook_ports: frozenset[Annotated[int, Field(ge=1, le=65535)]] = Field(
-        frozenset({443, 8443}), min_length=1, description="Ports that webhooks may go to, as JSON."
-    )
-    webhook_refused_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
-        (),
-        description='Networks that webhooks never go to beside all that are not public, as JSON: ["198.51.100.0/24"].',
-    )
-    webhook_allow_private: bool = Field(
-        False,
-        description="Lets webhooks go to any address and port, over http as well. For development, never for users.",
-    )
-    webhook_timeout_ms: int = Field(15_000, ge=50, le=60_000, description="Time that a webhook's receiver may take.")
-    webhook_concurrency: int = Field(64, ge=1, le=1_000, description="Webhooks that a process sends at once.")
-    webhook_poll_ms: int = Field(500, ge=10, le=60_000, description="Milliseconds between looks for webhooks to send.")
-    webhook_back_off_seconds: tuple[Annotated[float, Field(ge=0.01, le=604_800)], ...] = Field(
-        # The schedule that the Standard Webhooks specification gives as its example: a little over three days.
-        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
-        max_length=50,
-        description="Seconds after which a webhook's delivery is tried again, each time, before it has failed; as JSON.",
-    )
-    webhook_disable_after_hours: float = Field(
-        120, gt=0, le=8_760, description="Hours after which a webhook that always failed is disabled."
-    )
-    webhook_retention_hours: int = Field(720, ge=1, le=87_600, description="Hours that deliveries are kept.")
 
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:

@@ -24,11 +24,13 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from pipeline.notifications.v1.notifications_pb2_grpc import NotificationServiceStub
 from pipeline.webhooks.v1.webhooks_pb2_grpc import WebhookServiceStub
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
+from pydantic_settings import BaseSettings
 
 from estimator_service.__main__ import services as estimator_services
 from estimator_service.settings import EstimatorSettings
+from jobs_service.__main__ import open_dispatcher
 from jobs_service.__main__ import open_services as open_jobs_services
-from jobs_service.settings import JobsSettings
+from jobs_service.settings import JobsSettings, WebhookSenderSettings
 from rpc.boundary import Boundary
 from rpc.channels import open_channel
 from rpc.database.pool import Database
@@ -122,11 +124,14 @@ async def stack(
 
 @asynccontextmanager
 async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides: Any) -> AsyncIterator[Stack]:
-    """Both services, `grpc` or `local`; `jobs_overrides` are settings of the Jobs service."""
+    """Both services, `grpc` or `local`; `jobs_overrides` are settings of the Jobs service and the sender of webhooks."""
     common = {"database_url": database_url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, "drain_seconds": 1}
     estimator_settings = EstimatorSettings(**common)
     jobs_settings = JobsSettings(
-        **common, storage_url=f"file://{folder}/storage", max_concurrent_calls=64, **jobs_overrides
+        **common,
+        storage_url=f"file://{folder}/storage",
+        max_concurrent_calls=64,
+        **_fields(JobsSettings, jobs_overrides),
     )
     async with AsyncExitStack() as opened:
         pool = await opened.enter_async_context(Database.open(database_url, size=4))
@@ -147,6 +152,10 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
         pricing = estimator_services(estimator_settings, pool)
         estimator, _, _ = await serve(pricing)
         queueing = await opened.enter_async_context(open_jobs_services(jobs_settings, pool, estimator))
+        sender_settings = WebhookSenderSettings(
+            database_url=database_url, **_fields(WebhookSenderSettings, jobs_overrides)
+        )
+        await opened.enter_async_context(sending(sender_settings, pool))
         jobs, address, draining = await serve(queueing)
         yield Stack(
             EstimatorServiceStub(estimator),
@@ -164,6 +173,22 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
             address,
             draining,
         )
+
+
+def _fields(settings: type[BaseSettings], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in overrides.items() if name in settings.model_fields}
+
+
+@asynccontextmanager
+async def sending(settings: WebhookSenderSettings, pool: Database) -> AsyncIterator[None]:
+    """Sends webhooks while its body runs, as the process of its own does."""
+    async with open_dispatcher(settings, pool) as dispatcher:
+        task = asyncio.create_task(dispatcher.run(), name="webhooks")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 NewDataset = Callable[..., Any]

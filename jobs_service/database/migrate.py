@@ -34,6 +34,7 @@ ROUTINES = (
     "list_jobs",
     "create_job",
     "keep_old_secret",
+    "forget_receiver",
     "write_webhook_deliveries",
 )
 REMOVE = (

@@ -9,30 +9,30 @@ from pipeline.webhooks.v1 import webhooks_pb2
 
 from jobs_service.errors import WebhookUrlRefused
 from jobs_service.webhooks import wire
-from jobs_service.webhooks.addresses import NOT_PUBLIC, Guard
+from jobs_service.webhooks.addresses import NOT_PUBLIC, AddressGuard
 from jobs_service.webhooks.model import new_secret, show_secret
 from jobs_service.webhooks.store import WebhookStore
 from jobs_service.wire import page_of, pagination
 from rpc.boundary import Call
 
-# A host that is not found in this time is not found.
+# Seconds that a look-up may take while its caller waits.
 RESOLVE_SECONDS = 5.0
 
 
 class WebhookService:
-    """Lets people choose where their notifications are sent, and shows what became of them."""
+    """Manages a user's webhooks and shows their deliveries."""
 
-    def __init__(self, store: WebhookStore, guard: Guard) -> None:
+    def __init__(self, store: WebhookStore, guard: AddressGuard) -> None:
         self._store = store
         self._guard = guard
 
     async def CreateWebhook(
         self, request: webhooks_pb2.CreateWebhookRequest, call: Call
     ) -> webhooks_pb2.CreateWebhookResponse:
-        wanted, request_id, secret = wire.wanted(request), wire.request_id(request), new_secret()
-        if await self._store.find_request(call.identity, request_id, wanted) is None:
+        spec, request_id, secret = wire.spec(request), wire.request_id(request), new_secret()
+        if await self._store.find_request(call.identity, request_id, spec) is None:
             await self._check(call, request.url)
-        webhook, is_new = await self._store.create(call.identity, wanted, secret, request_id)
+        webhook, is_new = await self._store.create(call.identity, spec, secret, request_id)
         shown = show_secret(secret) if is_new else ""
         return webhooks_pb2.CreateWebhookResponse(webhook=wire.webhook(webhook), secret=shown)
 
@@ -43,18 +43,18 @@ class WebhookService:
     async def ListWebhooks(
         self, request: webhooks_pb2.ListWebhooksRequest, call: Call
     ) -> webhooks_pb2.ListWebhooksResponse:
-        found = await self._store.list_all(call.identity)
-        return webhooks_pb2.ListWebhooksResponse(webhooks=map(wire.webhook, found))
+        webhooks = await self._store.list_all(call.identity)
+        return webhooks_pb2.ListWebhooksResponse(webhooks=map(wire.webhook, webhooks))
 
     async def UpdateWebhook(
         self, request: webhooks_pb2.UpdateWebhookRequest, call: Call
     ) -> webhooks_pb2.UpdateWebhookResponse:
-        webhook_id, wanted = UUID(request.id), wire.wanted(request)
+        webhook_id, spec = UUID(request.id), wire.spec(request)
         enabled = request.enabled if request.HasField("enabled") else True
         await self._store.get(call.identity, webhook_id)
-        # One whose host is gone can still be disabled.
+        # A webhook can be disabled even if its host no longer resolves.
         await self._check(call, request.url) if enabled else self._guard.parse(request.url)
-        webhook = await self._store.update(call.identity, webhook_id, wanted, enabled=enabled)
+        webhook = await self._store.update(call.identity, webhook_id, spec, enabled=enabled)
         return webhooks_pb2.UpdateWebhookResponse(webhook=wire.webhook(webhook))
 
     async def DeleteWebhook(
@@ -80,9 +80,9 @@ class WebhookService:
         self, request: webhooks_pb2.ListWebhookDeliveriesRequest, call: Call
     ) -> webhooks_pb2.ListWebhookDeliveriesResponse:
         page, status = page_of(request), wire.delivery_status(request)
-        found = await self._store.list_deliveries(call.identity, UUID(request.id), **page, status=status)
+        deliveries = await self._store.list_deliveries(call.identity, UUID(request.id), **page, status=status)
         return webhooks_pb2.ListWebhookDeliveriesResponse(
-            deliveries=map(wire.delivery, found.items), pagination=pagination(request, found)
+            deliveries=map(wire.delivery, deliveries.items), pagination=pagination(request, deliveries)
         )
 
     async def RedeliverWebhook(
@@ -93,7 +93,7 @@ class WebhookService:
 
     async def _check(self, call: Call, url: str) -> None:
         self._guard.parse(url)
-        await self._store.use(call.identity)
+        await self._store.count_use(call.identity)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 await self._guard.check(url)

@@ -6,35 +6,36 @@ from uuid import UUID
 
 from pipeline.webhooks.v1 import webhooks_pb2
 
-from jobs_service.webhooks.model import Attempt, Delivery, Wanted, Webhook
+from jobs_service.webhooks.delivery import Attempt, Delivery
+from jobs_service.webhooks.model import Webhook, WebhookSpec
 from jobs_service.wire import time
 
 TYPE, STATUS, REASON = "WEBHOOK_EVENT_TYPE_", "WEBHOOK_DELIVERY_STATUS_", "WEBHOOK_DISABLED_REASON_"
 TYPES = {name.removeprefix(TYPE).lower(): number for name, number in webhooks_pb2.WebhookEventType.items()}
-# Other systems notify people too, of what this contract has no word for.
+# Other systems may insert notifications of types that this contract does not have.
 OTHER = webhooks_pb2.WEBHOOK_EVENT_TYPE_UNSPECIFIED
 
 
-def wanted(request: webhooks_pb2.CreateWebhookRequest | webhooks_pb2.UpdateWebhookRequest) -> Wanted:
-    """What an owner chose."""
+def spec(request: webhooks_pb2.CreateWebhookRequest | webhooks_pb2.UpdateWebhookRequest) -> WebhookSpec:
+    """Returns what the owner chose."""
     names = [webhooks_pb2.WebhookEventType.Name(each) for each in request.event_types]
-    return Wanted(request.url, request.description, [name.removeprefix(TYPE).lower() for name in names])
+    return WebhookSpec(request.url, request.description, [name.removeprefix(TYPE).lower() for name in names])
 
 
 def request_id(request: webhooks_pb2.CreateWebhookRequest) -> UUID | None:
-    """The idempotency key, if there is one."""
+    """Returns the idempotency key, if any."""
     return UUID(request.request_id) if request.request_id else None
 
 
 def delivery_status(request: webhooks_pb2.ListWebhookDeliveriesRequest) -> str | None:
-    """The status to list; None: all."""
+    """Returns the status to list; None: all."""
     if not request.HasField("status"):
         return None
     return webhooks_pb2.WebhookDeliveryStatus.Name(request.status).removeprefix(STATUS).lower()
 
 
 def webhook(model: Webhook) -> webhooks_pb2.Webhook:
-    """A webhook as its owner sees it."""
+    """Returns the message of a webhook."""
     reason = model.disabled_reason
     return webhooks_pb2.Webhook(
         id=str(model.id),
@@ -45,6 +46,7 @@ def webhook(model: Webhook) -> webhooks_pb2.Webhook:
         enabled=reason is None,
         disabled_reason=webhooks_pb2.WebhookDisabledReason.Value(REASON + reason.upper()) if reason else None,
         failing_since=time(model.failing_since),
+        paused_until=time(model.paused_until),
         old_secret_until=time(model.old_secret_until),
         created_at=time(model.created_at),
         updated_at=time(model.updated_at),
@@ -52,7 +54,7 @@ def webhook(model: Webhook) -> webhooks_pb2.Webhook:
 
 
 def delivery(model: Delivery) -> webhooks_pb2.WebhookDelivery:
-    """A delivery as its owner sees it."""
+    """Returns the message of a delivery."""
     return webhooks_pb2.WebhookDelivery(
         id=str(model.id),
         webhook_id=str(model.webhook_id),

@@ -17,14 +17,19 @@ from rpc.process.logs import LogFormat
 MIN_SECRET_BYTES = 32
 
 
-class CommonSettings(BaseSettings):
-    """Who issues tokens, how to log, and what a server takes at most."""
+class LogSettings(BaseSettings):
+    """How a process logs."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="Address that servers listen on.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
     log_format: LogFormat = Field("auto", description="auto, json or pretty.")
+
+
+class CommonSettings(LogSettings):
+    """Who issues tokens, how to log, and what a server takes at most."""
+
+    host: str = Field("127.0.0.1", description="Address that servers listen on.")
     jwt_secret: SecretStr | None = Field(None, description="Secret of an HS256 issuer, at least 32 bytes.")
     jwks_url: str | None = Field(
         None, pattern="^https?://", description="Address of the key set of an RS256, ES256 or EdDSA issuer."

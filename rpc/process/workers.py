@@ -16,7 +16,7 @@ import uvloop
 
 from rpc.errors import OperatorError
 from rpc.process.logs import setup_logs
-from rpc.process.settings import CommonSettings
+from rpc.process.settings import LogSettings
 
 PR_SET_PDEATHSIG = 1
 # Loaded before any fork: the child of a process with threads may not import.
@@ -29,9 +29,7 @@ def tie_to_parent(number: signal.Signals) -> None:
         _LIBC.prctl(PR_SET_PDEATHSIG, int(number))
 
 
-def run_server(
-    name: str, serve: Callable[..., Coroutine[Any, Any, None]], settings: CommonSettings, workers: int
-) -> int:
+def run_server(name: str, serve: Callable[..., Coroutine[Any, Any, None]], settings: LogSettings, workers: int) -> int:
     """Runs `serve(settings, share_port=…)` in `workers` processes. Returns the exit code: 2 for an OperatorError."""
     setup_logs(settings.log_level, settings.log_format)
 

@@ -84,7 +84,7 @@ def test_network_policies_close_the_grpc_ports() -> None:
 def test_every_command_exists() -> None:
     """Each command that a container starts is one of ours and takes its arguments."""
     found = commands()
-    assert len(found) == 4
+    assert len(found) == 5
     for program, *arguments in found:
         assert program == "python"
         done = subprocess.run([sys.executable, *arguments, "--help"], capture_output=True, text=True, timeout=60)
@@ -94,7 +94,8 @@ def test_every_command_exists() -> None:
 def test_pods_are_not_root_and_bounded() -> None:
     """Every pod runs as somebody else than root, writes nowhere by itself, and has a memory limit and probes."""
     found = dict(pods())
-    assert set(found) == {"pipeline-migrate", "pipeline-estimator", "pipeline-jobs", "pipeline-gateway"}
+    servers = {"pipeline-estimator", "pipeline-jobs", "pipeline-gateway"}
+    assert set(found) == servers | {"pipeline-migrate", "pipeline-webhooks"}
     for name, pod in found.items():
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["automountServiceAccountToken"] is False, name
@@ -106,7 +107,7 @@ def test_pods_are_not_root_and_bounded() -> None:
             assert secured["readOnlyRootFilesystem"] is True, name
             assert secured["capabilities"] == {"drop": ["ALL"]}, name
             assert container["resources"]["limits"]["memory"], name
-            if name != "pipeline-migrate":
+            if name in servers:
                 assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), name
     for name in ("estimator", "jobs"):
         (service,) = [each for each in MANIFESTS if each["kind"] == "Service" and each["metadata"]["name"] == name]

@@ -22,6 +22,10 @@ create table webhooks (
     -- Null: it is enabled.
     disabled_reason text,
     failing_since timestamptz,
+    -- Until when its receiver wants nothing (Retry-After).
+    paused_until timestamptz,
+    -- Whether its last answer came within a second and was a 2xx. Such webhooks have a larger share of the sender.
+    responsive boolean not null default false,
     request_id uuid,
     request_digest bytea,
     created_at timestamptz not null default now(),
@@ -108,11 +112,11 @@ create policy own_uses on webhook_uses to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
 -- All but the secrets: their owner writes them and the sender reads them.
 grant select (
-    id, user_id, url, description, event_types, old_secret_until, disabled_reason, failing_since, request_id,
-    request_digest, created_at, updated_at
+    id, user_id, url, description, event_types, old_secret_until, disabled_reason, failing_since, paused_until,
+    request_id, request_digest, created_at, updated_at
 ) on webhooks to pipeline_user;
 grant insert (user_id, url, description, event_types, secret, request_id, request_digest) on webhooks to pipeline_user;
-grant update (url, description, event_types, secret, disabled_reason, failing_since, updated_at)
+grant update (url, description, event_types, secret, disabled_reason, failing_since, paused_until, updated_at)
 on webhooks to pipeline_user;
 grant delete on webhooks to pipeline_user;
 grant select, delete on webhook_deliveries to pipeline_user;
@@ -132,7 +136,8 @@ create policy all_deliveries on webhook_deliveries to pipeline_system using (tru
 create policy all_attempts on webhook_attempts to pipeline_system using (true) with check (true);
 create policy all_uses on webhook_uses to pipeline_system using (true) with check (true);
 grant select on webhooks to pipeline_system;
-grant update (old_secret, old_secret_until, disabled_reason, failing_since, updated_at) on webhooks to pipeline_system;
+grant update (old_secret, old_secret_until, disabled_reason, failing_since, paused_until, responsive, updated_at)
+on webhooks to pipeline_system;
 grant select, delete on webhook_deliveries to pipeline_system;
 grant update (status, attempt_count, failures, next_attempt_at, finished_at) on webhook_deliveries to pipeline_system;
 grant select on webhook_attempts to pipeline_system;
