@@ -28,16 +28,16 @@ from jobs_service.datasets.importer import Importer
 from jobs_service.datasets.service import DatasetService
 from jobs_service.datasets.storage import Storage
 from jobs_service.datasets.store import DatasetStore
-from jobs_service.events.store import History
+from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Tailer, Watches
-from jobs_service.jobs.service import JobsService
-from jobs_service.jobs.store import Store
+from jobs_service.jobs.store import JobStore
 from jobs_service.notifications.service import NotificationService
 from jobs_service.notifications.store import NotificationStore
-from jobs_service.queue.positions import Census
+from jobs_service.queue.positions import QueuePositions
 from jobs_service.queue.service import WorkerService
-from jobs_service.queue.store import Life
+from jobs_service.queue.store import QueueStore
 from jobs_service.queue.sweeper import Sweeper
+from jobs_service.service import JobsService
 from jobs_service.settings import JobsSettings, MigrateSettings, WebhookAddressSettings, WebhookSenderSettings
 from jobs_service.webhooks.addresses import AddressGuard, open_resolver
 from jobs_service.webhooks.dispatcher import Dispatcher
@@ -69,10 +69,10 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
 
     `estimator` is a channel to the Estimator, of either kind.
     """
-    store = Store(database, max_open_jobs=settings.max_open_jobs, max_attempts=settings.max_attempts)
-    retention = timedelta(hours=settings.event_retention_hours)
-    life, history = Life(database, lease_time=timedelta(milliseconds=settings.lease_ms)), History(database)
-    tailer = Tailer(history, poll_seconds=settings.watch_poll_ms / 1000)
+    jobs = JobStore(database, max_open_jobs=settings.max_open_jobs, max_attempts=settings.max_attempts)
+    queue = QueueStore(database, lease_time=timedelta(milliseconds=settings.lease_ms))
+    events, retention = EventStore(database), timedelta(hours=settings.event_retention_hours)
+    tailer = Tailer(events, poll_seconds=settings.watch_poll_ms / 1000)
     storage = Storage(settings.storage_url)
     datasets = DatasetStore(
         database,
@@ -80,9 +80,9 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
         max_per_user=settings.max_datasets_per_user,
         max_bytes_per_user=settings.max_storage_bytes_per_user,
     )
-    sweeper = Sweeper(life, history, every_seconds=settings.sweep_ms / 1000, retention=retention)
-    watches = Watches(store, history, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
-    jobs = JobsService(store, EstimatorServiceStub(estimator), life, history, Census(history), watches)
+    sweeper = Sweeper(queue, events, every_seconds=settings.sweep_ms / 1000, retention=retention)
+    watches = Watches(events, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
+    service = JobsService(jobs, EstimatorServiceStub(estimator), queue, QueuePositions(queue), events, watches)
     notifications = NotificationService(NotificationStore(database))
     webhooks = WebhookStore(
         database,
@@ -96,8 +96,8 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
         running = {"tail": tailer.run(), "sweep": sweeper.run(), "sweep-files": datasets.run()}
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {
-            jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: jobs,
-            workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(life, settings),
+            jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: service,
+            workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(queue, settings),
             datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(datasets, importer),
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: notifications,
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: WebhookService(webhooks, guard),

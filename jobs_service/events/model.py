@@ -1,4 +1,4 @@
-"""What happened to a job, and places in the order of what happened: pure."""
+"""Events and metrics of jobs, and cursors in the order of events: pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CURSOR_SHAPE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,15})\.([0-9a-
 
 
 class EventType(StrEnum):
-    """What happened to a job."""
+    """Types of events."""
 
     QUEUED = "queued"
     LEASED = "leased"
@@ -34,30 +34,30 @@ class EventType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a picture of jobs shows: transactions below `limit`, but for those that ran when it was taken."""
+class SnapshotVersion:
+    """The transactions that a snapshot shows: those below `limit`, except those that were `running` when it was taken."""
 
     first_running: int
     limit: int
     running: tuple[int, ...]
 
-    def has(self, xid: int) -> bool:
-        """Whether it shows what a transaction did."""
+    def contains(self, xid: int) -> bool:
+        """Whether the snapshot shows a transaction's changes."""
         return xid < self.limit and xid not in self.running
 
 
-NOTHING = Seen(0, 0, ())
+NO_SNAPSHOT = SnapshotVersion(0, 0, ())
 
 
-def parse_seen(snapshot: str, latest: int | None) -> Seen:
-    """Reads a `pg_snapshot`: `xmin:xmax:xip,…`. `latest`: the last transaction it shows that left an event.
+def parse_version(snapshot: str, latest: int | None) -> SnapshotVersion:
+    """Reads a `pg_snapshot`: `xmin:xmax:xip,…`. `latest`: the last transaction in it with an event of the caller's.
 
-    What came after that one is not remembered: a crash of Postgres forgets transactions that were rolled back, and gives
-    their numbers to others.
+    Transactions after that one are left out: a crash of Postgres forgets transactions that were rolled back, and gives their
+    numbers to others.
     """
     first, limit, running = snapshot.split(":")
     end = (latest or 0) + 1
-    return Seen(
+    return SnapshotVersion(
         min(int(first), end),
         min(int(limit), end),
         tuple(xid for each in running.split(",") if each and (xid := int(each)) < end),
@@ -67,16 +67,16 @@ def parse_seen(snapshot: str, latest: int | None) -> Seen:
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
 class Cursor:
-    """A place in the order of events; `at_ms` says when it was passed, so that a place too old is known as such.
+    """A position in the order of events, (xid, seq). `at_ms`: when it was current, Unix time in ms; it expires by age.
 
-    After a picture of the jobs, events that it shows are still to come in that order. `seen` says which, until the place
-    is beyond them, so that they are not told again.
+    After a snapshot of jobs, events that the snapshot shows may still come in that order. `version` says which, until the
+    cursor is beyond them, so that they are not sent again.
     """
 
     xid: int
     seq: int
     at_ms: int
-    seen: Seen = NOTHING
+    version: SnapshotVersion = NO_SNAPSHOT
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cursor) and (self.xid, self.seq) == (other.xid, other.seq)
@@ -87,30 +87,30 @@ class Cursor:
     def __hash__(self) -> int:
         return hash((self.xid, self.seq))
 
-    def on_to(self, place: Cursor) -> Cursor:
-        """A later place on the way from this one."""
-        return Cursor(place.xid, place.seq, place.at_ms, self.seen)
+    def moved_to(self, later: Cursor) -> Cursor:
+        """Returns a later cursor with this one's version."""
+        return Cursor(later.xid, later.seq, later.at_ms, self.version)
 
     def render(self, user_id: UUID | str) -> str:
-        """The cursor as one user gets it. Another user's is known by its tag."""
-        seen = (self.seen.limit, *self.seen.running) if self.xid < self.seen.limit else ()
-        return ".".join(map(str, (self.xid, self.seq, self.at_ms, _tag(user_id), *seen)))
+        """Returns the cursor as a user gets it, with a tag of that user."""
+        version = (self.version.limit, *self.version.running) if self.xid < self.version.limit else ()
+        return ".".join(map(str, (self.xid, self.seq, self.at_ms, _tag(user_id), *version)))
 
     def older_than(self, now: datetime, age: timedelta) -> bool:
-        """Whether it was passed longer ago than that."""
+        """Whether it was current longer than `age` before `now`."""
         return self.at_ms < (now - age).timestamp() * 1000
 
 
 def parse_cursor(text: str, user_id: str) -> Cursor | None:
-    """Reads a cursor; None for another user's. Raises ValueError for what is none."""
-    found = CURSOR_SHAPE.fullmatch(text)
-    if found is None:
+    """Reads a cursor; None for another user's. Raises ValueError if the text is no cursor."""
+    match = CURSOR_SHAPE.fullmatch(text)
+    if match is None:
         raise ValueError("not a cursor")
-    xid, seq, at_ms, tag, rest = found.groups()
+    xid, seq, at_ms, tag, rest = match.groups()
     if tag != _tag(user_id):
         return None
     limit, *running = [int(each) for each in rest.split(".")[1:]] or [0]
-    return Cursor(int(xid), int(seq), int(at_ms), Seen(int(xid), limit, tuple(running)))
+    return Cursor(int(xid), int(seq), int(at_ms), SnapshotVersion(int(xid), limit, tuple(running)))
 
 
 def _tag(user_id: UUID | str) -> str:
@@ -119,7 +119,7 @@ def _tag(user_id: UUID | str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """One event. `data` holds the job's fields as they were then."""
+    """An event. `data` holds the job's fields as they were then."""
 
     cursor: Cursor
     job_id: UUID
@@ -132,13 +132,13 @@ class JobEvent:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing comes after it."""
+        """Whether it is the job's last event."""
         return self.status in FINAL
 
 
 @dataclass(frozen=True, slots=True)
 class MetricPoint:
-    """What a trainer measured at one step."""
+    """A trainer's metrics at one step."""
 
     step: int
     epoch: float

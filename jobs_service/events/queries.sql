@@ -1,6 +1,6 @@
 -- name: position
--- Where the events stand: at the last one that nothing can come before any more; nothing is at or beyond `next`. Not at the
--- oldest transaction that runs: a crash forgets those that were rolled back, and gives their numbers to others.
+-- The last event before which no event can appear any more; no event is at or beyond `next`. Not the oldest running
+-- transaction: a crash forgets transactions that were rolled back, and gives their numbers to others.
 select
     coalesce(e.xid::text::bigint, 0) as xid, coalesce(e.seq, 0) as seq,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next, now() as at
@@ -10,9 +10,9 @@ left join lateral (
 ) e on true;
 
 -- name: tail_events
--- All users' events after a place, in the order of (xid, seq). A transaction that commits late has a number that is not
--- below the oldest one running, so reading up to that misses nothing. No more than $3, nor any after $4 bytes of log lines;
--- `full`: that ended it.
+-- All users' events after a cursor, in the order of (xid, seq). A transaction that commits late has a number that is not
+-- below the oldest one running, so reading up to that misses nothing. At most $3 events, and none after $4 bytes of log
+-- lines; `full`: one of these limits ended it.
 select
     now() as read_at,
     e.xid::text::bigint as xid, e.seq, e.job_id, e.user_id, e.revision, e.type, e.status, e.data, e.created_at,
@@ -30,7 +30,7 @@ left join lateral (
 order by e.xid, e.seq;
 
 -- name: events_between
--- The caller's events after one place and up to another, of one job or of all; so many of them as in tail_events.
+-- The caller's events after one cursor and up to another, of one job or of all, with the limits of tail_events.
 select
     xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, created_at,
     upto >= $7 or nth = $6 as full
@@ -49,14 +49,14 @@ where upto - weight < $7
 order by e.xid, e.seq;
 
 -- name: has_events_after
--- Whether a job has an event after a place.
+-- Whether a job has an event after a cursor.
 select exists (
     select from job_events where job_id = $1 and (xid, seq) > ($2::text::xid8, $3::bigint)
 );
 
 -- name: list_events
--- A page of a job's events and how many there are. Trainers may log more with each than a message has room for: past $4 bytes
--- of lines, newest first, an event says how many it has, and a shorter page shows them.
+-- A page of a job's events and their number in all. Log lines may exceed the size of a message: past $4 bytes of lines, newest
+-- event first, an event has a line that says how many it left out, and a shorter page shows them.
 select
     counted.total, page.xid, page.seq, page.job_id, page.user_id, page.revision, page.type, page.status, page.created_at,
     case
@@ -79,7 +79,7 @@ left join lateral (
 order by page.revision desc;
 
 -- name: list_metrics
--- Evenly thinned out to at most $2 points; the first and the last are among them.
+-- At most $2 points, evenly spaced, with the first and the last.
 select step, epoch, values, created_at, total
 from (
     select *, row_number() over (order by step) - 1 as nth, count(*) over () as total
@@ -90,7 +90,7 @@ or nth * ($2 - 1) / (total - 1) > (nth - 1) * ($2 - 1) / (total - 1)
 order by step;
 
 -- name: prune_events
--- Reports of old; what moved a job stays.
+-- Old reports of progress; events that changed a status stay.
 delete from job_events
 where (xid, seq) in (
     select xid, seq from job_events
@@ -98,10 +98,24 @@ where (xid, seq) in (
     limit $2
 );
 
--- name: queue_census
--- How many jobs of each user wait for each GPU type.
-select gpu_type, user_id, count(*) as waiting from lora_training_jobs where status = 'queued' group by gpu_type, user_id;
+-- name: job_snapshot
+-- A job with `visible`, the transactions that this snapshot shows, and `latest`, the last of them with an event of the caller's.
+select pg_current_snapshot()::text as visible, (
+    select e.xid::text::bigint from job_events e
+    where e.user_id = (select caller_id()) order by e.user_id desc, e.xid desc, e.seq desc limit 1
+) as latest, details.*
+from job_details details where details.id = $1;
 
--- name: offers_of_late
--- Most GPUs of each type that one trainer offered in the last minute.
-select gpu_type, max(gpu_count) as gpus from trainer_offers where seen_at > now() - interval '1 minute' group by gpu_type;
+-- name: jobs_snapshot
+-- The caller's newest jobs with the same; one row without a job where there is none.
+select version.visible, version.latest, details.*
+from (
+    select pg_current_snapshot()::text as visible, (
+        select e.xid::text::bigint from job_events e
+        where e.user_id = (select caller_id()) order by e.user_id desc, e.xid desc, e.seq desc limit 1
+    ) as latest
+) version
+left join job_details details on details.id = any(array(
+    select id from lora_training_jobs order by created_at desc, id desc limit $1
+))
+order by details.created_at desc, details.id desc;

@@ -1,8 +1,8 @@
-"""What happened to jobs, as Postgres has it: events, metrics, places in the queue."""
+"""Events, metrics and snapshots of jobs in Postgres: row ↔ model."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -11,23 +11,24 @@ import asyncpg
 import orjson
 
 from jobs_service.database.rows import Page, as_caller, page_of, reader
-from jobs_service.events.model import Cursor, EventType, JobEvent, MetricPoint
-from jobs_service.jobs.model import JobState
+from jobs_service.errors import JobNotFound
+from jobs_service.events.model import Cursor, EventType, JobEvent, MetricPoint, SnapshotVersion, parse_version
+from jobs_service.jobs.model import Job, JobState
+from jobs_service.jobs.store import read_job
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.events", "queries.sql")
-# Events read at once, and log lines with them, bytes. So many a page of events has room for as well: with all else of a
-# hundred events a message stays below its limit.
+# Limits of one read or page: events, and bytes of log lines. They keep a message below its size limit.
 BATCH, LOG_BYTES = 500, 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the events stand: `safe` is a place that no event will appear before; numbers from `next` on are not given yet.
+    """The end of the events: no event will appear before `safe`; transaction numbers from `next` on are unused. `at`: when.
 
-    Places are those of events: what has an event is on disk, and no crash takes it or its number back.
+    `safe` is the cursor of an event: an event is on disk, and no crash takes it or its number back.
     """
 
     safe: Cursor
@@ -35,20 +36,20 @@ class Position:
     at: datetime
 
 
-class History:
-    """Reads what happened."""
+class EventStore:
+    """Reads events, metrics and snapshots, and deletes old events."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def position(self) -> Position:
-        """Where the events of all stand now."""
+        """Returns the end of all users' events."""
         async with as_caller(self._database, SYSTEM) as connection:
             (row,) = await connection.fetch(SQL["position"])
         return Position(Cursor(row["xid"], row["seq"], _ms(row["at"])), row["next"], row["at"])
 
     async def tail(self, after: Cursor) -> tuple[list[JobEvent], Cursor, bool]:
-        """All users' next events, the place up to which that is all, and whether there are more at once."""
+        """Returns all users' next events, the cursor up to which they are complete, and whether there are more."""
         async with as_caller(self._database, SYSTEM) as connection:
             rows = await connection.fetch(SQL["tail_events"], str(after.xid), after.seq, BATCH, LOG_BYTES)
         events = [_event(row) for row in rows if row["xid"] is not None]
@@ -59,11 +60,11 @@ class History:
     async def between(
         self, caller: Identity, after: Cursor, until: Cursor, job_id: UUID | None
     ) -> AsyncGenerator[JobEvent, None]:
-        """The caller's events after one place and up to another; of one job, or of all."""
+        """Yields the caller's events after one cursor and up to another, of one job or of all."""
         while True:
             async with as_caller(self._database, caller) as connection:
-                places = str(after.xid), after.seq, str(until.xid), until.seq
-                rows = await connection.fetch(SQL["events_between"], *places, job_id, BATCH, LOG_BYTES)
+                cursors = str(after.xid), after.seq, str(until.xid), until.seq
+                rows = await connection.fetch(SQL["events_between"], *cursors, job_id, BATCH, LOG_BYTES)
             for row in rows:
                 yield _event(row)
             if not rows or not rows[-1]["full"]:
@@ -71,12 +72,12 @@ class History:
             after = _cursor(rows[-1])
 
     async def has_more(self, caller: Identity, job_id: UUID, after: Cursor) -> bool:
-        """Whether a job of the caller's has an event after a place."""
+        """Whether a job of the caller's has an event after a cursor."""
         async with as_caller(self._database, caller) as connection:
             return bool(await connection.fetchval(SQL["has_events_after"], job_id, str(after.xid), after.seq))
 
     async def list_events(self, caller: Identity, job_id: UUID, *, page: int, limit: int) -> Page[JobEvent]:
-        """A job's events, newest first; none where it is not the caller's."""
+        """Returns a page of a job's events, newest first; an empty one if the job is not the caller's."""
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_events"], job_id, limit, (page - 1) * limit, LOG_BYTES)
         return page_of(rows, _event, key="xid")
@@ -84,23 +85,30 @@ class History:
     async def list_metrics(
         self, caller: Identity, job_id: UUID, *, max_points: int
     ) -> tuple[Sequence[MetricPoint], int]:
-        """A job's metrics by step, and how many there are; none where it is not the caller's."""
+        """Returns a job's metrics by step and their number in all; none if the job is not the caller's."""
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_metrics"], job_id, max_points)
         return [_metric(row) for row in rows], rows[0]["total"] if rows else 0
 
-    async def prune(self, age: timedelta) -> int:
-        """Forgets reports of progress older than that, up to a few thousand. Returns how many."""
-        async with as_caller(self._database, SYSTEM) as connection:
-            done: str = await connection.execute(SQL["prune_events"], age, 5_000)
-        return int(done.split()[-1])
+    async def snapshot(
+        self, caller: Identity, job_id: UUID | None, *, limit: int
+    ) -> tuple[Sequence[Job], SnapshotVersion]:
+        """Returns one of the caller's jobs, or the newest `limit` of all, and the version of that. Raises JobNotFound."""
+        async with as_caller(self._database, caller) as connection:
+            if job_id is not None:
+                rows = await connection.fetch(SQL["job_snapshot"], job_id)
+            else:
+                rows = await connection.fetch(SQL["jobs_snapshot"], limit)
+        if not rows:
+            raise JobNotFound
+        version = parse_version(rows[0]["visible"], rows[0]["latest"])
+        return [read_job(row) for row in rows if row["id"] is not None], version
 
-    async def census(self) -> tuple[list[tuple[str, UUID, int]], Mapping[str, int]]:
-        """How many jobs of each GPU type and user wait, and how many GPUs of each type a trainer offered of late."""
+    async def prune(self, age: timedelta) -> int:
+        """Deletes reports of progress older than `age`, up to a few thousand. Returns how many."""
         async with as_caller(self._database, SYSTEM) as connection:
-            waiting = await connection.fetch(SQL["queue_census"])
-            offers = await connection.fetch(SQL["offers_of_late"])
-        return [tuple(row) for row in waiting], {row["gpu_type"]: row["gpus"] for row in offers}
+            tag: str = await connection.execute(SQL["prune_events"], age, 5_000)
+        return int(tag.split()[-1])
 
 
 def _ms(at: datetime) -> int:

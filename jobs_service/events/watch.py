@@ -1,4 +1,4 @@
-"""Watching jobs: one task reads the events of all, and each watcher gets its own from a buffer that has a size."""
+"""Watches of jobs: one task reads all users' events, and each watch gets its own through a bounded buffer."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ import structlog
 
 from jobs_service.errors import BadCursor
 from jobs_service.events.model import Cursor, JobEvent, parse_cursor
-from jobs_service.events.store import History
+from jobs_service.events.store import EventStore
 from jobs_service.jobs.model import FINAL, Job
-from jobs_service.jobs.store import Store
 from rpc.boundary import Call
 from rpc.errors import BufferOverrun, Unauthenticated
 from rpc.process.background import repeat
 
+# Events that a watch may be behind.
 BUFFER = 256
-# Jobs in a snapshot of all of a user's.
+# Jobs in a snapshot of all of a user's jobs.
 SNAPSHOT_JOBS = 100
-# How long a poll of the events may take, and how long is waited after one that failed.
+# The timeout of one poll for events, and the pause after one that failed.
 POLL_TIMEOUT_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
-# A watch looks this often whether the server stops; it says goodbye this long before its time is up.
-LOOK_SECONDS = 1.0
-GOODBYE_SECONDS = 0.2
+# How often a watch checks whether the server stops, and how long before its deadline it ends.
+CHECK_SECONDS = 1.0
+END_SECONDS = 0.2
 
 log = structlog.get_logger()
 
 
 class EndReason(StrEnum):
-    """Why a watch ends well."""
+    """Why a watch ends without an error."""
 
     JOB_FINAL = "job_final"
     SERVER_STOPS = "server_stops"
@@ -46,7 +46,7 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Jobs as they are; `reset` where it replaces what the watcher had."""
+    """Jobs as they are now. `reset`: it replaces all that the watch sent before."""
 
     jobs: Sequence[Job]
     reset: bool
@@ -54,26 +54,26 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Nothing happened."""
+    """Sent while nothing happens."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Nothing more will be told."""
+    """The last message of a watch."""
 
     reason: EndReason
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One message to a watcher, and the place after it."""
+class WatchMessage:
+    """A message of a watch, and the cursor to continue from after it."""
 
     cursor: Cursor
-    what: Snapshot | JobEvent | Ping | End
+    content: Snapshot | JobEvent | Ping | End
 
 
 class Buffer:
-    """What one watcher has not taken yet."""
+    """The events that one watch has not sent yet."""
 
     def __init__(self, job_id: UUID | None) -> None:
         self.job_id = job_id
@@ -82,7 +82,7 @@ class Buffer:
         self._filled = asyncio.Event()
 
     def offer(self, event: JobEvent) -> None:
-        """Takes an event if it is of the job watched; gives all up where there are too many."""
+        """Adds an event of the watched job. Drops everything when the buffer is full: take() then raises."""
         if self._overrun or self.job_id not in (None, event.job_id):
             return
         if len(self._events) == BUFFER:
@@ -93,14 +93,14 @@ class Buffer:
         self._filled.set()
 
     async def take(self, seconds: float) -> JobEvent | None:
-        """The next event; None where none comes in that time. Raises BufferOverrun."""
+        """Returns the next event; None if none comes in that time. Raises BufferOverrun."""
         if not self._events and not self._overrun:
             self._filled.clear()
             try:
                 async with asyncio.timeout(seconds):
                     await self._filled.wait()
             except TimeoutError:
-                # An event may come at the very moment that the time is up.
+                # An event may have come just as the time ran out.
                 pass
         if self._overrun:
             raise BufferOverrun
@@ -108,18 +108,18 @@ class Buffer:
 
 
 class Tailer:
-    """Reads new events as long as there are watchers, and gives each to those whose it is."""
+    """Reads new events while there are watches, and adds each to the buffers of its owner's watches."""
 
-    def __init__(self, history: History, *, poll_seconds: float) -> None:
-        self._history = history
+    def __init__(self, events: EventStore, *, poll_seconds: float) -> None:
+        self._events = events
         self._poll_seconds = poll_seconds
         self._buffers: dict[str, set[Buffer]] = {}
-        # Where the tailer is: all events before have been offered.
+        # All events up to here have been offered.
         self.position = Cursor(0, 0, 0)
 
     @contextmanager
     def subscribe(self, user_id: str, job_id: UUID | None, now: Cursor) -> Iterator[Buffer]:
-        """A buffer of a user's events, for as long as its body runs. `now`: a safe place, for the first watcher."""
+        """Yields a buffer of a user's events. `now`: the safe cursor to start at if this is the only watch."""
         if not self._buffers:
             self.position = now
         buffer = Buffer(job_id)
@@ -141,9 +141,9 @@ class Tailer:
 
     async def _poll(self) -> bool:
         start = self.position
-        events, position, more = await self._history.tail(start)
+        events, position, more = await self._events.tail(start)
         if self.position != start:
-            # The last watcher left and another came in between: it starts at a place of its own.
+            # Meanwhile the last watch ended and another began, which set its own start.
             return True
         for event in events:
             for buffer in self._buffers.get(str(event.user_id), ()):
@@ -153,84 +153,81 @@ class Tailer:
 
 
 class Watches:
-    """Follows jobs for watchers: what was, without a gap what is, and how it ends."""
+    """Serves watches: a snapshot or the events missed since a cursor, then events as they come, without a gap."""
 
-    def __init__(
-        self, store: Store, history: History, tailer: Tailer, *, ping_seconds: float, retention: timedelta
-    ) -> None:
-        self._store = store
-        self._history = history
+    def __init__(self, events: EventStore, tailer: Tailer, *, ping_seconds: float, retention: timedelta) -> None:
+        self._events = events
         self._tailer = tailer
         self._ping_seconds = ping_seconds
         self._retention = retention
 
-    async def follow(self, call: Call, last_event_id: str, job_id: UUID | None) -> AsyncGenerator[Told, None]:
-        """What happens to a job of the caller's, or to all of them. Raises JobNotFound, BadCursor, BufferOverrun."""
+    async def follow(self, call: Call, last_event_id: str, job_id: UUID | None) -> AsyncGenerator[WatchMessage, None]:
+        """Yields the messages about one of the caller's jobs, or all. Raises JobNotFound, BadCursor, BufferOverrun."""
         caller = call.identity
-        now = await self._history.position()
+        now = await self._events.position()
         after = _after(last_event_id, caller.user_id)
         if after is not None and after.xid > now.next:
             raise BadCursor
         with self._tailer.subscribe(caller.user_id, job_id, now.safe) as buffer:
-            # Everything before `start` is there to be read; everything after it comes into the buffer.
+            # Events up to `start` can be read from the table; events after it come into the buffer.
             start = self._tailer.position
-            jobs, seen = await self._store.snapshot(caller, job_id, limit=SNAPSHOT_JOBS)
-            over = job_id is not None and jobs[0].status in FINAL
-            expired = after is not None and after.older_than(now.at, self._retention)
-            if after is None or expired:
-                place = Cursor(seen.first_running, 0, start.at_ms, seen)
-                yield Told(place, Snapshot(jobs, reset=expired))
+            jobs, version = await self._events.snapshot(caller, job_id, limit=SNAPSHOT_JOBS)
+            is_over = job_id is not None and jobs[0].status in FINAL
+            is_expired = after is not None and after.older_than(now.at, self._retention)
+            if after is None or is_expired:
+                cursor = Cursor(version.first_running, 0, start.at_ms, version)
+                yield WatchMessage(cursor, Snapshot(jobs, reset=is_expired))
             else:
-                # Says at once that the watch is on, before what may be nothing for a long time.
-                place = after
-                yield Told(place, Ping())
-                async with aclosing(self._history.between(caller, after, start, job_id)) as missed:
+                # Tells the client at once that the watch is open: the next message may be long in coming.
+                cursor = after
+                yield WatchMessage(cursor, Ping())
+                async with aclosing(self._events.between(caller, after, start, job_id)) as missed:
                     async for event in missed:
-                        if not after.seen.has(event.cursor.xid):
-                            place = place.on_to(event.cursor)
-                            yield Told(place, event)
-                place = max(place, place.on_to(start))
-                over = over and not await self._history.has_more(caller, jobs[0].id, place)
-            if over:
-                yield Told(place, End(EndReason.JOB_FINAL))
+                        if not after.version.contains(event.cursor.xid):
+                            cursor = cursor.moved_to(event.cursor)
+                            yield WatchMessage(cursor, event)
+                cursor = max(cursor, cursor.moved_to(start))
+                is_over = is_over and not await self._events.has_more(caller, jobs[0].id, cursor)
+            if is_over:
+                yield WatchMessage(cursor, End(EndReason.JOB_FINAL))
                 return
-            async with aclosing(self._live(call, buffer, place)) as live:
+            async with aclosing(self._live(call, buffer, cursor)) as live:
                 async for message in live:
                     yield message
 
-    async def _live(self, call: Call, buffer: Buffer, place: Cursor) -> AsyncGenerator[Told, None]:
+    async def _live(self, call: Call, buffer: Buffer, cursor: Cursor) -> AsyncGenerator[WatchMessage, None]:
         loop = asyncio.get_running_loop()
         pinged = checked = loop.time()
         while True:
-            left = call.remaining_seconds() - GOODBYE_SECONDS
-            event = await buffer.take(max(0.0, min(LOOK_SECONDS, self._ping_seconds, left)))
+            left = call.remaining_seconds() - END_SECONDS
+            event = await buffer.take(max(0.0, min(CHECK_SECONDS, self._ping_seconds, left)))
             now = loop.time()
-            if event is not None and event.cursor > place:
-                place = place.on_to(event.cursor)
-                if not place.seen.has(event.cursor.xid):
+            if event is not None and event.cursor > cursor:
+                cursor = cursor.moved_to(event.cursor)
+                if not cursor.version.contains(event.cursor.xid):
                     pinged = now
-                    yield Told(place, event)
+                    yield WatchMessage(cursor, event)
                 if buffer.job_id is not None and event.is_final:
-                    yield Told(place, End(EndReason.JOB_FINAL))
+                    yield WatchMessage(cursor, End(EndReason.JOB_FINAL))
                     return
             if call.draining.is_set():
-                yield Told(place, End(EndReason.SERVER_STOPS))
+                yield WatchMessage(cursor, End(EndReason.SERVER_STOPS))
                 return
             if left <= 0:
-                yield Told(place, End(EndReason.TIME_UP))
+                yield WatchMessage(cursor, End(EndReason.TIME_UP))
                 return
             if now - checked >= self._ping_seconds:
                 checked = now
                 try:
                     await call.recheck()
                 except Unauthenticated:
-                    yield Told(place, End(EndReason.AUTH))
+                    yield WatchMessage(cursor, End(EndReason.AUTH))
                     return
             if event is None and now - pinged >= self._ping_seconds:
-                # Nothing waits in the buffer: all that the tailer has passed is told.
+                # The buffer is empty, so everything up to the tailer's position was sent.
                 passed, pinged = self._tailer.position, now
-                place = replace(max(place, place.on_to(passed)), at_ms=max(place.at_ms, passed.at_ms))
-                yield Told(place, Ping())
+                cursor = replace(max(cursor, cursor.moved_to(passed)), at_ms=max(cursor.at_ms, passed.at_ms))
+                yield WatchMessage(cursor, Ping())
 
 
 def _after(last_event_id: str, user_id: str) -> Cursor | None:

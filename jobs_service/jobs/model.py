@@ -1,4 +1,4 @@
-"""A training job and the states it goes through: pure."""
+"""A training job, its states and its place in the queue: pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobs_service.errors import DoesNotFit
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The states of a job."""
 
     QUEUED = "queued"
     INITIALIZING = "initializing"
@@ -27,7 +27,8 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-# The spec's chain, and the ways back into the queue: an attempt that did not end the job. The database checks the same.
+# The states that may follow each state. Back to queued: an attempt ended, and the job did not. The trigger change_job checks
+# the same.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.INITIALIZING, JobState.CANCELLED}),
     JobState.INITIALIZING: frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
@@ -40,7 +41,7 @@ FINAL = frozenset(state for state, following in TRANSITIONS.items() if not follo
 
 
 class StatusReason(StrEnum):
-    """Why a job is in its state, where that says more than the state."""
+    """Why a job is in its state, where the state alone does not say so."""
 
     TRAINER_ERROR = "trainer_error"
     LEASE_EXPIRED = "lease_expired"
@@ -51,14 +52,14 @@ class StatusReason(StrEnum):
 
 
 class JobAction(StrEnum):
-    """What an owner may do with a job."""
+    """What an owner can do with a job."""
 
     CANCEL = "cancel"
     RETRY = "retry"
 
 
 def allowed_actions(state: JobState) -> list[JobAction]:
-    """What an owner may do with a job in a state."""
+    """Returns what an owner can do with a job in a state."""
     if JobState.CANCELLED in TRANSITIONS[state]:
         return [JobAction.CANCEL]
     return [JobAction.RETRY] if state == JobState.FAILED else []
@@ -87,16 +88,18 @@ class Configuration:
     allow_oom_risk: bool = False
 
     def digest(self) -> bytes:
-        """A fingerprint: two requests with the same one ask for the same job. SHA-256, 32 bytes.
+        """Returns a fingerprint that equal requests share: SHA-256, 32 bytes.
 
-        What has its default stays out of it, so that a new field leaves the fingerprints of old requests as they are.
+        Fields with their default value are left out, so that a new field does not change the fingerprints of old requests.
         """
         defaults = {field.name: field.default for field in fields(self) if field.default is not MISSING}
-        asked = {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
-        return sha256(orjson.dumps(asked, default=str, option=orjson.OPT_SORT_KEYS)).digest()
+        content = {
+            name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]
+        }
+        return sha256(orjson.dumps(content, default=str, option=orjson.OPT_SORT_KEYS)).digest()
 
-    def accept(self, price: Price) -> None:
-        """Makes sure that the job may be queued at this price. Raises DoesNotFit."""
+    def check_memory(self, price: Price) -> None:
+        """Raises DoesNotFit if the job needs more memory than its GPUs have and its owner does not accept that."""
         misfit = price.misfit
         if misfit is not None and not self.allow_oom_risk:
             raise DoesNotFit(needed_gib=misfit.needed_gib, usable_gib=misfit.usable_gib, repair=misfit.repair)
@@ -104,7 +107,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A job that its GPUs have too little memory for, GiB of one; `repair` says what would help, or nothing."""
+    """A job that needs more memory than one of its GPUs has, GiB. `repair`: what would help; empty if nothing is known."""
 
     needed_gib: float
     usable_gib: float
@@ -139,10 +142,10 @@ class Price:
 
 
 class Job(NamedTuple):
-    """A job as its owner sees it, with its dataset in short. Costs in US dollars, unrounded, up to now; progress in percent.
+    """A job as its owner sees it: columns of the view job_details. Costs up to now, US dollars, unrounded; progress in percent.
 
-    A tuple, since a frozen dataclass of so many fields takes ten times as long to make, and a page has a hundred of them.
-    `own_ahead`: jobs of the same owner and GPU type that wait before it; None where it does not wait.
+    A named tuple, since a frozen dataclass of so many fields takes ten times as long to create, and a page has a hundred.
+    `own_ahead`: jobs of the same owner and GPU type that wait before it; None if it does not wait.
     """
 
     id: UUID
@@ -195,7 +198,7 @@ class Job(NamedTuple):
     estimate: bytes | None
 
     def configuration(self) -> Configuration:
-        """What it takes to ask for the same job again."""
+        """Returns the request that creates the same job again."""
         return Configuration(
             dataset_id=self.dataset_id,
             preset_id=self.preset_id,
@@ -214,11 +217,30 @@ class Job(NamedTuple):
 
     @property
     def estimate_differs(self) -> bool:
-        """Whether the person saw another price than the job has: by half a cent or more."""
-        seen = self.client_estimated_cost
-        return seen is not None and abs(seen - self.estimated_total_cost) >= Decimal("0.005")
+        """Whether the price that the client showed differs from the job's by half a cent or more."""
+        shown = self.client_estimated_cost
+        return shown is not None and abs(shown - self.estimated_total_cost) >= Decimal("0.005")
 
 
 def cost_limit_share(cost: Decimal, limit: Decimal | None) -> float | None:
-    """How much of a cost limit is used, 0 to 1; None without a limit."""
+    """Returns the share of a cost limit that is used, 0 to 1; None without a limit."""
     return None if limit is None else float(min(cost / limit, Decimal(1)))
+
+
+class WaitingCode(StrEnum):
+    """Why a job waits."""
+
+    QUEUE = "queue"
+    NO_TRAINER = "no_trainer"
+    NEXT_ATTEMPT = "next_attempt"
+    NEXT = "next"
+
+
+class QueuePosition(NamedTuple):
+    """A job's position in the queue, from 1, and why it waits."""
+
+    position: int
+    code: WaitingCode
+    message: str
+    gpus_needed: int
+    gpus_offered: int

@@ -1,4 +1,4 @@
-"""Contract messages ↔ the service's own models, both ways and nothing else."""
+"""Messages of JobsService ↔ models of jobs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from jobs_service.jobs.model import (
     JobState,
     Misfit,
     Price,
+    QueuePosition,
     StatusReason,
+    WaitingCode,
     allowed_actions,
     cost_limit_share,
 )
-from jobs_service.queue.positions import Waiting, WaitingCode
 from jobs_service.wire import cents, cents_or_none, enum_word, time
 
 PRESETS = {name.removeprefix("PRESET_ID_").lower(): number for name, number in estimator_pb2.PresetId.items()}
@@ -41,7 +42,7 @@ WAITING_CODES = {code: jobs_pb2.WaitingCode.Value(f"WAITING_CODE_{code.upper()}"
 
 
 def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
-    """What the request asks for."""
+    """Returns the job that a request asks for."""
     return Configuration(
         dataset_id=UUID(request.dataset_id),
         preset_id=enum_word(estimator_pb2.PresetId.Name(request.preset_id), "PRESET_ID_"),
@@ -60,37 +61,37 @@ def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
 
 
 def request_id(request: jobs_pb2.CreateJobRequest | jobs_pb2.RetryJobRequest) -> UUID | None:
-    """The idempotency key; None: not idempotent."""
+    """Returns the idempotency key; None if the request has none."""
     return UUID(request.request_id) if request.request_id else None
 
 
-def estimate_request(wanted: Configuration) -> estimator_pb2.EstimateCostRequest:
-    """The question to the Estimator."""
+def estimate_request(configuration: Configuration) -> estimator_pb2.EstimateCostRequest:
+    """Returns the request for the price of a job."""
     return estimator_pb2.EstimateCostRequest(
-        dataset_id=str(wanted.dataset_id),
-        gpu_config=estimator_pb2.GpuConfig(**wanted.gpu_config),
-        hyperparameters=estimator_pb2.Hyperparameters(**wanted.hyperparameters),
-        base_model=wanted.base_model,
-        training=training(wanted.training),
-        provider=wanted.provider,
-        quote_id=str(wanted.quote_id) if wanted.quote_id else None,
+        dataset_id=str(configuration.dataset_id),
+        gpu_config=estimator_pb2.GpuConfig(**configuration.gpu_config),
+        hyperparameters=estimator_pb2.Hyperparameters(**configuration.hyperparameters),
+        base_model=configuration.base_model,
+        training=training(configuration.training),
+        provider=configuration.provider,
+        quote_id=str(configuration.quote_id) if configuration.quote_id else None,
     )
 
 
 def training(options: Mapping[str, Any] | None) -> estimator_pb2.TrainingOptions | None:
-    """How a base model is trained, as it was given; None: nothing was."""
+    """Returns how a base model is trained; None if the request did not say."""
     return estimator_pb2.TrainingOptions(**options) if options else None
 
 
-def price(answer: estimator_pb2.EstimateCostResponse) -> Price:
-    """The Estimator's answer. Its doubles are rounded to cents, so their shortest decimal is the amount meant."""
+def price(response: estimator_pb2.EstimateCostResponse) -> Price:
+    """Returns the price that the Estimator answered. Its doubles are rounded to cents: their shortest decimal is the amount."""
     return Price(
-        estimated_total_cost=Decimal(str(answer.estimated_cost)),
-        hourly_rate=Decimal(str(answer.hourly_rate)),
-        total_steps=answer.training_details.total_steps,
-        estimate=answer.SerializeToString(),
-        forecast=_forecast(answer.forecast) if answer.HasField("forecast") else None,
-        misfit=_misfit(answer),
+        estimated_total_cost=Decimal(str(response.estimated_cost)),
+        hourly_rate=Decimal(str(response.hourly_rate)),
+        total_steps=response.training_details.total_steps,
+        estimate=response.SerializeToString(),
+        forecast=_forecast(response.forecast) if response.HasField("forecast") else None,
+        misfit=_misfit(response),
     )
 
 
@@ -108,14 +109,14 @@ def _forecast(forecast: estimator_pb2.Forecast) -> Forecast:
     )
 
 
-def _misfit(answer: estimator_pb2.EstimateCostResponse) -> Misfit | None:
-    memory = answer.memory
+def _misfit(response: estimator_pb2.EstimateCostResponse) -> Misfit | None:
+    memory = response.memory
     if memory.verdict != estimator_pb2.MEMORY_VERDICT_DOES_NOT_FIT:
         return None
-    return Misfit(memory.total_gib, memory.usable_gib, answer.repairs[0].title if answer.repairs else "")
+    return Misfit(memory.total_gib, memory.usable_gib, response.repairs[0].title if response.repairs else "")
 
 
-def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
+def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
     """Returns a job as clients see it."""
     return jobs_pb2.Job(
         id=str(model.id),
@@ -151,8 +152,8 @@ def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
         updated_at=time(model.updated_at),
         is_final=model.status in FINAL,
         allowed_actions=ACTIONS[model.status],
-        queue_position=waiting.position if waiting else None,
-        waiting_reason=waiting_reason(waiting) if waiting else None,
+        queue_position=position.position if position else None,
+        waiting_reason=_waiting_reason(position) if position else None,
         max_cost_usd=float(model.max_cost_usd) if model.max_cost_usd is not None else None,
         max_duration_seconds=model.max_duration_seconds,
         priority=model.priority,
@@ -170,21 +171,23 @@ def job(model: Job, waiting: Waiting | None) -> jobs_pb2.Job:
         training=training(model.training),
         provider=model.provider,
         allow_oom_risk=model.allow_oom_risk,
-        **_kept(model.estimate or b""),
+        **_estimate_fields(model.estimate or b""),
     )
 
 
 @lru_cache(maxsize=256)
-def _kept(answer: bytes) -> Mapping[str, Any]:
-    """What a job shows of the Estimator's answer, which many jobs share."""
-    told = estimator_pb2.EstimateCostResponse.FromString(answer)
+def _estimate_fields(estimate: bytes) -> Mapping[str, Any]:
+    # Cached: many jobs share one estimate.
+    response = estimator_pb2.EstimateCostResponse.FromString(estimate)
     return {
-        name: getattr(told, name) if told.HasField(name) else None for name in ("forecast", "memory", "quote", "price")
+        "forecast": response.forecast if response.HasField("forecast") else None,
+        "memory": response.memory if response.HasField("memory") else None,
+        "quote": response.quote if response.HasField("quote") else None,
+        "price": response.price if response.HasField("price") else None,
     }
 
 
-def waiting_reason(model: Waiting) -> jobs_pb2.WaitingReason:
-    """Returns why a job waits."""
+def _waiting_reason(model: QueuePosition) -> jobs_pb2.WaitingReason:
     return jobs_pb2.WaitingReason(
         code=WAITING_CODES[model.code],
         message=model.message,
@@ -200,12 +203,12 @@ def _struct(values: Mapping[str, Any]) -> Struct:
 
 
 def job_status(request: jobs_pb2.ListJobsRequest) -> str | None:
-    """The status to list; None: all."""
+    """Returns the status to list; None for all."""
     return enum_word(jobs_pb2.JobStatus.Name(request.status), "JOB_STATUS_") if request.HasField("status") else None
 
 
 def _set_fields(message: Message) -> dict[str, Any]:
-    """The fields that are set, enums by name: what the message can be made of again."""
+    """Returns the fields that are set, enums by name: the message's constructor takes them again."""
     return {field.name: _plain(field, value) for field, value in message.ListFields()}
 
 

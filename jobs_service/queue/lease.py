@@ -1,4 +1,4 @@
-"""What passes between the queue and its trainers: pure."""
+"""Leases, and what trainers report on them: pure."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-# Ends that a trainer is told of with its next report. The others are the trainer's own doing, or its silence.
+# Outcomes that the answer to a trainer's next report names. The others come from the trainer, or from its silence.
 STOPPED = frozenset({Outcome.CANCELLED, Outcome.COST_LIMIT, Outcome.DURATION_LIMIT})
-# Ends after which the job may be another trainer's.
+# Outcomes after which another trainer may have the job.
 GIVEN_UP = frozenset({Outcome.LEASE_EXPIRED, Outcome.RELEASED})
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a trainer asks for: at most so many jobs that fit into its GPUs together."""
+class LeaseRequest:
+    """A trainer's request for jobs: at most `max_jobs`, which together need at most `gpus`, the number of each type."""
 
     max_jobs: int
     gpus: Mapping[str, int]
@@ -44,7 +44,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A job given to a trainer for a while. `seconds_left`: to the nearer of the owner's limits."""
+    """A job that a trainer has until `expires_at`. `seconds_left`: GPU time to the nearer of the owner's limits."""
 
     job_id: UUID
     lease_token: UUID
@@ -69,7 +69,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LeaseRef:
     """A lease as reports name it."""
 
     job_id: UUID
@@ -78,7 +78,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where a job is."""
+    """A report of progress."""
 
     stage: str
     epoch: int
@@ -89,8 +89,8 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What a report is answered with: go on until `expires_at`, or stop and why."""
+class LeaseStatus:
+    """The answer to a report: the lease holds until `expires_at`, or the trainer must stop for the reason `stop`."""
 
     stop: Outcome | None = None
     expires_at: datetime | None = None
@@ -99,7 +99,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The result of a job that is done."""
+    """The result of a completed job."""
 
     artifact_uri: str
     artifact_id: UUID | None
@@ -109,17 +109,12 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The result of an attempt that failed."""
+    """The error of a failed attempt."""
 
     error_message: str
     retryable: bool
 
 
 def digest(result: Completion | Failure) -> bytes:
-    """A fingerprint of a result: reporting the same one again is fine. SHA-256, 32 bytes."""
-    told = asdict(result)
-    if told.get("peak_memory_gib") is None:
-        told.pop(
-            "peak_memory_gib", None
-        )  # as it was before there was such a figure: servers of both kinds share a database
-    return sha256(orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS)).digest()
+    """Returns a fingerprint of a result, with which a repeated report is recognised: SHA-256, 32 bytes."""
+    return sha256(orjson.dumps(asdict(result), default=str, option=orjson.OPT_SORT_KEYS)).digest()

@@ -250,7 +250,8 @@ with moved as (
     select
         id, user_id, lease_epoch, case when status = 'queued' and $4 <> 'released' then attempt - 1 else attempt end,
         worker_id, lease_token, $4, $5, hourly_rate, billed_seconds - spent_seconds, current_cost - spent_cost,
-        lease_started_at, updated_at
+        -- The end of what is billed: a lease that ran out ended before the sweeper saw it.
+        lease_started_at, lease_started_at + (billed_seconds - spent_seconds) * interval '1 second'
     from moved
     where $4::text is not null and lease_epoch > 0
     -- A job that waits was charged when its last lease ended.
@@ -290,3 +291,11 @@ select exists (
 -- name: forget_offers
 -- Trainers that are gone for an hour.
 delete from trainer_offers where seen_at < now() - interval '1 hour';
+
+-- name: waiting_jobs
+-- How many jobs of each user wait for each GPU type.
+select gpu_type, user_id, count(*) as waiting from lora_training_jobs where status = 'queued' group by gpu_type, user_id;
+
+-- name: latest_offers
+-- The largest number of GPUs of each type that one trainer offered in the last minute.
+select gpu_type, max(gpu_count) as gpus from trainer_offers where seen_at > now() - interval '1 minute' group by gpu_type;

@@ -1,4 +1,4 @@
-"""How jobs move in Postgres: each method is one transaction, in which a job changes and what that leaves behind is written."""
+"""Leases and changes of jobs in Postgres. A method is one transaction, which also writes events, costs and notifications."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from jobs_service.queue.lease import (
     STOPPED,
     Completion,
     Failure,
-    Held,
     Lease,
+    LeaseRef,
+    LeaseRequest,
+    LeaseStatus,
     Outcome,
     Report,
-    Standing,
-    Wanted,
     digest,
 )
 from rpc.database.pool import Database
@@ -44,26 +44,26 @@ SQL = load_queries("jobs_service.queue", "queries.sql")
 BATCH = 200
 
 
-class Life:
-    """Moves jobs. Each method acts as its caller, under row-level security; the sweeper's act as the system."""
+class QueueStore:
+    """Leases jobs and changes their state. Methods act as their caller, under row-level security, or as the system."""
 
     def __init__(self, database: Database, *, lease_time: timedelta) -> None:
         self._database = database
         self._lease_time = lease_time
-        # Where the ring of users goes on. Each process has its own: taking turns needs no agreement.
+        # The user id at which the next claim begins. Each process has its own: taking turns needs no agreement.
         self._turn = uuid4()
 
     async def offer(self, caller: Identity, gpus: Mapping[str, int]) -> None:
-        """Remembers what a trainer has free."""
+        """Stores how many GPUs of each type a trainer has free."""
         async with as_caller(self._database, caller) as connection:
             await connection.execute(SQL["offer_gpus"], list(gpus), list(gpus.values()))
 
-    async def claim(self, caller: Identity, wanted: Wanted) -> list[Lease]:
-        """Queued → initializing, for as many jobs as fit; none where there are none."""
-        types, counts = list(wanted.gpus), list(wanted.gpus.values())
+    async def claim(self, caller: Identity, request: LeaseRequest) -> list[Lease]:
+        """Queued → initializing, for as many jobs as fit. Returns their leases; none if no job waits."""
+        types, counts = list(request.gpus), list(request.gpus.values())
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(
-                SQL["claim_jobs"], types, counts, self._turn, wanted.max_jobs, wanted.trainer, self._lease_time
+                SQL["claim_jobs"], types, counts, self._turn, request.max_jobs, request.trainer, self._lease_time
             )
             if not rows:
                 return []
@@ -74,14 +74,14 @@ class Life:
         self._turn = UUID(int=(last["user_id"].int + 1) % (1 << 128))
         return leases
 
-    async def report(self, caller: Identity, held: Held, report: Report) -> Standing:
-        """Renews the lease and takes the report. Raises LeaseLost, JobFinal, ValidationFailed."""
+    async def report(self, caller: Identity, lease: LeaseRef, report: Report) -> LeaseStatus:
+        """Renews the lease and stores the report. Raises LeaseLost, JobFinal, ValidationFailed."""
         latest = report.metrics[-1].values if report.metrics else {}
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(
                 SQL["report_progress"],
-                held.job_id,
-                held.token,
+                lease.job_id,
+                lease.token,
                 report.stage,
                 report.epoch,
                 report.step,
@@ -90,72 +90,72 @@ class Life:
                 self._lease_time,
             )
             if row is None:
-                return await self._stopped(connection, held)
+                return await self._stopped(connection, lease)
             type_ = EventType.STARTED if row["started"] else EventType.PROGRESS
             notices = [STARTED] if row["first_started"] else []
-            await _record(connection, [held.job_id], type_, notices=notices, log_lines=report.log_lines)
-            await _record_metrics(connection, held.job_id, report.metrics)
+            await _record(connection, [lease.job_id], type_, notices=notices, log_lines=report.log_lines)
+            await _record_metrics(connection, lease.job_id, report.metrics)
             if row["over_limit"]:
-                await _warn(connection, held.job_id)
-                return Standing(stop=(await _stop(connection, held.job_id))[held.job_id])
-        return Standing(expires_at=row["expires_at"], seconds_left=row["seconds_left"])
+                await _warn(connection, lease.job_id)
+                return LeaseStatus(stop=(await _stop(connection, lease.job_id))[lease.job_id])
+        return LeaseStatus(expires_at=row["expires_at"], seconds_left=row["seconds_left"])
 
-    async def complete(self, caller: Identity, held: Held, result: Completion) -> None:
+    async def complete(self, caller: Identity, lease: LeaseRef, result: Completion) -> None:
         """Running → completed. Raises LeaseLost, JobFinal, InvalidTransition."""
         final = result.final_metrics
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(
                 SQL["complete_job"],
-                held.job_id,
-                held.token,
+                lease.job_id,
+                lease.token,
                 result.artifact_uri,
                 result.artifact_id,
                 as_json(final.values if final else {}),
                 result.peak_memory_gib,
             )
             if row is None:
-                await self._ended(connection, held, Outcome.COMPLETED, digest(result))
+                await self._ended(connection, lease, Outcome.COMPLETED, digest(result))
                 return
-            await _record_metrics(connection, held.job_id, [final] if final else [])
+            await _record_metrics(connection, lease.job_id, [final] if final else [])
             await _record(
                 connection,
-                [held.job_id],
+                [lease.job_id],
                 EventType.COMPLETED,
                 notices=[COMPLETED],
                 outcome=Outcome.COMPLETED,
                 result=digest(result),
             )
 
-    async def fail(self, caller: Identity, held: Held, result: Failure) -> None:
+    async def fail(self, caller: Identity, lease: LeaseRef, result: Failure) -> None:
         """Ends the attempt: → queued or failed. Raises LeaseLost, JobFinal."""
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(
-                SQL["fail_job"], held.job_id, held.token, result.error_message, result.retryable
+                SQL["fail_job"], lease.job_id, lease.token, result.error_message, result.retryable
             )
             if row is None:
-                await self._ended(connection, held, Outcome.FAILED, digest(result))
+                await self._ended(connection, lease, Outcome.FAILED, digest(result))
                 return
             again = row["status"] == JobState.QUEUED
             await _record(
                 connection,
-                [held.job_id],
+                [lease.job_id],
                 EventType.RETRIED if again else EventType.FAILED,
                 notices=[RETRIED if again else FAILED],
                 outcome=Outcome.FAILED,
                 result=digest(result),
             )
 
-    async def release(self, caller: Identity, held: Held) -> None:
-        """Gives the job back: → queued. Raises LeaseLost, JobFinal."""
+    async def release(self, caller: Identity, lease: LeaseRef) -> None:
+        """Returns the job to the queue: → queued. Raises LeaseLost, JobFinal."""
         async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(SQL["release_job"], held.job_id, held.token)
+            row = await connection.fetchrow(SQL["release_job"], lease.job_id, lease.token)
             if row is None:
-                await self._ended(connection, held, Outcome.RELEASED, None)
+                await self._ended(connection, lease, Outcome.RELEASED, None)
                 return
-            await _record(connection, [held.job_id], EventType.RELEASED, outcome=Outcome.RELEASED)
+            await _record(connection, [lease.job_id], EventType.RELEASED, outcome=Outcome.RELEASED)
 
     async def cancel(self, caller: Identity, job_id: UUID) -> bool:
-        """Any state that is not final → cancelled. Whether it did: not where the job is final or not the caller's."""
+        """Any state that is not final → cancelled. False if the job is final or not the caller's."""
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["cancel_job"], job_id)
             if row is not None:
@@ -163,7 +163,7 @@ class Life:
         return row is not None
 
     async def expire(self) -> int:
-        """Takes jobs from trainers that were not heard of in time: → queued or failed. Returns how many, up to a batch."""
+        """Ends leases that ran out: → queued or failed. Returns how many, up to `BATCH`."""
         async with as_caller(self._database, SYSTEM) as connection:
             rows = await connection.fetch(SQL["expire_leases"], BATCH)
             for state, type_, notice in (
@@ -175,30 +175,37 @@ class Life:
         return len(rows)
 
     async def stop_at_limits(self) -> int:
-        """Warns of and stops jobs that reach their owners' limits. Returns how many it stopped, up to a batch."""
+        """Warns of jobs near their cost limit and stops those at a limit. Returns how many it stopped, up to `BATCH`."""
         async with as_caller(self._database, SYSTEM) as connection:
             await _warn(connection, None)
             return len(await _stop(connection, None))
 
     async def forget_offers(self) -> None:
-        """Forgets trainers that have not asked for an hour."""
+        """Deletes offers that are an hour old."""
         async with as_caller(self._database, SYSTEM) as connection:
             await connection.execute(SQL["forget_offers"])
 
-    async def _stopped(self, connection: Transaction, held: Held) -> Standing:
-        """Answers a report that was not taken: the trainer must stop, or never had a right to report."""
-        ended = await connection.fetchrow(SQL["lease_outcome"], held.job_id, held.token)
+    async def count_waiting(self) -> tuple[list[tuple[str, UUID, int]], Mapping[str, int]]:
+        """Returns the number of waiting jobs of each GPU type and user, and the GPUs of each type that trainers offer."""
+        async with as_caller(self._database, SYSTEM) as connection:
+            waiting = await connection.fetch(SQL["waiting_jobs"])
+            offers = await connection.fetch(SQL["latest_offers"])
+        return [tuple(row) for row in waiting], {row["gpu_type"]: row["gpus"] for row in offers}
+
+    async def _stopped(self, connection: Transaction, lease: LeaseRef) -> LeaseStatus:
+        """Answers a report that changed no row: the trainer must stop, or it never had the lease."""
+        ended = await connection.fetchrow(SQL["lease_outcome"], lease.job_id, lease.token)
         if ended is None or ended["outcome"] in GIVEN_UP:
             raise LeaseLost
         if ended["outcome"] in STOPPED:
-            return Standing(stop=Outcome(ended["outcome"]))
+            return LeaseStatus(stop=Outcome(ended["outcome"]))
         raise JobFinal(status=ended["outcome"])
 
-    async def _ended(self, connection: Transaction, held: Held, outcome: Outcome, result: bytes | None) -> None:
-        """Answers a result that was not taken: fine where it had been before."""
-        ended = await connection.fetchrow(SQL["lease_outcome"], held.job_id, held.token)
+    async def _ended(self, connection: Transaction, lease: LeaseRef, outcome: Outcome, result: bytes | None) -> None:
+        """Answers a result that changed no row: returns if the same result ended the lease before."""
+        ended = await connection.fetchrow(SQL["lease_outcome"], lease.job_id, lease.token)
         if ended is None:
-            if await connection.fetchval(SQL["is_initializing"], held.job_id, held.token):
+            if await connection.fetchval(SQL["is_initializing"], lease.job_id, lease.token):
                 raise InvalidTransition("Report an epoch or a step before the result.", status=JobState.INITIALIZING)
             raise LeaseLost
         if (ended["outcome"], ended["result_digest"]) == (outcome, result):
@@ -218,16 +225,16 @@ async def _record(
     result: bytes | None = None,
     log_lines: Sequence[str] = (),
 ) -> None:
-    """Writes the event of jobs that changed, the costs of leases that ended with it, and the owners' notifications."""
+    """Writes the event of each changed job, the cost record of leases that ended, and the owners' notifications."""
     if not job_ids:
         return
-    words = [[notice.type, notice.title, notice.template, notice.priority] for notice in notices]
-    columns = [list(column) for column in zip(*words, strict=True)] or [[], [], [], []]
+    fields = [[notice.type, notice.title, notice.template, notice.priority] for notice in notices]
+    columns = [list(column) for column in zip(*fields, strict=True)] or [[], [], [], []]
     await connection.execute(SQL["record"], job_ids, type_, list(log_lines) or None, outcome, result, *columns)
 
 
 async def _record_metrics(connection: Transaction, job_id: UUID, points: Sequence[MetricPoint]) -> None:
-    # One value for a step: the last one said.
+    # One value for each step: the last one reported.
     by_step = {point.step: point for point in points if point.values}
     if by_step:
         steps, epochs = list(by_step), [point.epoch for point in by_step.values()]

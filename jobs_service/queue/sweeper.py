@@ -1,12 +1,12 @@
-"""The task that takes jobs from lost trainers, stops those at their limits, and forgets what is old."""
+"""The task that ends leases which ran out, stops jobs at their limits, and deletes old events and offers."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
 
-from jobs_service.events.store import History
-from jobs_service.queue.store import BATCH, Life
+from jobs_service.events.store import EventStore
+from jobs_service.queue.store import BATCH, QueueStore
 from rpc.process.background import repeat
 
 PRUNE_SECONDS = 60.0
@@ -14,11 +14,11 @@ PASS_TIMEOUT_SECONDS = 15.0
 
 
 class Sweeper:
-    """Any number of Jobs processes may have one: each takes rows that no other has."""
+    """Any number of Jobs processes may run one: each locks rows that no other has locked."""
 
-    def __init__(self, life: Life, history: History, *, every_seconds: float, retention: timedelta) -> None:
-        self._life = life
-        self._history = history
+    def __init__(self, queue: QueueStore, events: EventStore, *, every_seconds: float, retention: timedelta) -> None:
+        self._queue = queue
+        self._events = events
         self._every_seconds = every_seconds
         self._retention = retention
         self._pruned_at = asyncio.get_running_loop().time()
@@ -28,12 +28,12 @@ class Sweeper:
         await repeat("sweep", self._sweep, every_seconds=self._every_seconds, timeout_seconds=PASS_TIMEOUT_SECONDS)
 
     async def _sweep(self) -> None:
-        while await self._life.expire() == BATCH:
+        while await self._queue.expire() == BATCH:
             pass
-        while await self._life.stop_at_limits() == BATCH:
+        while await self._queue.stop_at_limits() == BATCH:
             pass
         now = asyncio.get_running_loop().time()
         if now - self._pruned_at >= PRUNE_SECONDS:
             self._pruned_at = now
-            await self._life.forget_offers()
-            await self._history.prune(self._retention)
+            await self._queue.forget_offers()
+            await self._events.prune(self._retention)

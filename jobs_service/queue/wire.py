@@ -1,44 +1,39 @@
-"""Contract messages ↔ models, for what happens to a job: leases and reports, events, metrics and watches."""
+"""Messages of WorkerService ↔ models of leases and reports."""
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 from uuid import UUID
 
 from pipeline.estimator.v1 import estimator_pb2
-from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
-from jobs_service.events.model import JobEvent, MetricPoint
-from jobs_service.events.watch import End, Ping, Snapshot, Told
-from jobs_service.jobs.model import cost_limit_share
-from jobs_service.jobs.wire import ACTIONS, REASONS, STATUSES, job, training
-from jobs_service.queue.lease import Completion, Failure, Held, Lease, Report, Standing, Wanted
-from jobs_service.queue.positions import Waiting
+from jobs_service.events.model import MetricPoint
+from jobs_service.jobs.wire import training
+from jobs_service.queue.lease import Completion, Failure, Lease, LeaseRef, LeaseRequest, LeaseStatus, Report
 from jobs_service.settings import JobsSettings
-from jobs_service.wire import cents, cents_or_none, time
+from jobs_service.wire import time
 
 
-class OnLease(Protocol):
-    """A request of a trainer about a job it has."""
+class HasLease(Protocol):
+    """A request that names a lease."""
 
     job_id: str
     lease_token: str
 
 
-def wanted(request: workers_pb2.LeaseJobsRequest) -> Wanted:
-    """What a trainer asks for."""
-    return Wanted(request.max_jobs, {offer.type: offer.count for offer in request.gpus}, request.trainer)
+def lease_request(request: workers_pb2.LeaseJobsRequest) -> LeaseRequest:
+    """Returns what a trainer offers and asks for."""
+    return LeaseRequest(request.max_jobs, {offer.type: offer.count for offer in request.gpus}, request.trainer)
 
 
-def held(request: OnLease) -> Held:
-    """The lease that a request is about."""
-    return Held(UUID(request.job_id), UUID(request.lease_token))
+def lease_ref(request: HasLease) -> LeaseRef:
+    """Returns the lease that a request names."""
+    return LeaseRef(UUID(request.job_id), UUID(request.lease_token))
 
 
 def report(request: workers_pb2.ReportProgressRequest) -> Report:
-    """Where the job is."""
+    """Returns a report of progress."""
     return Report(
         stage=request.stage,
         epoch=request.epoch,
@@ -50,7 +45,7 @@ def report(request: workers_pb2.ReportProgressRequest) -> Report:
 
 
 def completion(request: workers_pb2.CompleteJobRequest) -> Completion:
-    """The result."""
+    """Returns the result of a completed job."""
     return Completion(
         artifact_uri=request.artifact_uri,
         artifact_id=UUID(request.artifact_id) if request.artifact_id else None,
@@ -60,12 +55,12 @@ def completion(request: workers_pb2.CompleteJobRequest) -> Completion:
 
 
 def failure(request: workers_pb2.FailJobRequest) -> Failure:
-    """The result of an attempt."""
+    """Returns the error of a failed attempt."""
     return Failure(request.error_message, request.retryable)
 
 
-def standing(model: Standing) -> workers_pb2.ReportProgressResponse:
-    """The answer to a report."""
+def lease_status(model: LeaseStatus) -> workers_pb2.ReportProgressResponse:
+    """Returns the answer to a report."""
     return workers_pb2.ReportProgressResponse(
         stop=model.stop is not None,
         stop_reason=workers_pb2.StopReason.Value(f"STOP_REASON_{(model.stop or 'unspecified').upper()}"),
@@ -75,7 +70,7 @@ def standing(model: Standing) -> workers_pb2.ReportProgressResponse:
 
 
 def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
-    """A job as a trainer gets it."""
+    """Returns a leased job as its trainer gets it."""
     return workers_pb2.Lease(
         job_id=str(model.job_id),
         lease_token=str(model.lease_token),
@@ -102,64 +97,6 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
         base_model=model.base_model,
         training=training(model.training),
     )
-
-
-def event(model: JobEvent) -> jobs_pb2.JobEvent:
-    """An event as its owner sees it."""
-    data = model.data
-    limit, reason = data.get("max_cost_usd"), data.get("status_reason")
-    cost = Decimal(str(data.get("current_cost", 0)))
-    final = data.get("final_cost")
-    return jobs_pb2.JobEvent(
-        id=model.cursor.render(model.user_id),
-        job_id=str(model.job_id),
-        revision=model.revision,
-        type=jobs_pb2.JobEventType.Value(f"JOB_EVENT_TYPE_{model.type.upper()}"),
-        status=STATUSES[model.status],
-        current_stage=data.get("current_stage", ""),
-        progress=data.get("progress", 0),
-        current_epoch=data.get("current_epoch", 0),
-        current_step=data.get("current_step", 0),
-        current_metrics=data.get("current_metrics", {}),
-        current_cost=cents(cost),
-        final_cost=cents_or_none(None if final is None else Decimal(str(final))),
-        attempt=data.get("attempt", 1),
-        error_message=data.get("error_message"),
-        status_reason=REASONS[reason] if reason else None,
-        is_final=model.is_final,
-        allowed_actions=ACTIONS[model.status],
-        cost_limit_share=cost_limit_share(cost, None if limit is None else Decimal(str(limit))),
-        seconds_left=data.get("seconds_left"),
-        log_lines=data.get("log_lines", []),
-        created_at=time(model.created_at),
-    )
-
-
-def metrics(model: MetricPoint) -> jobs_pb2.JobMetrics:
-    """What was measured at one step."""
-    return jobs_pb2.JobMetrics(
-        step=model.step, epoch=model.epoch, values=model.values, created_at=time(model.created_at)
-    )
-
-
-Response = TypeVar("Response", jobs_pb2.WatchJobResponse, jobs_pb2.WatchJobsResponse)
-
-
-def told(response: type[Response], model: Told, user_id: str, waiting: dict[UUID, Waiting]) -> Response:
-    """One message of a watch."""
-    update: dict[str, Any]
-    match model.what:
-        case JobEvent():
-            update = {"event": event(model.what)}
-        case Snapshot(jobs, reset):
-            rendered = [job(each, waiting.get(each.id)) for each in jobs]
-            update = {"reset" if reset else "snapshot": {"jobs": rendered}}
-        case Ping():
-            update = {"ping": jobs_pb2.WatchPing()}
-        case End(reason):
-            code = jobs_pb2.WatchEndReason.Value(f"WATCH_END_REASON_{reason.upper()}")
-            update = {"end": jobs_pb2.WatchEnd(reason=code)}
-    return response(id=model.cursor.render(user_id), **update)
 
 
 def _point(point: workers_pb2.MetricPoint) -> MetricPoint:

@@ -23,8 +23,8 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from pipeline.workers.v1 import workers_pb2
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
-from jobs_service.queue.lease import Wanted
-from jobs_service.queue.store import Life
+from jobs_service.queue.lease import LeaseRequest
+from jobs_service.queue.store import QueueStore
 from rpc.database.pool import Database
 from rpc.identity.model import Identity
 from tests.bench.scratch import migrated, scratch_database
@@ -115,7 +115,7 @@ async def claims(workers: WorkerServiceStub, admin: asyncpg.Connection) -> float
 async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
     """Median milliseconds a claim where few jobs are finished and where many are, claimed from in turn."""
     took: list[list[float]] = [[], []]
-    caller, wanted = Identity(str(uuid.UUID(int=7)), "worker", 0), Wanted(BATCH, {"H100": 100_000}, "")
+    caller, wanted = Identity(str(uuid.UUID(int=7)), "worker", 0), LeaseRequest(BATCH, {"H100": 100_000}, "")
     async with AsyncExitStack() as opened:
         lives = []
         for (admin_url, url), rows in zip(urls, (FEW, MANY), strict=True):
@@ -125,7 +125,7 @@ async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
             await admin.execute("vacuum analyze")
             await admin.close()
             pool = await opened.enter_async_context(Database.open(url, size=1))
-            lives.append(Life(pool, lease_time=timedelta(hours=1)))
+            lives.append(QueueStore(pool, lease_time=timedelta(hours=1)))
         for _ in range(CLAIMS):
             for life, times in zip(lives, took, strict=True):
                 started = time.perf_counter()

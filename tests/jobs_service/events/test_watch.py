@@ -17,10 +17,10 @@ from pipeline.jobs.v1 import jobs_pb2
 
 from jobs_service.events import watch
 from jobs_service.events.model import Cursor, EventType, JobEvent, parse_cursor
-from jobs_service.events.store import History
+from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Buffer, Tailer
 from jobs_service.jobs.model import JobState
-from jobs_service.queue.store import Life
+from jobs_service.queue.store import QueueStore
 from rpc.database.pool import Database
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refusal
@@ -195,7 +195,7 @@ async def test_what_commits_late_is_not_missed(
         " values ($1, $2, $3, 'queued', 'queued', '{}')"
     )
     async with Database.open(database.url, size=2) as pool:
-        history = History(pool)
+        history = EventStore(pool)
         start = (await history.position()).safe
         held_back = slow.transaction()
         await held_back.start()
@@ -227,7 +227,7 @@ async def test_events_are_read_by_their_weight_too(
     async with Database.open(database.url, size=1) as pool:
         place, sizes, more = Cursor(0, 0, 0), [], True
         while more:
-            events, place, more = await History(pool).tail(place)
+            events, place, more = await EventStore(pool).tail(place)
             sizes.append(len(events))
     # Queued, leased and the first four reports: 600 kB of lines each.
     assert sizes == [6, 3]
@@ -491,7 +491,7 @@ async def test_a_deadline_ends_a_watch_well(stack: Stack, new_dataset: NewDatase
 async def test_nothing_is_read_for_nobody(database: TestDatabase) -> None:
     """Without watchers the tailer asks the database nothing; the first one starts where the events stand then."""
     async with Database.open(database.url, size=2) as pool:
-        history = History(pool)
+        history = EventStore(pool)
         asked: list[Cursor] = []
         tail = history.tail
 
@@ -535,8 +535,8 @@ async def test_old_reports_are_forgotten(
         uuid.UUID(ANN),
     )
     async with Database.open(database.url, size=1) as pool:
-        assert await History(pool).prune(timedelta(days=7)) == 4
-        await Life(pool, lease_time=timedelta(seconds=1)).forget_offers()
+        assert await EventStore(pool).prune(timedelta(days=7)) == 4
+        await QueueStore(pool, lease_time=timedelta(seconds=1)).forget_offers()
     assert await admin.fetchval("select count(*) from job_events") == 6
 
 

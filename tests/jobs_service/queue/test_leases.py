@@ -16,8 +16,8 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.jobs.model import FINAL, TRANSITIONS, JobState
-from jobs_service.queue.lease import Held, Wanted
-from jobs_service.queue.store import Life
+from jobs_service.queue.lease import LeaseRef, LeaseRequest
+from jobs_service.queue.store import QueueStore
 from jobs_service.settings import JobsSettings
 from rpc.database.pool import Database
 from rpc.identity.model import Identity
@@ -232,7 +232,7 @@ async def test_poison_stops_at_the_last_attempt(
         await in_queue(stack, poison.id)
         await lease(stack)
         await lapse(admin, poison.id)
-        await asyncio.gather(*[Life(pool, lease_time=LEASE_TIME).expire() for _ in range(3)])
+        await asyncio.gather(*[QueueStore(pool, lease_time=LEASE_TIME).expire() for _ in range(3)])
 
     async def failed() -> bool:
         return (await get(stack, poison.id)).status == jobs_pb2.JOB_STATUS_FAILED
@@ -254,13 +254,13 @@ async def test_one_job_goes_to_one_trainer_a_thousand_times(
 ) -> None:
     """K08: a thousand rounds of 20 trainers that ask the database for one job at once: exactly one gets it."""
     job_id = await job_row(admin, await new_dataset(ANN), ANN, "queued")
-    life, wanted = Life(pool, lease_time=LEASE_TIME), Wanted(1, {"A100-80GB": 8}, "")
+    life, wanted = QueueStore(pool, lease_time=LEASE_TIME), LeaseRequest(1, {"A100-80GB": 8}, "")
     trainers = [Identity(str(uuid.UUID(int=number)), "worker", 0) for number in range(1, 21)]
     for number in range(1, 1_001):
         claims = await asyncio.gather(*[life.claim(trainer, wanted) for trainer in trainers])
         ((winner, taken),) = [(trainer, each) for trainer, each in zip(trainers, claims, strict=True) if each]
         assert [(held.job_id, held.lease_epoch) for held in taken] == [(job_id, number)]
-        await life.release(winner, Held(job_id, taken[0].lease_token))
+        await life.release(winner, LeaseRef(job_id, taken[0].lease_token))
 
 
 @ONE_WAY
@@ -302,7 +302,7 @@ async def test_sweep_and_result_race_to_one_end(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, pool: Database, rounds: int
 ) -> None:
     """K16: at the instant a lease runs out, sweeper or result wins; the job is completed or queued again, never lost."""
-    life = Life(pool, lease_time=LEASE_TIME)
+    life = QueueStore(pool, lease_time=LEASE_TIME)
     job = await queue(stack, new_dataset)
     for number in range(rounds):
         (held,) = await lease(stack, wait_ms=5_000)

@@ -27,7 +27,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
-from jobs_service.queue.store import Life
+from jobs_service.queue.store import QueueStore
 from rpc.database.pool import Database
 from rpc.database.transaction import Transaction
 from tests.campaign.checker import Evidence, check, read_tables
@@ -86,7 +86,7 @@ def crashes() -> Iterator[None]:
 class World:
     """The services, what the clients of one run did, and the database behind."""
 
-    def __init__(self, runner: asyncio.Runner, stack: Stack, life: Life, admin: asyncpg.Connection) -> None:
+    def __init__(self, runner: asyncio.Runner, stack: Stack, life: QueueStore, admin: asyncpg.Connection) -> None:
         self.run = runner.run
         self.stack, self.life, self.admin = stack, life, admin
         self.datasets: dict[str, str] = {}
@@ -371,7 +371,7 @@ async def opened(runner: asyncio.Runner, databases: Databases, folder: Path) -> 
         pool = await stack.enter_async_context(Database.open(made.url, size=2))
         admin = await asyncpg.connect(made.admin_url)
         stack.push_async_callback(admin.close)
-        world = World(runner, services, Life(pool, lease_time=LEASE), admin)
+        world = World(runner, services, QueueStore(pool, lease_time=LEASE), admin)
         for user in USERS:
             world.datasets[user] = await insert_dataset(admin, user)
         stack.enter_context(crashes())

@@ -1,0 +1,132 @@
+"""JobsService: a few lines for each RPC. Above the rooms, since it shows jobs with their queue position and their events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+from uuid import UUID
+
+from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
+from pipeline.jobs.v1 import jobs_pb2
+
+from jobs_service.errors import InvalidTransition, JobFinal
+from jobs_service.events import wire as events_wire
+from jobs_service.events.store import EventStore
+from jobs_service.events.watch import Snapshot, Watches, WatchMessage
+from jobs_service.jobs import wire
+from jobs_service.jobs.model import Configuration, Job, JobState, QueuePosition
+from jobs_service.jobs.store import JobStore
+from jobs_service.queue.positions import QueuePositions
+from jobs_service.queue.store import QueueStore
+from jobs_service.wire import page_of, pagination
+from rpc.boundary import Call
+
+MAX_POINTS = 1000
+
+
+class JobsService:
+    """Queues training jobs at the Estimator's price, and shows them and their events to their owners."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        estimator: EstimatorServiceStub,
+        queue: QueueStore,
+        positions: QueuePositions,
+        events: EventStore,
+        watches: Watches,
+    ) -> None:
+        self._jobs = jobs
+        self._estimator = estimator
+        self._queue = queue
+        self._positions = positions
+        self._events = events
+        self._watches = watches
+
+    async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> jobs_pb2.CreateJobResponse:
+        job = await self._create(call, wire.configuration(request), wire.request_id(request))
+        return jobs_pb2.CreateJobResponse(job=await self._render(job))
+
+    async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.GetJobResponse:
+        job = await self._jobs.get(call.identity, UUID(request.id))
+        return jobs_pb2.GetJobResponse(job=await self._render(job))
+
+    async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> jobs_pb2.ListJobsResponse:
+        page = await self._jobs.list(call.identity, **page_of(request), status=wire.job_status(request))
+        jobs = await self._render_all(page.items)
+        return jobs_pb2.ListJobsResponse(jobs=jobs, pagination=pagination(request, page))
+
+    async def GetJobByRequestId(
+        self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call
+    ) -> jobs_pb2.GetJobByRequestIdResponse:
+        job = await self._jobs.get_by_request(call.identity, UUID(request.request_id))
+        return jobs_pb2.GetJobByRequestIdResponse(job=await self._render(job))
+
+    async def CancelJob(self, request: jobs_pb2.CancelJobRequest, call: Call) -> jobs_pb2.CancelJobResponse:
+        await self._queue.cancel(call.identity, UUID(request.id))
+        job = await self._jobs.get(call.identity, UUID(request.id))
+        if job.status != JobState.CANCELLED:
+            raise JobFinal(status=job.status)
+        return jobs_pb2.CancelJobResponse(job=await self._render(job))
+
+    async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> jobs_pb2.RetryJobResponse:
+        failed = await self._jobs.get(call.identity, UUID(request.id))
+        if failed.status != JobState.FAILED:
+            raise InvalidTransition(
+                f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
+            )
+        job = await self._create(call, failed.configuration(), wire.request_id(request))
+        return jobs_pb2.RetryJobResponse(job=await self._render(job))
+
+    async def ListJobEvents(self, request: jobs_pb2.ListJobEventsRequest, call: Call) -> jobs_pb2.ListJobEventsResponse:
+        job = await self._jobs.get(call.identity, UUID(request.id))
+        page = await self._events.list_events(call.identity, job.id, **page_of(request))
+        events = [events_wire.event(event) for event in page.items]
+        return jobs_pb2.ListJobEventsResponse(events=events, pagination=pagination(request, page))
+
+    async def ListJobMetrics(
+        self, request: jobs_pb2.ListJobMetricsRequest, call: Call
+    ) -> jobs_pb2.ListJobMetricsResponse:
+        job = await self._jobs.get(call.identity, UUID(request.id))
+        max_points = request.max_points or MAX_POINTS
+        points, total = await self._events.list_metrics(call.identity, job.id, max_points=max_points)
+        return jobs_pb2.ListJobMetricsResponse(points=map(events_wire.metrics, points), total_points=total)
+
+    def WatchJob(
+        self, request: jobs_pb2.WatchJobRequest, call: Call
+    ) -> AsyncGenerator[jobs_pb2.WatchJobResponse, None]:
+        return self._watch(jobs_pb2.WatchJobResponse, call, request.last_event_id, UUID(request.id))
+
+    def WatchJobs(
+        self, request: jobs_pb2.WatchJobsRequest, call: Call
+    ) -> AsyncGenerator[jobs_pb2.WatchJobsResponse, None]:
+        return self._watch(jobs_pb2.WatchJobsResponse, call, request.last_event_id, None)
+
+    async def _watch(
+        self, response: Any, call: Call, last_event_id: str, job_id: UUID | None
+    ) -> AsyncGenerator[Any, None]:
+        async with aclosing(self._watches.follow(call, last_event_id, job_id)) as messages:
+            async for message in messages:
+                positions = await self._positions_in(message)
+                yield events_wire.watch_message(response, message, call.identity.user_id, positions)
+
+    async def _create(self, call: Call, configuration: Configuration, request_id: UUID | None) -> Job:
+        job = await self._jobs.find_request(call.identity, request_id, configuration) if request_id else None
+        if job is not None:
+            return job
+        request, timeout = wire.estimate_request(configuration), call.remaining_seconds()
+        response = await self._estimator.EstimateCost(request, metadata=call.forward(), timeout=timeout)
+        price = wire.price(response)
+        configuration.check_memory(price)
+        return await self._jobs.create(call.identity, configuration, price, request_id)
+
+    async def _render(self, job: Job) -> jobs_pb2.Job:
+        return (await self._render_all([job]))[0]
+
+    async def _render_all(self, jobs: Sequence[Job]) -> list[jobs_pb2.Job]:
+        positions = await self._positions.of(jobs)
+        return [wire.job(job, positions.get(job.id)) for job in jobs]
+
+    async def _positions_in(self, message: WatchMessage) -> dict[UUID, QueuePosition]:
+        return await self._positions.of(message.content.jobs) if isinstance(message.content, Snapshot) else {}
