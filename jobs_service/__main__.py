@@ -25,9 +25,12 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.database.migrate import SchemaTooOld, migrate
 from jobs_service.datasets.importer import Importer
+from jobs_service.datasets.preview import Previews
 from jobs_service.datasets.service import DatasetService
 from jobs_service.datasets.storage import Storage
 from jobs_service.datasets.store import DatasetStore
+from jobs_service.datasets.sweeper import FileSweeper
+from jobs_service.datasets.uploads import UploadLimits
 from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Tailer, Watches
 from jobs_service.jobs.store import JobStore
@@ -76,7 +79,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     storage = Storage(settings.storage_url)
     datasets = DatasetStore(
         database,
-        storage,
+        bucket=storage.bucket,
         max_per_user=settings.max_datasets_per_user,
         max_bytes_per_user=settings.max_storage_bytes_per_user,
     )
@@ -93,12 +96,18 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
         Importer.open(storage, max_bytes=settings.max_dataset_bytes) as importer,
         open_address_guard(settings, CHECK_THREADS) as guard,
     ):
-        running = {"tail": tailer.run(), "sweep": sweeper.run(), "sweep-files": datasets.run()}
+        running = {"tail": tailer.run(), "sweep": sweeper.run(), "sweep-files": FileSweeper(database, storage).run()}
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: service,
             workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(queue, settings),
-            datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(datasets, importer),
+            datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(
+                datasets,
+                importer,
+                Previews(storage),
+                UploadLimits(max_uploads=settings.max_uploads, max_per_user=settings.max_uploads_per_user),
+                silence_seconds=settings.upload_silence_ms / 1000,
+            ),
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: notifications,
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: WebhookService(webhooks, guard),
         }

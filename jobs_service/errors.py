@@ -75,6 +75,35 @@ class StorageQuota(ServiceError):
         )
 
 
+class TooManyUploads(ServiceError):
+    """An upload more than a user, or the server, may have at once. `limit`: the user's; None if it is the server's."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "TOO_MANY_UPLOADS"
+
+    def __init__(self, *, limit: int | None) -> None:
+        whose = (
+            "The server takes no more uploads at once" if limit is None else f"A user may have {limit} uploads at once"
+        )
+        super().__init__(
+            "Too many uploads",
+            details=f"{whose}; try again when one is done.",
+            metadata={} if limit is None else {"limit": str(limit)},
+        )
+
+
+class UploadTimeout(ServiceError):
+    """An upload that sends nothing for too long."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "REQUEST_TIMEOUT"
+
+    def __init__(self, *, seconds: float) -> None:
+        super().__init__(
+            "Upload timed out", details=f"Nothing was sent for {seconds:g} seconds; upload the file again."
+        )
+
+
 class DoesNotFit(ServiceError):
     """A job that needs more memory than its GPUs have."""
 

@@ -75,7 +75,14 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
     watch_poll_ms: int = Field(100, ge=10, le=10_000, description="Milliseconds between looks for new events.")
     watch_ping_ms: int = Field(15_000, ge=50, le=60_000, description="Milliseconds between pings of a quiet watch.")
     event_retention_hours: int = Field(168, ge=1, le=87_600, description="Hours that reports of progress are kept.")
-    max_dataset_bytes: int = Field(1 << 30, ge=1, description="Largest file that ImportDataset takes, bytes.")
+    max_dataset_bytes: int = Field(
+        1 << 30, ge=1, description="Largest file that ImportDataset takes, bytes; decompressed too."
+    )
+    max_uploads: int = Field(64, ge=4, le=10_000, description="Uploads of datasets at once, at most.")
+    max_uploads_per_user: int = Field(8, ge=1, le=1_000, description="Uploads of a user at once, at most.")
+    upload_silence_ms: int = Field(
+        60_000, ge=50, le=600_000, description="Milliseconds that an upload may send nothing before it is ended."
+    )
     max_datasets_per_user: int = Field(1_000, ge=1, le=1_000_000, description="Datasets of a user, at most.")
     max_storage_bytes_per_user: int = Field(100 << 30, ge=1, description="Bytes of a user's dataset files, at most.")
     webhook_max_per_user: int = Field(5, ge=1, le=100, description="Webhooks of a user, at most.")

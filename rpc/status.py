@@ -27,7 +27,7 @@ MAX_STATUS_BYTES = 5 * 1024
 MAX_VIOLATION_CHARACTERS = 2_000
 RETRY_AFTER_SECONDS = 1
 # Reasons that are worth a retry although their code does not say so.
-RETRYABLE_REASONS = frozenset({"OVERLOADED", "RATE_LIMITED"})
+RETRYABLE_REASONS = frozenset({"OVERLOADED", "RATE_LIMITED", "TOO_MANY_UPLOADS"})
 # The HTTP status is that of the code, unless the reason has one of its own.
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,

@@ -36,6 +36,7 @@ JSON_COLUMNS = frozenset(
         "current_metrics",
         "metadata",
         "validation_errors",
+        "validation_warnings",
         "token_histogram",
         "data",
         "values",

@@ -11,7 +11,7 @@ from uuid import UUID
 
 
 class DatasetStatus(StrEnum):
-    """Where a dataset stands."""
+    """The state of a dataset."""
 
     UPLOADING = "uploading"
     VALIDATING = "validating"
@@ -23,7 +23,8 @@ class DatasetStatus(StrEnum):
 class Dataset:
     """Training data of one user.
 
-    `validation_errors`: `{"line", "reason"}`, the first 50; `token_histogram`: (most tokens of a sample, samples).
+    `validation_errors` and `validation_warnings`: the fields of `problems.Problem`, one for each reason. `token_histogram`: the
+    upper edge of each bin in tokens, and its samples. Sizes in bytes: of the file that was sent, and of what is stored.
     """
 
     id: UUID
@@ -47,5 +48,8 @@ class Dataset:
     validated_at: datetime | None
     validation_errors: Sequence[Mapping[str, Any]]
     validation_error_count: int
+    validation_warnings: Sequence[Mapping[str, Any]]
+    total_rows: int | None
+    stored_size: int | None
     created_at: datetime
     updated_at: datetime

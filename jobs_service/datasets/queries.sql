@@ -1,9 +1,9 @@
 -- name: get_dataset
--- Row-level security makes another user's dataset as absent as one that never was.
+-- Row-level security makes another user's dataset as absent as one that never existed.
 select * from lora_datasets where id = $1 and deleted_at is null;
 
 -- name: list_datasets
--- As list_jobs. A name is searched for as it is typed: strpos knows no wildcards.
+-- A page with the number of all matches; one row without a dataset if the page is empty. strpos has no wildcards.
 select counted.total, page.*
 from (
     select count(*) as total from lora_datasets
@@ -18,41 +18,42 @@ left join lateral (
 order by page.created_at desc, page.id desc;
 
 -- name: begin_file
--- Written down before its first byte.
+-- Recorded before the file's first byte is written.
 insert into unclaimed_files (path, user_id) values ($1, (select caller_id()));
 
 -- name: end_file
--- Where no dataset has it by now, whatever may be left of it goes with the next sweep.
+-- If no dataset has claimed the file, the next sweep removes it.
 update unclaimed_files set since = '-infinity' where path = $1;
 
 -- name: kept
--- How many datasets the caller has, and the bytes of their files in storage.
+-- How many datasets the caller has, and the bytes of their files in storage. Excerpts of bad files are small and not counted.
 select
-    count(*) as datasets, coalesce(sum(file_size) filter (where storage_path is not null), 0)::bigint as bytes
+    count(*) as datasets, coalesce(sum(stored_size) filter (where status = 'ready'), 0)::bigint as bytes
 from lora_datasets
 where user_id = (select caller_id()) and deleted_at is null;
 
 -- name: lock_user
--- A dataset is not deleted while a job of it is being created, which takes the same lock; nor do two files take the same room.
+-- Creating a job takes the same lock, so a dataset is not deleted meanwhile; nor do two files use the same quota.
 select pg_advisory_xact_lock(hashtextextended('jobs of ' || caller_id(), 0));
 
 -- name: create_dataset
--- Written once the whole file is read: a dataset is never half there.
+-- Inserted once the whole file is read, together with claiming its file.
 with claimed as (
     delete from unclaimed_files where path = $14::text
 )
 insert into lora_datasets (
     id, user_id, name, description, format, status, training_ready, total_training_pairs, total_validation_pairs,
     total_tokens, p50_tokens, p95_tokens, longest_tokens, token_histogram, storage_bucket, storage_path, file_name,
-    file_size, validated_at, validation_errors, validation_error_count
+    file_size, validated_at, validation_errors, validation_error_count, validation_warnings, total_rows, stored_size
 )
 values (
-    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14::text, $15, $16, now(), $17, $18
+    $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14::text, $15, $16, now(),
+    $17, $18, $19, $20, $21
 )
 returning *;
 
 -- name: delete_dataset
--- Its file ($2: our bucket) is to be removed at once. Nothing where a job of it is not final.
+-- Leaves its file to the next sweep ($2: our bucket). Returns no row if a job of it is not final.
 with deleted as (
     update lora_datasets set deleted_at = now()
     where id = $1 and deleted_at is null
@@ -66,12 +67,12 @@ with deleted as (
 select id from deleted;
 
 -- name: open_jobs
--- What keeps a dataset of the caller's from being deleted; null where there is no such dataset.
+-- Jobs of a dataset that are not final; no row if the caller has no such dataset.
 select (select count(*) from lora_training_jobs where dataset_id = $1 and completed_at is null)
 from lora_datasets where id = $1 and deleted_at is null;
 
 -- name: old_files
--- Up to $2 that have been unclaimed for so long ($1), for this process to remove; another one leaves them for as long again.
+-- Up to $2 files that have been unclaimed for $1. Taking them resets their time, so that no other process takes them too.
 update unclaimed_files set since = now()
 where path in (
     select path from unclaimed_files where since < now() - $1::interval
@@ -81,5 +82,5 @@ where path in (
 returning path;
 
 -- name: removed
--- They are not in storage any more.
+-- Forgets files that are no longer in storage.
 delete from unclaimed_files where path = any($1::text[]);

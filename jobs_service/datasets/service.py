@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -9,37 +10,63 @@ from pipeline.datasets.v1 import datasets_pb2
 
 from jobs_service.datasets import wire
 from jobs_service.datasets.importer import Importer
+from jobs_service.datasets.preview import Previews
 from jobs_service.datasets.store import DatasetStore
-from jobs_service.wire import page_of, pagination
+from jobs_service.datasets.uploads import UploadLimits
+from jobs_service.errors import UploadTimeout
+from jobs_service.wire import DEFAULT_LIMIT, page_of, pagination
 from rpc.boundary import Call
 from rpc.errors import ValidationFailed
 
 
 class DatasetService:
-    """Takes in training data and shows what there is."""
+    """Imports training data and shows it. `silence_seconds`: how long an upload may send nothing."""
 
-    def __init__(self, store: DatasetStore, importer: Importer) -> None:
+    def __init__(
+        self,
+        store: DatasetStore,
+        importer: Importer,
+        previews: Previews,
+        uploads: UploadLimits,
+        *,
+        silence_seconds: float,
+    ) -> None:
         self._store = store
         self._importer = importer
+        self._previews = previews
+        self._uploads = uploads
+        self._silence_seconds = silence_seconds
 
     async def ImportDataset(
         self, requests: AsyncIterator[datasets_pb2.ImportDatasetRequest], call: Call
     ) -> datasets_pb2.ImportDatasetResponse:
-        first = await _first(requests)
-        dataset_id = uuid4()
-        path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"
-        async with (
-            self._store.begun(call.identity, path) as room,
-            self._importer.read(_chunks(first, requests), path, room=room) as file,
-        ):
-            dataset = await self._store.create(
-                call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file
-            )
+        with self._uploads.slot(call.identity.user_id):
+            first = await _first(requests, self._silence_seconds)
+            dataset_id, mapping = uuid4(), wire.mapping(first)
+            path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"
+            chunks = _chunks(first, requests, self._silence_seconds)
+            async with (
+                self._store.begun(call.identity, path) as room,
+                self._importer.read(chunks, path, room=room, mapping=mapping) as file,
+            ):
+                dataset = await self._store.create(
+                    call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file
+                )
         return datasets_pb2.ImportDatasetResponse(dataset=wire.dataset(dataset))
 
     async def GetDataset(self, request: datasets_pb2.GetDatasetRequest, call: Call) -> datasets_pb2.GetDatasetResponse:
         dataset = await self._store.get(call.identity, UUID(request.id))
         return datasets_pb2.GetDatasetResponse(dataset=wire.dataset(dataset))
+
+    async def PreviewDataset(
+        self, request: datasets_pb2.PreviewDatasetRequest, call: Call
+    ) -> datasets_pb2.PreviewDatasetResponse:
+        dataset = await self._store.get(call.identity, UUID(request.id))
+        line = request.line if request.HasField("line") else None
+        rows, total = await self._previews.page(
+            dataset, row=request.row or 1, line=line, limit=request.limit or DEFAULT_LIMIT
+        )
+        return datasets_pb2.PreviewDatasetResponse(rows=map(wire.preview_row, rows), total_rows=total)
 
     async def DeleteDataset(
         self, request: datasets_pb2.DeleteDatasetRequest, call: Call
@@ -51,24 +78,36 @@ class DatasetService:
         self, request: datasets_pb2.ListDatasetsRequest, call: Call
     ) -> datasets_pb2.ListDatasetsResponse:
         status = wire.dataset_status(request)
-        found = await self._store.list_all(call.identity, **page_of(request), status=status, search=request.search)
-        datasets = [wire.dataset(dataset) for dataset in found.items]
-        return datasets_pb2.ListDatasetsResponse(datasets=datasets, pagination=pagination(request, found))
+        page = await self._store.list_all(call.identity, **page_of(request), status=status, search=request.search)
+        datasets = [wire.dataset(dataset) for dataset in page.items]
+        return datasets_pb2.ListDatasetsResponse(datasets=datasets, pagination=pagination(request, page))
 
 
-async def _first(requests: AsyncIterator[datasets_pb2.ImportDatasetRequest]) -> datasets_pb2.ImportDatasetRequest:
-    first = await anext(requests, None)
+Requests = AsyncIterator[datasets_pb2.ImportDatasetRequest]
+
+
+async def _next(requests: Requests, silence_seconds: float) -> datasets_pb2.ImportDatasetRequest | None:
+    """The next message of an upload, None at its end. Raises UploadTimeout."""
+    try:
+        async with asyncio.timeout(silence_seconds):
+            return await anext(requests, None)
+    except TimeoutError:
+        raise UploadTimeout(seconds=silence_seconds) from None
+
+
+async def _first(requests: Requests, silence_seconds: float) -> datasets_pb2.ImportDatasetRequest:
+    first = await _next(requests, silence_seconds)
     if first is None or not first.HasField("name"):
         raise ValidationFailed([("name", "value is required")])
     return first
 
 
 async def _chunks(
-    first: datasets_pb2.ImportDatasetRequest, rest: AsyncIterator[datasets_pb2.ImportDatasetRequest]
+    first: datasets_pb2.ImportDatasetRequest, rest: Requests, silence_seconds: float
 ) -> AsyncIterator[bytes]:
     yield first.chunk
-    async for request in rest:
-        for name in ("name", "description", "file_name"):
-            if request.HasField(name):
-                raise ValidationFailed([(name, "belongs in the first message only")])
+    while (request := await _next(rest, silence_seconds)) is not None:
+        late = [field.name for field, _ in request.ListFields() if field.name != "chunk"]
+        if late:
+            raise ValidationFailed([(name, "belongs in the first message only") for name in late])
         yield request.chunk

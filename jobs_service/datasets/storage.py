@@ -1,4 +1,4 @@
-"""Where dataset files are kept: any storage that fsspec knows."""
+"""The storage of dataset files: any that fsspec supports."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import structlog
 from jobs_service.errors import StorageUnavailable
 from rpc.errors import OperatorError
 
-# Beside the name of a file that is not whole yet.
+# Ends the name of a file that is not complete yet.
 PART = ".part"
 
 log = structlog.get_logger()
 
 
 class StorageError(OperatorError):
-    """A storage URL that nothing here can open."""
+    """A storage URL that fsspec cannot open."""
 
 
 class Writer:
-    """A file on its way in, not there under its name until `commit`. Its methods block: call them in a thread."""
+    """Writes a file, which gets its name with `commit`. Its methods block: call them in a thread."""
 
     def __init__(self, filesystem: Any, path: str) -> None:
         self._filesystem = filesystem
@@ -46,7 +46,7 @@ class Writer:
             self._filesystem.mv(self._part, self._path)
 
     def discard(self) -> None:
-        """Leaves nothing behind, committed or not, as far as the storage lets us."""
+        """Removes the file, committed or not, as far as the storage allows."""
         if self._file is None:
             return
         with suppress(Exception):
@@ -58,7 +58,7 @@ class Writer:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Whatever a storage raises means the same to a caller; the log has the rest. Each kind has exceptions of its own."""
+    """Raises StorageUnavailable for any exception: each kind of storage has its own. The log has the original."""
     try:
         yield
     except Exception as error:
@@ -67,7 +67,7 @@ def _translated() -> Iterator[None]:
 
 
 class Storage:
-    """A root that files are kept under. `bucket` is its URL. Raises StorageError where that is none."""
+    """Files under a root. `bucket` is its URL. Raises StorageError if the URL cannot be opened."""
 
     def __init__(self, url: str) -> None:
         self.bucket = url.rstrip("/")
@@ -77,7 +77,7 @@ class Storage:
             raise StorageError(f"PIPELINE_STORAGE_URL: {' '.join(str(error).split())}") from error
 
     def remove(self, paths: Sequence[str]) -> list[str]:
-        """Removes files, whether they are there or not, whole or begun. Returns those that are gone. Blocks."""
+        """Removes files, whole or begun; missing ones count as removed. Returns the removed paths. Blocks."""
         gone = []
         for path in paths:
             with suppress(StorageUnavailable), _translated():
@@ -87,6 +87,16 @@ class Storage:
                 gone.append(path)
         return gone
 
+    def size(self, path: str) -> int:
+        """The size of a file in bytes. Blocks. Raises StorageUnavailable."""
+        with _translated():
+            return int(self._filesystem.size(f"{self._root}/{path}"))
+
+    def read(self, path: str, start: int, end: int) -> bytes:
+        """The bytes of a file from `start` up to `end`, fewer at its end. Blocks. Raises StorageUnavailable."""
+        with _translated():
+            return bytes(self._filesystem.cat_file(f"{self._root}/{path}", start=start, end=end))
+
     def writer(self, path: str) -> Writer:
-        """A file to be; nothing happens before its first byte."""
+        """A writer of a new file. Nothing is created before its first byte."""
         return Writer(self._filesystem, f"{self._root}/{path}")

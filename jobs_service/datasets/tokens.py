@@ -1,4 +1,4 @@
-"""Counts tokens as Mistral-7B does, the base model that these jobs train."""
+"""Counts tokens with the tokenizer of Mistral-7B, the default base model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 
-# Mistral-7B v0.1's own model. Later ones only add control tokens, which no dataset contains as text.
+# The model of Mistral-7B v0.1. Later ones only add control tokens, which no dataset contains as text.
 MODEL = "tokenizer.model.v1"
 # The tokenizer needs some fifty times the size of a text in memory, so a long one is counted in pieces of this many
 # characters. No token goes across a single space, and the next piece begins with what stands for one: cut there, pieces
@@ -35,7 +35,7 @@ def count_tokens(texts: Sequence[str]) -> int:
 def _pieces(text: str) -> Iterator[str]:
     start = 0
     while len(text) - start > PIECE:
-        # Near the end of the piece, where there is a place; a whole piece of blanks or of one word has none.
+        # The last such space of the piece; a piece of blanks only, or of one word, has none.
         cut = next(CUT.finditer(text, start + PIECE * 7 // 8, start + PIECE), None)
         end = cut.start() if cut else start + PIECE
         yield text[start:end]

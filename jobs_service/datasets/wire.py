@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pipeline.datasets.v1 import datasets_pb2
 
+from jobs_service.datasets.formats.mapping import ColumnMapping
 from jobs_service.datasets.model import Dataset
 from jobs_service.wire import enum_word, time
+from rpc.errors import ValidationFailed
+
+# What a preview shows of a row.
+MAX_CHARACTERS, MAX_MESSAGES = 4_000, 100
+PREVIEW_TEXTS = frozenset({"tools", "prompt", "completion", "text", "error", "source"})
+_ERROR_FIELDS = [field.name for field in datasets_pb2.ValidationError.DESCRIPTOR.fields]
 
 
 def dataset(model: Dataset) -> datasets_pb2.Dataset:
@@ -26,8 +36,11 @@ def dataset(model: Dataset) -> datasets_pb2.Dataset:
         file_name=model.file_name,
         file_size=model.file_size,
         validated_at=time(model.validated_at),
-        validation_errors=[datasets_pb2.ValidationError(**error) for error in model.validation_errors],
+        validation_errors=[_error(problem) for problem in model.validation_errors],
         validation_error_count=model.validation_error_count,
+        validation_warnings=[_warning(problem) for problem in model.validation_warnings],
+        total_rows=model.total_rows,
+        stored_size=model.stored_size,
         created_at=time(model.created_at),
         updated_at=time(model.updated_at),
         p50_tokens=model.p50_tokens,
@@ -36,6 +49,65 @@ def dataset(model: Dataset) -> datasets_pb2.Dataset:
         token_histogram=[
             datasets_pb2.TokenBin(up_to_tokens=edge, samples=samples) for edge, samples in model.token_histogram
         ],
+    )
+
+
+def mapping(request: datasets_pb2.ImportDatasetRequest) -> ColumnMapping:
+    """What columns and roles mean. Raises ValidationFailed."""
+    try:
+        return ColumnMapping.parse(request.mapping)
+    except ValueError as error:
+        raise ValidationFailed([("mapping", str(error))]) from None
+
+
+def preview_row(row: Mapping[str, Any]) -> datasets_pb2.PreviewRow:
+    """A stored row, its texts cut to what a preview shows."""
+    cut = _Cut()
+    message = datasets_pb2.PreviewRow(
+        row=row.get("row", 0),
+        line=row.get("line", 0),
+        pairs=row.get("pairs", 0),
+        tokens=row.get("tokens", 0),
+        messages=[_message(each, cut) for each in row.get("messages", ())[:MAX_MESSAGES]],
+    )
+    for key in PREVIEW_TEXTS & row.keys():
+        setattr(message, key, cut(row[key]))
+    message.truncated = cut.done or len(row.get("messages", ())) > MAX_MESSAGES
+    return message
+
+
+class _Cut:
+    """Cuts texts, and remembers in `done` whether it did."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def __call__(self, text: str) -> str:
+        self.done |= len(text) > MAX_CHARACTERS
+        return text[:MAX_CHARACTERS]
+
+
+def _message(message: Mapping[str, Any], cut: _Cut) -> datasets_pb2.PreviewMessage:
+    functions = [call["function"] for call in message.get("tool_calls", ())[:MAX_MESSAGES]]
+    return datasets_pb2.PreviewMessage(
+        role=message["role"],
+        content=cut(message["content"]),
+        reasoning=cut(message.get("reasoning_content", "")),
+        tool_calls=[
+            datasets_pb2.PreviewToolCall(name=cut(each["name"]), arguments=cut(each["arguments"])) for each in functions
+        ],
+        trained=message.get("train", False),
+        name=cut(message.get("name", "")),
+    )
+
+
+def _error(problem: Mapping[str, Any]) -> datasets_pb2.ValidationError:
+    return datasets_pb2.ValidationError(**{key: problem[key] for key in _ERROR_FIELDS if key in problem})
+
+
+def _warning(problem: Mapping[str, Any]) -> datasets_pb2.ValidationWarning:
+    return datasets_pb2.ValidationWarning(
+        kind=problem["kind"], message=problem["reason"], count=problem["count"], lines=problem["lines"]
     )
 
 

@@ -21,8 +21,13 @@ create table lora_datasets (
     file_name text,
     file_size bigint,
     validated_at timestamptz,
+    -- One object for each reason, with its lines: at most 50 of each.
     validation_errors jsonb,
     validation_error_count bigint not null default 0,
+    validation_warnings jsonb,
+    total_rows bigint,
+    -- Bytes of the stored file, which has the rows in one shape; `file_size` is that of the imported file.
+    stored_size bigint,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     deleted_at timestamptz,
@@ -32,7 +37,7 @@ create table lora_datasets (
     constraint lora_datasets_status_check check (status in ('uploading', 'validating', 'ready', 'error')),
     constraint lora_datasets_counts_check check (
         total_training_pairs >= 0 and total_validation_pairs >= 0 and total_tokens >= 0
-        and file_size >= 0 and validation_error_count >= 0
+        and file_size >= 0 and validation_error_count >= 0 and total_rows >= 0 and stored_size >= 0
     )
 );
 create index lora_datasets_list_idx on lora_datasets (user_id, created_at desc, id desc) where deleted_at is null;

@@ -17,24 +17,25 @@ from pipeline.jobs.v1 import jobs_pb2
 
 from tests.conftest import Stack, metadata
 from tests.door import refusal, refused
-from tests.jobs_service.datasets.test_import import ANN, LINES, files_in, import_bytes
+from tests.jobs_service.datasets.test_import import ANN, LINES, STORED, files_in, import_bytes
 from tests.jobs_service.jobs.test_create_job import asked
 from tests.jobs_service.trainers import until
 
 BOB = "bbbbbbbb-0000-4000-8000-000000000002"
 LINE = orjson.dumps(LINES["messages"]) + b"\n"
+STORED_LINE = orjson.dumps({"row": 1, "line": 1, "pairs": 1, "tokens": 3, "messages": STORED}) + b"\n"
 
 
 @pytest.fixture(autouse=True)
 def sweep_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that nobody has are looked for all the time."""
-    monkeypatch.setattr("jobs_service.datasets.store.SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr("jobs_service.datasets.sweeper.SWEEP_SECONDS", 0.02)
 
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
     """Room for three files, or for five datasets."""
-    return {"max_storage_bytes_per_user": 3 * len(LINE) + 1, "max_datasets_per_user": 5}
+    return {"max_storage_bytes_per_user": 3 * len(STORED_LINE) + 1, "max_datasets_per_user": 5}
 
 
 async def delete(stack: Stack, dataset_id: str, user: str = ANN) -> None:

@@ -38,6 +38,9 @@ LINES: dict[str, dict[str, Any]] = {
 }
 
 
+STORED = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day", "train": True}]
+
+
 def sent(data: bytes, *, size: int = 7, name: str | None = "Greetings") -> Iterator[datasets_pb2.ImportDatasetRequest]:
     """A file in small pieces, so that lines are cut anywhere."""
     yield datasets_pb2.ImportDatasetRequest(name=name, file_name="greetings.jsonl")
@@ -68,7 +71,11 @@ async def test_every_format_is_found_and_counted(stack: Stack, tmp_path: Path, n
     assert (dataset.format, dataset.status, dataset.training_ready) == (name, datasets_pb2.DATASET_STATUS_READY, True)
     # Mistral-7B v0.1: "▁Hello" is one token, "▁Good▁day" two.
     assert (dataset.total_training_pairs, dataset.total_tokens, dataset.file_size) == (3, 9, len(data))
-    assert (tmp_path / "storage" / dataset.storage_path).read_bytes() == data
+    rows = (tmp_path / "storage" / dataset.storage_path).read_bytes()
+    stored = [orjson.loads(row) for row in rows.splitlines()]
+    assert dataset.stored_size == len(rows)
+    said = {"prompt": "Hello", "completion": "Good day"} if name == "prompt_completion" else {"messages": STORED}
+    assert stored == [{"row": row, "line": row, "pairs": 1, "tokens": 3, **said} for row in (1, 2, 3)]
 
 
 async def test_lengths_are_counted(stack: Stack) -> None:
@@ -182,11 +189,12 @@ SPELLINGS: list[tuple[str, dict[str, Any], str, int, int]] = [
         3,
     ),
     (
+        # Instruction and input are one message, with an empty line of two tokens between them.
         "Alpaca with input",
         {"instruction": "Hello", "input": "Hello", "output": "Good day", "system": "Hello"},
         "instruction",
         1,
-        5,
+        7,
     ),
     (
         "Alpaca with history",
@@ -247,8 +255,7 @@ BAD: list[tuple[str, bytes, str]] = [
         + b"}}]}]}",
         "arguments` is nested too deep",
     ),
-    ("nobody answers", b'{"messages":[{"role":"user","content":"a"}]}', "no user's turn that the assistant answers"),
-    ("nobody asks", b'{"messages":[{"role":"assistant","content":"a"}]}', "no user's turn that the assistant answers"),
+    ("nobody answers", b'{"messages":[{"role":"user","content":"a"}]}', "no message of the assistant"),
     ("history of text", b'{"instruction":"a","output":"b","history":["a"]}', "`history`"),
     ("input of no text", b'{"instruction":"a","input":5,"output":"b"}', "`input` must be a string"),
     ("no output", b'{"instruction":"a","output":""}', "`output` is empty"),
@@ -257,7 +264,7 @@ BAD: list[tuple[str, bytes, str]] = [
         b'{"prompt":[{"role":"user","content":"a"}],"completion":"b"}',
         "`completion`",
     ),
-    ("no format", b'{"text":"a"}', "no known format"),
+    ("no format", b'{"a":"a"}', "no known format: the keys are `a`"),
 ]
 
 
@@ -271,9 +278,11 @@ async def test_every_bad_line_is_named_with_its_reason(stack: Stack, name: str) 
     data = b"\n".join(line for _, bad, _ in rows for line in (orjson.dumps(LINES[name]), bad))
     dataset = await import_bytes(stack, data, size=60_001)
     assert dataset.validation_error_count == len(rows) > 2
-    for number, ((row, _, reason), told) in enumerate(zip(rows, dataset.validation_errors, strict=True)):
-        assert (told.line, reason in told.reason) == (2 * number + 2, True), (row, told.reason)
-        assert len(told.reason) < 200, row
+    by_line = {line: error.reason for error in dataset.validation_errors for line in error.lines}
+    for number, (row, _, reason) in enumerate(rows):
+        assert reason in by_line[2 * number + 2], row
+        assert len(by_line[2 * number + 2]) < 300, row
+    assert sum(error.count for error in dataset.validation_errors) == len(rows)
     assert dataset.total_training_pairs == len(rows)
 
 
@@ -407,7 +416,7 @@ async def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
 
     async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1_000_000) as importer:
         with pytest.raises(TooLarge):
-            async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
+            async with importer.read(chunks(), "a/b.jsonl", room=10_000_000):
                 raise AssertionError("recorded")
     assert not files_in(tmp_path)
 
@@ -453,17 +462,20 @@ async def test_many_files_of_one_user_delay_no_other(tmp_path: Path) -> None:
     assert len(files_in(tmp_path / "ann")) == 4
 
 
-async def test_bad_lines_are_named_and_nothing_is_kept(stack: Stack, admin: asyncpg.Connection, tmp_path: Path) -> None:
-    """A file with bad lines tells the first 50 and their number, and neither it nor half of it is kept."""
+async def test_reasons_are_listed_once_and_no_row_is_trained_on(stack: Stack, tmp_path: Path) -> None:
+    """A file with bad rows lists each reason once with its lines and count, and is not kept but for an excerpt."""
     good = orjson.dumps(LINES["messages"]) + b"\n"
-    bad = [b"{", b"[]", b"\xff", b'{"a":1}', b'{"messages":[]}', b'{"prompt":"a","completion":"b"}']
-    data = good + b"\n".join(bad) + b"\n" + b"x\n" * 60
-    dataset = await import_bytes(stack, data, size=1000)
+    bad = [b"{", b"[]", b"\xff", b'{"a":1}', b'{"messages":[]}', b'{"text":"a"}']
+    data = good + b"\n".join(bad) + b"\n" + b"x\n" * 60 + good * 10_000
+    dataset = await import_bytes(stack, data, size=1 << 20)
     assert (dataset.status, dataset.training_ready) == (datasets_pb2.DATASET_STATUS_ERROR, False)
-    assert (len(dataset.validation_errors), dataset.validation_error_count) == (50, 66)
-    assert [error.line for error in dataset.validation_errors[:3]] == [2, 3, 4]
+    assert (len(dataset.validation_errors), dataset.validation_error_count) == (7, 66)
+    assert [error.line for error in dataset.validation_errors] == [2, 3, 4, 5, 6, 7, 8]
+    last = dataset.validation_errors[6]
+    assert (last.count, list(last.lines), last.column, last.text) == (60, [*range(8, 18)], 1, "x")
     assert "list of turns" in dataset.validation_errors[4].reason
-    assert not files_in(tmp_path)
+    assert files_in(tmp_path) == [Path(dataset.storage_path).name]
+    assert (tmp_path / "storage" / dataset.storage_path).stat().st_size == dataset.stored_size < 300_000 < len(data)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         request = jobs_pb2.CreateJobRequest(
             dataset_id=dataset.id,

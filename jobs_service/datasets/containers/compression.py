@@ -1,0 +1,133 @@
+"""Compressed files, decompressed in pieces of bounded size. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# A window of 16 MiB: more than any level below `--ultra` uses without `--long`.
+ZSTD_WINDOW_LOG = 24
+
+
+class BadCompressionError(ValueError):
+    """Bytes that cannot be decompressed. Its text is for people."""
+
+
+class Source(Protocol):
+    """Takes bytes and gives back their content in pieces."""
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes."""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of content, at most about `size`; empty where more must come first. Raises BadCompressionError."""
+
+    def is_whole(self) -> bool:
+        """Whether the bytes so far end where a file may end."""
+
+
+class Plain:
+    """A file as it is."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes."""
+        self._data += data
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        if len(self._data) <= size:
+            data, self._data = self._data, b""
+        else:
+            data, self._data = self._data[:size], self._data[size:]
+        return data
+
+    def is_whole(self) -> bool:
+        """Always."""
+        return True
+
+
+class Gzip:
+    """A gzip file, which may have several members."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+        self._data = b""
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes."""
+        self._data += data
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of content. Raises BadCompressionError."""
+        while self._data:
+            if self._member.eof:
+                if not self._data.strip(b"\0"):
+                    # Some writers pad the last member.
+                    self._data = b""
+                    return b""
+                self._member = zlib.decompressobj(wbits=31)
+            try:
+                content = self._member.decompress(self._data, size)
+            except zlib.error as error:
+                raise BadCompressionError(f"the file is damaged: gzip says {error}") from None
+            self._data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if content:
+                return content
+        return b""
+
+    def is_whole(self) -> bool:
+        """Whether the last member has ended."""
+        return self._member.eof
+
+
+class Zstd:
+    """A Zstandard file, which may have several frames."""
+
+    def __init__(self) -> None:
+        # Imported here: few files need it.
+        from backports import zstd
+
+        self._error: type[Exception] = zstd.ZstdError
+        options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+        self._open: Callable[[], Any] = partial(zstd.ZstdDecompressor, options=options)
+        self._frame = self._open()
+        self._data = b""
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes."""
+        self._data += data
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of content. Raises BadCompressionError."""
+        while self._data or not (self._frame.needs_input or self._frame.eof):
+            if self._frame.eof:
+                self._frame = self._open()
+            data, self._data = self._data, b""
+            try:
+                content: bytes = self._frame.decompress(data, size)
+            except self._error as error:
+                raise BadCompressionError(
+                    f"the file is damaged, or was compressed with --long or --ultra: Zstandard says {error}"
+                ) from None
+            if self._frame.eof:
+                self._data = self._frame.unused_data
+            if content:
+                return content
+        return b""
+
+    def is_whole(self) -> bool:
+        """Whether the last frame has ended."""
+        return bool(self._frame.eof)
+
+
+def source_of(head: bytes) -> Source:
+    """The way to read a file that begins with `head`."""
+    if head.startswith(GZIP):
+        return Gzip()
+    return Zstd() if head.startswith(ZSTD) else Plain()

@@ -1,0 +1,57 @@
+"""Preference data (DPO, KTO, rankings), which is refused: training on it would teach the answers marked bad. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KEYS = frozenset(
+    {
+        "chosen",
+        "rejected",
+        "rejected_response",
+        "rejected_responses",
+        "rejected_messages",
+        "preferred_output",
+        "non_preferred_output",
+        "kto_tag",
+        "label",
+        "ranking",
+        "output",
+        "completions",
+        "responses",
+    }
+)
+PAIRS = frozenset({"chosen", "rejected", "rejected_response", "rejected_responses", "rejected_messages"})
+ANSWERS = frozenset({"completion", "messages", "conversations", "output", "response", "answer"})
+# What a spreadsheet makes of true and false comes as a string.
+LABELS = (True, False, 0, 1, "true", "false", "True", "False", "TRUE", "FALSE", "0", "1")
+
+
+def preference_method(row: Mapping[str, Any]) -> str | None:
+    """The method that a row is made for, with the keys that show it; None for other data."""
+    keys = row.keys() & KEYS
+    if not keys:
+        return None
+    if keys & PAIRS:
+        return f"DPO, by its {_named(keys & PAIRS)}"
+    if "preferred_output" in keys or "non_preferred_output" in keys:
+        return "DPO, by its `preferred_output` and `non_preferred_output`"
+    if "kto_tag" in keys:
+        return "KTO, by its `kto_tag`"
+    if (
+        "label" in keys
+        and row.keys() & ANSWERS
+        and not isinstance(row["label"], list | dict)
+        and row["label"] in LABELS
+    ):
+        return "KTO, by its `label`"
+    for key in ("output", "completions", "responses"):
+        value = row.get(key)
+        if isinstance(value, list) and len(value) > 1 and all(isinstance(each, str) for each in value):
+            return f"a ranking, by the list in `{key}`"
+    return "a ranking, by its `ranking`" if "ranking" in keys else None
+
+
+def _named(keys: frozenset[str] | set[str]) -> str:
+    return " and ".join(f"`{key}`" for key in sorted(keys))
