@@ -123,7 +123,9 @@ async def stack(
 
 
 @asynccontextmanager
-async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides: Any) -> AsyncIterator[Stack]:
+async def open_stack(
+    way: str, database_url: str, folder: Path, *, sends_webhooks: bool = True, **jobs_overrides: Any
+) -> AsyncIterator[Stack]:
     """Both services, `grpc` or `local`; `jobs_overrides` are settings of the Jobs service and the sender of webhooks."""
     common = {"database_url": database_url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, "drain_seconds": 1}
     estimator_settings = EstimatorSettings(**common)
@@ -155,7 +157,8 @@ async def open_stack(way: str, database_url: str, folder: Path, **jobs_overrides
         sender_settings = WebhookSenderSettings(
             database_url=database_url, **_fields(WebhookSenderSettings, jobs_overrides)
         )
-        await opened.enter_async_context(sending(sender_settings, pool))
+        if sends_webhooks:
+            await opened.enter_async_context(sending(sender_settings, pool))
         jobs, address, draining = await serve(queueing)
         yield Stack(
             EstimatorServiceStub(estimator),

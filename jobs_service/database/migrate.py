@@ -35,6 +35,7 @@ ROUTINES = (
     "create_job",
     "keep_old_secret",
     "forget_receiver",
+    "supersede_notifications",
     "write_webhook_deliveries",
 )
 REMOVE = (

@@ -1,4 +1,4 @@
-"""What happened, told to one user: pure."""
+"""Notifications of users. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A line in a user's inbox. `metadata` holds the ids and names that the message speaks of."""
+    """One notification of a user. `metadata` has the ids and names in its message."""
 
     id: UUID
     user_id: UUID

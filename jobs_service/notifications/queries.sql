@@ -1,18 +1,20 @@
 -- name: list_notifications
--- As list_jobs, with the number that are unread whatever the filter.
+-- A page with the total and, whatever the filter, the number of unread ones. Superseded notifications are in none of them.
+-- Counted apart from the page, each part uses the index of its condition.
 select counted.total, counted.unread, page.*
 from (
     select count(*) filter (where not (read and $1)) as total, count(*) filter (where not read) as unread
     from lora_notifications
+    where not superseded
 ) counted
 left join lateral (
     select * from lora_notifications
-    where not (read and $1)
+    where not (read and $1) and not superseded
     order by created_at desc, id desc
     limit $2 offset $3
 ) page on true
 order by page.created_at desc, page.id desc;
 
 -- name: mark_notification_read
--- Doing it again changes nothing and returns the row all the same.
+-- Marking it again changes nothing and returns the row too.
 update lora_notifications set read = true where id = $1 returning *;

@@ -13,7 +13,7 @@ from rpc.boundary import Call
 
 
 class NotificationService:
-    """Shows people what happened to their jobs."""
+    """Lists a user's notifications and marks them as read."""
 
     def __init__(self, store: NotificationStore) -> None:
         self._store = store

@@ -28,13 +28,13 @@ class NotificationStore:
     async def list_notifications(
         self, caller: Identity, *, page: int, limit: int, unread: bool
     ) -> tuple[Page[Notification], int]:
-        """The caller's notifications, newest first, and how many they have not read."""
+        """Returns a page of the caller's notifications, newest first, and the number of unread ones."""
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_notifications"], unread, limit, (page - 1) * limit)
         return page_of(rows, _notification), rows[0]["unread"]
 
     async def mark_notification_read(self, caller: Identity, notification_id: UUID) -> Notification:
-        """Raises NotificationNotFound."""
+        """Marks a notification as read and returns it. Raises NotificationNotFound."""
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["mark_notification_read"], notification_id)
         if row is None:

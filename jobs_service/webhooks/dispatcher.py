@@ -13,6 +13,7 @@ import structlog
 from jobs_service.webhooks.delivery import ClaimedDelivery, retry_pause
 from jobs_service.webhooks.outbox import RESPONSIVE_MS, BusyWebhook, Outbox
 from jobs_service.webhooks.sender import Sender
+from rpc.process.background import repeat
 
 CLEAN_UP_SECONDS = 60.0
 PASS_TIMEOUT_SECONDS = 15.0
@@ -41,40 +42,42 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Sends until cancelled. Requests under way are cancelled too; they are sent again once their lease is over."""
+        poll, clean_up = self._poll_seconds, CLEAN_UP_SECONDS
+        timeout = PASS_TIMEOUT_SECONDS
         try:
-            await self._run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(
+                    repeat("webhooks_unavailable", self._dispatch, every_seconds=poll, timeout_seconds=timeout + poll),
+                    name="dispatch-webhooks",
+                )
+                tasks.create_task(
+                    repeat(
+                        "webhooks_clean_up_failed",
+                        self._outbox.clean_up,
+                        every_seconds=clean_up,
+                        timeout_seconds=timeout,
+                    ),
+                    name="clean-up-webhooks",
+                )
         finally:
             for task in self._requests:
                 task.cancel()
             await asyncio.gather(*self._requests, return_exceptions=True)
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        cleaned_up_at = loop.time()
-        failing = False
-        while True:
-            claimed: Sequence[ClaimedDelivery] = ()
-            self._finished.clear()
-            try:
-                async with asyncio.timeout(PASS_TIMEOUT_SECONDS):
-                    claimed = await self._outbox.claim(self._busy(loop.time()))
-                    if loop.time() - cleaned_up_at >= CLEAN_UP_SECONDS:
-                        cleaned_up_at = loop.time()
-                        await self._outbox.clean_up()
-                failing = False
-            except Exception as error:
-                if not failing:
-                    log.warning("webhooks_unavailable", error=_first_line(error))
-                failing = True
-            for each in claimed:
-                task = asyncio.create_task(self._deliver(each), name=f"webhook {each.id}")
-                self._requests[task] = each, loop.time()
-                task.add_done_callback(self._done)
-            await asyncio.sleep(PAUSE_SECONDS)
-            if not claimed:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._poll_seconds):
-                        await self._finished.wait()
+    async def _dispatch(self) -> float:
+        """Starts the requests that are due. Returns the seconds until the next look."""
+        self._finished.clear()
+        now = asyncio.get_running_loop().time()
+        claimed = await self._outbox.claim(self._busy(now))
+        for each in claimed:
+            task = asyncio.create_task(self._deliver(each), name=f"webhook {each.id}")
+            self._requests[task] = each, now
+            task.add_done_callback(self._done)
+        if not claimed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._finished.wait()
+        return PAUSE_SECONDS
 
     def _busy(self, now: float) -> Sequence[BusyWebhook]:
         # A request without an answer after RESPONSIVE_MS counts as unresponsive before its outcome is recorded.
@@ -95,9 +98,4 @@ class Dispatcher:
             await self._outbox.finish(claimed, result, retry_pause(claimed, result, self._back_off_seconds, spread))
         except Exception as error:
             # The delivery is sent again, with the same id, once its lease is over.
-            log.warning("webhook_not_recorded", delivery_id=str(claimed.id), error=_first_line(error))
-
-
-def _first_line(error: Exception) -> str:
-    # Further lines of a Postgres error may show a row, and a row may hold a secret.
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            log.warning("webhook_not_recorded", delivery_id=str(claimed.id), error=f"{type(error).__name__}: {error}")

@@ -2,8 +2,8 @@
 -- Claims up to $3 deliveries that are due, for this process until $6 from now; after that the sender counts as dead.
 -- `turn` walks the index from $1 on, from one webhook with open deliveries to the next, up to $2 webhooks: a webhook with
 -- thousands of deliveries costs no more than one with few. `busy` lists what this process sends already ($7 to $9 are its
--- columns). A user has at most $4 requests at once to responsive webhooks and $5 to others, a webhook at most $10 if it is
--- responsive and one if not, and all unresponsive webhooks together at most $11 new ones. Users take turns; among the
+-- columns). A user has at most $4 requests at once, and $5 to unresponsive webhooks; a webhook has at most $10 if it is
+-- responsive and one if not; all unresponsive webhooks together get at most $11 new ones. Users take turns; among the
 -- deliveries of a user the one that is due longest comes first.
 -- Returns how far the walk went even if nothing was claimed.
 with recursive turn as (
@@ -39,7 +39,7 @@ with recursive turn as (
     where w.disabled_reason is null and (w.paused_until is null or w.paused_until <= clock_timestamp())
 ), share as (
     select due.*, row_number() over (partition by user_id, responsive order by next_attempt_at) + (
-        select count(*) from busy b where b.user_id = due.user_id and b.responsive = due.responsive
+        select count(*) from busy b where b.user_id = due.user_id and (due.responsive or not b.responsive)
     ) as user_nth
     from due
 ), fair as (

@@ -1,12 +1,15 @@
 -- The roles that reach the tables, who the caller of a transaction is, and users who may not sign in.
 
 -- The callers' roles, and that of the services' own tasks. They cannot log in: the services' login becomes one of them for
--- the length of a transaction. No token names pipeline_system.
+-- the length of a transaction. No token names pipeline_system. No login becomes pipeline_outbox: triggers on notifications run as
+-- it.
 do $$
 declare
     role_name text;
 begin
-    foreach role_name in array array['pipeline_service', 'pipeline_user', 'pipeline_worker', 'pipeline_system'] loop
+    foreach role_name in array array[
+        'pipeline_service', 'pipeline_user', 'pipeline_worker', 'pipeline_system', 'pipeline_outbox'
+    ] loop
         begin
             execute format('create role %I nologin noinherit', role_name);
         exception when duplicate_object then
@@ -15,7 +18,7 @@ begin
     end loop;
 end $$;
 grant pipeline_user, pipeline_worker, pipeline_system to pipeline_service;
-grant usage on schema public to pipeline_service, pipeline_user, pipeline_worker, pipeline_system;
+grant usage on schema public to pipeline_service, pipeline_user, pipeline_worker, pipeline_system, pipeline_outbox;
 
 -- The caller's user id; null without valid claims, and then no policy lets a row through.
 create function caller_id() returns uuid

@@ -1,4 +1,4 @@
--- Notifications: what an owner is told of a job.
+-- Notifications of users, about their jobs above all.
 
 create table lora_notifications (
     id uuid not null default gen_random_uuid(),
@@ -10,12 +10,16 @@ create table lora_notifications (
     read boolean not null default false,
     action_url text,
     metadata jsonb not null default '{}',
+    -- Whether a later notification about the same job replaces it: people see the latest one of each job.
+    superseded boolean not null default false,
     created_at timestamptz not null default now(),
     constraint lora_notifications_pkey primary key (id),
     constraint lora_notifications_priority_check check (priority in ('low', 'medium', 'high'))
 );
-create index lora_notifications_list_idx on lora_notifications (user_id, created_at desc, id desc);
-create index lora_notifications_unread_idx on lora_notifications (user_id, created_at desc, id desc) where not read;
+create index lora_notifications_list_idx on lora_notifications (user_id, created_at desc, id desc) where not superseded;
+create index lora_notifications_unread_idx on lora_notifications (user_id, created_at desc, id desc)
+where not read and not superseded;
+create index lora_notifications_job_idx on lora_notifications ((metadata ->> 'job_id')) where not superseded;
 
 alter table lora_notifications enable row level security;
 alter table lora_notifications force row level security;
@@ -27,3 +31,7 @@ grant update (read) on lora_notifications to pipeline_user;
 
 create policy all_notifications on lora_notifications for insert to pipeline_system with check (true);
 grant insert on lora_notifications to pipeline_system;
+
+-- The trigger supersede_notifications, which runs for whoever writes a notification.
+create policy superseded_notifications on lora_notifications to pipeline_outbox using (true) with check (true);
+grant select (user_id, metadata, superseded), update (superseded) on lora_notifications to pipeline_outbox;

@@ -1,15 +1,5 @@
 -- Webhooks: where notifications are sent, what is on its way to each, and each attempt to send it.
 
--- Whoever writes a notification writes its deliveries too, and may neither see nor write any others: the trigger
--- write_webhook_deliveries does it as this role, which no login can become.
-do $$
-begin
-    create role pipeline_outbox nologin noinherit;
-exception when duplicate_object then
-    null; -- Roles belong to the cluster: another database of it may have created this one.
-end $$;
-grant usage on schema public to pipeline_outbox;
-
 create table webhooks (
     id uuid not null default gen_random_uuid(),
     user_id uuid not null,
@@ -126,6 +116,7 @@ grant select on webhook_attempts to pipeline_user;
 grant select, insert on webhook_uses to pipeline_user;
 grant update (uses, since) on webhook_uses to pipeline_user;
 
+-- The trigger write_webhook_deliveries writes the deliveries of a notification, whoever writes the notification.
 create policy wanted_webhooks on webhooks for select to pipeline_outbox using (true);
 create policy new_deliveries on webhook_deliveries for insert to pipeline_outbox with check (true);
 grant select (id, user_id, event_types, disabled_reason) on webhooks to pipeline_outbox;

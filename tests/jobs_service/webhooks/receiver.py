@@ -33,12 +33,17 @@ class Received:
 
 @dataclass
 class Receiver:
-    """`answers` are used up from the front; then it answers `always`. None: never."""
+    """`answers` are used up from the front; then it answers `always`. None: never.
+
+    With `endless` it sends that again and again instead, until its client leaves.
+    """
 
     port: int = 0
     scheme: str = "http"
     answers: list[bytes | None] = field(default_factory=list)
     always: bytes | None = OK
+    endless: bytes | None = None
+    sent: int = 0
     received: list[Received] = field(default_factory=list)
     under_way: int = 0
     most_at_once: int = 0
@@ -57,6 +62,10 @@ class Receiver:
             self.received.append(Received(head[0], headers, body))
             self.under_way += 1
             self.most_at_once = max(self.most_at_once, self.under_way)
+            while self.endless is not None:
+                writer.write(self.endless)
+                await writer.drain()
+                self.sent += len(self.endless)
             told = self.answers.pop(0) if self.answers else self.always
             if told is None:
                 await reader.read()

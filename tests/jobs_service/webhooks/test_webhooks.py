@@ -65,11 +65,11 @@ async def deliveries(stack: Stack, webhook_id: str, user: str = ANN, **fields: A
     return (await stack.webhooks.ListWebhookDeliveries(request, metadata=metadata(user))).deliveries
 
 
-async def finished(stack: Stack, webhook_id: str, count: int = 1) -> Any:
+async def finished(stack: Stack, webhook_id: str, count: int = 1, user: str = ANN) -> Any:
     """The deliveries of a webhook once so many are delivered or failed."""
 
     async def all_finished() -> Any:
-        found = await deliveries(stack, webhook_id)
+        found = await deliveries(stack, webhook_id, user)
         return found if sum(each.HasField("finished_at") for each in found) >= count else None
 
     return await until(all_finished)

@@ -1,0 +1,20 @@
+-- A notification replaces the earlier ones about the same job. It runs before the insert: of several rows of one statement, the
+-- last one stays. Names carry their schema: it runs with the rights of pipeline_outbox, since no caller may change this.
+create or replace function supersede_notifications() returns trigger
+language plpgsql security definer
+as $$
+begin
+    update public.lora_notifications set superseded = true
+    where metadata ->> 'job_id' = new.metadata ->> 'job_id' and user_id = new.user_id and not superseded;
+    return new;
+end
+$$;
+do $$
+begin
+    execute format('grant pipeline_outbox to %I', current_user);
+    grant create on schema public to pipeline_outbox;
+    alter function supersede_notifications() owner to pipeline_outbox;
+    revoke create on schema public from pipeline_outbox;
+end $$;
+create or replace trigger supersede_notifications before insert on lora_notifications
+for each row when (new.metadata ->> 'job_id' is not null) execute function supersede_notifications();

@@ -1,0 +1,59 @@
+"""Notifications: one for each job, the latest; webhooks receive every one."""
+
+from __future__ import annotations
+
+import asyncpg
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.notifications.v1 import notifications_pb2
+
+from tests.conftest import NewDataset, Stack, metadata
+from tests.jobs_service.queue.test_leases import complete, lease, queue, report
+
+ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
+
+
+async def listed(stack: Stack, user: str = ANN, *, unread: bool = False) -> notifications_pb2.ListNotificationsResponse:
+    """A user's notifications, newest first."""
+    request = notifications_pb2.ListNotificationsRequest(limit=100, unread=unread)
+    return await stack.notifications.ListNotifications(request, metadata=metadata(user))
+
+
+async def test_a_job_has_one_notification(stack: Stack, new_dataset: NewDataset, admin: asyncpg.Connection) -> None:
+    """Eight jobs that ran are eight notifications, each of how its job ended, and eight unread ones; all are kept."""
+    jobs = [await queue(stack, new_dataset) for _ in range(8)]
+    for leased in await lease(stack, max_jobs=8):
+        await report(stack, leased)
+        await complete(stack, leased)
+    response = await listed(stack)
+    assert [each.type for each in response.notifications] == ["job_completed"] * 8
+    assert {each.metadata["job_id"] for each in response.notifications} == {job.id for job in jobs}
+    assert (response.pagination.total, response.unread_count) == (8, 8)
+    assert await admin.fetchval("select count(*) from lora_notifications") > 16
+
+
+async def test_a_notification_that_was_read_is_replaced_by_an_unread_one(stack: Stack, new_dataset: NewDataset) -> None:
+    """What happens to a job after its owner read of it is unread again; other jobs and users keep theirs."""
+    job, other = await queue(stack, new_dataset), await queue(stack, new_dataset)
+    await queue(stack, new_dataset, user=BOB)
+    for each in (await listed(stack)).notifications:
+        mark = notifications_pb2.MarkNotificationReadRequest(id=each.id)
+        await stack.notifications.MarkNotificationRead(mark, metadata=metadata(ANN))
+    assert (await listed(stack)).unread_count == 0
+    await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
+    (unread,) = (await listed(stack, unread=True)).notifications
+    assert (unread.type, unread.metadata["job_id"]) == ("job_cancelled", job.id)
+    response = await listed(stack)
+    assert [each.metadata["job_id"] for each in response.notifications] == [job.id, other.id]
+    assert (response.pagination.total, response.unread_count) == (2, 1)
+    assert [each.type for each in (await listed(stack, BOB)).notifications] == ["job_queued"]
+
+
+async def test_of_several_in_one_statement_the_last_stays(stack: Stack, admin: asyncpg.Connection) -> None:
+    """Two notifications about one job in one insert: the second replaces the first; those without a job replace none."""
+    await admin.execute(
+        "insert into lora_notifications (user_id, type, title, message, metadata)"
+        " values ($1, 'a', '', '', $2), ($1, 'b', '', '', $2), ($1, 'c', '', '', '{}'), ($1, 'd', '', '', '{}')",
+        ANN,
+        '{"job_id": "1"}',
+    )
+    assert {each.type for each in (await listed(stack)).notifications} == {"b", "c", "d"}
