@@ -21,10 +21,10 @@ class NotificationService:
     async def ListNotifications(
         self, request: notifications_pb2.ListNotificationsRequest, call: Call
     ) -> notifications_pb2.ListNotificationsResponse:
-        found, unread = await self._store.list_notifications(call.identity, **page_of(request), unread=request.unread)
+        page, unread = await self._store.list_notifications(call.identity, **page_of(request), unread=request.unread)
         return notifications_pb2.ListNotificationsResponse(
-            notifications=[wire.notification(each) for each in found.items],
-            pagination=pagination(request, found),
+            notifications=[wire.notification(each) for each in page.items],
+            pagination=pagination(request, page),
             unread_count=unread,
         )
 

@@ -1,4 +1,4 @@
-"""The words in which owners are told what happened to their jobs."""
+"""Templates of the notifications about jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A kind of notification. `template`: %1$s the dataset's name, %2$s the error, %3$s the attempt, %4$s the last one."""
+    """One type of notification.
+
+    `template` takes the dataset's name (%1$s), the error (%2$s), the attempt (%3$s) and the number of attempts (%4$s).
+    """
 
     type: str
     title: str

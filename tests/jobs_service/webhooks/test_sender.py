@@ -27,7 +27,9 @@ from tests.jobs_service.webhooks.test_webhooks import ANN, FAST, create, finishe
 from tests.processes import environment, running
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
-INSERT_WEBHOOK = "insert into webhooks (user_id, url, secret, responsive) values ($1, $2, decode(repeat('00', 32), 'hex'), $3) returning id"
+INSERT_WEBHOOK = """
+insert into webhooks (user_id, url, secret, responsive) values ($1, $2, decode(repeat('00', 32), 'hex'), $3) returning id
+"""
 INSERT_DELIVERIES = (
     "insert into webhook_deliveries (webhook_id, user_id, type, body)"
     " select $1, $2, 'job_queued', '{}' from generate_series(1, $3)"
