@@ -53,9 +53,11 @@ class JobsService:
         return jobs_pb2.GetJobResponse(job=await self._render(job))
 
     async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> jobs_pb2.ListJobsResponse:
-        page = await self._jobs.list(call.identity, **page_of(request), status=wire.job_status(request))
+        page = await self._jobs.list(call.identity, wire.job_filter(request), **page_of(request))
         jobs = await self._render_all(page.items)
-        return jobs_pb2.ListJobsResponse(jobs=jobs, pagination=pagination(request, page))
+        return jobs_pb2.ListJobsResponse(
+            jobs=jobs, pagination=pagination(request, page), status_counts=page.status_counts
+        )
 
     async def GetJobByRequestId(
         self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call
@@ -69,6 +71,16 @@ class JobsService:
         if job.status != JobState.CANCELLED:
             raise JobFinal(status=job.status)
         return jobs_pb2.CancelJobResponse(job=await self._render(job))
+
+    async def UpdateJob(self, request: jobs_pb2.UpdateJobRequest, call: Call) -> jobs_pb2.UpdateJobResponse:
+        job = await self._jobs.update(
+            call.identity, UUID(request.id), name=request.name or None, labels=list(request.labels)
+        )
+        return jobs_pb2.UpdateJobResponse(job=await self._render(job))
+
+    async def DeleteJob(self, request: jobs_pb2.DeleteJobRequest, call: Call) -> jobs_pb2.DeleteJobResponse:
+        await self._jobs.delete(call.identity, UUID(request.id))
+        return jobs_pb2.DeleteJobResponse()
 
     async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> jobs_pb2.RetryJobResponse:
         failed = await self._jobs.get(call.identity, UUID(request.id))

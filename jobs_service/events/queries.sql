@@ -116,6 +116,6 @@ from (
     ) as latest
 ) version
 left join job_details details on details.id = any(array(
-    select id from lora_training_jobs order by created_at desc, id desc limit $1
+    select id from lora_training_jobs where deleted_at is null order by created_at desc, id desc limit $1
 ))
 order by details.created_at desc, details.id desc;

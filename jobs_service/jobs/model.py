@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
@@ -56,13 +56,14 @@ class JobAction(StrEnum):
 
     CANCEL = "cancel"
     RETRY = "retry"
+    DELETE = "delete"
 
 
 def allowed_actions(state: JobState) -> list[JobAction]:
     """Returns what an owner can do with a job in a state."""
     if JobState.CANCELLED in TRANSITIONS[state]:
         return [JobAction.CANCEL]
-    return [JobAction.RETRY] if state == JobState.FAILED else []
+    return [JobAction.RETRY, JobAction.DELETE] if state == JobState.FAILED else [JobAction.DELETE]
 
 
 DEFAULT_PRIORITY = 5
@@ -86,6 +87,8 @@ class Configuration:
     provider: str | None = None
     quote_id: UUID | None = None
     allow_oom_risk: bool = False
+    name: str | None = None
+    labels: tuple[str, ...] = ()
 
     def digest(self) -> bytes:
         """Returns a fingerprint that equal requests share: SHA-256, 32 bytes.
@@ -154,6 +157,8 @@ class Job(NamedTuple):
     dataset_name: str
     dataset_format: str | None
     dataset_pairs: int | None
+    name: str | None
+    labels: Sequence[str]
     preset_id: str
     hyperparameters: Mapping[str, Any]
     gpu_config: Mapping[str, Any]
@@ -213,6 +218,8 @@ class Job(NamedTuple):
             training=self.training or None,
             provider=self.provider,
             allow_oom_risk=self.allow_oom_risk,
+            name=self.name,
+            labels=tuple(self.labels),
         )
 
     @property
@@ -220,6 +227,32 @@ class Job(NamedTuple):
         """Whether the price that the client showed differs from the job's by half a cent or more."""
         shown = self.client_estimated_cost
         return shown is not None and abs(shown - self.estimated_total_cost) >= Decimal("0.005")
+
+
+class JobSort(StrEnum):
+    """What a list of jobs is sorted by."""
+
+    CREATED = "created"
+    NAME = "name"
+    DATASET = "dataset"
+    BASE_MODEL = "base_model"
+    STATUS = "status"
+    COST = "cost"
+    ESTIMATED_COST = "estimated_cost"
+    PROGRESS = "progress"
+    DURATION = "duration"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list, and in which order."""
+
+    status: JobState | None
+    labels: Sequence[str]
+    base_model: str | None
+    search: str
+    sort: JobSort
+    is_ascending: bool
 
 
 def cost_limit_share(cost: Decimal, limit: Decimal | None) -> float | None:

@@ -12,7 +12,17 @@ select * from job_details where id = $1;
 
 -- name: list_jobs
 -- The function is in database/routines/list_jobs.sql. Row-level security adds the owner, which leads the index.
-select * from list_jobs($1, $2, $3, $4);
+select * from list_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: update_job
+-- What an owner may edit at any time.
+update lora_training_jobs set name = $2, labels = $3 where id = $1 and deleted_at is null;
+
+-- name: delete_job
+-- Hides a final job. Its key is free again: a repeated request is for a new job.
+update lora_training_jobs set deleted_at = now(), request_id = null, request_digest = null
+where id = $1 and completed_at is not null and deleted_at is null
+returning id;
 
 -- name: readiness
 -- Whether jobs may train on a dataset of the caller's.

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from jobs_service.database.rows import Page, as_caller, as_json, call_as, columns, page_of, reader
 from jobs_service.datasets.model import DatasetStatus
-from jobs_service.errors import DatasetNotFound, DatasetNotReady, IdempotencyKeyReused, JobNotFound, OpenJobsLimit
-from jobs_service.jobs.model import Configuration, Job, JobState, Price
+from jobs_service.errors import (
+    DatasetNotFound,
+    DatasetNotReady,
+    IdempotencyKeyReused,
+    InvalidTransition,
+    JobNotFound,
+    OpenJobsLimit,
+)
+from jobs_service.jobs.model import Configuration, Job, JobFilter, JobState, Price
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.identity.model import Identity
 
 SQL = load_queries("jobs_service.jobs", "queries.sql")
 ALL_STATES = [*JobState]
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage(Page[Job]):
+    """A page of jobs. `status_counts`: jobs of each status that match all filters but the status."""
+
+    status_counts: Mapping[str, int]
 
 
 class JobStore:
@@ -76,11 +92,41 @@ class JobStore:
             row = await connection.fetchrow(SQL["find_request"], request_id)
         return _existing(row)
 
-    async def list(self, caller: Identity, *, page: int, limit: int, status: str | None) -> Page[Job]:
-        """Returns a page of the caller's jobs, newest first."""
-        statuses = [status] if status else ALL_STATES
-        rows = await call_as(self._database, caller, SQL["list_jobs"], statuses, limit, (page - 1) * limit)
-        return page_of(rows, read_job)
+    async def list(self, caller: Identity, query: JobFilter, *, page: int, limit: int) -> JobPage:
+        """Returns a page of the caller's jobs."""
+        statuses = [query.status] if query.status else ALL_STATES
+        rows = await call_as(
+            self._database,
+            caller,
+            SQL["list_jobs"],
+            statuses,
+            query.labels,
+            query.base_model,
+            query.search,
+            query.sort,
+            query.is_ascending,
+            limit,
+            (page - 1) * limit,
+        )
+        listed = page_of(rows, read_job)
+        return JobPage(listed.items, listed.total, orjson.loads(rows[0]["status_counts"] or "{}"))
+
+    async def update(self, caller: Identity, job_id: UUID, *, name: str | None, labels: Sequence[str]) -> Job:
+        """Replaces a job's name and labels. Raises JobNotFound."""
+        async with as_caller(self._database, caller) as connection:
+            await connection.execute(SQL["update_job"], job_id, name, labels)
+            row = await connection.fetchrow(SQL["get_job"], job_id)
+        return _existing(row)
+
+    async def delete(self, caller: Identity, job_id: UUID) -> None:
+        """Hides a final job. Raises JobNotFound, InvalidTransition."""
+        async with as_caller(self._database, caller) as connection:
+            if await connection.fetchval(SQL["delete_job"], job_id):
+                return
+            job = _existing(await connection.fetchrow(SQL["get_job"], job_id))
+        raise InvalidTransition(
+            f"Only a job in a final state can be deleted; this one is {job.status}. Cancel it first.", status=job.status
+        )
 
 
 def _existing(row: asyncpg.Record | None) -> Job:

@@ -20,6 +20,8 @@ from jobs_service.jobs.model import (
     Configuration,
     Forecast,
     Job,
+    JobFilter,
+    JobSort,
     JobState,
     Misfit,
     Price,
@@ -57,6 +59,8 @@ def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
         provider=request.provider or None,
         quote_id=UUID(request.quote_id) if request.quote_id else None,
         allow_oom_risk=request.allow_oom_risk,
+        name=request.name or None,
+        labels=tuple(request.labels),
     )
 
 
@@ -125,6 +129,8 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         dataset=jobs_pb2.JobDataset(
             name=model.dataset_name, format=model.dataset_format, total_training_pairs=model.dataset_pairs
         ),
+        name=model.name,
+        labels=model.labels,
         preset_id=PRESETS[model.preset_id],
         hyperparameters=estimator_pb2.Hyperparameters(**model.hyperparameters),
         gpu_config=estimator_pb2.GpuConfig(**model.gpu_config),
@@ -202,9 +208,17 @@ def _struct(values: Mapping[str, Any]) -> Struct:
     return struct
 
 
-def job_status(request: jobs_pb2.ListJobsRequest) -> str | None:
-    """Returns the status to list; None for all."""
-    return enum_word(jobs_pb2.JobStatus.Name(request.status), "JOB_STATUS_") if request.HasField("status") else None
+def job_filter(request: jobs_pb2.ListJobsRequest) -> JobFilter:
+    """Returns which jobs a request asks for."""
+    status, sort = jobs_pb2.JobStatus.Name(request.status), jobs_pb2.JobSort.Name(request.sort)
+    return JobFilter(
+        status=JobState(enum_word(status, "JOB_STATUS_")) if request.HasField("status") else None,
+        labels=list(request.labels),
+        base_model=request.base_model or None,
+        search=request.search,
+        sort=JobSort(enum_word(sort, "JOB_SORT_")) if request.HasField("sort") else JobSort.CREATED,
+        is_ascending=request.ascending,
+    )
 
 
 def _set_fields(message: Message) -> dict[str, Any]:

@@ -45,8 +45,44 @@ async def test_a_job_is_created_read_and_listed(api: httpx.AsyncClient, new_data
     assert job["queued_at"].endswith("Z")
     assert (await api.get(f"/api/jobs/{job['id']}")).json()["data"] == job
     listed = (await api.get("/api/jobs?page=1&limit=10&status=queued")).json()["data"]
-    assert listed == {"jobs": [job], "pagination": {"page": 1, "limit": 10, "total": 1, "totalPages": 1}}
+    assert listed == {
+        "jobs": [job],
+        "pagination": {"page": 1, "limit": 10, "total": 1, "totalPages": 1},
+        "status_counts": {"queued": 1},
+    }
     assert job["dataset"] == {"name": "Questions", "format": "messages", "total_training_pairs": 5000}
+
+
+async def test_jobs_are_named_labelled_found_and_deleted_over_http(
+    api: httpx.AsyncClient, new_dataset: NewDataset, me: str
+) -> None:
+    """Name and labels go in with a job and with PUT, lists filter by them and sort, and DELETE takes a final job away."""
+    dataset = await new_dataset(me)
+    first, second = [
+        (await api.post("/api/jobs", json=asked(dataset, preset_id="fast", name=name, labels=["a", "b c"]))).json()[
+            "data"
+        ]
+        for name in ("one", "two")
+    ]
+    assert (first["name"], first["labels"]) == ("one", ["a", "b c"])
+    renamed = await api.put(f"/api/jobs/{first['id']}", json={"name": "zero", "labels": ["a"]})
+    assert (renamed.status_code, renamed.json()["data"]["name"]) == (200, "zero")
+    for query, expected in (
+        ("labels=a&sort=name", ["zero", "two"]),
+        ("labels=a&labels=b+c", ["two"]),
+        ("search=ZER", ["zero"]),
+        ("sort=name&ascending=true&limit=1", ["two"]),
+    ):
+        listed = (await api.get(f"/api/jobs?{query}")).json()["data"]
+        assert [job["name"] for job in listed["jobs"]] == expected, query
+    assert (await api.get("/api/jobs?sort=colour")).status_code == 400
+    early = await api.delete(f"/api/jobs/{second['id']}")
+    assert (early.status_code, early.json()["reason"]) == (400, "INVALID_TRANSITION")
+    cancelled = (await api.post(f"/api/jobs/{second['id']}/cancel")).json()["data"]
+    assert cancelled["allowed_actions"] == ["delete"]
+    assert (await api.delete(f"/api/jobs/{second['id']}")).status_code == 200
+    assert (await api.get(f"/api/jobs/{second['id']}")).status_code == 404
+    assert (await api.get("/api/jobs")).json()["data"]["status_counts"] == {"queued": 1}
 
 
 async def test_a_dataset_goes_up_as_its_file(api: httpx.AsyncClient) -> None:

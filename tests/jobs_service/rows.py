@@ -19,6 +19,7 @@ def new_job(dataset_id: str, **columns: Any) -> dict[str, Any]:
         "gpu_config": {"type": "A100-80GB", "count": 1},
         "priority": 5,
         "allow_oom_risk": False,
+        "labels": [],
         "max_attempts": 3,
         "total_epochs": 1,
         "total_steps": 1000,

@@ -1,5 +1,6 @@
 -- A job as its owner sees it, with its costs up to now, its dataset in short, and how many of the owner's jobs of the same GPU
--- type wait before it. This is the one list of the columns that the service reads.
+-- type wait before it. Deleted jobs are left out.
+-- This is the one list of the columns that the service reads.
 drop function if exists create_job, list_jobs;
 drop view if exists listed_jobs, job_details, own_queue;
 
@@ -12,7 +13,7 @@ where status = 'queued' and completed_at is null;
 create view job_details with (security_invoker = true) as
 select
     j.id, j.user_id, j.dataset_id, d.name as dataset_name, d.format as dataset_format,
-    d.total_training_pairs as dataset_pairs, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
+    d.total_training_pairs as dataset_pairs, j.name, j.labels, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
     j.provider, j.allow_oom_risk, j.priority, j.max_cost_usd, j.max_duration_seconds, j.client_estimated_cost,
     j.request_id, j.request_digest, j.retried_from, j.estimated_total_cost, j.estimate, j.status, j.status_reason,
     j.error_message, j.revision, j.attempt, j.max_attempts, j.retry_count, j.current_stage, j.progress, j.current_epoch,
@@ -30,5 +31,6 @@ select
     q.own_ahead
 from lora_training_jobs j
 join lora_datasets d on d.id = j.dataset_id
-left join own_queue q on q.id = j.id;
+left join own_queue q on q.id = j.id
+where j.deleted_at is null;
 grant select on own_queue, job_details to pipeline_user;

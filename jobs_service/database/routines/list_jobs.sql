@@ -1,29 +1,88 @@
--- A page of a user's jobs, newest first, with their number in all, from one snapshot: one row without a job where the page is
--- empty. A function, since becoming the caller, reading and ending the transaction are then one round trip. It runs with the
--- rights of its caller; role and claims end with the transaction. They are set by statements of their own, so that the next
--- one is planned for that role.
+-- A page of a user's jobs with their number in all and by status: one row without a job where the page is empty. A function,
+-- since becoming the caller, reading and ending the transaction are then one round trip. It runs with the rights of its caller;
+-- role and claims end with the transaction. They are set by statements of their own, so that the next ones are planned for that
+-- role. Stable, so that all of them read one snapshot.
 create view listed_jobs with (security_invoker = true) as
-select 0::bigint as total, d.* from job_details d;
+select 0::bigint as total, null::jsonb as status_counts, d.* from job_details d;
 
-create function list_jobs(caller uuid, statuses text[], page_limit bigint, page_offset bigint) returns setof listed_jobs
-language plpgsql rows 10
+create function list_jobs(
+    caller uuid, statuses text[], with_labels text[], with_base_model text, search text, sort text, is_ascending boolean,
+    page_limit bigint, page_offset bigint
+) returns setof listed_jobs
+language plpgsql stable rows 10
 as $$
 declare
     setting text;
+    counts jsonb;
+    page uuid[];
 begin
     setting := set_config('role', 'pipeline_user', true);
     setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
+    if sort = 'created' and not is_ascending and with_labels = '{}' and with_base_model is null and search = '' then
+        -- The usual page: counted and cut in the index.
+        select jsonb_object_agg(status, number) into counts from (
+            select status, count(*) as number from lora_training_jobs where deleted_at is null group by status
+        ) s;
+        page := array(
+            select id from lora_training_jobs
+            where deleted_at is null and status = any(statuses)
+            order by created_at desc, id desc
+            limit page_limit offset page_offset
+        );
+    else
+        with matching as materialized (
+            select
+                j.id, j.status, j.created_at,
+                lower(case sort
+                    when 'name' then coalesce(j.name, d.name)
+                    when 'dataset' then d.name
+                    when 'base_model' then j.base_model
+                end) as text_key,
+                case sort
+                    when 'status' then array_position(
+                        array['queued', 'initializing', 'running', 'completed', 'failed', 'cancelled'], j.status
+                    )
+                    when 'cost' then live_cost(
+                        j.current_cost, j.spent_cost, j.hourly_rate, j.lease_started_at, j.lease_expires_at, j.max_cost_usd
+                    )
+                    when 'estimated_cost' then j.estimated_total_cost
+                    when 'progress' then j.progress
+                    when 'duration' then live_seconds(
+                        j.billed_seconds, j.spent_seconds, j.lease_started_at, j.lease_expires_at
+                    )
+                    when 'created' then extract(epoch from j.created_at)
+                end as number_key
+            from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+            where j.deleted_at is null and j.labels @> with_labels
+            and (with_base_model is null or j.base_model = with_base_model)
+            and (strpos(lower(j.name), lower(search)) > 0 or strpos(lower(d.name), lower(search)) > 0 or search = '')
+        )
+        select
+            (select jsonb_object_agg(status, number) from (
+                select status, count(*) as number from matching group by status
+            ) s),
+            array(
+                select id from matching
+                where status = any(statuses)
+                order by
+                    case when is_ascending then text_key end nulls last,
+                    case when not is_ascending then text_key end desc nulls last,
+                    case when is_ascending then number_key end nulls last,
+                    case when not is_ascending then number_key end desc nulls last,
+                    created_at desc, id desc
+                limit page_limit offset page_offset
+            )
+        into counts, page;
+    end if;
     return query
-    select counted.total, d.*
-    from (select count(*) as total from lora_training_jobs where status = any(statuses)) counted
-    -- An array, so that the page is cut once and before its details are looked up.
-    left join job_details d on d.id = any(array(
-        select id from lora_training_jobs
-        where status = any(statuses)
-        order by created_at desc, id desc
-        limit page_limit offset page_offset
-    ))
-    order by d.created_at desc, d.id desc;
+    select counted.total, counts, d.*
+    from (
+        select coalesce(sum(number::bigint), 0)::bigint as total
+        from jsonb_each_text(counts) as s (status, number) where status = any(statuses)
+    ) counted
+    -- An array, so that details are looked up for the page alone.
+    left join job_details d on d.id = any(page)
+    order by array_position(page, d.id);
 end
 $$;
 -- It becomes whichever user it is told, so only the service may call it.

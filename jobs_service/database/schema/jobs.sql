@@ -5,6 +5,10 @@ create table lora_training_jobs (
     user_id uuid not null,
     dataset_id uuid not null,
 
+    -- What its owner calls it and finds it by: the only columns that its owner may change at any time.
+    name text,
+    labels text[] not null default '{}',
+
     -- What the owner asked for.
     preset_id text not null,
     hyperparameters jsonb not null,
@@ -87,6 +91,8 @@ create table lora_training_jobs (
     completed_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    -- Deleted jobs are shown to nobody. Their costs and what they teach stay.
+    deleted_at timestamptz,
     -- Its order among its owner's jobs: by age, where one step of priority is worth an hour, so that no job waits for ever.
     place timestamp generated always as (
         (queued_at at time zone 'UTC') - priority * interval '1 hour'
@@ -139,13 +145,16 @@ create table lora_training_jobs (
         and forecast_p10_seconds > 0 and forecast_seconds >= forecast_p10_seconds and forecast_p90_seconds >= forecast_seconds
         and forecast_overhead_seconds >= 0 and forecast_correction > 0
     ),
-    constraint lora_training_jobs_slopes_check check (cardinality(forecast_slopes) <= 100)
+    constraint lora_training_jobs_slopes_check check (cardinality(forecast_slopes) <= 100),
+    constraint lora_training_jobs_label_check check (length(name) <= 200 and cardinality(labels) <= 20),
+    constraint lora_training_jobs_deleted_check check (deleted_at is null or completed_at is not null)
 )
 -- Reports rewrite the row every few seconds; room on its page keeps them off the indexes.
 with (fillfactor = 85);
 
 -- Led by the owner: a user's page costs the same whatever others have.
-create index lora_training_jobs_list_idx on lora_training_jobs (user_id, created_at desc, id desc) include (status);
+create index lora_training_jobs_list_idx on lora_training_jobs (user_id, created_at desc, id desc) include (status)
+where deleted_at is null;
 -- What counts against a user's limit. Not `where status in …`: claims would take it for the queue's own index, and go
 -- through all of a user's jobs for one of a GPU type.
 create index lora_training_jobs_unfinished_idx on lora_training_jobs (user_id) where completed_at is null;
@@ -161,9 +170,10 @@ alter table lora_training_jobs force row level security;
 create policy own_jobs on lora_training_jobs to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
 grant select, insert on lora_training_jobs to pipeline_user;
--- What cancelling writes; change_job() works out the costs.
+-- What cancelling writes (change_job() works out the costs), what deleting writes, and what an owner may edit.
 grant update (
-    status, current_stage, status_reason, revision, lease_expires_at, completed_at, updated_at
+    status, current_stage, status_reason, revision, lease_expires_at, completed_at, updated_at,
+    deleted_at, request_id, request_digest, name, labels
 ) on lora_training_jobs to pipeline_user;
 
 -- Figures over all users come from these columns alone, and the statements that read them need five users at least.

@@ -23,6 +23,10 @@ from tests.processes import environment, run
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 
 
+# Queued jobs, newest first.
+PAGE = ["queued"], [], None, "", "created", False, 10, 0
+
+
 async def guard(database: TestDatabase) -> None:
     """What every server asks before it serves."""
     async with Database.open(database.url, size=1) as pool:
@@ -191,7 +195,7 @@ async def test_functions_that_become_their_caller_obey_the_policies(
     """Z08: such a function shows what its caller's policies show, none without one, and its identity ends with it."""
     dataset = await new_dataset(ANN)
     await job_row(admin, dataset, ANN, "queued")
-    page = SQL["list_jobs"], ["queued"], 10, 0
+    page = SQL["list_jobs"], *PAGE
     async with Database.open(database.url, size=1) as pool:
 
         async def is_nobodys() -> None:
@@ -224,7 +228,7 @@ async def test_who_cannot_become_the_caller_sees_nothing(
                 async with pool.as_caller(Identity(ANN, "user", 0)):
                     raise AssertionError("the body was run")
             with pytest.raises(GuardError):
-                await pool.call_as(Identity(ANN, "user", 0), SQL["list_jobs"], ["queued"], 10, 0)
+                await pool.call_as(Identity(ANN, "user", 0), SQL["list_jobs"], *PAGE)
         finally:
             await admin.execute("grant pipeline_user to pipeline_service")
         async with pool.as_caller(Identity(ANN, "user", 0)) as connection:

@@ -79,7 +79,7 @@ async def test_a_job_is_trained_to_the_end(stack: Stack, admin: asyncpg.Connecti
     await complete(stack, held, artifact_uri="file:///adapter", peak_memory_gib=31.5)
     now = await get(stack, job.id)
     assert (now.status, now.progress, now.is_final) == (jobs_pb2.JOB_STATUS_COMPLETED, 100, True)
-    assert (now.artifact_uri, list(now.allowed_actions)) == ("file:///adapter", [])
+    assert (now.artifact_uri, list(now.allowed_actions)) == ("file:///adapter", [jobs_pb2.JOB_ACTION_DELETE])
     cost = await admin.fetchrow("select * from cost_records")
     assert (cost["outcome"], cost["attempt"], str(cost["job_id"])) == ("completed", 1, job.id)
     assert await admin.fetchval("select peak_memory_gib from lora_training_jobs") == 31.5
@@ -241,7 +241,7 @@ async def test_poison_stops_at_the_last_attempt(
     now = await get(stack, poison.id)
     assert (now.status_reason, now.attempt) == (jobs_pb2.STATUS_REASON_LEASE_EXPIRED, 2)
     assert now.error_message == "The trainer was not heard of in time (attempt 2 of 2)."
-    assert list(now.allowed_actions) == [jobs_pb2.JOB_ACTION_RETRY]
+    assert list(now.allowed_actions) == [jobs_pb2.JOB_ACTION_RETRY, jobs_pb2.JOB_ACTION_DELETE]
     assert await notices(admin, poison.id) == ["job_queued", "job_lease_lost", "job_failed"]
     assert await admin.fetchval("select count(*) from cost_records where outcome = 'lease_expired'") == 2
     other = await queue(stack, new_dataset)
