@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from deploy.settings import ServeSettings
 from estimator_service.__main__ import services as estimator_services
 from gateway.app import Gateway
-from gateway.serve import http_server
+from gateway.http_server import http_server
 from jobs_service.__main__ import open_dispatcher, open_services
 from rpc.boundary import Boundary
 from rpc.database.pool import Database

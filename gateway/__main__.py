@@ -21,9 +21,9 @@ from pipeline.notifications.v1 import notifications_pb2
 from pipeline.webhooks.v1 import webhooks_pb2
 
 from gateway.api.openapi import document
-from gateway.api.routes import routes
+from gateway.api.routes import bindings
 from gateway.app import Gateway
-from gateway.serve import http_server
+from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
 from rpc.channels import open_channel
 from rpc.identity.jwks import open_verifier
@@ -98,9 +98,9 @@ def main() -> int:
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
     chosen = arguments.parse_args()
     if chosen.command == "openapi":
-        found = [route for service in (*ESTIMATOR, *JOBS) for route in routes(methods(service), Unconnected())]
+        bound = [each for service in (*ESTIMATOR, *JOBS) for each in bindings(methods(service), Unconnected())]
         cookie = GatewaySettings.model_fields["session_cookie"].default
-        sys.stdout.buffer.write(orjson.dumps(document(found, cookie=cookie), option=orjson.OPT_INDENT_2) + b"\n")
+        sys.stdout.buffer.write(orjson.dumps(document(bound, cookie=cookie), option=orjson.OPT_INDENT_2) + b"\n")
         return 0
     return run_server("gateway", serve, load(GatewaySettings), chosen.workers)
 

@@ -1,4 +1,4 @@
-"""The gateway as one ASGI application: the shell around every request, and what it serves beside the RPCs."""
+"""The gateway as one Starlette application: the RPCs as JSON, health, documentation, sessions and the page."""
 
 from __future__ import annotations
 
@@ -9,187 +9,174 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import grpc.aio
 import orjson
 import structlog
 from google.protobuf.descriptor_pool import Default
-from starlette.types import Message, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.api.headers import accepts_encoding, header_values
 from gateway.api.openapi import document
-from gateway.api.query import MAX_PATH_BYTES
-from gateway.api.routes import Route, Transcoder, routes
-from gateway.api.stream import stream
-from gateway.auth import authorization
-from gateway.errors import MethodNotAllowed, UriTooLong
-from gateway.exchange import ClientGone, Exchange
-from gateway.pages import Ready, pages
+from gateway.api.routes import Api, bindings
+from gateway.errors import error_response
+from gateway.pages import Page, Ready, page_routes
 from gateway.settings import GatewaySettings
-from rpc.errors import Unauthenticated
-from rpc.identity.model import Identity
-from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
-from rpc.metadata import REQUEST_ID
+from rpc.errors import ServiceError
+from rpc.identity.tokens import Verifier
+from rpc.metadata import accept_request_id
 from rpc.methods import methods
-from rpc.rate_limit import Rates
-from rpc.status import failure_of, log_failure
-from rpc.timers import Timers
 
-CORS_METHODS = b"GET, POST, PUT, PATCH, DELETE"
-CORS_HEADERS = b"authorization, content-type, idempotency-key, last-event-id, x-request-id, grpc-timeout"
-CORS_EXPOSED = b"x-request-id, retry-after"
-# Headers that would name a caller or speak for a service. Nothing reads them; who sends them is worth knowing.
+CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+CORS_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "X-Request-ID",
+    "grpc-timeout",
+    # Set by tracing libraries in browsers.
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+)
+CORS_EXPOSED_HEADERS = ("x-request-id", "retry-after")
+GZIP_MINIMUM_BYTES = 1024
+GZIP_LEVEL = 5
+# Headers that name a caller or speak for a service. Nothing reads them; the log line counts them.
 FORGED = re.compile(rb"x-user-id|x-role|x-internal-.*|grpc-status|grpc-metadata-.*|x-.*-bin")
-QUIET_PATHS = frozenset({b"/healthz", b"/readyz"})
+QUIET_PATHS = frozenset({"/healthz", "/readyz"})
 
 log = structlog.get_logger()
 
 
-class Gateway:
+class Gateway(Starlette):
     """JSON and pages in front of the services."""
 
     def __init__(
         self, settings: GatewaySettings, channels: Mapping[str, Any], verifier: Verifier, ready: Ready
     ) -> None:
-        """`channels`: by a service's full name, of grpc.aio or `rpc.in_process`; `ready` tells what is up, by its name."""
+        """`channels` are by full service name, from grpc.aio or `rpc.in_process`; `ready` returns what is up, by name."""
         services = {name: Default().FindServiceByName(name) for name in channels}
-        found = [route for name, service in services.items() for route in routes(methods(service), channels[name])]
-        self._transcoder = Transcoder(
-            found,
-            default_timeout_seconds=settings.default_timeout_ms / 1000,
-            max_body_bytes=settings.max_body_bytes,
-            silence_seconds=settings.body_timeout_ms / 1000,
+        bound = [each for name, service in services.items() for each in bindings(methods(service), channels[name])]
+        self._api = Api(settings, bound, verifier)
+        openapi = orjson.dumps(document(bound, cookie=settings.session_cookie))
+        middleware = [Middleware(RequestContext), Middleware(Gzip, GZIP_MINIMUM_BYTES, GZIP_LEVEL)]
+        if settings.cors_origins:
+            cors = Middleware(
+                Cors,
+                allow_origins=settings.cors_origins,
+                allow_methods=CORS_METHODS,
+                allow_headers={*CORS_HEADERS, *settings.cors_headers},
+                expose_headers=CORS_EXPOSED_HEADERS,
+            )
+            middleware.insert(1, cors)
+        super().__init__(
+            routes=[*self._api.routes, *page_routes(settings, verifier, openapi, ready)],
+            middleware=middleware,
+            # RequestContext answers all other exceptions.
+            exception_handlers=dict.fromkeys(
+                (ServiceError, grpc.aio.AioRpcError, TimeoutError, HTTPException), error_response
+            ),
         )
-        self._verifier = verifier
-        self._failed_sign_ins = Rates(settings.failed_sign_ins_per_second, "failed sign-ins")
-        self._settings = settings
-        self._pages = pages(settings, verifier, orjson.dumps(document(found, cookie=settings.session_cookie)), ready)
-        self._closing = asyncio.Event()
-        self.timers = Timers()
-        # Asked of the module's logger, each line would look for its configuration again.
-        self._events = log.bind()
+        self.router.redirect_slashes = False
+        # Any other path is the page's.
+        self.router.default = Page(settings)
 
     def close(self) -> None:
-        """Ends the event streams: a server that stops waits for its answers, and these have no end of their own."""
-        self._closing.set()
+        """Ends the event streams: a server waits for open responses before it stops."""
+        self._api.close()
+
+
+class RequestContext:
+    """Middleware around everything: request id, log line, and the response to exceptions without a handler."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        # Bound once: an unbound structlog logger resolves its configuration on every call.
+        self._log = log.bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
         started = time.perf_counter_ns()
-        answer = self._with_headers(scope, send)
-        exchange = Exchange(
-            scope,
-            receive,
-            answer,
-            self.timers,
-            public_origin=self._settings.public_origin,
-            trusted_proxies=self._settings.trusted_proxies,
-        )
-        scope["exchange"] = exchange
-        try:
-            await self._answer(exchange, scope)
-        except ClientGone:
-            exchange.status, exchange.reason = exchange.status or 499, "CANCELLED"
-        except Exception as error:
-            await self._refuse(exchange, error)
-        finally:
-            self._log(exchange, started)
+        state: dict[str, Any] = scope["state"]
+        raw_path: bytes = scope["raw_path"]
+        # Routes match the path as it was sent: nothing in it is decoded before a route is found.
+        scope["path"] = raw_path.decode("ascii")
+        request_id = state["request_id"] = accept_request_id(next(iter(header_values(scope, b"x-request-id")), None))
+        state["path"] = scope["path"][:200]
+        status = None
 
-    async def _answer(self, exchange: Exchange, scope: Scope) -> None:
-        if exchange.method == "OPTIONS":
-            await self._preflight(exchange)
-            return
-        if exchange.method in ("TRACE", "CONNECT"):
-            raise MethodNotAllowed({"GET", "HEAD", "OPTIONS", "POST"})
-        if self._pages.has(exchange.raw_path):
-            if len(exchange.raw_path) > MAX_PATH_BYTES:
-                raise UriTooLong("path", MAX_PATH_BYTES)
-            await self._pages(scope, exchange.receive, exchange.send)
-            return
-        route, variables = self._transcoder.find(exchange)
-        held = authorization(exchange, cookie=self._settings.session_cookie)
-        identity, token = self._verifier.cached_identity(held) or await self._identify(exchange, held, route)
-        exchange.user = identity.user_id
-        self._verifier.count(identity)
-        metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, exchange.request_id)]
-        if route.method.server_streaming:
-            ends = identity.expires_at + LEEWAY_SECONDS
-            await stream(exchange, self._transcoder, route, variables, metadata, closing=self._closing, expires_at=ends)
-            return
-        await self._transcoder.answer(exchange, route, variables, metadata)
-
-    async def _identify(self, exchange: Exchange, held: str | None, route: Route) -> tuple[Identity, str]:
-        try:
-            # To look at a token may take a question to the database or to its issuer.
-            with self.timers.limit(self._transcoder.timeout(exchange, route)):
-                return await self._verifier.identify(held)
-        except Unauthenticated:
-            # Counted where it failed, so that nobody who fails keeps others at the same address out.
-            self._failed_sign_ins.take(exchange.address)
-            raise
-
-    async def _preflight(self, exchange: Exchange) -> None:
-        headers = {b"cache-control": b"no-store", b"vary": b"origin"}
-        if self._allowed_origin(exchange):
-            headers |= {
-                b"access-control-allow-methods": CORS_METHODS,
-                b"access-control-allow-headers": CORS_HEADERS,
-                b"access-control-max-age": b"600",
-            }
-        await exchange.send({"type": "http.response.start", "status": 204, "headers": list(headers.items())})
-        await exchange.send({"type": "http.response.body", "body": b""})
-
-    async def _refuse(self, exchange: Exchange, error: Exception) -> None:
-        failure = failure_of(error)
-        log_failure(error, failure, path=_shown(exchange.raw_path), request_id=exchange.request_id)
-        if exchange.status is not None:
-            # Half an answer is out: only a broken connection tells the client that the rest will not come.
-            raise error
-        headers = {b"allow": error.allow.encode()} if isinstance(error, MethodNotAllowed) else None
-        try:
-            await exchange.refuse(failure, headers)
-        except ClientGone:
-            exchange.reason = "CANCELLED"
-
-    def _with_headers(self, scope: Scope, send: Send) -> Send:
-        async def sender(message: Message) -> None:
+        async def send_with_request_id(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                exchange: Exchange = scope["exchange"]
-                request_id = exchange.request_id.encode()
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
-                origin = self._allowed_origin(exchange)
-                if origin:
-                    message["headers"] += [
-                        (b"access-control-allow-origin", origin),
-                        (b"access-control-expose-headers", CORS_EXPOSED),
-                        (b"vary", b"origin"),
-                    ]
+                status = message["status"]
+                message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
-        return sender
+        try:
+            await self._app(scope, receive, send_with_request_id)
+        except (asyncio.CancelledError, ClientDisconnect):
+            # The server cancels requests whose client has gone, and those that outlast a shutdown.
+            status, state["reason"] = status or 499, "CANCELLED"
+        except Exception as error:
+            if status is not None:
+                # Half a response is sent: closing the connection is the only way to say that the rest will not come.
+                raise
+            response = await error_response(Request(scope), error)
+            await response(scope, receive, send_with_request_id)
+        finally:
+            self._write_log(scope, status, started)
 
-    def _allowed_origin(self, exchange: Exchange) -> bytes | None:
-        origin = exchange.headers.all(b"origin")
-        return origin[0].encode("latin-1") if origin and origin[0] in self._settings.cors_origins else None
-
-    def _log(self, exchange: Exchange, started: int) -> None:
-        forged = sum(map(_is_forged, exchange.headers.names))
-        write = self._events.debug if exchange.raw_path in QUIET_PATHS else self._events.info
+    def _write_log(self, scope: Scope, status: int | None, started: int) -> None:
+        state = scope["state"]
+        forged = sum(_is_forged(name) for name, _ in scope["headers"])
+        write = self._log.debug if state["path"] in QUIET_PATHS else self._log.info
         write(
             "http",
-            method=exchange.method,
-            # Without its query, which may hold what somebody should not have put there.
-            path=_shown(exchange.raw_path),
-            status=exchange.status,
-            reason=exchange.reason,
+            method=scope["method"],
+            # Without the query, which may have secrets that do not belong there.
+            path=state["path"],
+            status=status,
+            reason=state.get("reason"),
             duration_ms=(time.perf_counter_ns() - started) // 10_000 / 100,
-            user=exchange.user,
-            request_id=exchange.request_id,
+            user=state.get("user"),
+            request_id=state["request_id"],
             **({"dropped_headers": forged} if forged else {}),
         )
+
+
+class Cors(CORSMiddleware):
+    """CORS whose preflight response is 204, without the permissions where a request is not allowed."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        allowed = response.status_code == 200
+        headers = {
+            name: value
+            for name, value in response.headers.items()
+            if name == "vary" or (allowed and name.startswith("access-control-"))
+        }
+        return Response(status_code=204, headers=headers)
+
+
+class Gzip(GZipMiddleware):
+    """Compression for clients that accept it. Others cost nothing, and `gzip;q=0` is not acceptance."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if accepts_encoding(scope, "gzip"):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 @lru_cache(maxsize=1024)
 def _is_forged(header: bytes) -> bool:
     return FORGED.fullmatch(header) is not None
-
-
-def _shown(raw_path: bytes) -> str:
-    return raw_path[:200].decode("ascii", "backslashreplace")

@@ -1,70 +1,103 @@
-"""Who is at the door: bearer token or cookie → the token that goes on as metadata; and the development issuer."""
+"""Credentials of a request: a bearer token or the session cookie, passed on as metadata. And the development issuer."""
 
 from __future__ import annotations
 
+import re
 import time
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Network, ip_address
 
 import jwt
+from starlette.requests import Request
 
+from gateway.api.headers import header_values, one_header
 from gateway.errors import CrossSiteRequest
-from gateway.exchange import Exchange
-from gateway.headers import Headers
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated
 from rpc.identity.model import Role
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# The user that a first start signs in: nobody's real id.
+# The user whom the development issuer signs in. No real user has this id.
 DEMO_USER = "de300000-0000-4000-8000-000000000001"
 SESSION_SECONDS = 12 * 3600
+# An address with a port, as proxies write it: `1.1.1.1:4711`, `[2001:db8::1]:44`, `[2001:db8::1]`.
+ADDRESS_WITH_PORT = re.compile(r"\[([^]]*)\](?::[0-9]+)?|([^:]*):[0-9]+")
 
 
-def authorization(exchange: Exchange, *, cookie: str) -> str | None:
-    """The `authorization` value to call with; None where the request has no credentials.
+def authorization(request: Request, settings: GatewaySettings) -> str | None:
+    """Returns the `authorization` value of a request; None if it has no credentials.
 
-    A cookie counts only where no bearer token came, and changes things only for our own page. Raises MalformedRequest,
-    Unauthenticated and CrossSiteRequest.
+    The session cookie counts only without a bearer token, and for unsafe methods only from our own page. Raises
+    MalformedRequest, Unauthenticated and CrossSiteRequest.
     """
-    given = exchange.headers.one(b"authorization")
-    if given is not None:
-        return given
-    tokens = _cookies(exchange.headers, cookie)
+    value = one_header(request, b"authorization")
+    if value is not None:
+        return value
+    tokens = _cookies(request, settings.session_cookie)
     if len(tokens) > 1:
         raise Unauthenticated("Invalid session", details="More than one session cookie; sign in again.")
     if not tokens:
         return None
-    if exchange.method not in SAFE_METHODS:
-        refuse_cross_site(exchange)
+    if request.method not in SAFE_METHODS:
+        refuse_cross_site(request, settings)
     return f"Bearer {tokens[0]}"
 
 
-def refuse_cross_site(exchange: Exchange) -> None:
-    """Raises CrossSiteRequest unless the browser says that our own page asks.
+def refuse_cross_site(request: Request, settings: GatewaySettings) -> None:
+    """Raises CrossSiteRequest unless the browser says that the request comes from our own page.
 
-    Every browser sends one of the two headers with such a request, and no page can set either.
+    Every browser sends `Sec-Fetch-Site` or `Origin` with an unsafe request, and a page can set neither.
     """
-    site, origin = exchange.headers.all(b"sec-fetch-site"), exchange.headers.all(b"origin")
-    asked_by_us = site == ["same-origin"] if site else origin == [exchange.own_origin]
-    if not asked_by_us:
+    site, origin = header_values(request.scope, b"sec-fetch-site"), header_values(request.scope, b"origin")
+    same_origin = site == ["same-origin"] if site else origin == [own_origin(request, settings)]
+    if not same_origin:
         raise CrossSiteRequest
 
 
-def _cookies(headers: Headers, name: str) -> list[str]:
-    pairs = [pair.strip() for value in headers.all(b"cookie") for pair in value.split(";")]
-    return [pair.partition("=")[2] for pair in pairs if pair.partition("=")[0] == name]
+def own_origin(request: Request, settings: GatewaySettings) -> str:
+    """Returns our origin as browsers see it. Behind a proxy that ends TLS only a setting has it."""
+    return settings.public_origin or f"{request.scope['scheme']}://{''.join(header_values(request.scope, b'host'))}"
+
+
+def client_address(request: Request, settings: GatewaySettings) -> str:
+    """Returns the address that failed sign-ins are counted by: the peer's, or what the outermost trusted proxy saw."""
+    peer = request.client.host if request.client else ""
+    forwarded = ",".join(header_values(request.scope, b"x-forwarded-for")).split(",")
+    if 0 < settings.trusted_proxies <= len(forwarded):
+        with suppress(ValueError):
+            return rate_limit_key(forwarded[-settings.trusted_proxies].strip())
+    with suppress(ValueError):
+        return rate_limit_key(peer)
+    return peer
+
+
+def rate_limit_key(address: str) -> str:
+    """Returns an address without its port; of IPv6 its /64, which belongs to one caller. Raises ValueError."""
+    match = ADDRESS_WITH_PORT.fullmatch(address)
+    parsed = ip_address(match[1] or match[2] if match else address)
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or IPv6Network((int(parsed), 64), strict=False))
+
+
+def _cookies(request: Request, name: str) -> list[str]:
+    pairs = [
+        pair.strip().partition("=") for value in header_values(request.scope, b"cookie") for pair in value.split(";")
+    ]
+    return [value for key, _, value in pairs if key == name]
 
 
 class DevelopmentIssuer:
-    """Makes tokens without asking who somebody is. For a first start, where there is no issuer yet."""
+    """Makes tokens for every caller who asks. For a first start, where there is no issuer yet."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         if not settings.dev_issuer or settings.jwt_secret is None:
-            raise ValueError("the development issuer runs only where PIPELINE_DEV_ISSUER asks for it")
+            raise ValueError("the development issuer runs only with PIPELINE_DEV_ISSUER=1")
         self._secret = settings.jwt_secret.get_secret_value()
         self._claims = {"iss": settings.jwt_issuer, "aud": settings.jwt_audience}
 
     def token(self, user_id: str = DEMO_USER, *, role: Role = "user", seconds: int = SESSION_SECONDS) -> str:
-        """A token of a user, good for that many seconds."""
+        """Returns a token of a user that is valid for that many seconds."""
         now = int(time.time())
         claims = {**self._claims, "sub": user_id, "role": role, "iat": now, "exp": now + seconds}
         return jwt.encode(claims, self._secret, algorithm="HS256")

@@ -1,10 +1,17 @@
-"""Refusals that only HTTP knows. `rpc.boundary` has their statuses."""
+"""Errors of HTTP requests, and the JSON body of every error. `rpc.status` has the HTTP statuses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from rpc.errors import ServiceError
+from rpc.status import Failure, failure_of, log_failure
 
 
 class RouteNotFound(ServiceError):
@@ -14,11 +21,11 @@ class RouteNotFound(ServiceError):
     reason = "ROUTE_NOT_FOUND"
 
     def __init__(self) -> None:
-        super().__init__("Not found", details="There is no such path; GET /api/openapi.json lists those there are.")
+        super().__init__("Not found", details="There is no such path; GET /api/openapi.json lists all paths.")
 
 
 class MethodNotAllowed(ServiceError):
-    """A path that there is, with a method that it does not have."""
+    """A path that exists, with a method that it does not have."""
 
     code = "INVALID_ARGUMENT"
     reason = "METHOD_NOT_ALLOWED"
@@ -29,35 +36,37 @@ class MethodNotAllowed(ServiceError):
 
 
 class NotAcceptable(ServiceError):
-    """A client that takes nothing of what there is."""
+    """An Accept header without the response's media type."""
 
     code = "INVALID_ARGUMENT"
     reason = "NOT_ACCEPTABLE"
 
-    def __init__(self, there_is: str) -> None:
+    def __init__(self, media_type: str) -> None:
         super().__init__(
-            "Not acceptable", details=f"The answer is {there_is}; put it into Accept, or leave Accept out."
+            "Not acceptable", details=f"The response is {media_type}; accept it, or send no Accept header."
         )
 
 
 class UnsupportedMediaType(ServiceError):
-    """A body of another kind than this path takes."""
+    """A body of a media type or encoding that this path does not take."""
 
     code = "INVALID_ARGUMENT"
     reason = "UNSUPPORTED_MEDIA_TYPE"
 
-    def __init__(self, taken: Iterable[str]) -> None:
-        super().__init__("Unsupported media type", details=f"Send Content-Type {' or '.join(taken)}, not encoded.")
+    def __init__(self, details: str) -> None:
+        super().__init__("Unsupported media type", details=details)
 
 
 class UriTooLong(ServiceError):
-    """A path or query longer than any of ours."""
+    """A path or query above its limit."""
 
     code = "INVALID_ARGUMENT"
     reason = "URI_TOO_LONG"
 
-    def __init__(self, what: str, limit: int) -> None:
-        super().__init__("URI too long", details=f"The {what} may have {limit} bytes at most.")
+    def __init__(self, part: str, limit: int) -> None:
+        super().__init__(
+            "URI too long", details=f"The {part} may have at most {limit} bytes.", metadata={"limit": str(limit)}
+        )
 
 
 class RequestTimeout(ServiceError):
@@ -67,11 +76,13 @@ class RequestTimeout(ServiceError):
     reason = "REQUEST_TIMEOUT"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__("Request timeout", details=f"The rest did not come within {seconds:g} seconds; send it again.")
+        super().__init__(
+            "Request timeout", details=f"The rest of the body did not arrive within {seconds:g} seconds; send it again."
+        )
 
 
 class CrossSiteRequest(ServiceError):
-    """A browser's request with our cookie that our page did not make."""
+    """A browser's request with a session cookie that does not come from our own page."""
 
     code = "PERMISSION_DENIED"
     reason = "CROSS_SITE_REQUEST"
@@ -89,4 +100,39 @@ class HeadersTooLarge(ServiceError):
     reason = "HEADERS_TOO_LARGE"
 
     def __init__(self, limit: str) -> None:
-        super().__init__("Headers too large", details=f"The headers may have {limit} at most.")
+        super().__init__("Headers too large", details=f"The headers may have at most {limit}.")
+
+
+def error_body(failure: Failure, request_id: str) -> dict[str, Any]:
+    """Returns the JSON form of an error. `metadata` is in it if the error has any, such as the `limit` that was reached."""
+    details: Any = failure.details
+    if failure.violations:
+        details = {}
+        for path, message in failure.violations:
+            details.setdefault(path, []).append(message)
+    body = {
+        "error": failure.message,
+        "details": details,
+        "code": failure.code.name,
+        "reason": failure.reason,
+        "request_id": request_id,
+    }
+    return body | {"metadata": dict(failure.metadata)} if failure.metadata else body
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """Returns the response to any exception. Starlette calls it as an exception handler."""
+    if isinstance(error, HTTPException):
+        # Starlette raises these for paths and methods without a route.
+        error = MethodNotAllowed({"GET", "HEAD"}) if error.status_code == 405 else RouteNotFound()
+    failure = failure_of(error)
+    state = request.scope["state"]
+    state["reason"] = failure.reason
+    log_failure(error, failure, path=state["path"], request_id=state["request_id"])
+    headers = {"cache-control": "no-store"}
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allow
+    if failure.retryable:
+        headers["retry-after"] = "1"
+    body = orjson.dumps(error_body(failure, state["request_id"]))
+    return Response(body, failure.http_status, headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""What the gateway serves beside the RPCs: health, the API's documentation, the development sign-in and the page."""
+"""Everything that is not an RPC: health, the API's documentation, sessions and the page."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import stat
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
-from starlette.exceptions import HTTPException
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
-from gateway.auth import SESSION_SECONDS, DevelopmentIssuer, authorization, refuse_cross_site
-from gateway.errors import MethodNotAllowed, RouteNotFound
-from gateway.exchange import Exchange
+from gateway.api.headers import accepts_encoding, header_values
+from gateway.auth import SESSION_SECONDS, DevelopmentIssuer, authorization, own_origin, refuse_cross_site
+from gateway.endpoint import Endpoint
+from gateway.errors import RouteNotFound, UriTooLong
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated
 from rpc.identity.tokens import Verifier
@@ -30,44 +29,26 @@ DOCS = """<!doctype html>
 <body><div id="swagger-ui"></div><script src="/api/docs/assets/swagger-ui-bundle.js"></script>
 <script src="/api/docs/start.js"></script></body></html>
 """
-# The content security policy allows no script inside the page.
+# A file of its own: the content security policy allows no script inside a page.
 DOCS_SCRIPT = 'SwaggerUIBundle({url: "/api/openapi.json", dom_id: "#swagger-ui", deepLinking: true});\n'
-FOREVER = "public, max-age=31536000, immutable"
-# Files of the page may lie there compressed as well, under these suffixes; the first that the browser takes is sent.
-ENCODINGS = {"br": ".br", "gzip": ".gz"}
+IMMUTABLE = "public, max-age=31536000, immutable"
+MAX_PATH_BYTES = 4 * 1024
+# Suffixes of compressed copies of the page's files, best first.
+COMPRESSED = {"br": ".br", "gzip": ".gz"}
 
 Ready = Callable[[], Awaitable[Mapping[str, bool]]]
 
 
-class Pages:
-    """An ASGI application whose errors are `ServiceError`s. `paths`: those under `/api/` that are its own."""
-
-    def __init__(self, app: ASGIApp, paths: frozenset[bytes]) -> None:
-        self._app = app
-        self._paths = paths
-
-    def has(self, raw_path: bytes) -> bool:
-        """Whether a path is answered here and not by an RPC."""
-        return not raw_path.startswith(b"/api/") or raw_path in self._paths or raw_path.startswith(b"/api/docs/")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request. Raises ServiceError."""
-        try:
-            await self._app(scope, receive, send)
-        except HTTPException as error:
-            raise MethodNotAllowed({"GET", "HEAD", "OPTIONS"}) if error.status_code == 405 else RouteNotFound from error
-
-
-def pages(settings: GatewaySettings, verifier: Verifier, openapi: bytes, ready: Ready) -> Pages:
-    """Everything that is not an RPC."""
+def page_routes(settings: GatewaySettings, verifier: Verifier, openapi: bytes, ready: Ready) -> list[BaseRoute]:
+    """Returns the routes of health, documentation and sessions."""
 
     async def healthz(request: Request) -> Response:
         return _json({"status": "ok"})
 
     async def readyz(request: Request) -> Response:
-        up = await ready()
-        status = 200 if all(up.values()) else 503
-        return _json({"status": "ready" if status == 200 else "not ready", "checks": dict(up)}, status)
+        checks = await ready()
+        status = 200 if all(checks.values()) else 503
+        return _json({"status": "ready" if status == 200 else "not ready", "checks": dict(checks)}, status)
 
     async def api_document(request: Request) -> Response:
         return Response(openapi, media_type="application/json")
@@ -79,56 +60,40 @@ def pages(settings: GatewaySettings, verifier: Verifier, openapi: bytes, ready: 
         return Response(DOCS_SCRIPT, media_type="text/javascript")
 
     session = Session(settings, verifier)
-    routes = [
-        _get("/healthz", healthz),
-        _get("/readyz", readyz),
-        _get("/api/openapi.json", api_document),
-        _get("/api/docs", docs),
-        _get("/api/docs/start.js", docs_script),
+    return [
+        Route("/healthz", Endpoint(GET=healthz)),
+        Route("/readyz", Endpoint(GET=readyz)),
+        Route("/api/openapi.json", Endpoint(GET=api_document)),
+        Route("/api/docs", Endpoint(GET=docs)),
+        Route("/api/docs/start.js", Endpoint(GET=docs_script)),
+        Route("/api/session", Endpoint(GET=session.read, POST=session.sign_in, DELETE=session.sign_out)),
         Mount("/api/docs/assets", StaticFiles(directory=swagger_ui_path)),
-        Route("/api/session", session),
-        Mount("/", Page(settings)),
     ]
-    paths = frozenset({b"/api/openapi.json", b"/api/docs", b"/api/session"})
-    return Pages(GZipMiddleware(Router(routes, redirect_slashes=False), minimum_size=1024), paths)
 
 
 class Session:
-    """Signs in and out: `/api/session`. Only the development issuer signs anybody in here."""
+    """The session cookie, at `/api/session`. Only the development issuer signs in here."""
 
     def __init__(self, settings: GatewaySettings, verifier: Verifier) -> None:
         self._settings = settings
         self._verifier = verifier
         self._issuer = DevelopmentIssuer(settings) if settings.dev_issuer else None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request. Raises ServiceError."""
-        exchange: Exchange = scope["exchange"]
-        match exchange.method:
-            case "GET" | "HEAD":
-                response = _data({"user_id": await self._user(exchange), "dev_issuer": self._issuer is not None})
-            case "POST":
-                response = await self._sign_in(exchange)
-            case "DELETE":
-                refuse_cross_site(exchange)
-                response = _data({"user_id": None})
-                response.delete_cookie(self._settings.session_cookie)
-            case _:
-                raise MethodNotAllowed({"DELETE", "GET", "HEAD", "OPTIONS", "POST"})
-        await response(scope, receive, send)
-
-    async def _user(self, exchange: Exchange) -> str | None:
-        held = authorization(exchange, cookie=self._settings.session_cookie)
+    async def read(self, request: Request) -> Response:
+        """Returns who is signed in, and whether the development issuer is on."""
+        user_id = None
         try:
-            identity, _ = await self._verifier.identify(held)
+            identity, _ = await self._verifier.identify(authorization(request, self._settings))
+            user_id = identity.user_id
         except Unauthenticated:
-            return None
-        return identity.user_id
+            pass
+        return _data({"user_id": user_id, "dev_issuer": self._issuer is not None})
 
-    async def _sign_in(self, exchange: Exchange) -> Response:
+    async def sign_in(self, request: Request) -> Response:
+        """Sets the cookie of the demo user. Raises RouteNotFound without the development issuer."""
         if self._issuer is None:
             raise RouteNotFound
-        refuse_cross_site(exchange)
+        refuse_cross_site(request, self._settings)
         token = self._issuer.token()
         identity, _ = await self._verifier.identify(f"Bearer {token}")
         response = _data({"user_id": identity.user_id})
@@ -136,70 +101,60 @@ class Session:
             self._settings.session_cookie,
             token,
             max_age=SESSION_SECONDS,
-            secure=exchange.own_origin.startswith("https:"),
+            secure=own_origin(request, self._settings).startswith("https:"),
             httponly=True,
             samesite="strict",
         )
         return response
 
+    async def sign_out(self, request: Request) -> Response:
+        """Removes the cookie."""
+        refuse_cross_site(request, self._settings)
+        response = _data({"user_id": None})
+        response.delete_cookie(self._settings.session_cookie)
+        return response
+
 
 class Page:
-    """The built page: its files, and its index for every path that a person may open."""
+    """The built page: its files, and its index for every path that a browser navigates to."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._index = settings.ui_dir / "index.html"
         self._files = StaticFiles(directory=settings.ui_dir, check_dir=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request. Raises ServiceError."""
-        if scope["method"] not in ("GET", "HEAD"):
+        """Answers one request. Raises RouteNotFound and UriTooLong."""
+        request = Request(scope, receive)
+        if len(scope["path"]) > MAX_PATH_BYTES:
+            raise UriTooLong("path", MAX_PATH_BYTES)
+        if request.method not in ("GET", "HEAD") or scope["path"].startswith("/api/"):
             raise RouteNotFound
         path = scope["path"].lstrip("/")
         try:
-            full, found = self._files.lookup_path(path)
+            full_path, found = self._files.lookup_path(path)
         except (OSError, ValueError):
-            # A name that no file can have.
+            # No file can have such a name.
             raise RouteNotFound from None
         if found is not None and stat.S_ISREG(found.st_mode):
-            response: Response = self._file(scope, path, full)
-        elif self._is_navigation(scope, path):
+            response: Response = self._file(request, path, full_path)
+        elif self._is_navigation(request, path):
             response = FileResponse(self._index, headers={"cache-control": "no-cache"})
         else:
             raise RouteNotFound
         await response(scope, receive, send)
 
-    def _file(self, scope: Scope, path: str, full: str) -> FileResponse:
-        headers = {"cache-control": FOREVER if path.startswith("assets/") else "no-cache", "vary": "accept-encoding"}
-        media_type, _ = mimetypes.guess_type(full)
-        taken = scope["exchange"].headers.encodings()
-        for name, suffix in ENCODINGS.items():
-            if name in taken and self._files.lookup_path(path + suffix)[1] is not None:
-                return FileResponse(full + suffix, headers=headers | {"content-encoding": name}, media_type=media_type)
-        return FileResponse(full, headers=headers, media_type=media_type)
+    def _file(self, request: Request, path: str, full_path: str) -> FileResponse:
+        headers = {"cache-control": IMMUTABLE if path.startswith("assets/") else "no-cache", "vary": "accept-encoding"}
+        media_type, _ = mimetypes.guess_type(full_path)
+        for encoding, suffix in COMPRESSED.items():
+            if accepts_encoding(request.scope, encoding) and self._files.lookup_path(path + suffix)[1] is not None:
+                headers["content-encoding"] = encoding
+                return FileResponse(full_path + suffix, headers=headers, media_type=media_type)
+        return FileResponse(full_path, headers=headers, media_type=media_type)
 
-    def _is_navigation(self, scope: Scope, path: str) -> bool:
-        wants_page = any("text/html" in value for value in scope["exchange"].headers.all(b"accept"))
-        return wants_page and "." not in path.rpartition("/")[2] and self._index.is_file()
-
-
-def _get(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
-            raise MethodNotAllowed({"GET", "HEAD", "OPTIONS"})
-        response = await endpoint(Request(scope, receive))
-        await response(scope, receive, send)
-
-    return Route(path, _Endpoint(guarded))
-
-
-class _Endpoint:
-    """An ASGI application as Starlette knows one from a function: it is an object."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+    def _is_navigation(self, request: Request, path: str) -> bool:
+        html = any("text/html" in value for value in header_values(request.scope, b"accept"))
+        return html and "." not in path.rpartition("/")[2] and self._index.is_file()
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -1,22 +1,14 @@
 """Contract messages → JSON values.
 
-A page of jobs has a thousand fields. Going through a list of fields costs more than the fields themselves, so each message
-gets a function of its own, written out from its descriptor as one would write it by hand. In one process a servicer may answer
-with a message's fields, and the function has a half for either. They must be what the message's class would take: what is none
-of its fields is left out here, where the class would refuse it.
-
-    def write(m):
-        if type(m) is dict:
-            m = m if len(m) == 54 else unset | m
-            return {"id": m["id"] or "", "final_cost": None if m["final_cost"] is None else float(m["final_cost"]), …}
-        has = m.HasField
-        return {"id": m.id, "final_cost": m.final_cost if has("final_cost") else None, …}
+Each message gets an encoder made once from its descriptor: a template of a message without any field, and a conversion for
+each field that is set. Measured in one process on a page of ten queued jobs, source text generated for each message takes
+1.3 to 1.6 times as long and `json_format.MessageToDict` about 5 times; on an estimate 1.0 and 8 times.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any
@@ -25,107 +17,102 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway.api.decode import is_map, json_name, message_of, words
+from gateway.api.decode import enum_words, is_map, json_name, message_type
 
-Write = Callable[[Any], Any]
+Encode = Callable[[Any], Any]
 
 # Without a time zone: times are written in UTC, with `Z` after them.
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 
 
 @cache
-def writer(message: Descriptor) -> Write:
-    """Makes a message's JSON object: every field is in it; one that is unset and may be is null."""
-    return _compiled(message, {json_name(field): field for field in message.fields})
+def encoder(message: Descriptor) -> Encode:
+    """Returns a function from a message to its JSON object, which has every field; an unset optional field is null."""
+    empty = {json_name(field): _unset(field) for field in message.fields}
+    fields = {field: (json_name(field), _conversion(field)) for field in message.fields}
+
+    def encode(value: Any) -> dict[str, Any]:
+        data = empty.copy()
+        for field, field_value in value.ListFields():
+            name, convert = fields[field]
+            data[name] = field_value if convert is None else convert(field_value)
+        return data
+
+    return encode
 
 
-def field_writer(message: Descriptor, name: str) -> Write:
-    """The same for one field of a message, as a `response_body` names it."""
-    return _compiled(message, message.fields_by_name[name])
+def field_encoder(message: Descriptor, name: str) -> Encode:
+    """Returns the same for one field of a message, as `response_body` names it."""
+    field = message.fields_by_name[name]
+    convert = _conversion(field)
+
+    def encode(value: Any) -> Any:
+        if field.has_presence and not value.HasField(name):
+            return None
+        field_value = getattr(value, name)
+        return field_value if convert is None else convert(field_value)
+
+    return encode
 
 
-def _compiled(message: Descriptor, shown: FieldDescriptor | Mapping[str, FieldDescriptor]) -> Write:
-    names: dict[str, Any] = {"unset": dict.fromkeys(field.name for field in message.fields)}
-
-    def expression(*, as_fields: bool) -> str:
-        if isinstance(shown, FieldDescriptor):
-            return _shown(shown, names, as_fields=as_fields)
-        return f"{{{', '.join(f'{name!r}: {_shown(field, names, as_fields=as_fields)}' for name, field in shown.items())}}}"
-
-    source = (
-        "def write(m):\n"
-        "    if type(m) is dict:\n"
-        f"        m = m if len(m) == {len(message.fields)} else unset | m\n"
-        f"        return {expression(as_fields=True)}\n"
-        "    has = m.HasField\n"
-        f"    return {expression(as_fields=False)}"
-    )
-    exec(source, names)  # noqa: S102 - what is in it are names of our contracts
-    write: Write = names["write"]
-    return write
-
-
-def _shown(field: FieldDescriptor, names: dict[str, Any], *, as_fields: bool) -> str:
-    """The expression of a field, of a message or, `as_fields`, of a dictionary; what it calls is put into `names`."""
-    here = f"m[{field.name!r}]" if as_fields else f"m.{field.name}"
-    if as_fields and not field.has_presence:
-        # To a message's class, None is unset as well.
-        none: Any = {} if is_map(field) else () if field.is_repeated else field.default_value
-        here = f"({here} or {none!r})"
-    convert = _converter(message_of(field).fields_by_name["value"] if is_map(field) else field, as_fields=as_fields)
-    call = f"write_{field.name}"
-    if convert is not None:
-        names[call] = convert
-    one = "each" if convert is None else f"{call}(each)"
+def _unset(field: FieldDescriptor) -> Any:
+    """Returns the JSON value of a field that is not set."""
+    if field.has_presence:
+        return None
     if is_map(field):
-        return f"{{str(key): {one} for key, each in {here}.items()}}"
+        return {}
     if field.is_repeated:
-        return f"[{one} for each in {here}]"
-    value = here if convert is None else f"{call}({here})"
-    if not field.has_presence or value == f"m[{field.name!r}]":
-        return value
-    return f"{value} if {f'{here} is not None' if as_fields else f'has({field.name!r})'} else None"
+        return []
+    convert = _value_conversion(field)
+    return field.default_value if convert is None else convert(field.default_value)
 
 
-def _converter(field: FieldDescriptor, *, as_fields: bool) -> Write | None:
-    """What makes one value of a field JSON; None where it is already."""
+def _conversion(field: FieldDescriptor) -> Encode | None:
+    """Returns what makes a field's value JSON; None if it is JSON already."""
+    if is_map(field):
+        convert = _value_conversion(message_type(field).fields_by_name["value"]) or _same
+        return lambda entries: {str(key): convert(value) for key, value in entries.items()}
+    convert_item = _value_conversion(field)
+    if not field.is_repeated:
+        return convert_item
+    return list if convert_item is None else lambda items: [convert_item(item) for item in items]
+
+
+def _value_conversion(field: FieldDescriptor) -> Encode | None:
+    """Returns what makes one value of a field JSON; None if it is JSON already."""
     if field.enum_type is not None:
-        known: dict[Any, str] = {number: word for word, number in words(field.enum_type).items()}
-        return (known | {value.name: known.get(value.number) for value in field.enum_type.values}).get
+        return {number: word for word, number in enum_words(field.enum_type).items()}.get
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-        match message_of(field).full_name:
+        match message_type(field).full_name:
             case Timestamp.DESCRIPTOR.full_name:
                 return _from_timestamp
             case Struct.DESCRIPTOR.full_name:
                 return _from_struct
-        return writer(message_of(field))
+        return encoder(message_type(field))
     if field.type == FieldDescriptor.TYPE_BYTES:
         return lambda data: base64.b64encode(data).decode()
-    # What a message's class would make a double may be a whole number still.
-    return float if as_fields and field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE else None
+    return None
 
 
-def _from_timestamp(stamp: Timestamp | dict[str, int]) -> str:
-    seconds, nanos = (stamp["seconds"], stamp["nanos"]) if isinstance(stamp, dict) else (stamp.seconds, stamp.nanos)
+def _same(value: Any) -> Any:
+    return value
+
+
+def _from_timestamp(stamp: Timestamp) -> str:
+    nanos = stamp.nanos
     if nanos % 1_000 == 0 and nanos % 1_000_000:
-        # Microseconds, as PostgreSQL's times have: the same text in a quarter of the time.
-        return f"{_second(seconds)}.{nanos // 1_000:06}Z"
-    return Timestamp(seconds=seconds, nanos=nanos).ToJsonString()
+        # Microseconds, as PostgreSQL's times have: the same text as ToJsonString in a quarter of the time.
+        return f"{_second(stamp.seconds)}.{nanos // 1_000:06}Z"
+    return stamp.ToJsonString()
 
 
 @lru_cache(maxsize=1024)
 def _second(seconds: int) -> str:
-    """A second as text: the times of a message are often of the same one."""
+    """Returns a second as text. The times of a message are often in the same one."""
     return (EPOCH + timedelta(0, seconds)).isoformat()
 
 
-def _from_struct(struct: Struct | dict[str, Any]) -> dict[str, Any]:
-    if not struct:
-        return {}
-    if isinstance(struct, dict):
-        # As a message has them, every number is a double.
-        told, struct = struct, Struct()
-        struct.update(told)
+def _from_struct(struct: Struct) -> dict[str, Any]:
     fields = struct.fields
     return {key: _from_value(fields[key]) for key in fields}
 
@@ -142,5 +129,5 @@ def _from_value(value: Value) -> Any:
         case "struct_value":
             return _from_struct(value.struct_value)
         case "list_value":
-            return [_from_value(each) for each in value.list_value.values]
+            return [_from_value(item) for item in value.list_value.values]
     return None

@@ -14,8 +14,10 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from pipeline.errors.v1 import errors_pb2
 
-from gateway.api.decode import is_output_only, is_required, json_name, message_of, words
-from gateway.api.routes import EVENT_STREAM, UPLOADS, Route
+from gateway.api.decode import enum_words, is_output_only, is_required, json_name, message_type
+from gateway.api.routes import Binding
+from gateway.api.stream import EVENT_STREAM
+from gateway.api.uploads import UPLOAD_TYPES
 
 Schema = dict[str, Any]
 
@@ -52,23 +54,23 @@ In a query, `+` is a space. `grpc-timeout: 500m` asks for an earlier deadline; `
 """
 
 
-def document(routes: Iterable[Route], *, cookie: str) -> Schema:
-    """The OpenAPI document of these routes; `cookie` is the session's."""
-    return _Document(list(routes), cookie).build()
+def document(bindings: Iterable[Binding], *, cookie: str) -> Schema:
+    """The OpenAPI document of these bindings; `cookie` is the session's."""
+    return _Document(list(bindings), cookie).build()
 
 
 class _Document:
-    def __init__(self, routes: list[Route], cookie: str) -> None:
-        self._routes = routes
+    def __init__(self, bindings: list[Binding], cookie: str) -> None:
+        self._bindings = bindings
         self._cookie = cookie
         self._comments = dict(_comments())
         self._schemas: dict[str, Schema] = {}
-        self._asked_for = {name for route in routes for name in _reachable(route.method.descriptor.input_type)}
+        self._asked_for = {name for binding in bindings for name in _reachable(binding.method.descriptor.input_type)}
 
     def build(self) -> Schema:
         paths: dict[str, Schema] = {}
-        for route in self._routes:
-            paths.setdefault(route.template, {})[route.verb.lower()] = self._operation(route)
+        for binding in self._bindings:
+            paths.setdefault(binding.path, {})[binding.verb.lower()] = self._operation(binding)
         paths["/api/session"] = _session()
         failure = {"content": {"application/json": {"schema": _ref("ErrorBody")}}}
         return {
@@ -87,28 +89,28 @@ class _Document:
             },
         }
 
-    def _operation(self, route: Route) -> Schema:
-        descriptor = route.method.descriptor
+    def _operation(self, binding: Binding) -> Schema:
+        descriptor = binding.method.descriptor
         about = self._comments.get(descriptor.full_name, "")
         operation: Schema = {
             "operationId": descriptor.name,
             "tags": [descriptor.containing_service.name],
             "summary": " ".join(about.split()).partition(". ")[0].removesuffix(".").replace("`", ""),
             "description": about,
-            "parameters": self._parameters(route),
-            "responses": {str(route.method.http_success): self._success(route)},
+            "parameters": self._parameters(binding),
+            "responses": {str(binding.method.http_success): self._success(binding)},
         }
-        if route.body:
-            operation["requestBody"] = {"required": True, "content": self._request_body(route)}
+        if binding.body:
+            operation["requestBody"] = {"required": True, "content": self._request_body(binding)}
         operation["responses"] |= {status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS}
         return operation
 
-    def _parameters(self, route: Route) -> list[Schema]:
-        inputs = route.method.descriptor.input_type.fields_by_name
-        found = [self._parameter(field, name, "path") for name, field in route.variables.items()]
-        found += [self._parameter(field, name, "query") for name, field in route.query.items()]
+    def _parameters(self, binding: Binding) -> list[Schema]:
+        inputs = binding.method.descriptor.input_type.fields_by_name
+        found = [self._parameter(field, name, "path") for name, field in binding.variables.items()]
+        found += [self._parameter(field, name, "query") for name, field in binding.query.items()]
         for name, header in {"request_id": "Idempotency-Key", "last_event_id": "Last-Event-ID"}.items():
-            if name in inputs and (name, route.verb) != ("request_id", "GET"):
+            if name in inputs and (name, binding.verb) != ("request_id", "GET"):
                 found.append({**self._parameter(inputs[name], header, "header"), "required": False})
         return found
 
@@ -121,29 +123,31 @@ class _Document:
             "schema": self._type(field),
         }
 
-    def _request_body(self, route: Route) -> Schema:
-        if route.method.client_streaming:
-            return {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOADS}
-        message = route.method.descriptor.input_type
-        if route.body == "*":
-            return {"application/json": {"schema": self._rest(message, route)}}
-        return {"application/json": {"schema": self._type(message.fields_by_name[route.body])}}
+    def _request_body(self, binding: Binding) -> Schema:
+        if binding.method.client_streaming:
+            return {kind: {"schema": {"type": "string", "format": "binary"}} for kind in UPLOAD_TYPES}
+        message = binding.method.descriptor.input_type
+        if binding.body == "*":
+            return {"application/json": {"schema": self._rest(message, binding)}}
+        return {"application/json": {"schema": self._type(message.fields_by_name[binding.body])}}
 
-    def _rest(self, message: Descriptor, route: Route) -> Schema:
+    def _rest(self, message: Descriptor, binding: Binding) -> Schema:
         """What the path leaves of a message: a field of the path is refused in the body."""
         whole = self._message(message)
-        if not route.variables:
+        if not binding.variables:
             return whole
         schema = self._schemas.pop(message.name)
-        for name in route.variables:
+        for name in binding.variables:
             del schema["properties"][name]
-        left = [name for name in schema.get("required", []) if name not in route.variables]
+        left = [name for name in schema.get("required", []) if name not in binding.variables]
         return {key: value for key, value in schema.items() if key != "required"} | ({"required": left} if left else {})
 
-    def _success(self, route: Route) -> Schema:
-        output = route.method.descriptor.output_type
-        data = self._type(output.fields_by_name[route.response_body]) if route.response_body else self._message(output)
-        if route.method.server_streaming:
+    def _success(self, binding: Binding) -> Schema:
+        output = binding.method.descriptor.output_type
+        data = (
+            self._type(output.fields_by_name[binding.response_body]) if binding.response_body else self._message(output)
+        )
+        if binding.method.server_streaming:
             return {"description": "Server-sent events.", "content": {EVENT_STREAM: {"schema": data}}}
         return {"description": "Success.", "content": {"application/json": {"schema": _envelope(data)}}}
 
@@ -177,7 +181,7 @@ class _Document:
 
     def _type(self, field: FieldDescriptor) -> Schema:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            return {"type": "object", "additionalProperties": self._one(message_of(field).fields_by_name["value"])}
+            return {"type": "object", "additionalProperties": self._one(message_type(field).fields_by_name["value"])}
         if field.is_repeated:
             rules = field.GetOptions().Extensions[validate_pb2.field].repeated
             bounds = {ITEMS[rule.name]: value for rule, value in rules.ListFields() if rule.name in ITEMS}
@@ -197,9 +201,9 @@ class _Document:
             case FieldDescriptor.CPPTYPE_BOOL:
                 return {"type": "boolean"}
             case FieldDescriptor.CPPTYPE_ENUM:
-                return {"type": "string", "enum": list(words(field.enum_type))}
+                return {"type": "string", "enum": list(enum_words(field.enum_type))}
             case FieldDescriptor.CPPTYPE_MESSAGE:
-                return WELL_KNOWN.get(message_of(field).full_name) or self._message(message_of(field))
+                return WELL_KNOWN.get(message_type(field).full_name) or self._message(message_type(field))
             case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
                 schema = {"type": "number"}
             case _:

@@ -1,4 +1,4 @@
-"""Path and query text → contract fields. Strict: what is not exactly a value of the field's type is refused."""
+"""Path and query text → contract fields. Text that is not exactly a value of the field's type is refused."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import PydanticCustomError
 
-from gateway.api.decode import message_of, to_timestamp, words
+from gateway.api.decode import INTEGER, NUMBER, enum_words, message_type, to_timestamp
 from gateway.errors import UriTooLong
 from rpc.errors import MalformedRequest, ValidationFailed
 
-MAX_PATH_BYTES = 4 * 1024
 MAX_QUERY_BYTES = 16 * 1024
 MAX_PAIRS = 100
 STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
-NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 Fields = Mapping[str, FieldDescriptor]
 
@@ -28,59 +25,60 @@ Fields = Mapping[str, FieldDescriptor]
 def can_be_text(field: FieldDescriptor) -> bool:
     """Whether a path or query can carry this field."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-        return message_of(field).full_name == Timestamp.DESCRIPTOR.full_name
+        return message_type(field).full_name == Timestamp.DESCRIPTOR.full_name
     return field.type != FieldDescriptor.TYPE_BYTES
 
 
 def parse_query(query: bytes, fields: Fields) -> dict[str, Any]:
-    """The fields that a query string sets. `+` is a space, as in forms. Raises ValidationFailed and MalformedRequest."""
-    if len(query) > MAX_QUERY_BYTES:
-        raise UriTooLong("query", MAX_QUERY_BYTES)
+    """Returns the fields that a query string sets, by the names of `fields`. `+` is a space, as in forms.
+
+    Raises UriTooLong, ValidationFailed and MalformedRequest.
+    """
     if not query:
         return {}
+    if len(query) > MAX_QUERY_BYTES:
+        raise UriTooLong("query", MAX_QUERY_BYTES)
     pairs = query.split(b"&")
     if len(pairs) > MAX_PAIRS:
-        raise MalformedRequest("Malformed request", details=f"The query may have {MAX_PAIRS} pairs at most.")
-    given: dict[str, Any] = {}
-    wrong: list[tuple[str, str]] = []
+        raise MalformedRequest("Malformed request", details=f"The query may have at most {MAX_PAIRS} parameters.")
+    values: dict[str, Any] = {}
+    violations: list[tuple[str, str]] = []
     for pair in pairs:
         raw_name, _, raw_value = pair.partition(b"=")
-        name, text = decode(raw_name.replace(b"+", b" ")), decode(raw_value.replace(b"+", b" "))
+        name, text = percent_decode(raw_name.replace(b"+", b" ")), percent_decode(raw_value.replace(b"+", b" "))
         field = fields.get(name)
         if field is None:
-            known = f"there are {', '.join(fields)}" if fields else "there are none"
-            wrong.append((name, f"no such query parameter; {known}"))
-        elif field.is_repeated:
-            given.setdefault(name, []).append(_checked(field, name, text, wrong))
-        elif name in given:
-            wrong.append((name, "is given twice"))
+            valid = f"this path has {', '.join(fields)}" if fields else "this path has none"
+            violations.append((name, f"no such query parameter; {valid}"))
+        elif name in values and not field.is_repeated:
+            violations.append((name, "is sent twice"))
         else:
-            given[name] = _checked(field, name, text, wrong)
-    if wrong:
-        raise ValidationFailed(wrong)
-    return given
+            try:
+                value = from_text(field, text)
+            except ValueError as error:
+                violations.append((name, error.message() if isinstance(error, PydanticCustomError) else str(error)))
+                continue
+            if field.is_repeated:
+                values.setdefault(name, []).append(value)
+            else:
+                values[name] = value
+    if violations:
+        raise ValidationFailed(violations)
+    return values
 
 
-def decode(raw: bytes) -> str:
-    """Percent-decodes once. Raises MalformedRequest where that gives no text."""
+def percent_decode(raw: bytes) -> str:
+    """Decodes once. Raises MalformedRequest if the result is not text."""
     if STRAY_PERCENT.search(raw) or not raw.isascii():
-        raise MalformedRequest("Malformed request", details="The path or query is not percent-encoded as it must be.")
+        raise MalformedRequest("Malformed request", details="The path or query is not percent-encoded correctly.")
     try:
         return unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
         raise MalformedRequest("Malformed request", details="The path or query is not UTF-8.") from None
 
 
-def _checked(field: FieldDescriptor, name: str, text: str, wrong: list[tuple[str, str]]) -> Any:
-    try:
-        return from_text(field, text)
-    except ValueError as error:
-        wrong.append((name, error.message() if isinstance(error, PydanticCustomError) else str(error)))
-        return None
-
-
 def from_text(field: FieldDescriptor, text: str) -> Any:
-    """The value of a field that stands in a path or query. Raises ValueError that says what it must be."""
+    """Returns a field's value from a path or query. Raises ValueError with what it must be."""
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_STRING:
             return text
@@ -89,10 +87,10 @@ def from_text(field: FieldDescriptor, text: str) -> Any:
                 raise ValueError("must be true or false")
             return text == "true"
         case FieldDescriptor.CPPTYPE_ENUM:
-            known = words(field.enum_type)
-            if text not in known:
-                raise ValueError(f"must be one of {', '.join(known)}")
-            return known[text]
+            words = enum_words(field.enum_type)
+            if text not in words:
+                raise ValueError(f"must be one of {', '.join(words)}")
+            return words[text]
         case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
             if NUMBER.fullmatch(text) is None:
                 raise ValueError("must be a number")

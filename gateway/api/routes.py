@@ -1,303 +1,234 @@
-"""JSON ↔ gRPC for every method that carries a `google.api.http` rule, from the descriptors: names no RPC.
+"""JSON over HTTP for every RPC with a `google.api.http` rule, made from the descriptors.
 
-Unary calls answer `{"success": true, "data": …}`. A client stream whose rule has a bytes field as its body takes an upload.
-A server stream answers with server-sent events: see `events.py`.
+Unary RPCs answer `{"success": true, "data": …}`. A client stream whose rule names a bytes field as its body takes an upload
+(`uploads.py`), a server stream answers with server-sent events or a file (`stream.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import jiter
 import orjson
 from google.api import annotations_pb2
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from gateway.api.decode import is_output_only, json_name, reader
-from gateway.api.encode import Write, field_writer, writer
-from gateway.api.query import MAX_PATH_BYTES, can_be_text, decode, from_text, parse_query
-from gateway.errors import MethodNotAllowed, RouteNotFound, UriTooLong
-from gateway.exchange import JSON, ClientGone, Exchange, stop_when_client_leaves
-from rpc.errors import MalformedRequest, ServiceError, ValidationFailed
+from gateway.api.body import read_body
+from gateway.api.decode import decode_object, is_output_only, json_name, message_type
+from gateway.api.encode import Encode, encoder, field_encoder
+from gateway.api.headers import JSON, check_accept, check_json, one_header, timeout_seconds
+from gateway.api.query import can_be_text, from_text, parse_query, percent_decode
+from gateway.api.stream import stream_response
+from gateway.api.uploads import upload
+from gateway.auth import authorization, client_address
+from gateway.endpoint import Endpoint, Handler
+from gateway.settings import GatewaySettings
+from rpc.errors import Unauthenticated, ValidationFailed
+from rpc.identity.model import Identity
+from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
+from rpc.metadata import REQUEST_ID
 from rpc.methods import Method
+from rpc.rate_limit import Rates
 
-UPLOADS = ("application/jsonl", "application/x-ndjson", "application/octet-stream")
-# Bytes of an upload that one message carries: what comes in at once is handed on at once.
-MAX_CHUNK_BYTES = 512 * 1024
-# A body with more faults than this is not a request with mistakes in it.
-MAX_FAULTS = 100
-# A name that is none of ours is told by its beginning.
-MAX_NAME_CHARACTERS = 100
-EVENT_STREAM = "text/event-stream"
-
-Metadata = list[tuple[str, str]]
+# Clients that reconnect without headers send the last event's id in the query, under the name that polyfills use.
+LAST_EVENT_ID = "lastEventId"
 
 
 @dataclass(frozen=True)
-class Route:
-    """One HTTP method and path of an RPC. `segments`: literal ones as they are, variables as `{name}`.
+class Binding:
+    """An HTTP method and path of an RPC, after its `google.api.http` rule.
 
-    `ours`: what the answer says of the resource and only we can say, by its JSON name. Sent back to us, it means nothing
-    (AIP-203), but for what it is that a request says by id.
+    `variables` are the fields in the path, `query` those that the query string may set, by JSON name. `output_only` are the
+    JSON names that a client may send back although only the server sets them.
     """
 
     verb: str
-    template: str
+    path: str
     body: str
     response_body: str
     method: Method
     call: Callable[..., Any]
-    segments: list[str] = field(init=False)
     variables: Mapping[str, FieldDescriptor] = field(init=False)
     query: Mapping[str, FieldDescriptor] = field(init=False)
-    ours: frozenset[str] = field(init=False)
-    write: Write = field(init=False)
+    output_only: frozenset[str] = field(init=False)
+    encode: Encode = field(init=False)
 
     def __post_init__(self) -> None:
-        segments = self.template.strip("/").split("/")
-        fields = self.method.descriptor.input_type.fields_by_name
+        fields = self.input.fields_by_name
+        segments = self.path.strip("/").split("/")
         variables = {name[1:-1]: fields[name[1:-1]] for name in segments if name.startswith("{")}
         query = {
             json_name(each): each
             for name, each in fields.items()
             if self.body != "*" and name not in variables and name != self.body and can_be_text(each)
         }
+        if self.method.server_streaming and "last_event_id" in query:
+            query[LAST_EVENT_ID] = query["last_event_id"]
         output = self.method.descriptor.output_type
-        write = field_writer(output, self.response_body) if self.response_body else writer(output)
+        encode = field_encoder(output, self.response_body) if self.response_body else encoder(output)
         resource = output.fields_by_name[self.response_body].message_type if self.response_body else None
-        ours = {json_name(each) for each in (resource.fields if resource else ()) if is_output_only(each)}
-        ours -= {json_name(each) for each in fields.values()}
-        found = {"segments": segments, "variables": variables, "query": query, "ours": frozenset(ours), "write": write}
-        for name, value in found.items():
+        output_only = {json_name(each) for each in (resource.fields if resource else ()) if is_output_only(each)}
+        output_only -= {json_name(each) for each in fields.values()}
+        derived = {
+            "variables": variables,
+            "query": query,
+            "output_only": frozenset(output_only),
+            "encode": encode,
+        }
+        for name, value in derived.items():
             object.__setattr__(self, name, value)
 
-    def match(self, path: list[bytes]) -> dict[str, bytes] | None:
-        """The raw values of the variables where this is the path; None where it is another."""
-        if len(path) != len(self.segments):
-            return None
-        found = {}
-        for have, want in zip(path, self.segments, strict=True):
-            if want.startswith("{"):
-                if not have:
-                    return None
-                found[want[1:-1]] = have
-            elif have != want.encode():
-                return None
-        return found
+    @property
+    def input(self) -> Descriptor:
+        """The type of the RPC's request message."""
+        return self.method.descriptor.input_type
 
 
-def routes(methods: Iterable[Method], channel: Any) -> list[Route]:
-    """The routes of a service's RPCs, which a channel reaches. An RPC without a rule has none."""
-    found = []
+def bindings(methods: Iterable[Method], channel: Any) -> list[Binding]:
+    """Returns the HTTP bindings of a service's RPCs, called on a channel. An RPC without a rule has none."""
+    result = []
     for method in methods:
         rule = method.descriptor.GetOptions().Extensions[annotations_pb2.http]
         for each in (rule, *rule.additional_bindings):
             verb = each.WhichOneof("pattern")
             if verb is None:
                 continue
-            sends = "stream" if method.client_streaming else "unary"
-            answers = "stream" if method.server_streaming else "unary"
-            call = getattr(channel, f"{sends}_{answers}")(
+            request_kind = "stream" if method.client_streaming else "unary"
+            response_kind = "stream" if method.server_streaming else "unary"
+            call = getattr(channel, f"{request_kind}_{response_kind}")(
                 method.path,
                 request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
             )
-            found.append(Route(verb.upper(), getattr(each, verb), each.body, each.response_body, method, call))
-    return found
+            result.append(Binding(verb.upper(), getattr(each, verb), each.body, each.response_body, method, call))
+    return result
 
 
-class Transcoder:
-    """Finds the route of a request, makes its message, calls, and shows the answer."""
+class Api:
+    """The HTTP API of the bound RPCs. `close` ends its event streams, which have no end of their own."""
 
-    def __init__(
-        self, found: Iterable[Route], *, default_timeout_seconds: float, max_body_bytes: int, silence_seconds: float
-    ) -> None:
-        # A literal path is nearer than one with variables.
-        self.routes = sorted(found, key=lambda route: len(route.variables))
-        self._fixed = {
-            (route.verb, route.template.encode()): (route, dict[str, bytes]())
-            for route in self.routes
-            if not route.variables
-        }
-        self._default_timeout = default_timeout_seconds
-        self._max_body = max_body_bytes
-        self._silence = silence_seconds
+    def __init__(self, settings: GatewaySettings, bindings: Iterable[Binding], verifier: Verifier) -> None:
+        self._settings = settings
+        self._verifier = verifier
+        self._failed_sign_ins = Rates(settings.failed_sign_ins_per_second, "failed sign-ins")
+        self._default_timeout = settings.default_timeout_ms / 1000
+        self._silence_seconds = settings.body_timeout_ms / 1000
+        self._closing = asyncio.Event()
+        handlers: dict[str, dict[str, Handler]] = {}
+        # Starlette takes the first route that matches: `/jobs/estimate` comes before `/jobs/{id}`.
+        for binding in sorted(bindings, key=lambda binding: len(binding.variables)):
+            handlers.setdefault(binding.path, {})[binding.verb] = partial(self._answer, binding)
+        self.routes = [Route(path, Endpoint(**by_verb)) for path, by_verb in handlers.items()]
 
-    def find(self, exchange: Exchange) -> tuple[Route, dict[str, bytes]]:
-        """The route of a request. Raises RouteNotFound, MethodNotAllowed and UriTooLong."""
-        verb = "GET" if exchange.method == "HEAD" else exchange.method
-        fixed = self._fixed.get((verb, exchange.raw_path))
-        if fixed is not None:
-            return fixed
-        path = exchange.raw_path.removeprefix(b"/").split(b"/")
-        here = [(route, found) for route in self.routes if (found := route.match(path)) is not None]
-        if not here:
-            if len(exchange.raw_path) > MAX_PATH_BYTES:
-                raise UriTooLong("path", MAX_PATH_BYTES)
-            raise RouteNotFound
-        # `/jobs/estimate` is not `/jobs/{id}`, whatever the method.
-        nearest = [pair for pair in here if len(pair[0].variables) == len(here[0][0].variables)]
-        for route, found in nearest:
-            if route.verb == verb:
-                return route, found
-        allowed = {route.verb for route, _ in nearest}
-        raise MethodNotAllowed(allowed | ({"HEAD"} if "GET" in allowed else set()) | {"OPTIONS"})
+    def close(self) -> None:
+        """Ends the event streams."""
+        self._closing.set()
 
-    async def answer(self, exchange: Exchange, route: Route, variables: dict[str, bytes], metadata: Metadata) -> None:
-        """Calls the RPC and answers with its result. Raises what the call raises, ServiceError and ClientGone."""
-        exchange.accepts(JSON)
-        timeout = self.timeout(exchange, route)
-        if route.method.client_streaming:
-            reply = await self._upload(exchange, route, variables, metadata, timeout)
+    async def _answer(self, binding: Binding, request: Request) -> Response:
+        """Authenticates a request, makes the call and returns the response."""
+        timeout = self._timeout(request, binding)
+        credentials = authorization(request, self._settings)
+        identity, token = self._verifier.cached_identity(credentials) or await self._identify(request, credentials, timeout)
+        request.scope["state"]["user"] = identity.user_id
+        self._verifier.count(identity)
+        metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, request.scope["state"]["request_id"])]
+        if binding.method.server_streaming:
+            message = partial(self._message, request, binding)
+            expires_at = identity.expires_at + LEEWAY_SECONDS
+            return await stream_response(
+                request, binding.method, binding.call, message, metadata, closing=self._closing, expires_at=expires_at
+            )
+        check_accept(request, JSON)
+        if binding.method.client_streaming:
+            check_idempotency_key(request, binding, {})
+            first = binding.method.request(**self._text_fields(request, binding))
+            reply = await upload(
+                request,
+                first,
+                binding.body,
+                partial(binding.call, metadata=metadata, timeout=timeout),
+                silence_seconds=self._silence_seconds,
+            )
         else:
-            message = await self.request(exchange, route, variables)
-            async with stop_when_client_leaves(exchange):
-                reply = await route.call(message, metadata=metadata, timeout=timeout)
-        shown = b'{"success":true,"data":' + orjson.dumps(route.write(reply)) + b"}"
-        await exchange.answer(route.method.http_success, shown)
+            reply = await binding.call(await self._message(request, binding), metadata=metadata, timeout=timeout)
+        body = b'{"success":true,"data":' + orjson.dumps(binding.encode(reply)) + b"}"
+        return Response(body, binding.method.http_success, {"cache-control": "no-store"}, JSON)
 
-    async def request(self, exchange: Exchange, route: Route, variables: dict[str, bytes]) -> Message:
-        """The message that a request makes. Raises ServiceError and ClientGone."""
-        fields = self._text_fields(exchange, route, variables)
-        if route.verb != "GET":
-            fields |= await self._body_fields(exchange, route, fields)
-        _take_key(exchange, route, fields)
-        last_event_id = exchange.headers.one(b"last-event-id")
-        if last_event_id and "last_event_id" in route.method.descriptor.input_type.fields_by_name:
-            # A browser connects again to the address it had, and says here how far it has come since.
-            fields["last_event_id"] = last_event_id
-        return route.method.request(**fields)
+    def _timeout(self, request: Request, binding: Binding) -> float:
+        """Returns the deadline of a request, seconds. Raises MalformedRequest."""
+        longest = binding.method.max_timeout_seconds or self._default_timeout
+        requested = timeout_seconds(request)
+        return longest if requested is None else min(requested, longest)
 
-    def timeout(self, exchange: Exchange, route: Route) -> float:
-        """How long a request may take, in seconds. Raises MalformedRequest."""
-        longest = route.method.max_timeout_seconds or self._default_timeout
-        asked = exchange.timeout_seconds()
-        return longest if asked is None else min(asked, longest)
+    async def _identify(self, request: Request, credentials: str | None, seconds: float) -> tuple[Identity, str]:
+        try:
+            # To verify a token may take a query of the database or of the issuer.
+            async with asyncio.timeout(seconds):
+                return await self._verifier.identify(credentials)
+        except Unauthenticated:
+            # Counted after it failed: failures of one caller do not keep out others at the same address.
+            self._failed_sign_ins.take(client_address(request, self._settings))
+            raise
 
-    def _text_fields(self, exchange: Exchange, route: Route, variables: dict[str, bytes]) -> dict[str, Any]:
-        fields = parse_query(exchange.query, route.query)
-        for name, raw in variables.items():
+    async def _message(self, request: Request, binding: Binding) -> Message:
+        """Returns the request message of path, query, body and headers. Raises ServiceError and ClientDisconnect."""
+        fields = self._text_fields(request, binding)
+        if binding.verb != "GET":
+            fields |= await self._body_fields(request, binding, fields)
+            check_idempotency_key(request, binding, fields)
+        elif LAST_EVENT_ID in binding.query:
+            in_query = fields.pop(LAST_EVENT_ID, None) or fields.get("last_event_id")
+            # A browser that reconnects keeps the query of its first request and sends the newer id in the header.
+            fields["last_event_id"] = one_header(request, b"last-event-id") or in_query
+        return binding.method.request(**fields)
+
+    def _text_fields(self, request: Request, binding: Binding) -> dict[str, Any]:
+        """Returns the fields in path and query. Raises UriTooLong, ValidationFailed and MalformedRequest."""
+        fields = parse_query(request.scope["query_string"], binding.query)
+        # The router matches the path as it was sent, so an encoded slash is part of a value.
+        for name, raw in request.path_params.items():
             try:
-                fields[name] = from_text(route.variables[name], decode(raw))
+                fields[name] = from_text(binding.variables[name], percent_decode(raw.encode()))
             except ValueError as error:
                 raise ValidationFailed([(name, str(error))]) from None
         return fields
 
-    async def _body_fields(self, exchange: Exchange, route: Route, said: Mapping[str, Any]) -> dict[str, Any]:
-        """What the body says, which is not otherwise than the path `said`."""
-        if route.body:
-            exchange.has_type(JSON)
-        body = await exchange.body(limit=self._max_body, timeout_seconds=self._silence)
-        if not route.body and not body:
+    async def _body_fields(self, request: Request, binding: Binding, text_fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the fields in a JSON body. Raises ValidationFailed if one differs from the path."""
+        if binding.body:
+            check_json(request)
+        body = await read_body(request, max_bytes=self._settings.max_body_bytes, timeout_seconds=self._silence_seconds)
+        if not binding.body and not body:
             return {}
-        message = route.method.descriptor.input_type
-        if route.body and route.body != "*":
-            return {route.body: _read(body, message.fields_by_name[route.body].message_type, route.body)}
-        read: dict[str, Any] = _read(body, message, ours=route.ours)
-        if read and not route.body:
-            raise ValidationFailed([(name, "this call takes no body") for name in read])
-        otherwise = [
-            (name, "differs from the path") for name in route.variables if read.get(name, said[name]) != said[name]
-        ]
-        if otherwise:
-            raise ValidationFailed(otherwise)
-        return read
-
-    async def _upload(
-        self, exchange: Exchange, route: Route, variables: dict[str, bytes], metadata: Metadata, longest: float
-    ) -> Message:
-        exchange.has_type(*UPLOADS)
-        _take_key(exchange, route, {})
-        first = route.method.request(**self._text_fields(exchange, route, variables))
-        # What stops an upload is raised inside the call's own reading of it, which keeps it to itself.
-        stopped: list[Exception] = []
-        reply: Message
-
-        async def messages() -> AsyncIterator[Message]:
-            yield first
-            try:
-                async for data in exchange.chunks(silence_seconds=self._silence):
-                    for start in range(0, len(data), MAX_CHUNK_BYTES):
-                        yield route.method.request(**{route.body: data[start : start + MAX_CHUNK_BYTES]})
-            except (ServiceError, ClientGone) as error:
-                stopped.append(error)
-                raise
-            watch.start()
-
-        async with stop_when_client_leaves(exchange, delay_seconds=None) as watch:
-            try:
-                reply = await route.call(messages(), metadata=metadata, timeout=longest)
-            except (Exception, asyncio.CancelledError):
-                if stopped:
-                    raise stopped[0] from None
-                raise
-        return reply
+        if binding.body and binding.body != "*":
+            descriptor = message_type(binding.input.fields_by_name[binding.body])
+            return {binding.body: decode_object(body, descriptor, path=binding.body)}
+        fields = decode_object(body, binding.input, output_only=binding.output_only)
+        if fields and not binding.body:
+            raise ValidationFailed([(name, "this call takes no body") for name in fields])
+        different = [name for name in binding.variables if fields.get(name, text_fields[name]) != text_fields[name]]
+        if different:
+            raise ValidationFailed([(name, "differs from the path") for name in different])
+        return fields
 
 
-def _take_key(exchange: Exchange, route: Route, fields: dict[str, Any]) -> None:
-    """Fills `request_id` from the header Idempotency-Key. Raises ValidationFailed where that cannot hold what it promises."""
-    key = exchange.headers.one(b"idempotency-key")
-    if not key or route.verb == "GET":
+def check_idempotency_key(request: Request, binding: Binding, fields: dict[str, Any]) -> None:
+    """Fills `request_id` from the Idempotency-Key header.
+
+    Raises ValidationFailed if the call has no `request_id` and a repeated call would act twice.
+    """
+    key = one_header(request, b"idempotency-key")
+    if not key:
         return
-    if "request_id" in route.method.descriptor.input_type.fields_by_name:
+    if "request_id" in binding.input.fields_by_name:
         if fields.setdefault("request_id", key) != key:
             raise ValidationFailed([("request_id", "differs from the header Idempotency-Key")])
-    elif not route.method.safe_to_repeat:
+    elif not binding.method.safe_to_repeat:
         raise ValidationFailed([("Idempotency-Key", "this call takes none: sent again, it acts again")])
-
-
-def _read(body: bytes, message: Any, prefix: str = "", ours: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Decodes and checks a JSON object, without what is ours. Raises MalformedRequest and ValidationFailed."""
-    try:
-        value = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
-    except ValueError as error:
-        raise MalformedRequest(
-            "Malformed request", details=f"The body is not JSON as it must be: {_cut(str(error))}."
-        ) from None
-    if not isinstance(value, dict):
-        raise MalformedRequest("Malformed request", details="The body must be a JSON object.")
-    if len(value) > MAX_FAULTS:
-        raise MalformedRequest("Malformed request", details=f"The body may have {MAX_FAULTS} names at most.")
-    here = ours & value.keys()
-    # Left out in silence, it would be lost.
-    lost = [
-        (name, f"only we can say this: send its id as `{name}_id`")
-        for name in sorted(here)
-        if value[name] is not None and f"{name}_id" in message.fields_by_name and value.get(f"{name}_id") is None
-    ]
-    if lost:
-        raise ValidationFailed(lost)
-    for name in here:
-        del value[name]
-    try:
-        return reader(message).validate_python(value)
-    except ValidationError as error:
-        if error.error_count() > MAX_FAULTS:
-            raise MalformedRequest("Malformed request", details=f"More than {MAX_FAULTS} faults.") from None
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise ValidationFailed([(_path(prefix, fault["loc"]), _told(fault)) for fault in faults]) from None
-
-
-def _path(prefix: str, location: tuple[int | str, ...]) -> str:
-    path = prefix
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{_cut(part)}" if path else _cut(part)
-    return path
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_NAME_CHARACTERS else f"{text[:MAX_NAME_CHARACTERS]}…"
-
-
-def _told(fault: Mapping[str, Any]) -> str:
-    match fault["type"]:
-        case "extra_forbidden":
-            return "no such field"
-        case "dict_type":
-            return "Input should be an object"
-    return str(fault["msg"])

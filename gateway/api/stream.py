@@ -1,121 +1,141 @@
-"""Server streams as server-sent events.
+"""Server streams over HTTP: server-sent events, and files.
 
-A message becomes one event: `id` is its field `id`, the event's name and data are those of the field that its oneof has set.
-A quiet stream is kept open with comments; one that cannot go on says why with `event: error` or `event: end`.
+Of events, a message becomes one: `id` is its field `id`, name and data are those of the field that is set in its oneof. A
+silent stream is kept open with comments. A stream that cannot go on says why with `event: error` or `event: end`.
+A stream of `google.api.HttpBody` becomes the body of the response.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import orjson
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 
-from gateway.api.encode import Write, field_writer
-from gateway.api.routes import EVENT_STREAM, Metadata, Route, Transcoder
-from gateway.exchange import Exchange, error_body, stop_when_client_leaves
+from gateway.api.encode import field_encoder
+from gateway.api.headers import check_accept
+from gateway.errors import error_body
+from rpc.methods import Method
 from rpc.status import failure_of, log_failure
 
+EVENT_STREAM = "text/event-stream"
 PING_SECONDS = 15.0
-HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    # Proxies hold back what they buffer.
-    (b"x-accel-buffering", b"no"),
-]
-ENDED: Any = object()
+# `no-transform` keeps proxies from compressing events, which holds them back; the last one is nginx's.
+EVENT_HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 
 
-async def stream(
-    exchange: Exchange,
-    transcoder: Transcoder,
-    route: Route,
-    variables: dict[str, bytes],
-    metadata: Metadata,
+async def stream_response(
+    request: Request,
+    method: Method,
+    call: Callable[..., Any],
+    message: Callable[[], Awaitable[Message]],
+    metadata: list[tuple[str, str]],
     *,
     closing: asyncio.Event,
     expires_at: float,
-) -> None:
-    """Answers with the events of a server stream, until it ends, the token does, or `closing` is set.
+) -> Response:
+    """Starts a server stream and returns its response. An error before the first message is raised: it has an HTTP status.
 
-    An error before the first event is raised and has an HTTP status of its own.
+    Events end when the stream does, at `expires_at` (the token's end, seconds since the epoch) and when `closing` is set.
     """
-    exchange.accepts(EVENT_STREAM)
-    if exchange.method == "HEAD":
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await exchange.send({"type": "http.response.body", "body": b""})
-        return
-    message = await transcoder.request(exchange, route, variables)
-    show = _event_writer(route)
-    async with stop_when_client_leaves(exchange, delay_seconds=0):
-        call = route.call(message, metadata=metadata, timeout=route.method.max_timeout_seconds)
-        events = aiter(call)
-        pending = asyncio.ensure_future(anext(events, ENDED))
+    output = method.descriptor.output_type
+    is_file = output.full_name == HttpBody.DESCRIPTOR.full_name
+    if not is_file:
+        check_accept(request, EVENT_STREAM)
+        if request.method == "HEAD":
+            return Response(headers=EVENT_HEADERS, media_type=EVENT_STREAM)
+    rpc = call(await message(), metadata=metadata, timeout=method.max_timeout_seconds)
+    try:
+        messages = aiter(rpc)
+        first = await anext(messages, None)
+    except BaseException:
+        rpc.cancel()
+        raise
+    if is_file:
+        media_type = first.content_type if first is not None else "application/octet-stream"
+        headers = {"cache-control": "no-store"}
+        return StreamingResponse(_file(rpc, messages, first), headers=headers, media_type=media_type)
+    events = _Events(rpc, messages, _event_encoder(output), request, method)
+    return StreamingResponse(
+        events.frames(first, closing=closing, expires_at=expires_at), headers=EVENT_HEADERS, media_type=EVENT_STREAM
+    )
+
+
+async def _file(rpc: Any, messages: Any, first: HttpBody | None) -> AsyncGenerator[bytes, None]:
+    message = first
+    try:
+        while message is not None:
+            yield message.data
+            message = await anext(messages, None)
+    finally:
+        rpc.cancel()
+
+
+class _Events:
+    """The events of one stream."""
+
+    def __init__(
+        self, rpc: Any, messages: Any, encode: Callable[[Any], bytes], request: Request, method: Method
+    ) -> None:
+        self._rpc = rpc
+        self._messages = messages
+        self._encode = encode
+        self._request = request
+        self._method = method
+
+    async def frames(
+        self, first: Message | None, *, closing: asyncio.Event, expires_at: float
+    ) -> AsyncGenerator[bytes, None]:
+        """Yields the stream as bytes, and cancels the RPC at the end."""
         stop = asyncio.create_task(closing.wait(), name="wait-for-closing")
+        message, pending = first, None
         try:
-            first = await pending
-            await exchange.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            await _send(exchange, b"" if first is ENDED else show(first))
-            while first is not ENDED:
-                pending = asyncio.ensure_future(anext(events, ENDED))
-                end = await _relay_next(exchange, pending, stop, expires_at)
-                if end is not None:
-                    await _send(exchange, _frame("end", {"reason": end}))
-                    break
-                try:
-                    following = pending.result()
-                except Exception as error:
-                    failure = failure_of(error)
-                    log_failure(error, failure, rpc=route.method.path, request_id=exchange.request_id)
-                    exchange.reason = failure.reason
-                    await _send(exchange, _frame("error", error_body(failure, exchange.request_id)))
-                    break
-                if following is ENDED:
-                    break
-                await _send(exchange, show(following))
-            await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+            while message is not None:
+                yield self._encode(message)
+                pending = asyncio.ensure_future(anext(self._messages, None))
+                while not pending.done():
+                    remaining = expires_at - time.time()
+                    if remaining <= 0 or stop.done():
+                        yield _frame("end", {"reason": "auth" if remaining <= 0 else "server_stops"})
+                        return
+                    timeout = min(PING_SECONDS, remaining)
+                    done, _ = await asyncio.wait({pending, stop}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    if not done and timeout == PING_SECONDS:
+                        yield b": ping\n\n"
+                message = pending.result()
+        except Exception as error:
+            yield self._error_frame(error)
         finally:
-            pending.cancel()
-            stop.cancel()
-            await asyncio.gather(pending, stop, return_exceptions=True)
-            call.cancel()
+            for task in (stop, pending):
+                if task is not None:
+                    task.cancel()
+            self._rpc.cancel()
+            await asyncio.gather(stop, *([pending] if pending else []), return_exceptions=True)
+
+    def _error_frame(self, error: Exception) -> bytes:
+        failure = failure_of(error)
+        state = self._request.scope["state"]
+        state["reason"] = failure.reason
+        log_failure(error, failure, rpc=self._method.path, request_id=state["request_id"])
+        return _frame("error", error_body(failure, state["request_id"]))
 
 
-async def _relay_next(
-    exchange: Exchange, pending: asyncio.Future[Any], stop: asyncio.Task[Any], expires_at: float
-) -> str | None:
-    """Waits for the next event and keeps the connection awake. Returns why the stream must end, None where it need not."""
-    while True:
-        left = expires_at - time.time()
-        if left <= 0:
-            return "auth"
-        done, _ = await asyncio.wait(
-            {pending, stop}, timeout=min(PING_SECONDS, left), return_when=asyncio.FIRST_COMPLETED
-        )
-        if pending in done:
-            return None
-        if stop in done:
-            return "server_stops"
-        await _send(exchange, b": ping\n\n")
-
-
-async def _send(exchange: Exchange, data: bytes) -> None:
-    await exchange.send({"type": "http.response.body", "body": data, "more_body": True})
-
-
-def _event_writer(route: Route) -> Callable[[Message], bytes]:
-    message = route.method.descriptor.output_type
+def _event_encoder(message: Descriptor) -> Callable[[Any], bytes]:
     (group,) = message.oneofs
-    writers: Mapping[str, Write] = {field.name: field_writer(message, field.name) for field in group.fields}
+    encoders = {field.name: field_encoder(message, field.name) for field in group.fields}
 
-    def show(event: Any) -> bytes:
+    def encode(event: Any) -> bytes:
         name = event.WhichOneof(group.name)
-        return _frame(name, writers[name](event), event.id)
+        return _frame(name, encoders[name](event), event.id)
 
-    return show
+    return encode
 
 
 def _frame(name: str, data: Any, event_id: str = "") -> bytes:

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from gateway.__main__ import ESTIMATOR, JOBS, by_name
 from gateway.app import Gateway
-from gateway.serve import http_server
+from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.rate_limit import Rates

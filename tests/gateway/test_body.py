@@ -88,7 +88,9 @@ async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: 
                 '" 5"',
                 '""',
                 "true",
-                '"5"',
+                '"1e3"',
+                '"05"',
+                "1.5",
                 "1e400",
                 "[]",
             )
@@ -96,7 +98,7 @@ async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: 
         ("J06", changed("hyperparameters.batch_size", "4.5"), "hyperparameters.batch_size"),
         *[
             ("J09", changed("hyperparameters.learning_rate", text), "hyperparameters.learning_rate")
-            for text in ('"NaN"', '"5e-5"', "1e400", "true", "{}")
+            for text in ('"NaN"', '"Infinity"', '"0,0001"', '" 5e-5"', '"0x1"', '"1_0"', '""', "1e400", "true", "{}")
         ],
         *[
             ("J10", changed("hyperparameters.learning_rate", text), "hyperparameters.learning_rate")
@@ -126,6 +128,29 @@ async def test_a_field_that_is_wrong_is_named(api: httpx.AsyncClient, row: str, 
     told = answer.json()
     assert (answer.status_code, told["error"], list(told["details"])) == (400, "Validation error", [field]), row
     assert told["details"][field][0]
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "learning_rate"), [("2", "3.0", '"5e-5"'), ('"2"', '"3"', '"0.00005"'), ("2.0", "3e0", "5E-5")]
+)
+async def test_numbers_are_taken_as_protobuf_json_takes_them(
+    api: httpx.AsyncClient, new_dataset: NewDataset, me: str, count: str, epochs: str, learning_rate: str
+) -> None:
+    """Case 30: numbers as text, and whole numbers with a fraction of zero, price as the numbers that they are."""
+    plain = asked(await new_dataset(me))
+    text = orjson.dumps(plain).replace(b'"count":2', b'"count":%b' % count.encode())
+    text = text.replace(b'"epochs":3', b'"epochs":%b' % epochs.encode()).replace(b"0.00005", b"5e-05")
+    text = text.replace(b'"learning_rate":5e-05', b'"learning_rate":%b' % learning_rate.encode())
+    answer = await api.post("/api/jobs/estimate", content=text, headers=AS_JSON)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["data"] == (await api.post("/api/jobs/estimate", json=plain)).json()["data"]
+
+
+async def test_half_an_epoch_is_refused_by_name(api: httpx.AsyncClient) -> None:
+    """Case 30: 1.5 epochs, as a number or as text, lose something as a whole number."""
+    for text in ("1.5", '"1.5"', "9007199254740993.0", "1e300"):
+        answer = await api.post("/api/jobs", content=changed("hyperparameters.epochs", text), headers=AS_JSON)
+        assert (answer.status_code, list(answer.json()["details"])) == (400, ["hyperparameters.epochs"])
 
 
 async def test_what_only_we_can_say_is_not_a_clients_to_set(

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from gateway.__main__ import ESTIMATOR, JOBS, Unconnected
-from gateway.api.routes import routes
+from gateway.api.routes import bindings
 from gateway.auth import DEMO_USER
 from rpc.methods import methods
 from tests.clients import http_client
@@ -23,9 +23,9 @@ from tests.gateway.conftest import asked, bearer, open_gateway
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 EVERY_CALL = sorted(
-    (route.verb, re.sub(r"{\w+}", ID, route.template))
+    (binding.verb, re.sub(r"{\w+}", ID, binding.path))
     for service in (*ESTIMATOR, *JOBS)
-    for route in routes(methods(service), Unconnected())
+    for binding in bindings(methods(service), Unconnected())
 )
 
 

@@ -72,7 +72,7 @@ async def test_a_comparison_names_its_best_points(api: httpx.AsyncClient, new_da
     [
         ("/api/jobs/compare", {"gpu_counts": [0]}, 400, "VALIDATION_FAILED"),
         ("/api/jobs/compare", {"gpu_counts": [1, 1]}, 400, "VALIDATION_FAILED"),
-        ("/api/jobs/compare", {"deadline_hours": "4"}, 400, "VALIDATION_FAILED"),
+        ("/api/jobs/compare", {"deadline_hours": "4h"}, 400, "VALIDATION_FAILED"),
         ("/api/jobs/compare", {"points": 5}, 400, "VALIDATION_FAILED"),
         ("/api/quotes", {"base_model": "gpt-5"}, 400, "UNKNOWN_BASE_MODEL"),
         ("/api/quotes", {"training": {"method": "LORA"}}, 400, "VALIDATION_FAILED"),

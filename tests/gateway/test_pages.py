@@ -13,7 +13,7 @@ from google.api import annotations_pb2
 
 from gateway.__main__ import ESTIMATOR, JOBS
 from gateway.app import Gateway
-from gateway.serve import http_server
+from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity.tokens import SharedSecret, Verifier
 from tests.clients import http_client

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.__main__ import ESTIMATOR, by_name
 from gateway.app import Gateway
-from gateway.serve import http_server
+from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
 from rpc.channels import open_channel
 from rpc.identity.tokens import SharedSecret, Verifier

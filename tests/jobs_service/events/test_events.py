@@ -15,7 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from gateway import protocol
+from gateway import http_server
 from jobs_service.events import watch as watch_module
 from tests.clients import http_client
 from tests.conftest import NewDataset, Stack
@@ -262,7 +262,7 @@ async def test_who_does_not_read_is_let_go(
     stack: Stack, url: str, ann: httpx.AsyncClient, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W04: a client that stops reading is closed after a while, with a bounded buffer meanwhile; others are served."""
-    monkeypatch.setattr(protocol, "SEND_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(http_server, "SEND_TIMEOUT_SECONDS", 0.5)
     job = await create(ann, await new_dataset(ANN))
     address = httpx.URL(url)
     reader, writer = await asyncio.open_connection(address.host, address.port, limit=1024)

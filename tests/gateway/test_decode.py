@@ -11,12 +11,12 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pydantic import ValidationError
 
-from gateway.api.decode import MAX_STRUCT_DEPTH, reader
+from gateway.api.decode import MAX_STRUCT_DEPTH, decoder
 
 
 def read(message: type[Message], fields: dict[str, Any]) -> Any:
     """The message that a JSON object makes."""
-    return message(**reader(message.DESCRIPTOR).validate_python(fields))
+    return message(**decoder(message.DESCRIPTOR).validate_python(fields))
 
 
 def nested(depth: int) -> Any:
