@@ -135,7 +135,7 @@ async def test_a_browser_follows_a_job_to_its_end(
     async with watching(ann, f"/api/jobs/{job}/events") as watch:
         assert watch.answer.status_code == 200
         assert watch.answer.headers["content-type"].startswith("text/event-stream")
-        assert watch.answer.headers["cache-control"] == "no-store"
+        assert watch.answer.headers["cache-control"] == "no-store, no-transform"
         first = await watch.next()
         assert (first.name, first.data["jobs"][0]["id"], first.data["jobs"][0]["status"]) == ("snapshot", job, "queued")
         (held,) = await lease(stack)
