@@ -135,7 +135,9 @@ class Api:
         """Authenticates a request, makes the call and returns the response."""
         timeout = self._timeout(request, binding)
         credentials = authorization(request, self._settings)
-        identity, token = self._verifier.cached_identity(credentials) or await self._identify(request, credentials, timeout)
+        identity, token = self._verifier.cached_identity(credentials) or await self._identify(
+            request, credentials, timeout
+        )
         request.scope["state"]["user"] = identity.user_id
         self._verifier.count(identity)
         metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, request.scope["state"]["request_id"])]
