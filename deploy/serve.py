@@ -29,7 +29,7 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
-        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
+        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
 
         # Each service has its own limits: an estimate for CreateJob must not wait for a slot that CreateJob uses.
         pricing, queueing = Boundary.from_settings(settings, verifier), Boundary.from_settings(settings, verifier)

@@ -40,7 +40,7 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
-        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
+        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
         served, boundary = services(settings, database), Boundary.from_settings(settings, verifier)
         _, report = await stack.enter_async_context(
             grpc_server(served, boundary, settings, port=settings.estimator_port, share_port=share_port)

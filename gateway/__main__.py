@@ -14,6 +14,7 @@ import grpc.aio
 import orjson
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pipeline.api_keys.v1 import api_keys_pb2
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
@@ -22,6 +23,7 @@ from pipeline.webhooks.v1 import webhooks_pb2
 
 from gateway.api.openapi import document
 from gateway.api.routes import bindings
+from gateway.api_keys import api_keys_of
 from gateway.app import Gateway
 from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
@@ -40,6 +42,7 @@ JOBS = [
     datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"],
     notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"],
     webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"],
+    api_keys_pb2.DESCRIPTOR.services_by_name["ApiKeyService"],
 ]
 HEALTH_TIMEOUT_SECONDS = 1.0
 
@@ -47,10 +50,10 @@ HEALTH_TIMEOUT_SECONDS = 1.0
 async def serve(settings: GatewaySettings, *, share_port: bool) -> None:
     """Serves until SIGTERM."""
     async with AsyncExitStack() as stack:
-        verifier = await stack.enter_async_context(open_verifier(settings))
         trust = channel_credentials(settings)
         estimator = await stack.enter_async_context(open_channel(settings.estimator_address, ESTIMATOR, trust))
         jobs = await stack.enter_async_context(open_channel(settings.jobs_address, JOBS, trust))
+        verifier = await stack.enter_async_context(open_verifier(settings, find_api_key=api_keys_of(jobs)))
         channels = by_name(ESTIMATOR, estimator) | by_name(JOBS, jobs)
         app = Gateway(settings, channels, verifier, partial(health, {"estimator": estimator, "jobs": jobs}))
         await stack.enter_async_context(

@@ -14,6 +14,7 @@ from gateway.api.headers import header_values, one_header
 from gateway.errors import CrossSiteRequest
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated
+from rpc.identity.api_keys import PREFIX
 from rpc.identity.model import Role
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -40,6 +41,9 @@ def authorization(request: Request, settings: GatewaySettings) -> str | None:
         return None
     if request.method not in SAFE_METHODS:
         refuse_cross_site(request, settings)
+    if tokens[0].startswith(PREFIX):
+        # A session is a person's, who signed in. Keys are for programs.
+        raise Unauthenticated("Invalid session", details="An API key is no session; send it as a bearer token.")
     return f"Bearer {tokens[0]}"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import structlog
+from pipeline.api_keys.v1 import api_keys_pb2
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
@@ -23,6 +24,8 @@ from pipeline.notifications.v1 import notifications_pb2
 from pipeline.webhooks.v1 import webhooks_pb2
 from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.api_keys.service import ApiKeyService
+from jobs_service.api_keys.store import ApiKeyStore
 from jobs_service.database.migrate import SchemaTooOld, migrate
 from jobs_service.datasets.importer import Importer
 from jobs_service.datasets.preview import Previews
@@ -87,6 +90,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     watches = Watches(events, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     service = JobsService(jobs, EstimatorServiceStub(estimator), queue, QueuePositions(queue), events, watches)
     notifications = NotificationService(NotificationStore(database))
+    api_keys = ApiKeyStore(database, max_per_user=settings.max_api_keys_per_user)
     webhooks = WebhookStore(
         database,
         max_per_user=settings.webhook_max_per_user,
@@ -110,6 +114,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             ),
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: notifications,
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: WebhookService(webhooks, guard),
+            api_keys_pb2.DESCRIPTOR.services_by_name["ApiKeyService"]: ApiKeyService(api_keys),
         }
         try:
             yield served
@@ -177,7 +182,7 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
-        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled))
+        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
         channel = await stack.enter_async_context(
             open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
         )

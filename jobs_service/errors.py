@@ -281,6 +281,30 @@ class WebhookDisabled(ServiceError):
         super().__init__("Webhook is disabled", details="Enable it first: PUT /api/webhooks/{id}.")
 
 
+class ApiKeyNotFound(ServiceError):
+    """An API key that does not exist, was revoked, or is another user's: the same answer for all."""
+
+    code = "NOT_FOUND"
+    reason = "API_KEY_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("API key not found or access denied", details="Check the id against GET /api/keys.")
+
+
+class ApiKeyLimit(ServiceError):
+    """A user with the largest number of API keys that a user may have."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "API_KEY_LIMIT"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            "Too many API keys",
+            details=f"A user may have {limit} API keys; revoke one first.",
+            metadata={"limit": str(limit)},
+        )
+
+
 class StorageUnavailable(ServiceError):
     """The dataset storage does not answer."""
 

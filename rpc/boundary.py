@@ -226,6 +226,8 @@ class Boundary:
                 if identity.role not in method.roles:
                     allowed = " or ".join(sorted(method.roles))
                     raise errors.RoleNotAllowed("Permission denied", details=f"This call is for the role {allowed}.")
+                if not identity.has_scope(scope := method.scope_for(identity.role)):
+                    raise errors.ScopeNotAllowed(scope)
                 return await work(Call(identity, request_id, token, deadline, self._verifier, self.draining))
         except asyncio.CancelledError:
             task = asyncio.current_task()

@@ -90,6 +90,22 @@ class RoleNotAllowed(ServiceError):
     reason = "ROLE_NOT_ALLOWED"
 
 
+class ScopeNotAllowed(ServiceError):
+    """An API key without the scope that this RPC needs."""
+
+    code = "PERMISSION_DENIED"
+    reason = "SCOPE_NOT_ALLOWED"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            "Permission denied",
+            details="API keys may not make this call; use an access token."
+            if scope == "sign_in"
+            else f"The API key needs the scope {scope}; create a key that has it.",
+            metadata={"scope": scope},
+        )
+
+
 class NotOwner(ServiceError):
     """A row that row-level security refused to the caller."""
 

@@ -10,9 +10,15 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from pipeline.common.v1 import options_pb2
 
-from rpc.identity.model import Role
+from rpc.identity.model import Role, Scope
 
 _ROLES: dict[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}
+_SCOPES: dict[int, Scope] = {
+    options_pb2.SCOPE_READ: "read",
+    options_pb2.SCOPE_JOBS: "jobs",
+    options_pb2.SCOPE_WORKER: "worker",
+    options_pb2.SCOPE_SIGN_IN: "sign_in",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,15 @@ class Method:
     safe_to_repeat: bool
     http_success: int
     max_timeout_seconds: float | None
+    scope: Scope | None
+    has_side_effects: bool
     descriptor: MethodDescriptor
+
+    def scope_for(self, role: Role) -> Scope:
+        """Returns the scope that an API key of a role needs."""
+        if self.scope is not None:
+            return self.scope
+        return "worker" if role == "worker" else "jobs" if self.has_side_effects else "read"
 
 
 def methods(service: ServiceDescriptor) -> list[Method]:
@@ -51,5 +65,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         safe_to_repeat=options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
         http_success=policy.http_success or 200,
         max_timeout_seconds=policy.max_timeout_ms / 1000 if policy.max_timeout_ms else None,
+        scope=_SCOPES.get(policy.scope),
+        has_side_effects=options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS,
         descriptor=descriptor,
     )

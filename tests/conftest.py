@@ -18,6 +18,7 @@ import jwt
 import pytest
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
+from pipeline.api_keys.v1.api_keys_pb2_grpc import ApiKeyServiceStub
 from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
@@ -98,6 +99,7 @@ class Stack:
     notifications: NotificationServiceStub
     workers: WorkerServiceStub
     webhooks: WebhookServiceStub
+    api_keys: ApiKeyServiceStub
     estimator_channel: Any
     jobs_channel: Any
     services: Mapping[ServiceDescriptor, tuple[Any, Any]]
@@ -139,7 +141,13 @@ async def open_stack(
         pool = await opened.enter_async_context(Database.open(database_url, size=4))
         # Before the tasks in the background begin, each of which would look for itself.
         await pool.check()
-        verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
+        verifier = Verifier(
+            SharedSecret(SECRET),
+            issuer=ISSUER,
+            audience=AUDIENCE,
+            is_disabled=pool.is_disabled,
+            find_api_key=pool.find_api_key,
+        )
 
         async def serve(services: Any) -> tuple[Any, str, asyncio.Event]:
             boundary = Boundary.from_settings(jobs_settings, verifier)
@@ -167,6 +175,7 @@ async def open_stack(
             NotificationServiceStub(jobs),
             WorkerServiceStub(jobs),
             WebhookServiceStub(jobs),
+            ApiKeyServiceStub(jobs),
             estimator,
             jobs,
             {

@@ -13,6 +13,7 @@ import structlog
 from rpc.database.errors import GuardError, translated_errors
 from rpc.database.queries import SQL
 from rpc.database.transaction import Transaction
+from rpc.identity.api_keys import key_hash
 from rpc.identity.model import Identity
 
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -103,6 +104,15 @@ class Database:
         """Returns whether a user may no longer sign in."""
         async with self._connection() as connection:
             return bool(await connection.fetchval(SQL["is_disabled"], user_id))
+
+    async def find_api_key(self, key: str) -> Identity | None:
+        """Returns the identity of an API key, also of an expired one; None if there is no such key."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(SQL["find_api_key"], key_hash(key))
+        if row is None:
+            return None
+        scopes = frozenset(row["scopes"])
+        return Identity(str(row["user_id"]), row["role"], row["expires_at"], scopes, str(row["id"]))
 
     async def check(self) -> None:
         """Checks that the database answers and guards its rows. Raises GuardError and asyncpg's errors."""

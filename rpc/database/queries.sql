@@ -59,3 +59,14 @@ select
 -- name: is_disabled
 -- Returns whether a user may no longer sign in. Runs as the service's own login, which may read nothing else.
 select exists (select from disabled_users where user_id = $1);
+
+-- name: find_api_key
+-- The key of a hash, expired ones included. Runs as the service's own login. `last_used_at` is written at most once a minute.
+with found as (select id, user_id, role, scopes, expires_at, last_used_at from api_keys where key_hash = $1),
+used as (
+    update api_keys set last_used_at = now()
+    where id in (
+        select id from found where expires_at > now() and coalesce(last_used_at < now() - interval '1 minute', true)
+    )
+)
+select id, user_id, role, scopes, extract(epoch from expires_at)::float8 as expires_at from found;

@@ -13,7 +13,8 @@ import jwt
 import structlog
 
 from rpc.errors import IssuerUnavailable
-from rpc.identity.tokens import SharedSecret, Verifier, never_disabled
+from rpc.identity.api_keys import FindApiKey
+from rpc.identity.tokens import SharedSecret, Verifier, never_disabled, no_api_keys
 from rpc.process.settings import CommonSettings
 from rpc.rate_limit import Rates
 
@@ -110,13 +111,16 @@ class KeySet:
 
 @asynccontextmanager
 async def open_verifier(
-    settings: CommonSettings, is_disabled: Callable[[str], Awaitable[bool]] = never_disabled
+    settings: CommonSettings,
+    is_disabled: Callable[[str], Awaitable[bool]] = never_disabled,
+    find_api_key: FindApiKey = no_api_keys,
 ) -> AsyncIterator[Verifier]:
     """Opens the verifier of the issuer in the settings."""
     options: dict[str, Any] = {
         "issuer": settings.jwt_issuer,
         "audience": settings.jwt_audience,
         "is_disabled": is_disabled,
+        "find_api_key": find_api_key,
         "rates": Rates(settings.user_calls_per_second),
     }
     if settings.jwt_secret is not None:

@@ -8,15 +8,26 @@ from typing import Literal
 
 # `system` is for background tasks of the services; no token can have it.
 Role = Literal["user", "worker", "system"]
+# What an API key may do. `sign_in` is the scope of RPCs that no key may call.
+Scope = Literal["read", "jobs", "worker", "sign_in"]
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. `user_id` is a canonical UUID; `expires_at` is in seconds since the epoch."""
+    """A caller. `user_id` is a canonical UUID; `expires_at` is in seconds since the epoch.
+
+    `scopes` and `api_key_id` are those of an API key; None with an access token, which has every scope of its role.
+    """
 
     user_id: str
     role: Role
     expires_at: float
+    scopes: frozenset[Scope] | None = None
+    api_key_id: str | None = None
+
+    def has_scope(self, scope: Scope) -> bool:
+        """Returns whether the caller may call RPCs of a scope. `jobs` includes `read`."""
+        return self.scopes is None or scope in self.scopes or (scope == "read" and "jobs" in self.scopes)
 
 
 SYSTEM = Identity("00000000-0000-0000-0000-000000000000", "system", math.inf)

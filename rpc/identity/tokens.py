@@ -1,7 +1,8 @@
-"""Verifies access tokens: a JWT becomes an `Identity`, or the call ends."""
+"""Verifies bearer tokens: a JWT or an API key becomes an `Identity`, or the call ends."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
@@ -12,12 +13,17 @@ from typing import Any, Protocol
 import jwt
 
 from rpc.errors import IssuerUnavailable, RoleNotAllowed, TokenExpired, Unauthenticated, UserDisabled
+from rpc.identity.api_keys import PREFIX, SHAPE, FindApiKey
 from rpc.identity.model import Identity, Role
 from rpc.rate_limit import Rates
 
 LEEWAY_SECONDS = 30
 # How long a verified token is trusted without another check whether its user is disabled.
 TRUST_SECONDS = 30.0
+# The same for an API key, and whether it is revoked.
+KEY_TRUST_SECONDS = 10.0
+# Look-ups of API keys at once: made-up keys cannot take the database's connections from other calls.
+MAX_KEY_LOOKUPS = 4
 CACHE_SIZE = 10_000
 MAX_TOKEN_BYTES = 8_192
 # The last second of the year 9999, the last that a date can have.
@@ -55,8 +61,13 @@ async def never_disabled(user_id: str) -> bool:
     return False
 
 
+async def no_api_keys(key: str) -> Identity | None:
+    """The look-up for processes that accept no API keys."""
+    return None
+
+
 class Verifier:
-    """Verifies tokens of one issuer and caches up to `CACHE_SIZE` valid ones."""
+    """Verifies API keys and the tokens of one issuer, and caches up to `CACHE_SIZE` valid ones."""
 
     def __init__(
         self,
@@ -65,6 +76,7 @@ class Verifier:
         issuer: str,
         audience: str,
         is_disabled: Callable[[str], Awaitable[bool]] = never_disabled,
+        find_api_key: FindApiKey = no_api_keys,
         rates: Rates | None = None,
     ) -> None:
         """`rates`: the rate limit of each user; None: no limit."""
@@ -72,6 +84,8 @@ class Verifier:
         self._issuer = issuer
         self._audience = audience
         self._is_disabled = is_disabled
+        self._find_api_key = find_api_key
+        self._key_lookups = asyncio.Semaphore(MAX_KEY_LOOKUPS)
         self._rates = rates
         self._verified: OrderedDict[str | None, tuple[tuple[Identity, str], float]] = OrderedDict()
 
@@ -91,11 +105,17 @@ class Verifier:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Authentication required", details="Send `Authorization: Bearer <token>`.")
-        identity = await self._verify(token)
+        is_key = token.startswith(PREFIX)
+        identity = await (self._verify_key(token) if is_key else self._verify(token))
         if await self._is_disabled(identity.user_id):
             raise UserDisabled("User disabled", details="This user may no longer sign in.")
         caller = identity, token
-        until = min(identity.expires_at + LEEWAY_SECONDS, time.time() + TRUST_SECONDS)
+        # The issuer's clock may differ from this one; that of API keys is the database's.
+        until = (
+            min(identity.expires_at, time.time() + KEY_TRUST_SECONDS)
+            if is_key
+            else min(identity.expires_at + LEEWAY_SECONDS, time.time() + TRUST_SECONDS)
+        )
         self._verified[authorization] = caller, until
         self._verified.move_to_end(authorization)
         while len(self._verified) > CACHE_SIZE:
@@ -107,6 +127,19 @@ class Verifier:
         # Trainers share a token, and the rate of their calls follows from their jobs.
         if self._rates is not None and identity.role == "user":
             self._rates.take(identity.user_id)
+
+    async def _verify_key(self, key: str) -> Identity:
+        identity = None
+        if SHAPE.fullmatch(key):
+            async with self._key_lookups:
+                identity = await self._find_api_key(key)
+        if identity is None:
+            raise Unauthenticated(
+                "Invalid API key", details="There is no such key, or it was revoked; create a new one."
+            )
+        if identity.expires_at <= time.time():
+            raise TokenExpired("API key expired", details="Create a new one.")
+        return identity
 
     async def _verify(self, token: str) -> Identity:
         try:

@@ -14,6 +14,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict
 
+from rpc.identity.api_keys import PREFIX as API_KEY_PREFIX
+from rpc.identity.api_keys import SHAPE as API_KEY
+
 LogFormat = Literal["auto", "json", "pretty"]
 Entry = EventDict | str
 Render = Callable[[Any, str, EventDict], str]
@@ -102,6 +105,9 @@ class _Stderr:
         """Writes what was gathered."""
         entries, self._gathered, self._waiting_on = self._gathered, [], None
         text = "".join(map(self._line, entries))
+        if API_KEY_PREFIX in text:
+            # Nothing logs API keys on purpose; a URL or an exception of a library may contain one.
+            text = API_KEY.sub(f"{API_KEY_PREFIX}[redacted]", text)
         try:
             sys.stderr.write(text)
             sys.stderr.flush()

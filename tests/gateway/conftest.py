@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.__main__ import ESTIMATOR, JOBS, by_name
+from gateway.api_keys import api_keys_of
 from gateway.app import Gateway
 from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
@@ -93,7 +94,13 @@ async def open_gateway(stack: Stack, **overrides: Any) -> AsyncIterator[str]:
         **overrides,
     )
     rates = Rates(settings.user_calls_per_second)
-    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, rates=rates)
+    verifier = Verifier(
+        SharedSecret(SECRET),
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        find_api_key=api_keys_of(stack.jobs_channel),
+        rates=rates,
+    )
 
     async def ready() -> Mapping[str, bool]:
         return {"estimator": True, "jobs": True}

@@ -1,0 +1,57 @@
+"""Messages of the API key contract ↔ models."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.api_keys.v1 import api_keys_pb2
+from pipeline.common.v1 import options_pb2
+
+from jobs_service.api_keys.model import SCOPES, ApiKey, NewApiKey
+from jobs_service.wire import time
+from rpc.errors import ValidationFailed
+from rpc.identity.model import Identity, Role, Scope
+
+_SCOPES: dict[Scope, int] = {
+    "read": options_pb2.SCOPE_READ,
+    "jobs": options_pb2.SCOPE_JOBS,
+    "worker": options_pb2.SCOPE_WORKER,
+}
+_NAMES: dict[int, Scope] = {number: name for name, number in _SCOPES.items()}
+_ROLES: dict[Role, int] = {"user": options_pb2.ROLE_USER, "worker": options_pb2.ROLE_WORKER}
+
+
+def new_api_key(request: api_keys_pb2.CreateApiKeyRequest, role: Role) -> NewApiKey:
+    """Returns the key to create, with a new secret. Raises ValidationFailed for scopes that the caller's role may not have."""
+    scopes = [_NAMES[number] for number in request.scopes]
+    if not SCOPES[role].issuperset(scopes):
+        allowed = ", ".join(sorted(SCOPES[role]))
+        raise ValidationFailed([("scopes", f"a token of the role {role} creates keys with the scopes {allowed}")])
+    expires_at = request.expires_at.ToDatetime(UTC) if request.HasField("expires_at") else None
+    return NewApiKey.generate(request.name, sorted(scopes), expires_at)
+
+
+def api_key(model: ApiKey) -> api_keys_pb2.ApiKey:
+    """Returns the message of a key."""
+    scopes: Any = [_SCOPES[scope] for scope in model.scopes]
+    return api_keys_pb2.ApiKey(
+        id=str(model.id),
+        name=model.name,
+        prefix=model.prefix,
+        scopes=scopes,
+        created_at=time(model.created_at),
+        expires_at=time(model.expires_at),
+        last_used_at=time(model.last_used_at),
+    )
+
+
+def caller(identity: Identity) -> api_keys_pb2.Caller:
+    """Returns the message of a caller."""
+    role: Any = _ROLES[identity.role]
+    scopes: Any = [_SCOPES[scope] for scope in sorted(identity.scopes or ())]
+    expires = None if math.isinf(identity.expires_at) else time(datetime.fromtimestamp(identity.expires_at, UTC))
+    return api_keys_pb2.Caller(
+        user_id=identity.user_id, role=role, scopes=scopes, expires_at=expires, api_key_id=identity.api_key_id
+    )

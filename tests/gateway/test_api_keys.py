@@ -1,0 +1,100 @@
+"""API keys over HTTP: as bearer, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import structlog
+
+from rpc.identity.api_keys import new_key
+from tests.conftest import NewDataset
+from tests.gateway.conftest import asked, bearer
+
+
+async def create(http: httpx.AsyncClient, user: str, *scopes: str, **fields: Any) -> dict[str, Any]:
+    """A new key of a user."""
+    body = {"name": "Script", "scopes": list(scopes or ["read"]), **fields}
+    response = await http.post("/api/keys", json=body, headers=bearer(user))
+    assert response.status_code == 201, response.text
+    return dict(response.json()["data"])
+
+
+def key_headers(key: str) -> dict[str, str]:
+    """Headers of a program with a key."""
+    return {"authorization": f"Bearer {key}"}
+
+
+async def test_a_program_uses_a_key(http: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
+    """A key of the page's API creates, lists and cancels a job as curl would; revoked on the page it is gone from the list."""
+    made = await create(http, me, "jobs")
+    program = key_headers(made["key"])
+    dataset = await new_dataset(me)
+    created = await http.post("/api/jobs", json=asked(dataset), headers=program)
+    assert created.status_code == 201, created.text
+    job = created.json()["data"]["id"]
+    listed = (await http.get("/api/jobs", headers=bearer(me))).json()["data"]["jobs"]
+    assert [each["id"] for each in listed] == [job]
+    assert (await http.delete(f"/api/jobs/{job}", headers=program)).status_code in (200, 405)
+    caller = (await http.get("/api/caller", headers=program)).json()["data"]
+    assert (caller["user_id"], caller["scopes"]) == (me, ["jobs"])
+    (key,) = (await http.get("/api/keys", headers=bearer(me))).json()["data"]["api_keys"]
+    assert key["id"] == made["api_key"]["id"]
+    assert key["last_used_at"]
+    assert (await http.delete(f"/api/keys/{key['id']}", headers=bearer(me))).status_code == 200
+    assert (await http.get("/api/keys", headers=bearer(me))).json()["data"]["api_keys"] == []
+
+
+async def test_a_call_outside_its_scope_is_403(http: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
+    """A reading key reads and estimates; what changes anything is refused with 403 and names the scope."""
+    program = key_headers((await create(http, me))["key"])
+    dataset = await new_dataset(me)
+    assert (await http.get("/api/jobs", headers=program)).status_code == 200
+    assert (await http.post("/api/jobs/estimate", json=asked(dataset), headers=program)).status_code == 200
+    for method, path, body in (
+        ("POST", "/api/jobs", asked(dataset)),
+        ("POST", "/api/webhooks", {"url": "https://example.com/"}),
+        ("POST", "/api/keys", {"name": "More", "scopes": ["read"]}),
+        ("GET", "/api/keys", None),
+    ):
+        refused = await http.request(method, path, json=body, headers=program)
+        assert (refused.status_code, refused.json()["reason"]) == (403, "SCOPE_NOT_ALLOWED"), refused.text
+
+
+async def test_a_key_in_a_url_or_a_cookie_is_none(
+    http: httpx.AsyncClient, me: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A key counts in the Authorization header only, and a URL that contains one is not logged with it."""
+    key = (await create(http, me, "jobs"))["key"]
+    with structlog.testing.capture_logs() as logs:
+        for name in ("key", "api_key", "access_token", "authorization", "token"):
+            answer = await http.get(f"/api/jobs?{name}={key}")
+            assert answer.status_code == 401
+            assert key not in answer.text
+        assert (await http.get("/api/jobs", headers={"x-api-key": key})).status_code == 401
+        for cookie in (f"pipeline_session={key}", f"session={key}", f"token={key}"):
+            answer = await http.get("/api/jobs", headers={"cookie": cookie})
+            assert answer.status_code == 401
+        for scheme in ("Basic", "Token", "ApiKey"):
+            assert (await http.get("/api/jobs", headers={"authorization": f"{scheme} {key}"})).status_code == 401
+    said = f"{logs}{capfd.readouterr()}"
+    assert logs
+    assert key[7:] not in said
+
+
+async def test_a_made_up_key_is_401(http: httpx.AsyncClient, admin: asyncpg.Connection) -> None:
+    """Guesses over HTTP are refused as invalid keys."""
+    for guess in (new_key(), "pk_", "pk_" + "A" * 43, f"pk_{uuid.uuid4()}"):
+        answer = await http.get("/api/jobs", headers=key_headers(guess))
+        assert (answer.status_code, answer.json()["reason"]) == (401, "TOKEN_INVALID")
+
+
+async def test_the_openapi_document_names_the_scopes(http: httpx.AsyncClient) -> None:
+    """The document has the key's routes and its scopes as an enum."""
+    text = json.dumps((await http.get("/api/openapi.json")).json())
+    for word in ("/api/keys", "/api/caller", "sign_in"):
+        assert word in text
