@@ -23,7 +23,7 @@ TRUST_SECONDS = 30.0
 # The same for an API key, and whether it is revoked.
 KEY_TRUST_SECONDS = 10.0
 # Look-ups of API keys at once: made-up keys cannot take the database's connections from other calls.
-MAX_KEY_LOOKUPS = 4
+MAX_KEY_LOOKUPS = 2
 CACHE_SIZE = 10_000
 MAX_TOKEN_BYTES = 8_192
 # The last second of the year 9999, the last that a date can have.

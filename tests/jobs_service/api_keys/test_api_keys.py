@@ -257,18 +257,12 @@ async def test_the_time_of_a_refusal_tells_nothing(stack: Stack) -> None:
 
 @pytest.mark.usefixtures("short_trust")
 async def test_guessing_leaves_the_database_to_others(stack: Stack) -> None:
-    """While hundreds of made-up keys are tried at once, a call with a token is answered within a second."""
-    guesses = [asyncio.create_task(refused(stack.jobs.ListJobs(LIST, metadata=bearer(new_key())))) for _ in range(200)]
-    await asyncio.sleep(0)
-    began = time.monotonic()
-    request = notifications_pb2.ListNotificationsRequest()
-    call = stack.notifications.ListNotifications(request, metadata=metadata(ANN))
-    (result,) = await asyncio.gather(call, return_exceptions=True)
-    assert time.monotonic() - began < 1
-    # A server at its limit of calls says so at once.
-    assert isinstance(result, notifications_pb2.ListNotificationsResponse) or "Server busy" in str(result)
-    reasons = {refusal.reason for refusal in await asyncio.gather(*guesses)}
-    assert reasons <= {"TOKEN_INVALID", "OVERLOADED", "RATE_LIMITED"}
+    """While many made-up keys are looked up, a call with a token is answered before them: they have two connections."""
+    guesses = [asyncio.create_task(refused(stack.jobs.ListJobs(LIST, metadata=bearer(new_key())))) for _ in range(50)]
+    await asyncio.sleep(0.01)
+    await stack.notifications.ListNotifications(notifications_pb2.ListNotificationsRequest(), metadata=metadata(ANN))
+    assert not all(each.done() for each in guesses)
+    assert {refusal.reason for refusal in await asyncio.gather(*guesses)} == {"TOKEN_INVALID"}
 
 
 async def test_a_revoked_key_ends(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
