@@ -61,7 +61,7 @@ async def watches(target: Target, seconds: float) -> str:
             async for _ in response.aiter_bytes():
                 pass
 
-    async with httpx.AsyncClient(base_url=target.gateway, timeout=seconds, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=target.gateway, timeout=httpx.Timeout(None), limits=limits) as client:
         await _for(seconds, (watch(client, token) for token in target.tokens for _ in range(50)))
     return f"{statuses.count(200)} streams open, {statuses.count(429)} refused"
 
@@ -95,7 +95,7 @@ async def slow_receivers(target: Target, seconds: float) -> str:
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         sent += 1
-        with suppress(OSError, asyncio.IncompleteReadError):
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await reader.readuntil(b"\r\n\r\n")
             kind = sent % 3
             if kind == 0:
