@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
 import sys
 import tempfile
 import uuid
@@ -35,7 +36,8 @@ async def attack(running: Stack, name: str, seconds: float, table: Table) -> boo
     target = Target(where.gateway, where.jobs, where.estimator, users[INNOCENTS:])
     quiet = await _measure(target, users[:INNOCENTS], seconds / 2)
     peak: dict[str, int] = {}
-    with ProcessPoolExecutor(1) as pool:
+    # Spawned: gRPC does not survive a fork.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         async with measuring(target.gateway, target.jobs, users[:INNOCENTS]) as under:
             work = asyncio.get_running_loop().run_in_executor(pool, run_attack, name, target, seconds)
             while not work.done():
