@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import protovalidate
@@ -19,14 +17,19 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from rpc import errors
-from rpc.identity.model import Identity
+from rpc.identity.model import Identity, Role
 from rpc.identity.tokens import Verifier
+from rpc.limits import FairLimit
 from rpc.metadata import REQUEST_ID, Metadata, accept_request_id, text
 from rpc.methods import Method
 from rpc.process.settings import CommonSettings
 from rpc.status import CANCELLED, INTERNAL, Failure, Refused, failure_of, log_failure
 from rpc.stream import Stream
 
+# A message is sent together with its call, so it has to arrive within this time.
+RECEIVE_TIMEOUT_SECONDS = 5.0
+# Calls whose message has not arrived, as a multiple of the calls at work: they cost a little memory and no time.
+RECEIVING_SHARE = 4
 # Longest random pause before each further attempt at a transaction that conflicted with another, seconds.
 RETRY_SECONDS = (0.01, 0.05, 0.2)
 
@@ -76,16 +79,20 @@ class Boundary:
         default_timeout_seconds: float,
         max_streams: int = 2_000,
         max_streams_per_user: int = 50,
+        max_worker_streams: int = 2_000,
     ) -> None:
         self._verifier = verifier
-        self._limit = max_concurrent_calls
         self._default_timeout = default_timeout_seconds
-        self._max_streams = max_streams
-        self._max_streams_per_user = max_streams_per_user
-        self._active = 0
+        # Calls whose token is verified, calls whose message has not arrived, calls at work, and calls that may take long.
+        self._max_verifying, self._verifying = max_concurrent_calls, 0
+        self._receiving = FairLimit(RECEIVING_SHARE * max_concurrent_calls)
+        self._working = FairLimit(max_concurrent_calls)
+        self._streams: Mapping[Role, FairLimit] = {
+            "user": FairLimit(max_streams, per_user=max_streams_per_user),
+            "worker": FairLimit(max_worker_streams, per_user=max_worker_streams),
+        }
         # Bound once: an unbound structlog logger resolves its configuration on every call.
         self._log = log.bind()
-        self._streams: Counter[str] = Counter()
         self.draining = asyncio.Event()
 
     @classmethod
@@ -97,6 +104,7 @@ class Boundary:
             default_timeout_seconds=settings.default_timeout_ms / 1000,
             max_streams=settings.max_watches,
             max_streams_per_user=settings.max_watches_per_user,
+            max_worker_streams=settings.max_worker_watches,
         )
 
     async def run(
@@ -114,31 +122,26 @@ class Boundary:
         `request` is a message of this process, or reads what comes over a wire. `counted`: the call is already counted
         in the caller's rate.
         """
+        # Uploads and waits may take long by nature; they must not use up the limit of short calls.
+        is_long = method.client_streaming or (method.max_timeout_seconds or 0) > self._default_timeout
 
         async def work(call: Call) -> Message:
             if callable(request) or isinstance(request, Message):
-                message = _accept(method, await request() if callable(request) else request)
-                try:
-                    response = await handler(message, call)
-                except errors.Undone:
-                    response = await _retry(handler, message, call)
+                message = await self._receive(method, request, call)
+                with self._limited(call, is_long=is_long):
+                    try:
+                        response = await handler(message, call)
+                    except errors.Undone:
+                        response = await _retry(handler, message, call)
             else:
-                async with aclosing(_accept_each(method, request)) as messages:
-                    response = await handler(messages, call)
+                with self._limited(call, is_long=is_long):
+                    async with aclosing(_accept_each(method, request)) as messages:
+                        response = await handler(messages, call)
             if not isinstance(response, method.response):
                 raise TypeError(f"{method.path} returned a {type(response).__name__}")
             return response
 
-        if method.client_streaming or (method.max_timeout_seconds or 0) > self._default_timeout:
-            # Uploads and waits may take long by nature; they must not use up the limit of short calls.
-            lasting = partial(self._as_stream, work)
-            return await self._around(method, metadata, timeout_seconds, lasting, counted=counted)
-        self._active += 1
-        try:
-            busy = self._active > self._limit
-            return await self._around(method, metadata, timeout_seconds, work, counted=counted, busy=busy)
-        finally:
-            self._active -= 1
+        return await self._around(method, metadata, timeout_seconds, work, counted=counted)
 
     def stream(
         self,
@@ -154,14 +157,14 @@ class Boundary:
 
         async def pump(queue: asyncio.Queue[Message | Exception | None]) -> None:
             async def work(call: Call) -> None:
-                message = _accept(method, await request() if callable(request) else request)
-                async with aclosing(handler(message, call)) as responses:
-                    async for response in responses:
-                        await queue.put(response)
+                message = await self._receive(method, request, call)
+                with self._limited(call, is_long=True):
+                    async with aclosing(handler(message, call)) as responses:
+                        async for response in responses:
+                            await queue.put(response)
 
             try:
-                lasting = partial(self._as_stream, work)
-                await self._around(method, metadata, timeout_seconds, lasting, counted=counted)
+                await self._around(method, metadata, timeout_seconds, work, counted=counted)
             except Refused as refused:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -173,23 +176,43 @@ class Boundary:
 
         return Stream(pump, f"stream {method.path}")
 
-    async def _as_stream(self, work: Callable[[Call], Awaitable[T]], call: Call) -> T:
-        """Runs a call that may take long, within the limits on such calls."""
+    async def _receive(self, method: Method, request: Message | Receive, call: Call) -> Message:
+        """Returns the message of a call, decoded and checked. Until it has arrived the call counts as no call at work."""
+        if not callable(request):
+            return _accept(method, request)
         user = call.identity.user_id
-        if sum(self._streams.values()) >= self._max_streams:
-            raise errors.TooManyWatches(
-                "Server busy", details="Too many watches and uploads at once; try again in a while."
-            )
-        if call.identity.role == "user" and self._streams[user] >= self._max_streams_per_user:
-            limit = f"{self._max_streams_per_user} watches and uploads"
-            raise errors.TooManyWatches("Too many watches", details=f"A user may have {limit} open; close one.")
-        self._streams[user] += 1
+        if not self._receiving.try_acquire(user):
+            raise errors.Overloaded
         try:
-            return await work(call)
+            async with asyncio.timeout(RECEIVE_TIMEOUT_SECONDS):
+                data = await request()
         finally:
-            self._streams[user] -= 1
-            if not self._streams[user]:
-                del self._streams[user]
+            self._receiving.release(user)
+        return _accept(method, data)
+
+    @contextmanager
+    def _limited(self, call: Call, *, is_long: bool) -> Iterator[None]:
+        """Counts a call at work. Raises Overloaded or TooManyWatches if the caller has a full share of the limit."""
+        user = call.identity.user_id
+        limit = self._streams[call.identity.role] if is_long else self._working
+        if not limit.try_acquire(user):
+            raise errors.TooManyWatches if is_long else errors.Overloaded
+        try:
+            yield
+        finally:
+            limit.release(user)
+
+    async def _identify(self, authorization: str | None) -> tuple[Identity, str]:
+        cached = self._verifier.cached_identity(authorization)
+        if cached is not None:
+            return cached
+        if self._verifying >= self._max_verifying:
+            raise errors.Overloaded
+        self._verifying += 1
+        try:
+            return await self._verifier.identify(authorization)
+        finally:
+            self._verifying -= 1
 
     async def _around(
         self,
@@ -199,7 +222,6 @@ class Boundary:
         work: Callable[[Call], Awaitable[T]],
         *,
         counted: bool,
-        busy: bool = False,
     ) -> T:
         """Runs the work of a call of any kind: identity, deadline, failure, and the log line.
 
@@ -212,15 +234,11 @@ class Boundary:
         max_timeout = method.max_timeout_seconds or self._default_timeout
         timeout = max_timeout if timeout_seconds is None else min(timeout_seconds, max_timeout)
         try:
-            if busy:
-                raise errors.Overloaded("Server busy", details="Too many calls at once; try again in a second.")
             if timeout <= 0:
                 raise errors.DeadlineExceeded
             deadline = asyncio.get_running_loop().time() + timeout
             async with asyncio.timeout_at(deadline):
-                authorization = text(metadata, "authorization")
-                caller = self._verifier.cached_identity(authorization) or await self._verifier.identify(authorization)
-                identity, token = caller
+                identity, token = await self._identify(text(metadata, "authorization"))
                 if not counted:
                     self._verifier.count(identity)
                 if identity.role not in method.roles:
@@ -280,7 +298,10 @@ def decode(message_type: type[Message], request: object) -> Message:
 
 
 def _accept(method: Method, request: object) -> Message:
-    """Decodes a message and checks the contract's constraints."""
+    """Decodes a message and checks its size and the contract's constraints."""
+    size = len(request) if isinstance(request, bytes) else request.ByteSize() if isinstance(request, Message) else 0
+    if size > method.max_request_bytes:
+        raise errors.TooLarge("Too large", details=f"A request may have at most {method.max_request_bytes:,} bytes.")
     message = decode(method.request, request)
     violations = protovalidate.collect_violations(message)
     if violations:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -19,8 +21,8 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """Opens the channel to a server, without TLS if there are no credentials.
 
-    A call that is safe to repeat is retried up to three times, with random pauses, if the server was away or the call
-    conflicted with another one in the database.
+    A call that is safe to repeat is retried up to three times, with random pauses, if the server was away, cancelled the
+    call (because other calls of its connection were reset), or the call conflicted with another one in the database.
     """
     repeatable = [
         {"service": method.descriptor.containing_service.full_name, "method": method.name}
@@ -40,7 +42,7 @@ def open_channel(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "ABORTED"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "ABORTED", "CANCELLED"],
                 },
             }
         ],
@@ -54,6 +56,41 @@ def open_channel(
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 5_000),
     ]
+    interceptors = [EarlyStatus()]
     if credentials is not None:
-        return grpc.aio.secure_channel(address, credentials, options)
-    return grpc.aio.insecure_channel(address, options)
+        return grpc.aio.secure_channel(address, credentials, options, interceptors=interceptors)
+    return grpc.aio.insecure_channel(address, options, interceptors=interceptors)
+
+
+class EarlyStatus(grpc.aio.StreamUnaryClientInterceptor):
+    """Keeps the status of an upload that the server ends before it has read all of it.
+
+    A message that is being sent at that moment fails, and grpc.aio then reports INTERNAL, `Failed "execute_batch"`, in
+    place of the status that the server sent.
+    """
+
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        """Starts the call."""
+        call = await continuation(client_call_details, request_iterator)
+        # There is no public way to the calls of the core.
+        call._cython_call = _CoreCall(call._cython_call)  # noqa: SLF001
+        return call
+
+
+class _CoreCall:
+    """The core's call, in which a failure to send waits for the status of the call."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+    async def send_serialized_message(self, message: bytes) -> None:
+        """Sends a message. Raises InvalidStateError if the call has ended."""
+        try:
+            await self._call.send_serialized_message(message)
+        except grpc.aio.InternalError:
+            # A message can fail only because the call has ended, so its status is here or on its way.
+            await self._call.status()
+            raise asyncio.InvalidStateError("the call has ended") from None

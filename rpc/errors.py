@@ -132,10 +132,13 @@ class StaleStatement(Undone):
 
 
 class Overloaded(ServiceError):
-    """A server at its limit of concurrent calls."""
+    """A server, or a caller, at the limit of concurrent calls."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+
+    def __init__(self) -> None:
+        super().__init__("Server busy", details="Too many of your calls at once; try again in a second.")
 
 
 class RateLimited(ServiceError):
@@ -157,6 +160,11 @@ class TooManyWatches(ServiceError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "TOO_MANY_WATCHES"
+
+    def __init__(self, kind: str = "of your watches, uploads and waits") -> None:
+        super().__init__(
+            "Too many watches", details=f"Too many {kind} are open at once; close one, or try again later."
+        )
 
 
 class BufferOverrun(ServiceError):

@@ -29,8 +29,6 @@ SERVER_OPTIONS = [
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
-    # Clients resolve names when they connect. Without an age they would never find new servers. Open calls go on.
-    ("grpc.max_connection_age_ms", 300_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -57,7 +55,13 @@ async def grpc_server(
     Yields the port and a function that sets the health of all services. Raises PortInUseError.
     """
     # Without `--workers`, a second server on the port must fail. gRPC uses the first value of a repeated option.
-    server = grpc.aio.server(options=[("grpc.so_reuseport", int(share_port)), *SERVER_OPTIONS])
+    options = [
+        ("grpc.so_reuseport", int(share_port)),
+        # Clients resolve names when they connect: without an age they would never find new servers.
+        ("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000),
+        *SERVER_OPTIONS,
+    ]
+    server = grpc.aio.server(options=options)
     names = [service.full_name for service in services]
     reflected = (*names, HEALTH, reflection.SERVICE_NAME)
     health = HealthAndReflection(names, reflection.aio.ReflectionServicer(reflected) if settings.reflection else None)

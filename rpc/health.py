@@ -100,7 +100,7 @@ class HealthAndReflection(grpc.GenericRpcHandler):
     @contextmanager
     def _limit_streams(self, kind: str) -> Iterator[None]:
         if self._open[kind] >= MAX_STREAMS:
-            raise TooManyWatches("Server busy", details=f"Too many {kind} at once; try again in a while.")
+            raise TooManyWatches(kind)
         self._open[kind] += 1
         try:
             yield

@@ -12,6 +12,7 @@ from pipeline.common.v1 import options_pb2
 
 from rpc.identity.model import Role, Scope
 
+DEFAULT_MAX_REQUEST_BYTES = 64 * 1024
 _ROLES: dict[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}
 _SCOPES: dict[int, Scope] = {
     options_pb2.SCOPE_READ: "read",
@@ -37,6 +38,7 @@ class Method:
     max_timeout_seconds: float | None
     scope: Scope | None
     has_side_effects: bool
+    max_request_bytes: int
     descriptor: MethodDescriptor
 
     def scope_for(self, role: Role) -> Scope:
@@ -64,6 +66,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         roles=frozenset(_ROLES[role] for role in policy.roles) or frozenset({"user"}),
         safe_to_repeat=options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
         http_success=policy.http_success or 200,
+        max_request_bytes=policy.max_request_bytes or DEFAULT_MAX_REQUEST_BYTES,
         max_timeout_seconds=policy.max_timeout_ms / 1000 if policy.max_timeout_ms else None,
         scope=_SCOPES.get(policy.scope),
         has_side_effects=options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS,

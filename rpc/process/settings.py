@@ -36,12 +36,22 @@ class CommonSettings(LogSettings):
     )
     jwt_issuer: str = Field(min_length=1, description="`iss` that tokens must have.")
     jwt_audience: str = Field("authenticated", min_length=1, description="`aud` that tokens must have.")
-    max_concurrent_calls: int = Field(256, ge=1, le=100_000, description="Calls a server works on at once.")
+    max_connection_age_seconds: int = Field(
+        300, ge=1, le=86_400, description="Age at which a gRPC server asks a client to connect again; open calls go on."
+    )
+    max_concurrent_calls: int = Field(
+        256, ge=1, le=100_000, description="Calls at work at once; a user may have as many as are free."
+    )
     user_calls_per_second: float = Field(
         5_000, gt=0, description="Calls of a user that a server takes a second; twice as many may come at once."
     )
-    max_watches: int = Field(2_000, ge=1, le=100_000, description="Streams a server has open at once.")
+    max_watches: int = Field(
+        2_000, ge=1, le=100_000, description="Streams of users a server has open at once; a user may have what is free."
+    )
     max_watches_per_user: int = Field(50, ge=1, le=100_000, description="Streams a user has open at once in a server.")
+    max_worker_watches: int = Field(
+        2_000, ge=1, le=100_000, description="Streams and waits of trainers a server has open at once, beside users'."
+    )
     default_timeout_ms: int = Field(10_000, ge=1, le=600_000, description="Deadline of a call that names none.")
     drain_seconds: float = Field(10.0, ge=0, le=20, description="Time that calls get to finish at SIGTERM.")
     reflection: bool = Field(True, description="Whether gRPC reflection answers.")

@@ -450,31 +450,6 @@ async def test_a_cancelled_sub_task_does_not_leave_its_caller_waiting(serve: Ser
     assert seconds < 1
 
 
-async def test_a_full_server_says_so_at_once(serve: Serve) -> None:
-    """L02: a call above the limit is refused without work, told when to come back, and served when there is room."""
-    going, go = asyncio.Semaphore(0), asyncio.Event()
-
-    async def work(call: Any) -> None:
-        going.release()
-        await go.wait()
-
-    async with grpc.aio.insecure_channel(await serve(Servicer(work), limit=2)) as channel:
-        send, held = channel.unary_unary(CATALOGUE), metadata()
-        waiting = [asyncio.ensure_future(_answer(send, held)) for _ in range(2)]
-        for _ in waiting:
-            await going.acquire()
-        told = await refused(send(b"", metadata=held))
-        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
-        assert told.retryable
-        go.set()
-        assert await asyncio.gather(*waiting) == [b"", b""]
-        assert await send(b"", metadata=held) == b""
-
-
-async def _answer(send: Any, held: Any) -> bytes:
-    return await send(b"", metadata=held)
-
-
 async def test_an_answer_fits_what_clients_take(serve: Serve) -> None:
     """However much there is to tell, the status is small enough for a client's limit on metadata."""
 
