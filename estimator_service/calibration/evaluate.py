@@ -22,10 +22,12 @@ from estimator_service.calibration import published
 from estimator_service.calibration.published import Run
 from estimator_service.learning.corrections import Prior, memory_prior, posterior, speed_prior
 from estimator_service.physics import memory
-from estimator_service.physics.forecast import KINDS, PLACES, VERDICTS, Numbers, Point, features_table, table
+from estimator_service.physics.evidence import run_class
+from estimator_service.physics.forecast import KINDS, POSITIONS, VERDICTS, Numbers, Point, features_table, table
 from estimator_service.physics.parameters import Parameters, fitted
 
 DRAWS = 200
+UNSTATED_WIDENS = 1.3  # width of the range, times this, for each property that a row does not state
 SEED = 20_26
 DOES_NOT_FIT = VERDICTS.index("does_not_fit")
 
@@ -45,8 +47,11 @@ class Scored(NamedTuple):
 def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
     """Predicts every run."""
     p = parameters or fitted()
-    points = [Point(run.workload, run.gpu, run.count) for run in runs]
+    points = [
+        Point(run.workload, run.gpu, run.count, range_correction=UNSTATED_WIDENS ** len(run.doubts)) for run in runs
+    ]
     numbers = table(points, p)
+    lean = table([Point(run.lean, run.gpu, run.count) for run in runs], p)
     measured = np.array([run.tokens_per_s or math.nan for run in runs])
     peaks = np.array([_peak(run, numbers, index, p) for index, run in enumerate(runs)])
     return Scored(
@@ -54,7 +59,7 @@ def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
         speed=np.log(numbers.tokens_per_s / measured),
         width=np.log(numbers.step_p90 / numbers.step),
         peak=peaks,
-        refused=numbers.verdict == DOES_NOT_FIT,
+        refused=lean.verdict == DOES_NOT_FIT,
         features=features_table(points, p),
         parameters=p,
     )
@@ -62,9 +67,9 @@ def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
 
 def _peak(run: Run, numbers: Numbers, index: int, p: Parameters) -> float:
     """Log of predicted ÷ measured memory, like with like: held where that is stated, else allocated."""
-    held = float(np.asarray(numbers.memory.total)[index])
-    if run.held_gib:
-        return math.log(held / memory.GIB / run.held_gib)
+    held = float(np.asarray(numbers.peak.total)[index])
+    if run.peak_gib:
+        return math.log(held / memory.GIB / run.peak_gib)
     if run.allocated_gib:
         return math.log(float(np.asarray(numbers.allocated)[index]) / memory.GIB / run.allocated_gib)
     return math.nan
@@ -112,7 +117,7 @@ def _errors(logs: NDArray[np.float64], width: NDArray[np.float64] | None) -> dic
 
 def calibrated(scored: Scored, k: int) -> dict[str, dict[str, float] | None]:
     """Errors of time and of memory of one source's other runs after K of them; None where there are too few."""
-    p, places = scored.parameters, scored.features[:, -PLACES - KINDS :]
+    p, places = scored.parameters, scored.features[:, -POSITIONS - KINDS :]
     return {
         "calibrated": _calibrated(scored.speed, scored.features, scored.width, speed_prior(p), k),
         "memory_calibrated": _calibrated(scored.peak, places, None, memory_prior(p), k),
@@ -148,8 +153,8 @@ def averaged(parts: Sequence[dict[str, Any] | None]) -> dict[str, float] | None:
     return {name: (sum if name == "n" else np.mean)([part[name] for part in known]) for name in known[0]}
 
 
-def evaluate(path: Path, calibrate_with: int = 0, held_out: Mapping[str, Parameters] | None = None) -> dict[str, Any]:
-    """Everything the command prints, as plain data; `held_out` names sources that have parameters of their own."""
+def evaluate(path: Path, calibrate_with: int = 0, others: Mapping[str, Parameters] | None = None) -> dict[str, Any]:
+    """The report as plain data; `others` holds parameters that were fitted without a source, by its name."""
     rows = list(published.read(path))
     runs = [row for row in rows if isinstance(row, Run)]
     unusable = Counter(row[2] for row in rows if not isinstance(row, Run))
@@ -158,7 +163,7 @@ def evaluate(path: Path, calibrate_with: int = 0, held_out: Mapping[str, Paramet
         "rows": len(rows), "usable": len(runs), "unusable": dict(unusable), "without_speed": untimed, "sources": {},
     }  # fmt: skip
     names = sorted({run.source for run in runs})
-    scored = [score([run for run in runs if run.source == name], (held_out or {}).get(name)) for name in names]
+    scored = [score([run for run in runs if run.source == name], (others or {}).get(name)) for name in names]
     for name, part in zip(names, scored, strict=True):
         everything = np.ones(len(part.runs), dtype=bool)
         single = np.array([run.count == 1 for run in part.runs])
@@ -179,6 +184,27 @@ def evaluate(path: Path, calibrate_with: int = 0, held_out: Mapping[str, Paramet
             parameters=scored[0].parameters,
         )
         report["overall"] = summary(joined, np.ones(len(joined.runs), dtype=bool))
+        report["classes"] = _classes(joined)
+    return report
+
+
+def _classes(scored: Scored) -> dict[str, dict[str, Any]]:
+    """Errors of time by class of run; figures are means over the sources of a class, which `sources` counts."""
+    by_class: dict[str, dict[str, list[int]]] = {}
+    for index, run in enumerate(scored.runs):
+        if np.isfinite(scored.speed[index]):
+            names = [run_class(run.workload, run.gpu, run.count)] + ["qlora"] * run.workload.quantised
+            for name in names:
+                by_class.setdefault(name, {}).setdefault(run.source, []).append(index)
+    report: dict[str, dict[str, Any]] = {}
+    for name, sources in sorted(by_class.items()):
+        parts = [_errors(scored.speed[rows], scored.width[rows]) for rows in sources.values()]
+        pooled = _errors(*(values[np.concatenate(list(sources.values()))] for values in (scored.speed, scored.width)))
+        report[name] = {
+            **(averaged(parts) or {}),
+            "sources": len(sources),
+            "all_rows_median": pooled["median"] if pooled else None,
+        }
     return report
 
 
@@ -211,17 +237,21 @@ def text(report: dict[str, Any]) -> str:
         if any(sources.values()):
             lines += ["", title, _row("", HEADINGS)]
             lines += [_row(name, [_cell(part, column) for column in COLUMNS]) for name, part in known.items()]
+    if report.get("classes"):
+        lines += ["", "Time by class, averaged over sources", _row("", ("sources", "all rows", *HEADINGS))]
+        for name, part in report["classes"].items():
+            cells = [
+                str(part["sources"]),
+                _number(part["all_rows_median"]),
+                *(_cell(part, column) for column in COLUMNS),
+            ]
+            lines.append(_row(name, cells))
     overall = report.get("overall")
     if overall:
         lines += ["", "Verdicts", _row("", ("ran", "refused", "OOM", "caught"))]
         for name, source in [*report["sources"].items(), ("all rows", overall)]:
-            cells = [
-                source["ran"],
-                source["called_does_not_fit"],
-                source["out_of_memory"],
-                source["out_of_memory_caught"],
-            ]
-            lines.append(_row(name, [_number(cell) for cell in cells]))
+            names = ("ran", "called_does_not_fit", "out_of_memory", "out_of_memory_caught")
+            lines.append(_row(name, [_number(source[column]) for column in names]))
     return "\n".join(lines)
 
 

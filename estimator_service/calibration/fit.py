@@ -32,6 +32,7 @@ from estimator_service.calibration.observations import (
     select,
 )
 from estimator_service.calibration.published import Run
+from estimator_service.physics.evidence import RUN_CLASSES, run_class
 from estimator_service.physics.memory import MemoryParameters
 from estimator_service.physics.parameters import Parameters, parse
 from estimator_service.physics.step_time import TimeParameters
@@ -40,7 +41,8 @@ NOISE = 0.12  # log residual that counts as one standard deviation: published re
 ROWS_OF_A_GROUP = 25  # beyond so many, rows of one group only share their weight
 AUXILIARY = 0.5  # weight of groups that state no token lengths: they tell ratios only
 PRIOR_WEIGHT = 1.5
-INSIDE = 0.8  # share of runs that P10 to P90 shall hold
+INSIDE = 0.8  # share of runs between P10 and P90
+POOLED_SOURCES = 2
 MEMORY_MARGIN = 0.05
 
 
@@ -68,7 +70,7 @@ def weights(groups: Sequence[str]) -> Array:
 def fit_time(data: Observations) -> tuple[TimeParameters, Array]:
     """Parameters, and how much each narrowed against its prior (0: evidence says nothing, 1: all)."""
     size = len(TimeParameters._fields)
-    weight = weights([run.group for run in data.runs]) * np.where(data.lengths < 0, 1.0, AUXILIARY)
+    weight = weights([run.source for run in data.runs]) * np.where(data.lengths < 0, 1.0, AUXILIARY)
 
     def residuals(z: Array) -> Array:
         log_length = np.append(z[size:], 0.0)[data.lengths]
@@ -82,11 +84,11 @@ def fit_time(data: Observations) -> tuple[TimeParameters, Array]:
 
 def fit_memory(data: Peaks) -> tuple[MemoryParameters, Array]:
     """The same for memory, on allocated and reserved peaks together."""
-    weight = weights([run.group for run in data.runs])
+    weight = weights([run.source for run in data.runs])
 
     def residuals(z: Array) -> Array:
-        used, held = predicted_memory(data, MemoryParameters(*np.exp(z)))
-        misses = np.concatenate([weight * (used - data.log_allocated), weight * (held - data.log_held)]) / NOISE
+        used, peak = predicted_memory(data, MemoryParameters(*np.exp(z)))
+        misses = np.concatenate([weight * (used - data.log_allocated), weight * (peak - data.log_peak)]) / NOISE
         known: Array = misses[np.isfinite(misses)]
         return known
 
@@ -126,10 +128,10 @@ def leave_out(data: Observations, labels: NDArray[Any]) -> Array:
     """Log error (predicted over measured speed) of every row, by a fit that saw no row with the same label."""
     error = np.full(len(data.runs), np.nan)
     for label in sorted(set(labels)):
-        held = labels == label
-        if np.any(held & (data.lengths < 0)):
-            parameters, _ = fit_time(select(data, ~held))
-            error[held] = (predicted(data, parameters) - data.log_tokens_per_s)[held]
+        left_out = labels == label
+        if np.any(left_out & (data.lengths < 0)):
+            parameters, _ = fit_time(select(data, ~left_out))
+            error[left_out] = (predicted(data, parameters) - data.log_tokens_per_s)[left_out]
     error[data.lengths >= 0] = np.nan
     return error
 
@@ -139,25 +141,46 @@ def load(path: Path) -> list[Run]:
     return [run for run in published.read(path) if isinstance(run, Run)]
 
 
-def spread_of(data: Observations, peaks: Peaks) -> dict[str, tuple[float, str]]:
-    """How far fits miss what they have not seen; sources count alike."""
-    error = leave_out(data, data.sources)
-    by_source = [error[(data.sources == source) & np.isfinite(error)] for source in sorted(set(data.sources))]
-    by_source = [part for part in by_source if len(part)]
-    width = float(np.mean([np.quantile(np.abs(part), INSIDE) for part in by_source]))
-    return {
-        "p10_to_p50": (width, "mean over sources of the 80 % quantile of the absolute log error, source held out"),
-        "unseen_gpu": (1.3, "prior: a power limit or a clock unknown by 20 % on top"),
-        "unseen_family": (1.1, "prior: kernels for an unusual shape unknown by 10 % on top"),
-        "unseen_stack": (1.15, "prior: kernels unknown by 15 % on top"),
-        "source_sd": (0.05, "prior: a provider's clocks and disks; 0.05 or 0.1, see README.md, Learning"),
-        "looseness": (0.6, "of 0.6, 1, 1.3 by nested cross-validation; see README.md, Learning"),
-        "run_sd": (0.1, "published repeats differ by 7 to 13 %"),
-        "alike_sd": (0.25, "as far as fits miss what they have not seen; see README.md, Learning"),
-        "misfit_sd": (0.3, "P10 to P90 holds after three runs what it holds before, source held out"),
-        "alone": (4.0, "prior: one run that nothing vouches for counts as five times as noisy"),
-        "memory_margin": (MEMORY_MARGIN, "prior: see README.md, Memory"),
-    }
+def widths_of(data: Observations) -> dict[str, tuple[float, int, int]]:
+    """(half width of P10 to P90 as a log, sources, runs) of each class, from runs predicted without their source.
+
+    Sources count alike: a width is the one inside which, averaged over sources, `INSIDE` of the runs lie. Few sources say
+    little of the next one, so the width of all classes together counts as `POOLED_SOURCES` more of them.
+    """
+    error = np.abs(leave_out(data, data.sources))
+    classes = np.array([run_class(run.workload, run.gpu, run.count) for run in data.runs])
+    measured = np.isfinite(error)
+    pooled = _width(error[measured], data.sources[measured])
+    widths = {}
+    for name in RUN_CLASSES:
+        member = (classes == name) & measured
+        sources = len(set(data.sources[member]))
+        own = _width(error[member], data.sources[member]) if sources else 0.0
+        square = (sources * own**2 + POOLED_SOURCES * pooled**2) / (sources + POOLED_SOURCES)
+        widths[name] = (square**0.5, sources, int(np.sum(member)))
+    return widths
+
+
+def _width(error: Array, sources: NDArray[np.str_]) -> float:
+    """The smallest error at which the share of smaller ones, averaged over sources, reaches `INSIDE`."""
+    order = np.argsort(error)
+    names, counts = np.unique(sources, return_counts=True)
+    weight = 1.0 / counts[np.searchsorted(names, sources[order])] / len(names)
+    return float(error[order][np.searchsorted(np.cumsum(weight), INSIDE)])
+
+
+SPREAD = {
+    "unseen_gpu": (1.3, "prior: a power limit or a clock unknown by 20 % on top"),
+    "unseen_family": (1.1, "prior: kernels for an unusual shape unknown by 10 % on top"),
+    "unseen_stack": (1.15, "prior: kernels unknown by 15 % on top"),
+    "source_sd": (0.05, "prior: a provider's clocks and disks; 0.05 or 0.1, see docs/forecasts.md, Learning"),
+    "looseness": (0.6, "of 0.6, 1, 1.3 by nested cross-validation; see docs/forecasts.md, Learning"),
+    "run_sd": (0.1, "published repeats differ by 7 to 13 %"),
+    "alike_sd": (0.25, "as far as fits miss runs that they have not seen; see docs/forecasts.md, Learning"),
+    "misfit_sd": (0.3, "P10 to P90 covers after three runs what it covers before, source held out"),
+    "alone": (4.0, "prior: one run that no other confirms counts as five times as noisy"),
+    "memory_margin": (MEMORY_MARGIN, "prior: see docs/forecasts.md, Memory"),
+}
 
 
 def render(runs: Sequence[Run], digest: str) -> str:
@@ -186,7 +209,12 @@ def render(runs: Sequence[Run], digest: str) -> str:
             )
         lines.append("")
     lines.append("[spread]")
-    lines += [f"{name} = {value:.4g} # {why}" for name, (value, why) in spread_of(data, peaks).items()]
+    lines += [f"{name} = {value:.4g} # {why}" for name, (value, why) in SPREAD.items()]
+    lines += ["", "# Half widths of P10 to P90 as logs, by class of run: see `widths_of`.", "[widths]"]
+    lines += [
+        f"{name} = {{ width = {width:.4g}, sources = {sources}, runs = {rows} }}"
+        for name, (width, sources, rows) in widths_of(data).items()
+    ]
     timed = [run for run in data.runs if run.tokens_per_s]
     lines += ["", "[evidence]", f"rows = {len(timed)}", f"sources = {len({run.row['source'] for run in timed})}"]
     evidence: dict[str, set[str]] = {

@@ -14,8 +14,10 @@ from estimator_service.calibration.published import Run
 from estimator_service.catalogue.gpus import Hardware, hardware
 from estimator_service.physics import memory
 from estimator_service.physics.memory import Footprint, MemoryParameters, footprint
+from estimator_service.physics.parallelism import zero_stage
+from estimator_service.physics.parameters import fitted
 from estimator_service.physics.step_time import TimeParameters, step_time
-from estimator_service.physics.workload import Demand, demand, is_sharded
+from estimator_service.physics.workload import Demand, demand
 
 Array = NDArray[np.float64]
 
@@ -43,7 +45,7 @@ class Peaks(NamedTuple):
     footprint: Footprint
     capacity: Array
     log_allocated: Array
-    log_held: Array
+    log_peak: Array
 
     @property
     def sources(self) -> NDArray[np.str_]:
@@ -84,12 +86,17 @@ def observe(runs: Sequence[Run]) -> Observations:
                     spreads.append(spread)
                 lengths.append(names.index(name))
                 break
-    columns = [demand(run.workload, sharded=is_sharded(run.workload, run.gpu, run.count)) for run in kept]
-    machines = [hardware(run.gpu, run.count) for run in kept]
+    columns = [demand(run.workload, zero=zero_of(run), count=run.count) for run in kept]
+    machines = [hardware(run.gpu, run.count, run.workload.gpus_per_replica) for run in kept]
     return Observations(
         kept, Demand(*np.array(columns).T), Hardware(*np.array(machines).T), np.log(speeds),
         np.array(lengths), np.array(spreads),
     )  # fmt: skip
+
+
+def zero_of(run: Run) -> int:
+    """ZeRO stage of a run."""
+    return zero_stage(run.workload, run.gpu, run.count, fitted().memory)
 
 
 def _samples_per_s(run: Run) -> float | None:
@@ -119,13 +126,11 @@ def predicted(data: Observations, parameters: TimeParameters) -> Array:
 
 def observe_memory(runs: Sequence[Run]) -> Peaks:
     """Runs with a measured peak."""
-    kept = [run for run in runs if run.allocated_gib or run.held_gib]
-    feet = [
-        footprint(run.workload, sharded=is_sharded(run.workload, run.gpu, run.count), count=run.count) for run in kept
-    ]
+    kept = [run for run in runs if run.allocated_gib or run.peak_gib]
+    feet = [footprint(run.workload, zero=zero_of(run), count=run.count) for run in kept]
     return Peaks(
         kept, Footprint(*np.array(feet).T), np.array([run.gpu.usable_bytes for run in kept]),
-        np.log([run.allocated_gib or np.nan for run in kept]), np.log([run.held_gib or np.nan for run in kept]),
+        np.log([run.allocated_gib or np.nan for run in kept]), np.log([run.peak_gib or np.nan for run in kept]),
     )  # fmt: skip
 
 

@@ -1,44 +1,26 @@
-"""Published training runs (the columns of measured.csv) read as workloads: nothing is guessed without being named."""
+"""Published training runs (the columns of measured.csv) read as workloads; what a row does not state is named."""
 
 from __future__ import annotations
 
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
 
+from estimator_service.calibration import notes
 from estimator_service.catalogue import base_models, gpus
 from estimator_service.catalogue.gpus import Gpu
+from estimator_service.physics.parallelism import with_tensor_parallel
+from estimator_service.physics.parameters import fitted
 from estimator_service.physics.workload import ATTENTION, Bits, Method, Precision, Stack, Workload
 
-# The first pattern found, in the notes and then in the source's name, tells the software stack.
-STACKS: tuple[tuple[str, Stack], ...] = (
-    (
-        r"baseline-peft|framework_config=(none|accelerated-peft-\w+)(?![\w-])|backend (hf|fa2)|(^|[;,] *)hf *[;,]",
-        "plain",
-    ),
-    (r"nemo\b|nemo[ _-]|megatron|mlperf|transformer.?engine|\bmaxtext", "megatron"),
-    (
-        r"unsloth|liger|foak|fast.?kernels|torchtune|torch.?titan|torch\.?compile|xtuner|llm-?foundry|fused|triton|thunder",
-        "tuned",
-    ),
-    (
-        r"hugging ?face|\bhf\b|transformers|\btrl\b|\bpeft\b|deepspeed|fastchat|llama-?factory|qwen|h2o|axolotl|alpaca-lora",
-        "plain",
-    ),
-    (r"lit-?gpt|lit-?llama|lightning", "plain"),
-)
-SHARDED = re.compile(
-    r"fsdp|zero-?_? ?(stage)? ?-?3|full_shard|tensor parallel|pipeline parallel|\btp ?= ?[2-9]|\bpp ?= ?[2-9]"
-)
-REPLICATED = re.compile(r"\bddp\b|zero-?_? ?(stage)? ?-?[12]\b|data parallel|multinode")
 OUT_OF_MEMORY = re.compile(r"\boom\b|out[ -]of[ -](cuda )?memory", re.IGNORECASE)
 OOM_ELSEWHERE = re.compile(r"\boom\b[^;]*\b(other|one setting|some)\b|no oom", re.IGNORECASE)
 # The longest sample of public data sets, in tokens of Llama's tokenizer: where samples are not packed, memory peaks there and
 # not at the limit. Alpaca's is stated by litgpt (tutorials/resource-tables.md).
 LONGEST_SAMPLES = ((re.compile(r"\balpaca\b(?!-lora)", re.IGNORECASE), 1304),)
+MEGATRON_ACCUMULATION = 8  # recipes of Megatron-style stacks add micro-batches up; plain scripts do not
 MEASURED = ("tokens_per_s_total", "samples_per_s", "s_per_step", "train_time_s", "peak_mem_gib", "mem_reserved_gib")
 IMPLAUSIBLE = re.compile(r"\bFLAG")
 
@@ -50,6 +32,7 @@ class Run:
     line: int
     group: str
     workload: Workload
+    lean: Workload  # with the leanest reading of what is not stated: a refusal has to hold for it too
     gpu: Gpu
     count: int
     tokens_per_s: float | None
@@ -57,16 +40,17 @@ class Run:
     reserved_gib: float | None
     device_gib: float | None
     ran_out_of_memory: bool
+    doubts: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     row: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def source(self) -> str:
-        """Who published it: what is held out together."""
+        """The publisher: its rows are held out together."""
         return self.row.get("source") or self.group
 
     @property
-    def held_gib(self) -> float | None:
+    def peak_gib(self) -> float | None:
         """Peak with what the allocator keeps in reserve: as the device or the framework reported it."""
         return self.reserved_gib or self.device_gib
 
@@ -96,17 +80,6 @@ def flag(text: str | None, default: bool) -> bool:
     )
 
 
-def stack_of(row: Mapping[str, str]) -> Stack:
-    """Kernels the run used, as far as its notes or its source tell."""
-    if flag(row.get("compile"), False):
-        return "tuned"
-    for text in (row.get("notes", ""), f"{row.get('source', '')} {row.get('source_path', '')}"):
-        for pattern, stack in STACKS:
-            if re.search(pattern, text.lower()):
-                return stack
-    return "unknown"
-
-
 def model_of(row: Mapping[str, str]) -> base_models.Model:
     """The named model, else a shape inferred from the stated size or from the one in its name."""
     name, params, active = row.get("model", ""), number(row.get("params_b")), number(row.get("active_params_b"))
@@ -117,7 +90,9 @@ def model_of(row: Mapping[str, str]) -> base_models.Model:
         params = float(size.group(1)) / (1000 if size and size.group(2) == "m" else 1) if size else None
     if params is None:
         raise Unusable(f"unknown model {name!r} without a size")
-    return base_models.inferred(params, active)
+    word = re.match(r"[a-z]+", name.lower())
+    relatives = [model.vocab for model in base_models.all_models().values() if word and model.family == word.group()]
+    return base_models.inferred(params, active, max(relatives, default=64_000))
 
 
 def method_of(row: Mapping[str, str]) -> tuple[Method, Bits]:
@@ -134,64 +109,118 @@ def method_of(row: Mapping[str, str]) -> tuple[Method, Bits]:
 def precision_of(row: Mapping[str, str]) -> Precision:
     """Arithmetic of the matrix products: bf16 unless the row says otherwise."""
     text = row.get("precision", "").lower()
-    return next((name for name in get_args(Precision) if name in text), "bf16")
+    return next((name for name in ("fp8", "fp4", "fp16", "fp32", "bf16") if name in text), "bf16")
+
+
+def checkpointing_of(row: Mapping[str, str], stack: Stack, text: str, count: int) -> tuple[float, bool]:
+    """(share of the layers that are recomputed, whether the row states it)."""
+    word = row.get("act_ckpt", "").strip().lower()
+    layers = re.search(r"(\d+) of (\d+) layers", text)
+    if layers and 0 < int(layers[1]) <= int(layers[2]):
+        return int(layers[1]) / int(layers[2]), True
+    if word.startswith("sel"):
+        # Megatron's selective recompute repeats attention alone, which flash attention does anyway; torchtitan's repeats
+        # every second product.
+        return (0.0 if stack == "megatron" else 0.5), True
+    if word:
+        return float(flag(word, True)), True
+    # Megatron-style stacks and litgpt on one device keep activations; fine-tuning guides of the others recompute them.
+    return (0.0 if stack == "megatron" or ("litgpt" in text and count == 1) else 1.0), False
 
 
 def read_row(line: int, row: Mapping[str, str]) -> Run:
     """One row as a Run; raises Unusable with the reason."""
-    notes = row.get("notes", "")
-    if IMPLAUSIBLE.search(notes):
+    if IMPLAUSIBLE.search(row.get("notes", "")):
         raise Unusable("flagged implausible")
     gpu = gpus.find(row.get("gpu", ""))
     if gpu is None:
         raise Unusable(f"unknown GPU {row.get('gpu', '')!r}")
-    model, (method, bits), assumptions = model_of(row), method_of(row), []
+    text = f"{row.get('notes', '')} {row.get('source', '')}".lower()
+    gpu = notes.board_of(gpu, text)
     count = max(1, round(number(row.get("gpu_count")) or 1))
+    stack = notes.stack_of(row, compiled=flag(row.get("compile"), False))
+    spread = notes.parallelism_of(text, count, stack)
+    checkpointing, stated = checkpointing_of(row, stack, text, count)
+    doubts = [] if stated else ["activation checkpointing is not stated"]
+    if count > 1 and stack == "megatron" and not spread.stated:
+        doubts.append("parallelism is not stated")
+    workload, per_sample, assumptions = _workload(row, gpu, count, stack, spread, text)
+    workload = replace(workload, checkpointing=checkpointing)
+    lean = workload if stated else replace(workload, checkpointing=1.0)
+    if "parallelism is not stated" in doubts:
+        memory = fitted().memory
+        workload, lean = (with_tensor_parallel(each, gpu, count, memory) for each in (workload, lean))
+        if spread.global_batch and count > spread.global_batch * workload.tensor:
+            # A global batch smaller than the replicas: the rest of the GPUs share samples.
+            workload = replace(workload, tensor=min(8, count // spread.global_batch))
+    kind, peak = row.get("mem_kind", "").lower(), number(row.get("peak_mem_gib"))
+    reserved, allocated, device = number(row.get("mem_reserved_gib")), None, None
+    if "alloc" in kind or "active" in kind:
+        allocated = peak
+    elif "reserv" in kind:
+        reserved = reserved or peak
+    else:
+        device = peak
+    together = workload.batch * workload.accumulation * count / workload.gpus_per_replica
+    return Run(
+        line=line, group=row.get("obs_group") or row.get("source") or "unnamed", workload=workload, lean=lean, gpu=gpu,
+        count=count, tokens_per_s=tokens_per_s(row, per_sample, together), allocated_gib=allocated, reserved_gib=reserved,
+        device_gib=device, doubts=tuple(doubts), assumptions=tuple(assumptions), row=row,
+        ran_out_of_memory=ran_out_of_memory(row, peak),
+    )  # fmt: skip
 
-    def given(column: str, default: float) -> float:
+
+def _workload(
+    row: Mapping[str, str], gpu: Gpu, count: int, stack: Stack, spread: notes.Parallelism, text: str
+) -> tuple[Workload, float | None, list[str]]:
+    """(the workload, tokens of a sample where they are stated, columns that were filled in)."""
+    model, (method, bits), precision = model_of(row), method_of(row), precision_of(row)
+    assumptions = list[str]()
+
+    def stated(column: str, default: float) -> float:
         value = number(row.get(column))
         if value is None:
             assumptions.append(f"{column} = {default:g}")
         return value or default
 
     length, sample = number(row.get("seq_len")), number(row.get("tokens_per_sample"))
-    fixed = flag(row.get("packed"), True) is not False
-    batch = round(given("per_device_batch", 1))
-    accumulation = round(given("grad_accum", 1))
-    tokens = sample if sample and not (fixed and length) else None
+    fixed = flag(row.get("packed"), True)
+    per_sample = sample or (length if fixed else None)
     if length is None:
         length = sample or 1024.0
         assumptions.append(f"seq_len = {length:g}")
-    per_sample = sample or (length if fixed and number(row.get("seq_len")) else None)
+    tokens = sample if sample and not fixed else None
     if not fixed:
-        length = min([length, *(longest for name, longest in LONGEST_SAMPLES if name.search(notes))])
-    old = gpu.is_old
+        length = min([length, *(longest for name, longest in LONGEST_SAMPLES if name.search(row.get("notes", "")))])
+    batch = round(stated("per_device_batch", 1))
+    accumulation = round(stated("grad_accum", MEGATRON_ACCUMULATION if stack == "megatron" else 1))
+    if spread.global_batch:
+        replicas = count / (spread.tensor * spread.pipeline * spread.context)
+        accumulation = max(1, round(spread.global_batch / (batch * replicas)))
+    if notes.NAIVE_PIPELINE.search(text):
+        accumulation = 1  # one micro-batch at a time: GPUs wait for one another
+    frozen_fp8 = precision in ("fp8", "fp4") and stack == "megatron" and method != "full"
     targets = tuple(word for word in re.split(r"[\s,;+/]+", row.get("target_modules", "")) if word) or ATTENTION
-    text = f"{notes} {row.get('source_path', '')}".lower()
-    sharded = True if SHARDED.search(text) else False if REPLICATED.search(text) else None
-    stack = stack_of(row)
-    fused = True if re.search(r"liger|unsloth open", notes.lower()) or stack == "megatron" else None
+    unsloth = stack == "tuned" and bool(notes.UNSLOTH.search(text))
+    deepspeed = bool(notes.DEEPSPEED.search(text))
     workload = Workload(
-        model=model, method=method, rank=round(given("rank", 16)) if method != "full" else 16, targets=targets, batch=batch,
-        accumulation=accumulation, length=round(length), tokens=tokens, precision=precision_of(row), weight_bits=bits,
-        checkpointing=flag(row.get("act_ckpt"), True), flash_attention=flag(row.get("flash_attn"), not old), packed=fixed,
-        stack=stack, sharded=sharded, fused_loss=fused, pure_16bit="true" in row.get("precision", ""),
+        model=model, method=method, rank=round(stated("rank", 16)) if method != "full" else 16, targets=targets,
+        batch=batch, accumulation=accumulation, length=round(length), tokens=tokens, precision=precision,
+        weight_bits=8 if frozen_fp8 and bits == 16 else bits,
+        flash_attention=unsloth or flag(row.get("flash_attn"), not gpu.is_old),
+        packed=fixed, stack=stack, zero=spread.zero, tensor=spread.tensor, pipeline=spread.pipeline,  # type: ignore[arg-type]
+        virtual=spread.virtual, context=spread.context, expert=spread.expert,
+        fused_loss=bool(notes.FUSED_LOSS.search(text)) or stack == "megatron",
+        wide_logits=stack in ("plain", "legacy")
+        and not notes.NEW_MODELS.search(row.get("model", "").lower())
+        and bool(notes.OLD_TRANSFORMERS.search(f"{text} {row.get('source_path', '')}".lower())),
+        pure_16bit=True if "true" in row.get("precision", "") else False if deepspeed else None,
+        optimizer_bits=8 if notes.EIGHT_BIT.search(text) else 32,
+        offloaded_checkpoints=unsloth,
+        offloaded_states=bool(notes.OFFLOADED_STATES.search(text)),
         trains_embeddings="emb" in row.get("target_modules", "").lower(),
     )  # fmt: skip
-    kind, peak = row.get("mem_kind", "").lower(), number(row.get("peak_mem_gib"))
-    reserved, allocated, device = number(row.get("mem_reserved_gib")), None, None
-    if "alloc" in kind:
-        allocated = peak
-    elif "reserv" in kind:
-        reserved = reserved or peak
-    else:
-        device = peak
-    return Run(
-        line=line, group=row.get("obs_group") or row.get("source") or "unnamed", workload=workload, gpu=gpu, count=count,
-        tokens_per_s=tokens_per_s(row, per_sample, batch * accumulation * count), allocated_gib=allocated,
-        reserved_gib=reserved, device_gib=device, assumptions=tuple(assumptions), row=row,
-        ran_out_of_memory=ran_out_of_memory(row, peak),
-    )  # fmt: skip
+    return workload, per_sample, assumptions
 
 
 def ran_out_of_memory(row: Mapping[str, str], peak: float | None) -> bool:
@@ -202,7 +231,7 @@ def ran_out_of_memory(row: Mapping[str, str], peak: float | None) -> bool:
     return peak is None and bool(OUT_OF_MEMORY.search(notes)) and not OOM_ELSEWHERE.search(notes)
 
 
-def tokens_per_s(row: Mapping[str, str], per_sample: float | None, samples_per_step: int) -> float | None:
+def tokens_per_s(row: Mapping[str, str], per_sample: float | None, samples_per_step: float) -> float | None:
     """Measured training tokens per second of all GPUs, from whichever column has it; None when lengths are unknown."""
     if direct := number(row.get("tokens_per_s_total")):
         return direct

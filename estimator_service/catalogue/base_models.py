@@ -117,15 +117,15 @@ def find(name: str, params_b: float | None = None) -> Model | None:
     return model
 
 
-def inferred(params_b: float, active_b: float | None = None) -> Model:
+def inferred(params_b: float, active_b: float | None = None, vocab: int = 64_000) -> Model:
     """Shape a model of this size usually has: layers about hidden / 115, a gated FFN of 3.5 hidden, grouped queries.
 
-    With 115 · layers = hidden and 12.5 · hidden² weights a layer, plus 64k tokens of vocabulary twice, this gives back
+    With 115 · layers = hidden and 12.5 · hidden² weights a layer, plus at most 64k words of vocabulary twice, this gives back
     the published shapes of 1B to 70B models within 15 % in depth and width.
     """
-    vocab, target = 64_000, (active_b or params_b) * 1e9
+    target = (active_b or params_b) * 1e9
     hidden = 256
-    while 13 * hidden**3 / 115 + 2 * vocab * hidden < target:
+    while 13 * hidden**3 / 115 + 2 * min(vocab, 64_000) * hidden < target:
         hidden += 64
     layers = max(4, round(hidden / 115))
     return Model(

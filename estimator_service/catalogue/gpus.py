@@ -8,21 +8,22 @@ from functools import cache, cached_property
 from importlib.resources import files
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 GPUS_PER_NODE = 8
 # Collectives between nodes, GB/s as each GPU sees them, by generation: all eight adapters of a node (200 Gb/s each beside an
 # A100, 400 beside an H100) carry one ring. Nodes of other GPUs usually share one adapter of 100 Gb/s.
-INTER_NODE_GB_S = {"ampere": 160.0, "hopper": 320.0, "blackwell": 320.0, "cdna3": 320.0}
+INTER_NODE_GB_S = {"ampere": 160.0, "hopper": 320.0, "blackwell": 320.0, "cdna3": 320.0, "cdna4": 320.0}
 SHARED_ADAPTER_GB_S = 10.0
 
-# Large matrix products reach this share of the peak where power does not stop them first.
-ATTAINABLE = 0.93
+# Large matrix products reach this share of the peak where power does not stop them first. Software reaches less of AMD's peaks:
+# 620 TFLOP/s of an MI300X's 1307 (SemiAnalysis, "MI300X vs H100 vs H200 Training", December 2024).
+ATTAINABLE, ATTAINABLE_OF = 0.93, {"cdna3": 0.475, "cdna4": 0.55}
 # Dense 16-bit TFLOP/s that a watt of board power sustains, by generation: a chip whose peak asks for more than its board may
 # draw clocks down under load (an H100 PCIe has 76 % of the SXM's peak and half its power).
 SUSTAINED_TFLOPS_PER_WATT = {
     "pascal": 0.06, "volta": 0.27, "turing": 0.31, "ampere": 0.64, "ampere8": 0.35, "ada": 0.62, "hopper": 0.90,
-    "blackwell": 1.35, "blackwell-rtx": 0.62, "cdna2": 0.4, "cdna3": 0.65,
+    "blackwell": 1.35, "blackwell-rtx": 0.62, "cdna2": 0.4, "cdna3": 0.9, "cdna4": 1.2,
 }  # fmt: skip
 OLD = frozenset({"pascal", "volta", "turing"})
 # Generations whose large last-level cache keeps a part of the element-wise traffic off the memory bus.
@@ -59,6 +60,7 @@ class Gpu(BaseModel):
         "blackwell-rtx",
         "cdna2",
         "cdna3",
+        "cdna4",
     ]
     memory_gb: PositiveFloat
     bandwidth_gb_s: PositiveFloat
@@ -66,7 +68,9 @@ class Gpu(BaseModel):
     fp16_tflops: PositiveFloat
     fp8_tflops: PositiveFloat | None = None
     power_w: PositiveFloat
+    power_limit_w: PositiveFloat | None = None  # where an operator set one below `power_w`
     link_gb_s: PositiveFloat
+    domain: PositiveInt = GPUS_PER_NODE  # GPUs that these links join
     usable: float = Field(0.985, gt=0, le=1)
     source: str
 
@@ -74,6 +78,16 @@ class Gpu(BaseModel):
     def is_old(self) -> bool:
         """Whether it came before bfloat16 and flash attention."""
         return self.generation in OLD
+
+    @property
+    def is_amd(self) -> bool:
+        """Whether AMD makes it."""
+        return self.generation.startswith("cdna")
+
+    @property
+    def is_consumer(self) -> bool:
+        """Whether it is a card for desktops: its cooling and its links are those of a desktop."""
+        return self.id.startswith("RTX-") and not self.id.startswith(("RTX-A", "RTX-PRO", "RTX-6000"))
 
     @cached_property
     def traits(self) -> Traits:
@@ -83,7 +97,12 @@ class Gpu(BaseModel):
     @cached_property
     def sustained_flops(self) -> float:
         """FLOP/s in 16 bits that arithmetic units and power supply both allow."""
-        return min(ATTAINABLE * self.fp16_tflops, SUSTAINED_TFLOPS_PER_WATT[self.generation] * self.power_w) * 1e12
+        share = ATTAINABLE_OF.get(self.generation, ATTAINABLE)
+        sustained = SUSTAINED_TFLOPS_PER_WATT[self.generation] * self.power_w
+        if self.power_limit_w:
+            # Power rises with the square of the clock or more, so a lower limit costs less speed than power.
+            sustained *= min(1.0, self.power_limit_w / self.power_w) ** 0.5
+        return min(share * self.fp16_tflops, sustained) * 1e12
 
     @cached_property
     def usable_bytes(self) -> float:
@@ -97,18 +116,25 @@ class Hardware(NamedTuple):
     flops: float
     attention: float  # share of `flops` that attention kernels can use
     bandwidth: float
-    link: float
-    memory: float
+    link: float  # within a replica
+    between: float  # between replicas
+    usable_bytes: float
     count: float  # type: ignore[assignment] # the field, not the method of a tuple
 
 
-def hardware(gpu: Gpu, count: int) -> Hardware:
-    """Numbers for `count` GPUs; beyond one node the link between nodes sets the pace."""
-    between = INTER_NODE_GB_S.get(gpu.generation, SHARED_ADAPTER_GB_S)
-    link = gpu.link_gb_s if count <= GPUS_PER_NODE else min(gpu.link_gb_s, between)
+def hardware(gpu: Gpu, count: int, replica: int = 1) -> Hardware:
+    """Numbers of `count` GPUs in replicas of `replica`; beyond one domain the links between nodes set the pace."""
+    between = min(gpu.link_gb_s, INTER_NODE_GB_S.get(gpu.generation, SHARED_ADAPTER_GB_S))
     bandwidth = gpu.bandwidth_gb_s * CACHED_TRAFFIC.get(gpu.generation, 1.0)
-    attention = ATTENTION_SHARE.get(gpu.generation, 1.0)
-    return Hardware(gpu.sustained_flops, attention, bandwidth * 1e9, link * 1e9, gpu.usable_bytes, float(count))
+    return Hardware(
+        flops=gpu.sustained_flops,
+        attention=ATTENTION_SHARE.get(gpu.generation, 1.0),
+        bandwidth=bandwidth * 1e9,
+        link=(gpu.link_gb_s if replica <= gpu.domain else between) * 1e9,
+        between=(gpu.link_gb_s if count <= gpu.domain else between) * 1e9,
+        usable_bytes=gpu.usable_bytes,
+        count=float(count),
+    )
 
 
 @cache

@@ -14,7 +14,8 @@ from estimator_service.forecasts.configuration import reference_run
 from estimator_service.forecasts.job_forecast import job_table
 from estimator_service.forecasts.plan import Plan, TrainingSpec, plan
 from estimator_service.learning.corrections import Corrections, corrected_table
-from estimator_service.physics.forecast import VERDICTS, Point, doubts
+from estimator_service.physics.evidence import doubts
+from estimator_service.physics.forecast import VERDICTS, Point
 from estimator_service.physics.memory import GIB
 from estimator_service.physics.parameters import fitted
 from estimator_service.reference import CLEAR_BELOW, CLEAR_OF_HALF, estimate, to_cents
@@ -108,7 +109,7 @@ def _forecast(
                 known[key] = plan(choice.spec, gpu, dataset, catalogue.job_defaults)
             found = known[key]
             planned.append(found)
-            doubted = len(found.doubts) + len(doubts(Point(found.workload, gpu, 1), fitted()))
+            doubted = len(found.doubts) + len(doubts(Point(found.workload, gpu, 1), fitted().evidence))
             trusted.append(not found.doubts and doubted < 2)
         for count in grid.counts:
             points += [Point(found.workload, gpu, count) for found in planned]
@@ -125,7 +126,7 @@ def _forecast(
         hours_p90=cents(seen.hours_p90),
         hourly_rate=cents(seen.hourly_rate),
         verdicts=numbers.verdict.astype(np.int64),
-        memory_gib=cents(np.asarray(numbers.memory.total) / GIB),
+        memory_gib=cents(np.asarray(numbers.peak.total) / GIB),
         quotable=quotable,
         plan=plans[0],
     )

@@ -102,14 +102,14 @@ def _forecast(job: JobForecast) -> Fields:
             "save": to_cents(seen.save),
         },
         "assumptions": assumptions(planned.assumptions),
-        "learned_from_jobs": job.point.jobs,
+        "learned_from_jobs": job.point.speed_jobs,
         "truncated_share": planned.lengths.truncated_share,
         "padding_share": round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
         "seconds": _range(*(hours * SECONDS_PER_HOUR for hours in (seen.hours_p10, seen.hours, seen.hours_p90))),
         "overhead_seconds": to_cents((seen.startup + seen.save) * SECONDS_PER_HOUR),
         "model_family": planned.workload.model.family,
         "stack": STACKS[planned.workload.stack],
-        "correction": job.point.correction,
+        "correction": job.point.speed_correction,
         "slopes": job.forecast.features,
         "model_version": fitted().version,
     }
@@ -120,7 +120,7 @@ def _range(p10: float, p50: float, p90: float) -> Fields:
 
 
 def _memory(job: JobForecast) -> Fields:
-    used, usable = job.forecast.numbers.memory, job.point.gpu.usable_bytes
+    used, usable = job.forecast.numbers.peak, job.point.gpu.usable_bytes
     return {
         "verdict": VERDICT_VALUES[int(job.forecast.numbers.verdict)],
         **{f"{part}_gib": to_cents(size / GIB) for part, size in zip(used._fields, used, strict=True)},
@@ -128,8 +128,8 @@ def _memory(job: JobForecast) -> Fields:
         "headroom_gib": to_cents((usable - used.total) / GIB),
         "margin_share": fitted().spread.memory_margin,
         "longest_tokens": job.plan.workload.length,
-        "correction": job.point.memory,
-        "learned_from_jobs": job.point.peaks,
+        "correction": job.point.memory_correction,
+        "learned_from_jobs": job.point.memory_jobs,
     }
 
 

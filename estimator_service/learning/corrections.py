@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from estimator_service.physics.forecast import KINDS, PLACES, Point, features, features_table
+from estimator_service.physics.forecast import KINDS, POSITIONS, Point, features, features_table
 from estimator_service.physics.parameters import Parameters, fitted
 
 Kind = tuple[str, str, str]  # model family, GPU type, software stack
@@ -43,10 +43,10 @@ class Prior(NamedTuple):
         """How far what is off in some runs tells what is off in others; a row of `features` for each run."""
         known = len(self.slopes)
         near: Array = np.zeros((len(runs), len(others)))
-        for column in range(known, known + PLACES):
+        for column in range(known, known + POSITIONS):
             near += (runs[:, None, column] - others[None, :, column]) ** 2
         same: Any = 1.0
-        for column in range(known + PLACES, known + PLACES + self.same):
+        for column in range(known + POSITIONS, known + POSITIONS + self.same):
             same = same * (runs[:, None, column] == others[None, :, column])
         linear: Array = (runs[:, :known] * self.slopes) @ others[:, :known].T
         found: Array = linear + self.shared + self.alike * same * np.exp(-0.5 * near / self.apart**2)
@@ -143,7 +143,7 @@ def correct_for(jobs: Sequence[FinishedJob]) -> Correction:
         return Correction(speed, None)
     ratios = [math.log((job.peak_gib or 0.0) / job.forecast_gib) for job in measured]
     return Correction(
-        speed, posterior(ratios, [job.features[-PLACES - KINDS :] for job in measured], memory_prior(fitted()))
+        speed, posterior(ratios, [job.features[-POSITIONS - KINDS :] for job in measured], memory_prior(fitted()))
     )
 
 
@@ -174,7 +174,7 @@ def corrected_table(points: Sequence[Point], corrections: Corrections) -> list[P
 def _corrected(points: Sequence[Point], corrections: Correction, runs: Array) -> list[Point]:
     speeds, widths = corrections.speed.apply(runs)
     jobs, measured = corrections.speed.jobs, corrections.memory.jobs if corrections.memory else 0
-    peaks = corrections.memory.apply(runs[:, -PLACES - KINDS :])[0] if corrections.memory else [1.0] * len(points)
+    peaks = corrections.memory.apply(runs[:, -POSITIONS - KINDS :])[0] if corrections.memory else [1.0] * len(points)
     return [
         Point(point.workload, point.gpu, point.count, speed, width, peak, jobs, measured)
         for point, speed, width, peak in zip(points, speeds, widths, peaks, strict=True)

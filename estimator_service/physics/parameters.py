@@ -1,9 +1,10 @@
-"""The fitted numbers of the time and the memory model: fitted.toml, read once and checked."""
+"""The fitted parameters of the time and the memory model: fitted.toml, read once and checked."""
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -19,8 +20,7 @@ class Spread(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    p10_to_p50: PositiveFloat  # log distance that leaves a tenth of the runs on each side, all inputs in the evidence
-    unseen_gpu: PositiveFloat  # the same, times this, for a GPU type that no measured run used
+    unseen_gpu: PositiveFloat  # width of the range, times this, for a GPU type that no measured run used
     unseen_family: PositiveFloat
     unseen_stack: PositiveFloat
     source_sd: PositiveFloat  # log spread of what makes all of a source's runs faster or slower
@@ -32,8 +32,18 @@ class Spread(BaseModel):
     memory_margin: PositiveFloat  # share by which memory may be over-estimated before a job that runs is refused
 
 
+class Width(BaseModel):
+    """Half width of P10 to P90 of one class of runs, and the evidence behind it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: PositiveFloat  # log distance from P50
+    sources: int  # independent publishers whose runs were predicted without them
+    runs: int
+
+
 class Evidence(BaseModel):
-    """What the measured runs cover."""
+    """Range of the measured runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,11 +56,12 @@ class Evidence(BaseModel):
 
 
 class Parameters(NamedTuple):
-    """Everything that fitting found."""
+    """All fitted parameters."""
 
     time: TimeParameters
     memory: MemoryParameters
     spread: Spread
+    widths: Mapping[str, Width]  # by class of run
     evidence: Evidence
     time_sd: tuple[float, ...]  # what physics leaves each time parameter, as standard deviations of logs
     version: str  # twelve hex digits that change with anything here
@@ -58,7 +69,7 @@ class Parameters(NamedTuple):
 
 @cache
 def fitted() -> Parameters:
-    """The numbers the service runs on."""
+    """The parameters that the service uses."""
     return parse(files(__package__).joinpath("fitted.toml").read_text())
 
 
@@ -69,6 +80,7 @@ def parse(text: str) -> Parameters:
         TimeParameters(**{name: entry["value"] for name, entry in data["time"].items()}),
         MemoryParameters(**{name: entry["value"] for name, entry in data["memory"].items()}),
         Spread.model_validate(data["spread"]),
+        {name: Width.model_validate(entry) for name, entry in data["widths"].items()},
         Evidence.model_validate(data["evidence"]),
         tuple(entry["prior_sd"] for entry in data["time"].values()),
         hashlib.sha256(text.encode()).hexdigest()[:12],

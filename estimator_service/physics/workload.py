@@ -1,4 +1,4 @@
-"""What is to be trained and how, and what that asks of any GPU: counts only, no times."""
+"""What is trained and how, and what one step of it asks of any GPU: counts of operations and bytes, no times."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from estimator_service.catalogue.base_models import Model
-from estimator_service.catalogue.gpus import Gpu
 
 Method = Literal["lora", "qlora", "dora", "full"]
-Stack = Literal["plain", "tuned", "megatron", "unknown"]
-Precision = Literal["bf16", "fp16", "fp32", "fp8"]
+Stack = Literal["plain", "legacy", "tuned", "megatron", "unknown"]
+Precision = Literal["bf16", "fp16", "fp32", "fp8", "fp4"]
 Bits = Literal[16, 8, 4]
 
 WEIGHT_BYTES = {16: 2.0, 8: 1.03, 4: 0.53}  # a stored weight, block scales included
-LARGEST_REPLICA = 0.6  # of a GPU's memory: above this a copy of the weights on every GPU leaves no room to train
-KERNEL_PASSES_BACKWARD = 2.0  # a backward pass launches about twice the kernels of a forward one
+KERNEL_PASSES_BACKWARD = 2.0  # a backward pass launches about twice the kernels of a forward pass
+# Share of a stack's kernels that are fused; `legacy` stacks are eager ones that move twice the element-wise bytes.
+TUNED_SHARE = {"plain": 0.0, "legacy": 0.0, "tuned": 1.0, "megatron": 1.0, "unknown": 0.5}
 ATTENTION = ("q", "k", "v", "o")
 # Spellings of the same module in different model families.
 MODULE_NAMES = {
@@ -30,10 +30,13 @@ MODULE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One configuration of a training run; `batch` and `accumulation` are per GPU, lengths in tokens.
+    """One configuration of a training run.
 
-    `length` is the longest sequence a micro-batch may hold (memory), `tokens` the mean of a sample (time; None: same),
-    `padded` computed over real tokens where the data tell it (None: from the batch).
+    A replica is a group of `tensor · pipeline · context` GPUs that trains one copy of the model. `batch` is the sequences of
+    a replica's micro-batch, `accumulation` its micro-batches in an optimizer step. Lengths are tokens: `length` is the
+    longest sequence of a micro-batch (memory), `tokens` the mean of a sample (time; None: `length`). `padded` is computed
+    over real tokens (None: derived from the batch). `checkpointing` is the share of the layers whose activations are
+    recomputed. `zero` is the ZeRO stage (FSDP: 3; None: chosen by `parallelism`).
     """
 
     model: Model
@@ -45,24 +48,44 @@ class Workload:
     length: int = 2048
     tokens: float | None = None
     precision: Precision = "bf16"
-    checkpointing: bool = True
+    checkpointing: float = 1.0
     flash_attention: bool = True
     packed: bool = True
     stack: Stack = "unknown"
-    sharded: bool | None = None
-    fused_loss: bool | None = None
-    pure_16bit: bool = False
+    zero: Literal[0, 1, 2, 3] | None = None
+    tensor: int = 1
+    pipeline: int = 1
+    virtual: int = 1  # pipeline stages of one GPU (interleaved schedule)
+    context: int = 1
+    expert: int = 1  # GPUs over which the experts of a mixture are spread
+    fused_loss: bool = False  # logits are never held as a whole
+    wide_logits: bool = False  # logits are held in 32 bits as well, as transformers did until 2024
+    pure_16bit: bool | None = None  # every weight and optimizer state in 16 bits; None: not stated
     weight_bits: Bits = 16
+    optimizer_bits: Literal[32, 8] = 32
+    offloaded_checkpoints: bool = False
+    offloaded_states: bool = False
     trains_embeddings: bool = False
     padded: float | None = None
 
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs that train one copy of the model together."""
+        return self.tensor * self.pipeline * self.context
+
+    @property
+    def quantised(self) -> bool:
+        """Whether weights are unpacked to 16 bits before every product; 8-bit weights of FP8 training are not."""
+        return self.weight_bits == 4 or (self.weight_bits == 8 and self.method == "qlora")
+
 
 class Demand(NamedTuple):
-    """Counts of one micro-step (FLOPs, bytes, kernels) and of one optimizer step, as floats or arrays."""
+    """Counts of one GPU: FLOPs, bytes and kernels of a micro-step, and what an optimizer step adds; floats or arrays."""
 
     tokens: float  # of one micro-step, padding not counted
     accumulation: float
-    matmul_flops: float
+    layer_flops: float  # matrix products of the layers: those that FP8 and FP4 speed up
+    head_flops: float
     attention_flops: float
     layer_bytes: float  # element-wise traffic of norms, activations, residuals, adapters
     logit_bytes: float
@@ -70,20 +93,25 @@ class Demand(NamedTuple):
     dequantised: float  # weights unpacked from 4 bits
     launches: float  # module passes whose kernels the host has to launch
     optimizer_bytes: float
-    gathered_bytes: float  # weights fetched from other GPUs when they are sharded
+    gathered_bytes: float  # weights fetched from other replicas when they are sharded
     reduced_bytes: float  # gradients exchanged once a step
-    tuned: float  # 1 tuned kernels, 0 plain, 0.5 not known
-    sharded: float  # 1 when the weights are spread over the GPUs
+    replica_bytes: float  # activations exchanged within a replica (tensor, context and expert parallel)
+    replica: float  # GPUs of a replica
+    bubble: float  # idle time of a pipeline, as a share of its busy time
+    tuned: float  # share of fused kernels
+    legacy: float
+    sharded: float  # 1 when the weights are spread over the replicas
     full: float  # 1 when every weight is trained
     megatron: float
     fp8: float
+    fp4: float
 
 
 @lru_cache(maxsize=1024)
 def modules(targets: tuple[str, ...], model: Model) -> tuple[str, ...]:
     """Standard names of the layer's modules that carry an adapter; "all-linear" and unknown words mean all."""
-    found = [name for target in targets for name in MODULE_NAMES.get(target, ()) if name in model.projections]
-    return tuple(dict.fromkeys(found)) or tuple(model.projections)
+    named = [name for target in targets for name in MODULE_NAMES.get(target, ()) if name in model.projections]
+    return tuple(dict.fromkeys(named)) or tuple(model.projections)
 
 
 def adapter_params(w: Workload) -> float:
@@ -97,7 +125,7 @@ def adapter_params(w: Workload) -> float:
 
 @lru_cache(maxsize=1024)
 def _adapted(targets: tuple[str, ...], model: Model) -> tuple[float, float]:
-    """Inputs and outputs of a layer's adapted modules together, all experts, and outputs alone."""
+    """(inputs + outputs, outputs) of a layer's adapted modules together, all experts."""
     both, outputs = 0.0, 0.0
     for name in modules(targets, model):
         scale = model.experts / model.experts_per_token if name in ("up", "gate", "down") else 1.0
@@ -116,52 +144,69 @@ def padding(workload: Workload) -> float:
     return max(1.0, min(longest, workload.length / workload.tokens))
 
 
-def is_sharded(workload: Workload, gpu: Gpu, count: int) -> bool:
-    """Whether the weights are spread over the GPUs: as stated, else when all are trained or one GPU is too small."""
-    if count == 1:
-        return False
-    if workload.sharded is not None:
-        return workload.sharded
-    stored = workload.model.params_b * WEIGHT_BYTES[workload.weight_bits]
-    return workload.method == "full" or stored > LARGEST_REPLICA * gpu.memory_gb
-
-
-def demand(workload: Workload, *, sharded: bool) -> Demand:
-    """Count what one micro-step asks for. Sources of each term: README.md, "Time"."""
+def demand(workload: Workload, *, zero: int, count: int) -> Demand:
+    """Counts what one of `count` GPUs does, under a ZeRO stage. Sources of each term: docs/forecasts.md, "Time"."""
     w, model = workload, workload.model
+    replica = float(w.gpus_per_replica)
+    sharded = zero == 3
+    # Stages 1 and 2 share the update of the weights out. FSDP does too, but no held-out source was predicted better for it.
+    updated = 1.0 / max(1.0, count / replica) if zero in (1, 2) else 1.0
     real = w.batch * (w.tokens or w.length)
     tokens = real * padding(w)
     span = w.length if w.packed else tokens / w.batch
     full, recompute = float(w.method == "full"), float(w.checkpointing)
-    trained = adapter_params(w)
+    held = adapter_params(w) / (w.tensor * w.pipeline)  # trained weights of one GPU
     weights, head = model.layers * model.layer_params, model.vocab * model.hidden
-    passes = 2.0 + full + recompute
     adapted = [] if full else [model.projections[name] for name in modules(w.targets, model)]
     adapter_width = sum(inputs + outputs for inputs, outputs in adapted)
     dora = 2.0 if w.method == "dora" else 1.0
     layer_width = 12.0 * model.hidden + 5.0 * model.token_ffn + 4.0 * model.heads * model.head_dim
     traffic = 2.0 * tokens * model.layers * (3.0 + recompute)
-    quantised = w.weight_bits < 16
-    stored = model.params_b * 1e9 * WEIGHT_BYTES[w.weight_bits]
-    modules_run = 8.0 + len(adapted) * 2.0 * dora + 3.0 * (model.experts - 1)
+    stored = model.params_b * 1e9 * WEIGHT_BYTES[w.weight_bits] / (w.tensor * w.pipeline)
+    modules_run = 8.0 + len(adapted) * 2.0 * dora + 3.0 * (model.experts / w.expert - 1)
+    attention = tokens * 2.0 * model.layers * model.heads * model.head_dim * span * (3.0 + recompute)
+    scores = 0.0 if w.flash_attention else tokens * span * model.layers * model.heads * 12.0 * (3.0 + recompute)
     return Demand(
-        tokens=real,
+        tokens=real / replica,
         accumulation=float(w.accumulation),
-        matmul_flops=tokens
+        layer_flops=tokens
         * 2.0
-        * (weights * passes + head * (2.0 + full) + 3.0 * model.layers * w.rank * adapter_width),
-        attention_flops=tokens * 2.0 * model.layers * model.heads * model.head_dim * span * (3.0 + recompute),
-        layer_bytes=traffic * (layer_width + 1.5 * dora * adapter_width),
-        logit_bytes=tokens * model.vocab * 24.0,
-        score_bytes=0.0 if w.flash_attention else tokens * span * model.layers * model.heads * 12.0 * (3.0 + recompute),
-        dequantised=model.layers * model.all_layer_params * (2.0 + recompute) if quantised else 0.0,
-        launches=model.layers * modules_run * (1.0 + recompute + KERNEL_PASSES_BACKWARD),
-        optimizer_bytes=trained * 30.0,
+        * (weights * (2.0 + full + recompute) + 3.0 * model.layers * w.rank * adapter_width)
+        / replica,
+        head_flops=tokens * 2.0 * head * (2.0 + full) / replica,
+        attention_flops=attention / replica,
+        layer_bytes=traffic * (layer_width + 1.5 * dora * adapter_width) / replica,
+        logit_bytes=tokens * model.vocab * 24.0 / replica,
+        score_bytes=scores / replica,
+        dequantised=model.layers * model.all_layer_params * (2.0 + recompute) / replica if w.quantised else 0.0,
+        launches=model.layers / w.pipeline * modules_run * (1.0 + recompute + KERNEL_PASSES_BACKWARD),
+        optimizer_bytes=held * 30.0 * updated,
         gathered_bytes=stored * 2.0 if sharded else 0.0,
-        reduced_bytes=trained * (2.0 if sharded else 4.0),
-        tuned={"plain": 0.0, "tuned": 1.0, "megatron": 1.0, "unknown": 0.5}[w.stack],
+        reduced_bytes=held * (2.0 if sharded else 4.0),
+        replica_bytes=_replica_bytes(w, tokens / w.context),
+        replica=replica,
+        bubble=(w.pipeline - 1.0) / (w.accumulation * w.virtual),
+        tuned=TUNED_SHARE[w.stack],
+        legacy=float(w.stack == "legacy"),
         sharded=float(sharded),
         full=full,
         megatron=float(w.stack == "megatron"),
         fp8=float(w.precision == "fp8"),
+        fp4=float(w.precision == "fp4"),
     )
+
+
+def _replica_bytes(w: Workload, tokens: float) -> float:
+    """Bytes that one GPU sends for a micro-step of `tokens` within its replica.
+
+    Tensor parallel: two all-reduces of the hidden states of each layer forward, two backward, two more with recompute
+    (arXiv 1909.08053). Context parallel: keys and values of all others, three times (forward, and both ways backward).
+    Expert parallel: each token to its experts and back, forward and backward.
+    """
+    model, layers = w.model, w.model.layers / w.pipeline
+    hidden = tokens * model.hidden * 2.0
+    tensor = layers * (4.0 + 2.0 * w.checkpointing) * hidden * 2.0 * (w.tensor - 1.0) / w.tensor
+    keys = tokens * 2.0 * model.kv_heads * model.head_dim * 2.0 / w.tensor
+    context = layers * 3.0 * keys * (w.context - 1.0)
+    expert = layers * 4.0 * hidden / w.tensor * model.experts_per_token * (w.expert - 1.0) / w.expert
+    return tensor + context + expert

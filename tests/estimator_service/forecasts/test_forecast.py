@@ -118,12 +118,12 @@ async def test_what_does_not_fit_comes_with_repairs_that_do(stack: Stack, new_da
 async def test_outside_the_evidence_it_is_not_a_quote(stack: Stack, new_dataset: NewDataset) -> None:
     """Two doubts make it no quote, with the hourly rate in its place; so does a dataset that nobody counted."""
     dataset = await new_dataset(ANN, **COUNTED)
-    far = asked(dataset, base_model="gemma-2-9b", gpu_config={"type": "MI300X", "count": 1})
+    far = asked(dataset, base_model="gemma-2-9b", gpu_config={"type": "RTX-4090", "count": 1})
     answer = await stack.estimator.EstimateCost(far, metadata=metadata(ANN))
     assert (answer.forecast.is_quote, answer.forecast.confidence) == (False, pb.CONFIDENCE_LOW)
-    assert "MI300X" in answer.forecast.confidence_reason
+    assert "RTX-4090" in answer.forecast.confidence_reason
     assert answer.forecast.note.startswith("Not a quote")
-    assert "1.85 $/h" in answer.forecast.note
+    assert "1.12 $/h" in answer.forecast.note
     uncounted = asked(await new_dataset(ANN, total_tokens=None))
     answer = await stack.estimator.EstimateCost(uncounted, metadata=metadata(ANN))
     assert (answer.forecast.is_quote, answer.forecast.HasField("truncated_share")) == (False, False)

@@ -16,7 +16,7 @@ MODELS, GPUS = base_models.all_models(), gpus.all_gpus()
 def test_the_parts_add_up(method: str, count: int) -> None:
     """Weights, adapters, gradients, optimizer, activations, logits and overhead make the peak."""
     work = Workload(MODELS["llama-3.1-8b"], method=method, weight_bits=4 if method == "qlora" else 16)  # type: ignore[arg-type]
-    used = forecast(Point(work, GPUS["A100-80GB"], count)).numbers.memory
+    used = forecast(Point(work, GPUS["A100-80GB"], count)).numbers.peak
     assert sum(used[1:]) == pytest.approx(used.total)
     assert min(used) >= 0
 

@@ -180,7 +180,9 @@ async def test_anothers_quote_is_as_absent_as_none(stack: Stack, new_dataset: Ne
 async def test_what_nobody_can_promise_is_not_quoted(stack: Stack, new_dataset: NewDataset) -> None:
     """A configuration outside the evidence gets no quote, and hears why and what the GPUs cost an hour."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await quoted(stack, await new_dataset(ANN), base_model="gemma-2-9b", gpu_config={"type": "MI300X", "count": 1})
+        await quoted(
+            stack, await new_dataset(ANN), base_model="gemma-2-9b", gpu_config={"type": "RTX-4090", "count": 1}
+        )
     code, reason, details = refusal(refused.value)
     assert (code, reason) == ("FAILED_PRECONDITION", "NOT_QUOTABLE")
     assert "$/h" in details[""]

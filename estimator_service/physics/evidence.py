@@ -1,0 +1,80 @@
+"""Measured runs behind a forecast: the class of a point, the width of its range, and the reasons to doubt it."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Literal, Protocol, get_args
+
+from estimator_service.catalogue.gpus import Gpu
+from estimator_service.physics.parameters import Evidence, Parameters
+from estimator_service.physics.workload import Workload
+
+RunClass = Literal["one_gpu", "several_gpus", "fp8", "amd", "consumer"]
+RUN_CLASSES = get_args(RunClass)
+# Limits of the measured runs, whatever the GPU.
+SEEN_LENGTHS = (256, 65_536)
+SEEN_PARAMS_B = (0.4, 75.0)
+SEEN_GPUS = 512
+
+
+class Configured(Protocol):
+    """A workload on `count` GPUs of one type, with the factor of its range that finished jobs taught."""
+
+    @property
+    def workload(self) -> Workload: ...
+    @property
+    def gpu(self) -> Gpu: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def range_correction(self) -> float: ...
+
+
+def run_class(workload: Workload, gpu: Gpu, count: int) -> RunClass:
+    """The class whose held-out errors calibrate the range of a run."""
+    if gpu.is_amd:
+        return "amd"
+    if workload.precision in ("fp8", "fp4"):
+        return "fp8"
+    if gpu.is_consumer:
+        return "consumer"
+    return "one_gpu" if count == 1 else "several_gpus"
+
+
+def doubts(point: Configured, evidence: Evidence) -> tuple[str, ...]:
+    """Properties of the point that lie outside the measured runs, in words; empty when none does."""
+    w, reasons = point.workload, []
+    if point.gpu.id not in evidence.gpus:
+        reasons.append(f"no measured run on this GPU type ({point.gpu.id})")
+    if w.model.family not in evidence.families:
+        reasons.append(f"no measured run of this model family ({w.model.family})")
+    if w.stack not in evidence.stacks:
+        reasons.append(f"no measured run of this software stack ({w.stack})")
+    if w.precision not in evidence.precisions:
+        reasons.append(f"no measured run in this precision ({w.precision})")
+    if not SEEN_LENGTHS[0] <= w.length <= SEEN_LENGTHS[1]:
+        reasons.append(f"measured runs had {SEEN_LENGTHS[0]} to {SEEN_LENGTHS[1]} tokens a sequence")
+    if not SEEN_PARAMS_B[0] <= w.model.params_b <= SEEN_PARAMS_B[1]:
+        reasons.append(f"measured models had {SEEN_PARAMS_B[0]} to {SEEN_PARAMS_B[1]} billion parameters")
+    if point.count > SEEN_GPUS:
+        reasons.append(f"measured runs had at most {SEEN_GPUS} GPUs")
+    return tuple(reasons)
+
+
+def range_factors(point: Configured, p: Parameters) -> tuple[float, float]:
+    """(P10, P90) of the time of a step, as factors of P50."""
+    w, evidence, spread = point.workload, p.evidence, p.spread
+    width = p.widths[run_class(w, point.gpu, point.count)].width * point.range_correction
+    if point.gpu.id not in evidence.gpus:
+        width *= spread.unseen_gpu
+    if w.model.family not in evidence.families:
+        width *= spread.unseen_family
+    if w.stack not in evidence.stacks:
+        width *= spread.unseen_stack
+    return _factors(width)
+
+
+@lru_cache(maxsize=256)
+def _factors(width: float) -> tuple[float, float]:
+    return math.exp(-width), math.exp(width)
