@@ -177,7 +177,7 @@ class Ingestion:
         try:
             return text_reader(Encoding(head).to_utf8(head))
         except UnicodeDecodeError:
-            return Unreadable(f"the file begins like {self._encoding.name} and is none. Save it as UTF-8")
+            return Unreadable(f"the file begins as {self._encoding.name}, but is not valid. Save it as UTF-8")
 
     def _records(self, content: bytes, *, final: bool = False) -> Iterator[Record]:
         if self._reader is None:
@@ -186,7 +186,8 @@ class Ingestion:
             text = content if self._encoding is None else self._encoding.to_utf8(content, final=final)
         except UnicodeDecodeError:
             name = self._encoding.name if self._encoding else ""
-            yield Record(0, error=f"the file is {name} with bytes that are none. Save it as UTF-8")
+            self._reader = Unreadable(f"the file begins as {name}, but is not valid {name}. Save it as UTF-8")
+            self._encoding = None
             return
         if text:
             yield from self._reader.feed(text)

@@ -32,7 +32,7 @@ class JsonDocuments:
         self._scan = self._begin = 0
         self._in_row = False
         self._row_place = (1, 1)
-        self._gap = b""
+        self._gap, self._gap_place = b"", (1, 1)
         self._dropped = 0
         # The place in the file of what stands at `_begin`.
         self._line, self._column = 1, 1
@@ -73,13 +73,13 @@ class JsonDocuments:
                 self._move_to(position + 1)
             self._depth += 1
             return
+        if self._depth == self._base and not self._in_row:
+            yield from self._end_gap(position)
+            self._closed = self._base > 0
+            self._move_to(position + 1)
         self._depth = max(0, self._depth - 1)
         if self._in_row and self._depth == self._base:
             yield self._row(position + 1)
-        elif self._depth < self._base:
-            yield from self._end_gap(position)
-            self._closed = True
-            self._move_to(position + 1)
 
     def _row(self, end: int) -> Record:
         raw, (line, column) = self._data[self._begin : end], self._row_place
@@ -95,12 +95,21 @@ class JsonDocuments:
         """Complains of what stands between two rows and is none, or after the last."""
         if self._in_row or (self._depth < self._base and not self._closed):
             return
-        gap = (self._gap + self._data[self._begin : end]).strip(SEPARATORS + b"}]" if self._closed else SEPARATORS)
-        self._gap = b""
+        self._extend_gap(end)
+        gap, self._gap = self._gap, b""
+        # After a list in an object the object goes on.
         if gap and not (self._closed and self._base == 2):
-            text = around(gap[:SHOWN_BYTES].decode(errors="replace"), 0)
+            line, column = self._gap_place
             error = "text after the end of the list of rows" if self._closed else "not a JSON object"
-            yield Record(self._line, size=len(gap), error=error, column=self._column, text=text)
+            yield Record(line, error=error, column=column, text=around(gap.decode(errors="replace"), 0))
+
+    def _extend_gap(self, end: int) -> None:
+        """Keeps the beginning of what stands between two rows, and its place."""
+        text = self._data[self._begin : end].lstrip(SEPARATORS + b"}]" if self._closed else SEPARATORS)
+        if text and not self._gap:
+            self._move_to(end - len(text))
+            self._gap_place = self._line, self._column
+        self._gap = (self._gap + text)[:SHOWN_BYTES].rstrip(SEPARATORS)
 
     def _move_to(self, position: int) -> None:
         """Sets `_begin`, and its place in the file."""
@@ -120,8 +129,8 @@ class JsonDocuments:
                 self._move_to(self._scan)
                 kept = self._data[self._scan :]
         else:
-            gap = self._data[self._begin : self._scan].strip(SEPARATORS)
-            self._gap = (self._gap + gap)[:SHOWN_BYTES]
+            if self._depth == self._base or self._closed:
+                self._extend_gap(self._scan)
             self._move_to(self._scan)
             kept = self._data[self._scan :]
         self._scan -= len(self._data) - len(kept)

@@ -9,8 +9,8 @@ from jobs_service.datasets.containers.json_values import NOT_UTF8, around, too_l
 from jobs_service.datasets.containers.record import MAX_RECORD_BYTES, Record
 
 DELIMITERS = ("\t", ",", ";", "|")
-# A limit of the whole process, which is 128 KiB unless it is set.
-csv.field_size_limit(MAX_RECORD_BYTES)
+# A limit of the whole process, which is 128 KiB unless it is set. Rows are measured here.
+csv.field_size_limit(2 * MAX_RECORD_BYTES)
 
 
 class _NeedsMoreError(Exception):
@@ -18,21 +18,31 @@ class _NeedsMoreError(Exception):
 
 
 class _Lines:
-    """The lines that have come and are in no row yet, for `csv.reader`."""
+    """Lines for `csv.reader`. Those before `begin` are in rows that were read, those before `next` are being read."""
 
     def __init__(self) -> None:
         self.waiting: list[str] = []
-        self.taken = 0
+        self.begin = self.next = 0
         self.ended = False
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        if self.taken < len(self.waiting):
-            self.taken += 1
-            return self.waiting[self.taken - 1]
+        if self.next < len(self.waiting):
+            self.next += 1
+            return self.waiting[self.next - 1]
         raise StopIteration if self.ended else _NeedsMoreError
+
+    def take(self) -> list[str]:
+        """The lines of the row that was just read."""
+        lines, self.begin = self.waiting[self.begin : self.next], self.next
+        return lines
+
+    def compact(self) -> None:
+        """Forgets the lines of rows, and goes back to the first line of the row that is not complete."""
+        del self.waiting[: self.begin]
+        self.begin = self.next = 0
 
 
 class Table:
@@ -82,17 +92,13 @@ class Table:
             try:
                 cells = next(self._rows)
             except (StopIteration, _NeedsMoreError):
-                self._lines.taken = 0
+                self._lines.compact()
                 return
             except csv.Error as error:
                 cells, reason = [], f"not a row of a table: {error}"
             else:
                 reason = ""
-            lines, self._lines.waiting = (
-                self._lines.waiting[: self._lines.taken],
-                self._lines.waiting[self._lines.taken :],
-            )
-            self._lines.taken = 0
+            lines = self._lines.take()
             line, self._line = self._line, self._line + len(lines)
             yield from self._record(cells, line, lines, reason)
 
@@ -102,7 +108,10 @@ class Table:
         if self._columns is None and not reason:
             self._columns = [cell.strip() for cell in cells]
             return
-        columns = self._columns or []
+        columns, size = self._columns or [], sum(map(len, lines))
+        if size > MAX_RECORD_BYTES:
+            yield too_long(line, size)
+            return
         if self._has_bad_bytes and any(not cell.isprintable() and _has_bad_bytes(cell) for cell in cells):
             reason = NOT_UTF8
         elif not reason and len(cells) != len(columns):
@@ -110,7 +119,7 @@ class Table:
         if reason:
             yield Record(line, error=reason, text=around("".join(lines), 0))
         else:
-            yield Record(line, dict(zip(columns, cells, strict=True)), sum(map(len, lines)))
+            yield Record(line, dict(zip(columns, cells, strict=True)), size)
 
 
 def delimiter_of(line: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -41,9 +41,11 @@ LINES: dict[str, dict[str, Any]] = {
 STORED = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day", "train": True}]
 
 
-def sent(data: bytes, *, size: int = 7, name: str | None = "Greetings") -> Iterator[datasets_pb2.ImportDatasetRequest]:
+def sent(
+    data: bytes, *, size: int = 7, name: str | None = "Greetings", mapping: Sequence[str] = ()
+) -> Iterator[datasets_pb2.ImportDatasetRequest]:
     """A file in small pieces, so that lines are cut anywhere."""
-    yield datasets_pb2.ImportDatasetRequest(name=name, file_name="greetings.jsonl")
+    yield datasets_pb2.ImportDatasetRequest(name=name, file_name="greetings.jsonl", mapping=mapping)
     for start in range(0, len(data), size):
         yield datasets_pb2.ImportDatasetRequest(chunk=data[start : start + size])
 
