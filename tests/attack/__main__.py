@@ -16,7 +16,7 @@ from rich.table import Table
 
 from deploy.running import Stack, stack
 from rpc.process.logs import setup_logs
-from tests.attack.attacks import ATTACKS, Target
+from tests.attack.attacks import ATTACKS, Target, run_attack
 from tests.attack.clients import Measured, measuring
 from tests.soak.__main__ import memory
 
@@ -53,11 +53,6 @@ async def attack(running: Stack, name: str, seconds: float, table: Table) -> boo
     table.add_row(name, done, _times(quiet), _times(under), str(dict(under.errors) or 0), sizes, verdict)
     print(f"{name}: {done}; {verdict}", flush=True)
     return not holds
-
-
-def run_attack(name: str, target: Target, seconds: float) -> str:
-    """Runs an attack in this process and returns what it did."""
-    return asyncio.run(ATTACKS[name](target, seconds))
 
 
 async def _measure(target: Target, tokens: list[str], seconds: float) -> Measured:

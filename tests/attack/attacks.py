@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ async def watches(target: Target, seconds: float) -> str:
 
     async with httpx.AsyncClient(base_url=target.gateway, timeout=httpx.Timeout(None), limits=limits) as client:
         await _for(seconds, (watch(client, token) for token in target.tokens for _ in range(50)))
-    return f"{statuses.count(200)} streams open, {statuses.count(429)} refused"
+    return f"streams by status: {dict(Counter(statuses))}"
 
 
 async def held_uploads(target: Target, seconds: float) -> str:
@@ -209,6 +210,11 @@ ATTACKS: Mapping[str, Callable[[Target, float], Awaitable[str]]] = {
         packed_lists,
     )
 }
+
+
+def run_attack(name: str, target: Target, seconds: float) -> str:
+    """Runs an attack in this process and returns what it did."""
+    return asyncio.run(ATTACKS[name](target, seconds))
 
 
 async def _for(seconds: float, work: Iterator[Awaitable[None]]) -> None:
