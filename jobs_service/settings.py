@@ -73,7 +73,7 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
     )
     max_open_jobs: int = Field(1_000, ge=1, le=1_000_000, description="Jobs of a user that are not final, at most.")
     watch_poll_ms: int = Field(100, ge=10, le=10_000, description="Milliseconds between looks for new events.")
-    watch_ping_ms: int = Field(15_000, ge=50, le=60_000, description="Milliseconds between pings of a quiet watch.")
+    watch_ping_ms: int = Field(2_000, ge=50, le=60_000, description="Milliseconds between pings of a quiet watch.")
     event_retention_hours: int = Field(168, ge=1, le=87_600, description="Hours that reports of progress are kept.")
     max_dataset_bytes: int = Field(
         1 << 30, ge=1, description="Largest file that ImportDataset takes, bytes; decompressed too."

@@ -118,7 +118,7 @@ def assert_protected(response: Response) -> None:
 async def compare(page: Page) -> None:
     """Opens the comparison with a goal."""
     await page.get_by_role("button", name="Compare").click()
-    await page.get_by_label("Cheapest within, hours").fill("1")
+    await page.get_by_label("Deadline, hours").fill("1")
     await expect(page.get_by_role("button", name="the cheapest within 1 h")).to_be_visible()
 
 
@@ -156,7 +156,7 @@ async def deliveries(page: Page) -> None:
 async def new_webhook(page: Page) -> None:
     """Opens the form of a webhook, with all that it has."""
     await page.get_by_role("button", name="New webhook").click()
-    await page.get_by_label("Only these").check()
+    await page.get_by_label("Selected events").check()
 
 
 # What every page is looked at with, by the name of its pictures: the page, and what is opened on it.

@@ -36,6 +36,7 @@ async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: C
     dataset_id = await open_form(page, person)
     card = page.get_by_label("Estimate")
     await expect(card.get_by_text("confidence")).to_have_count(0)
+    await page.get_by_role("radio", name="A model from the catalogue").click()
     await page.get_by_role("combobox", name="Base model").click()
     await page.get_by_role("option", name="llama-3.1-8b").first.click()
     await expect(card.get_by_text(re.compile("^(High|Medium|Low) confidence"))).to_be_visible()
@@ -45,12 +46,12 @@ async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: C
     told = await person.ask("POST", "/api/jobs/estimate", json=asked)
     low, middle, high = (f"${told['forecast']['cost'][name]:.2f}" for name in ("p10", "p50", "p90"))
     await expect(card.get_by_text(f"{low} – {high}")).to_be_visible()
-    bar = card.get_by_role("img", name=f"between {low} and {high}")
+    bar = card.get_by_role("img", name=f"80 % range: between {low} and {high}")
     await expect(bar).to_have_accessible_name(re.compile(re.escape(middle)))
     await expect(card).to_contain_text(told["forecast"]["confidence_reason"][1:])
-    await card.get_by_text("What this rests on").click()
+    await card.get_by_text("Assumptions", exact=True).click()
     for driver in told["forecast"]["drivers"]:
-        await expect(card).to_contain_text(driver["title"])
+        await expect(card).to_contain_text(driver["title"][1:])
     for assumption in told["forecast"]["assumptions"]:
         await expect(card).to_contain_text(assumption["reason"])
 
@@ -60,13 +61,13 @@ async def test_what_is_outside_the_evidence_is_no_quote(page: Page, person: Pers
     await open_form(page, person, "&model=llama-3.1-8b&gpu=B200")
     card = page.get_by_label("Estimate")
     await expect(card.get_by_text(re.compile("not a quote", re.IGNORECASE))).to_be_visible()
-    await expect(card.get_by_role("button", name="Hold this price")).to_be_disabled()
+    await expect(card.get_by_role("button", name="Fix this price")).to_be_disabled()
 
 
 async def test_a_job_that_does_not_fit_is_mended_with_one_click(page: Page, person: Person, calls: Calls) -> None:
     """The memory bar names its parts; Start waits; each repair shows its price difference and one click applies it."""
     await open_form(page, person, "&model=llama-3.1-70b&gpu=A100-80GB&gpus=1&batch=16")
-    memory = page.get_by_role("region", name="Memory of one GPU")
+    memory = page.get_by_role("region", name="GPU memory")
     await expect(memory).to_contain_text("Does not fit")
     await expect(
         memory.get_by_role("img", name=re.compile(r"Weights [\d.]+ GiB, .*Overhead [\d.]+ GiB"))
@@ -105,9 +106,9 @@ async def test_alternatives_are_compared_and_chosen(page: Page, person: Person, 
     await page.get_by_role("button", name="Compare").click()
     plot = page.get_by_role("slider", name="Cost against time of all alternatives")
     await expect(plot).to_be_visible()
-    asked = calls.to("POST /api/jobs/compare")
-    assert len(asked) == 1
-    told = (await person.ask("POST", "/api/jobs/compare", json=asked[0]))["points"]
+    # Besides the card's own comparison, which keeps the settings.
+    (request,) = [body for body in calls.to("POST /api/jobs/compare") if body and len(body["preset_ids"]) > 1]
+    told = (await person.ask("POST", "/api/jobs/compare", json=request))["points"]
     await expect(page.locator("[data-testid^=point-]")).to_have_count(len(told))
     await expect(plot).to_have_attribute("aria-valuetext", re.compile("^2 × A100-80GB, Balanced: "))
     await plot.focus()
@@ -126,8 +127,8 @@ async def test_alternatives_are_compared_and_chosen(page: Page, person: Person, 
     table = page.get_by_role("region", name="Table of alternatives")
     await expect(table.get_by_role("row")).to_have_count(len(told) + 1)
     front = sum(point["is_pareto"] for point in told)
-    await expect(table.get_by_text("best of its kind")).to_have_count(front)
-    await table.get_by_role("button", name="Choose 4 × H100, Fast").click()
+    await expect(table.get_by_text("Pareto-optimal")).to_have_count(front)
+    await table.get_by_role("button", name="Select 4 × H100, Fast").click()
     await expect(page.get_by_role("radio", name="NVIDIA H100", exact=True)).to_be_checked()
     await expect(page.get_by_role("textbox", name="GPUs")).to_have_value("4")
     await expect(page.get_by_role("radio", name="Fast", exact=True)).to_be_checked()
@@ -141,11 +142,11 @@ async def test_goals_are_answered(page: Page, person: Person, calls: Calls) -> N
     await page.get_by_role("button", name="Compare").click()
     plot = page.get_by_role("slider", name="Cost against time of all alternatives")
     await expect(plot).to_be_visible()
-    deadline, budget = page.get_by_label("Cheapest within, hours"), page.get_by_label("Fastest for at most, $")
+    deadline, budget = page.get_by_label("Deadline, hours"), page.get_by_label("Budget, $")
     await deadline.fill("-1")
     await expect(page.get_by_text("Enter a number above 0.")).to_be_visible()
     await deadline.fill("0.05")
-    await expect(page.get_by_text("Nothing is done within 3 min. The fastest takes")).to_be_visible()
+    await expect(page.get_by_text("No configuration completes within 3 min. The fastest takes")).to_be_visible()
     await deadline.fill("0.5")
     await budget.fill("3")
     await expect(page.get_by_role("button", name=re.compile("the cheapest within 30 min"))).to_be_visible()
@@ -154,12 +155,15 @@ async def test_goals_are_answered(page: Page, person: Person, calls: Calls) -> N
     assert asked is not None
     assert (asked["deadline_hours"], asked["budget_usd"]) == (0.5, 3)
     told = await person.ask("POST", "/api/jobs/compare", json=asked)
-    for goal, mark in (("cheapest_under_deadline", "cheapest in time"), ("fastest_under_budget", "fastest in budget")):
+    for goal, mark in (
+        ("cheapest_under_deadline", "cheapest by the deadline"),
+        ("fastest_under_budget", "fastest within the budget"),
+    ):
         point = told["points"][told[goal]]
         type_, count, preset = point["gpu_config"]["type"], point["gpu_config"]["count"], point["preset_id"]
         name = f"{count} × {type_}, {preset.capitalize()}"
         # Where one point is both, it was chosen already.
-        button = page.get_by_role("button", name=re.compile(f"^Choose {name}, the {mark.split()[0]}"))
+        button = page.get_by_role("button", name=re.compile(f"^Select {name}, the {mark.split()[0]}"))
         if await button.count():
             await button.click()
         await expect(plot).to_have_attribute("aria-valuetext", re.compile(f"^{name}: .*{mark}"))
@@ -172,7 +176,7 @@ async def test_modules_and_provider_are_what_is_priced(page: Page, person: Perso
     """Target modules and whose price come from the catalogue, are what is asked, and stay with the job and the address."""
     await open_form(page, person, "&model=llama-3.1-8b&gpu=A100-80GB")
     catalogue = await person.ask("GET", "/api/catalogue")
-    await page.get_by_text("How it is trained").click()
+    await page.get_by_text("Training options").click()
     modules = page.get_by_role("group", name="Target modules").get_by_role("checkbox")
     assert [await one.evaluate("e => e.labels[0].textContent") for one in await modules.all()] == catalogue[
         "target_modules"
@@ -182,7 +186,7 @@ async def test_modules_and_provider_are_what_is_priced(page: Page, person: Perso
     await expect(page.get_by_role("checkbox", name="q_proj")).not_to_be_checked()
     (gpu,) = [each for each in catalogue["gpu_types"] if each["type"] == "A100-80GB"]
     offer = gpu["offers"][0]
-    await page.get_by_role("combobox", name="Whose price").click()
+    await page.get_by_role("combobox", name="Provider").click()
     await expect(page.get_by_role("option")).to_have_count(len(gpu["offers"]) + 1)
     await page.get_by_role("option", name=offer["provider"]).first.click()
     rate = f"${offer['usd_per_hour'] * 2:.2f}/h"
@@ -202,7 +206,7 @@ async def test_modules_and_provider_are_what_is_priced(page: Page, person: Perso
     # A GPU type that this provider does not have is priced as the catalogue does.
     await page.get_by_role("radio", name="NVIDIA A100 40GB").click()
     await expect(page.get_by_label("Estimate").get_by_text("$5.60/h")).to_be_visible()
-    await expect(page.get_by_role("combobox", name="Whose price")).to_have_count(0)
+    await expect(page.get_by_role("combobox", name="Provider")).to_have_count(0)
 
 
 async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person: Person, trainer: Trainer) -> None:
@@ -211,7 +215,7 @@ async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person
     card = page.get_by_label("Estimate")
     told = await person.ask("GET", "/api/estimates/accuracy")
     assert told["overall"] is None
-    await card.get_by_text("Earlier forecasts: no figure yet").click()
+    await card.get_by_text("Forecast accuracy: not enough completed jobs").click()
     await expect(card.get_by_text(told["note"])).to_be_visible()
     for one in [Person(person.up) for _ in range(5)]:
         theirs = Trainer(trainer.stub, one)
@@ -240,9 +244,9 @@ async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person
                 await asyncio.sleep(0.1)
     assert (told["overall"]["jobs"], told["overall"]["inside_p10_p90"]) == (10, 0.5)
     await page.reload()
-    await card.get_by_text("Earlier forecasts: 50 % of 10 in range").click()
+    await card.get_by_text("Forecast accuracy: 50 % of 10 jobs in range").click()
     error = round(told["overall"]["median_error"] * 100)
-    await expect(card.get_by_text(f"Half of the forecasts were off by at most {error} %")).to_be_visible()
+    await expect(card.get_by_text(f"Median error: {error} %")).to_be_visible()
     await expect(
         card.get_by_role("img", name=re.compile("^[A-Z][a-z]{2} 20.*100 % of 5 jobs.*; .* 0 % of 5"))
     ).to_be_visible()
@@ -252,16 +256,16 @@ async def test_a_price_can_be_held(page: Page, person: Person) -> None:
     """Holding the price shows until when it holds; the job keeps the quote; another configuration has none."""
     await open_form(page, person, "&model=llama-3.1-8b")
     card = page.get_by_label("Estimate")
-    await card.get_by_role("button", name="Hold this price").click()
-    badge = card.get_by_role("status").filter(has_text="holds until")
+    await card.get_by_role("button", name="Fix this price").click()
+    badge = card.get_by_role("status").filter(has_text="is fixed until")
     await expect(badge).to_be_visible()
     await page.get_by_role("radio", name="Quality").click()
-    await expect(card.get_by_role("button", name="Hold this price")).to_be_enabled()
+    await expect(card.get_by_role("button", name="Fix this price")).to_be_enabled()
     await expect(badge).to_have_count(0)
     await page.get_by_role("radio", name="Balanced").click()
     await expect(badge).to_be_visible()
     await start(page).click()
     await expect(page).to_have_url(re.compile("/training/jobs/[0-9a-f-]{36}$"))
-    await expect(page.get_by_role("region", name="Cost")).to_contain_text("Price held")
+    await expect(page.get_by_role("region", name="Cost")).to_contain_text("Quoted")
     job = await person.ask("GET", f"/api/jobs/{page.url.rpartition('/')[2]}")
     assert job["quote"]["cost_p50"] == job["estimated_total_cost"]

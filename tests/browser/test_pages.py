@@ -74,7 +74,7 @@ async def test_a_dataset_is_deleted_after_asking(page: Page, person: Person) -> 
     await page.goto("/datasets")
     asked = page.get_by_role("dialog", name="Delete “Unwanted”?")
     await page.get_by_role("button", name="Delete Unwanted").click()
-    await asked.get_by_role("button", name="Keep it as it is").click()
+    await asked.get_by_role("button", name="Go back").click()
     await expect(asked).to_have_count(0)
     await page.get_by_role("button", name="Delete Unwanted").click()
     await asked.get_by_role("button", name="Delete the dataset").click()
@@ -192,20 +192,25 @@ async def test_a_job_page_has_everything_and_can_be_taken_further(page: Page, pe
         "Batch size": "3",
         "Epochs": "2",
         "LoRA rank": "12",
-        "LoRA alpha": "the trainer’s",
+        "LoRA alpha": "default",
         "Dropout": "0.25",
     }.items():
         fact = held.locator("dl > div").filter(has=page.get_by_text(name, exact=True))
         await expect(fact.locator("dd")).to_have_text(value)
     await expect(page.get_by_role("region", name="Cost")).to_contain_text(f"${job['estimated_total_cost']:.2f}")
+    await page.get_by_role("button", name="API code").click()
+    await page.get_by_role("tab", name="curl").click()
     await page.get_by_role("button", name="Copy as curl").click()
     command = await page.evaluate("navigator.clipboard.readText()")
     process = await asyncio.create_subprocess_shell(
-        f"TOKEN={person.token}; {command}", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        f"export PIPELINE_TOKEN={person.token}; {command}",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     output, _ = await process.communicate()
     assert b'"success":true' in output, (command, output)
     assert len(await person.sql("select 1 from lora_training_jobs where user_id = $1::uuid", person.id)) == 2
+    await page.keyboard.press("Escape")
     await page.get_by_role("link", name="Duplicate and edit").click()
     await expect(page.get_by_role("textbox", name="LoRA rank")).to_have_value("12")
     await expect(page.get_by_role("textbox", name="Epochs")).to_have_value("2")
@@ -220,9 +225,9 @@ async def test_a_job_that_is_not_there_is_told_apart_from_a_fault(page: Page, pe
     job = await other.create_job(await other.import_dataset())
     for path in (f"/training/jobs/{job['id']}", "/training/jobs/no-id"):
         await page.goto(path)
-        await expect(page.get_by_text("There is no such job")).to_be_visible()
+        await expect(page.get_by_text("Job not found")).to_be_visible()
     await page.goto("/nothing/here")
-    await expect(page.get_by_text("There is no such page")).to_be_visible()
+    await expect(page.get_by_text("Page not found")).to_be_visible()
 
 
 async def test_the_door_leads_back(new_context: NewContext, person: Person) -> None:
@@ -230,10 +235,7 @@ async def test_the_door_leads_back(new_context: NewContext, person: Person) -> N
     page = await (await new_context(signed_in=False)).new_page()
     await page.goto("/training/jobs?status=failed")
     await expect(page).to_have_url(re.compile(r"/login\?next="))
-    async with (
-        page.expect_response(re.compile("/api/jobs/events$")),
-        page.expect_response(re.compile("/api/notifications")),
-    ):
+    async with page.expect_response(re.compile("/api/notifications")):
         await page.get_by_role("button", name="Continue as the demo user").click()
     await expect(page).to_have_url(re.compile(r"/training/jobs\?status=failed$"))
     await expect(page.get_by_text("No failed job")).to_be_visible()
@@ -267,7 +269,7 @@ async def test_the_bell_counts_and_lists(page: Page, person: Person) -> None:
     await expect(page).to_have_url(re.compile(jobs[0]["id"]))
     await page.get_by_role("button", name="Notifications, 1 unread").click()
     await inbox.get_by_role("button", name="Mark all read").click()
-    await expect(inbox.get_by_text("You have read everything.")).to_be_visible()
+    await expect(inbox.get_by_text("No unread notifications.")).to_be_visible()
     await expect(page.get_by_role("button", name="Notifications", exact=True, include_hidden=True)).to_have_count(1)
 
 
@@ -279,7 +281,7 @@ async def test_offline_is_told_and_mends_itself(page: Page, person: Person) -> N
     await page.get_by_role("link", name="Jobs").hover()
     await page.goto("/training/jobs")
     await page.context.set_offline(True)
-    await expect(page.get_by_text("You are offline. What is shown may be old")).to_be_visible()
+    await expect(page.get_by_text("You are offline. The data shown may be out of date")).to_be_visible()
     await page.get_by_role("button", name="Running", exact=True).click()
     await page.context.set_offline(False)
     await expect(page.get_by_text("No running job")).to_be_visible()
@@ -305,7 +307,7 @@ async def test_every_list_and_card_loads_with_a_skeleton_and_fails_with_a_way_ou
     await expect(page.get_by_role("status").filter(has_text="Loading")).to_have_count(1)
     answered.set()
     told = page.get_by_role("alert").filter(has_text="Internal error")
-    await expect(told).to_contain_text("quote r-1")
+    await expect(told).to_contain_text("request id r-1")
     broken = False
     await told.get_by_role("button", name="Try again").click()
     await expect(told).to_have_count(0)

@@ -33,19 +33,19 @@ async def create(page: Page, url: str, name: str) -> str:
     """Makes a webhook on the page and returns its secret."""
     await page.get_by_role("button", name="New webhook").click()
     form = page.get_by_role("dialog", name="New webhook")
-    await form.get_by_label("Address").fill(url)
-    await form.get_by_label("What you call it").fill(name)
+    await form.get_by_label("URL").fill(url)
+    await form.get_by_label("Name").fill(name)
     await form.get_by_role("button", name="Create").dblclick()
     return await keep(page)
 
 
 async def keep(page: Page) -> str:
     """Reads the secret that is shown, and closes the dialog by its button."""
-    shown = page.get_by_role("dialog", name="Keep this secret")
+    shown = page.get_by_role("dialog", name="Save this secret")
     secret = await shown.get_by_label("Secret").input_value()
     await page.mouse.click(5, 5)
     await expect(shown).to_be_visible()
-    await shown.get_by_role("button", name="I have kept it").click()
+    await shown.get_by_role("button", name="I have saved it").click()
     await expect(shown).to_have_count(0)
     return secret
 
@@ -62,7 +62,7 @@ async def test_a_webhook_is_made_once_and_its_secret_shown_once(
     assert len(calls.to("POST /api/webhooks")) == 1
     assert len((await person.ask("GET", "/api/webhooks"))["webhooks"]) == 1
     mine = page.get_by_role("article", name="Mine")
-    await expect(mine).to_contain_text("Everything is sent")
+    await expect(mine).to_contain_text("All events")
     await mine.get_by_role("button", name="Send a test").dblclick()
     sent = mine.get_by_role("list", name="Deliveries to Mine").get_by_role("listitem").filter(has_text="Test")
     await expect(sent).to_have_count(1)
@@ -71,11 +71,11 @@ async def test_a_webhook_is_made_once_and_its_secret_shown_once(
     assert Verifier(secret).verify(request.body, request.headers) == orjson.loads(request.body)
     assert secret not in await page.content()
     await mine.get_by_role("button", name="New secret").click()
-    await page.get_by_role("button", name="Make a new secret").click()
+    await page.get_by_role("button", name="Create a new secret").click()
     other = await keep(page)
     assert other != secret
-    await expect(mine).to_contain_text("the old secret signs too until")
-    await sent.get_by_role("button", name="Send again: Test").click()
+    await expect(mine).to_contain_text("the old secret is valid until")
+    await sent.get_by_role("button", name="Resend: Test").click()
     async with asyncio.timeout(10):
         while len(receiving.received) < 2:
             await asyncio.sleep(0.02)
@@ -98,12 +98,12 @@ async def test_a_lost_answer_makes_no_second_webhook(page: Page, person: Person,
     await page.route("**/api/webhooks", lose_the_answer)
     await page.get_by_role("button", name="New webhook").click()
     form = page.get_by_role("dialog", name="New webhook")
-    await form.get_by_label("Address").fill(receiving.url)
+    await form.get_by_label("URL").fill(receiving.url)
     await form.get_by_role("button", name="Create").click()
     await expect(form.get_by_role("alert")).to_contain_text("Nothing you entered is lost")
     await page.unroute_all(behavior="wait")
     await form.get_by_role("button", name="Create").click()
-    await expect(page.get_by_text("It is there since your last try")).to_be_visible()
+    await expect(page.get_by_text("The webhook already exists")).to_be_visible()
     assert len((await person.ask("GET", "/api/webhooks"))["webhooks"]) == 1
 
 
@@ -116,15 +116,15 @@ async def test_attempts_are_shown_and_sent_again(page: Page, person: Person, rec
     slow = page.get_by_role("article", name="Slow")
     await slow.get_by_role("button", name="Deliveries").click()
     sent = slow.get_by_role("list", name="Deliveries to Slow").get_by_role("listitem").filter(has_text="Job queued")
-    await expect(sent).to_contain_text("Waiting")
+    await expect(sent).to_contain_text("Pending")
     await sent.get_by_text("Job queued", exact=True).click()
     attempts = sent.get_by_role("list", name="Attempts").get_by_role("listitem")
     await expect(attempts).to_have_count(1)
     await expect(attempts.first).to_contain_text(re.compile(r"HTTP 503 · attempt 1 · .* ms"))
-    await expect(attempts.first.get_by_role("region", name="Answer")).to_have_text("not now")
-    await expect(sent.get_by_role("region", name="Body that is sent")).to_contain_text("job_queued")
+    await expect(attempts.first.get_by_role("region", name="Response")).to_have_text("not now")
+    await expect(sent.get_by_role("region", name="Request body")).to_contain_text("job_queued")
     await expect(slow).to_contain_text("Failing")
-    await sent.get_by_role("button", name="Send again: Job queued").click()
+    await sent.get_by_role("button", name="Resend: Job queued").click()
     await expect(sent).to_contain_text("Delivered")
     await expect(attempts.first).to_contain_text("HTTP 200 · attempt 2")
     await expect(attempts).to_have_count(2)
@@ -140,15 +140,15 @@ async def test_a_webhook_is_changed_and_deleted(page: Page, person: Person, rece
     brief = page.get_by_role("article", name="Brief")
     await brief.get_by_role("button", name="Edit").click()
     form = page.get_by_role("dialog", name="Edit the webhook")
-    await form.get_by_label("Address").fill("https://user@example.com/#part")
+    await form.get_by_label("URL").fill("https://user@example.com/#part")
     await form.get_by_role("button", name="Save").click()
     await expect(form.get_by_role("alert")).to_contain_text("no user name, no fragment")
-    await expect(form.get_by_label("Address")).to_have_value("https://user@example.com/#part")
-    await form.get_by_label("Address").fill(receiving.url)
-    await form.get_by_label("Only these").check()
+    await expect(form.get_by_label("URL")).to_have_value("https://user@example.com/#part")
+    await form.get_by_label("URL").fill(receiving.url)
+    await form.get_by_label("Selected events").check()
     await expect(form.get_by_role("button", name="Save")).to_be_disabled()
     await form.get_by_label("Job failed").check()
-    await form.get_by_label("Send to it").uncheck()
+    await form.get_by_label("Enabled").uncheck()
     await form.get_by_role("button", name="Save").click()
     await expect(form).to_have_count(0)
     await expect(brief).to_contain_text("Off")

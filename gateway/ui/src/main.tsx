@@ -10,21 +10,20 @@ import { router } from "./router";
 
 const Toasts = lazy(async () => ({ default: (await import("./app/toasts")).Toasts }));
 
-/** A session that is over leads to the door, and from there back to where the person was. */
-function leaveWhenSignedOut(error: unknown): void {
+/** Goes to the sign-in page when the session has ended. Signing in leads back to the current page. */
+function redirectWhenSignedOut(error: unknown): void {
   const { pathname, search } = router.state.location;
   if (!(error instanceof ApiError) || error.status !== 401 || pathname === "/login") return;
-  // What was known of the session is over too; the door asks anew.
   queries.removeQueries({ queryKey: ["session"] });
   void router.navigate(`/login?next=${encodeURIComponent(pathname + search)}`, { replace: true });
 }
 
 const queries = new QueryClient({
-  queryCache: new QueryCache({ onError: leaveWhenSignedOut }),
-  mutationCache: new MutationCache({ onError: leaveWhenSignedOut }),
+  queryCache: new QueryCache({ onError: redirectWhenSignedOut }),
+  mutationCache: new MutationCache({ onError: redirectWhenSignedOut }),
   defaultOptions: {
     queries: {
-      retry: (failures, error) => error instanceof ApiError && error.isPassing && failures < 2,
+      retry: (failures, error) => error instanceof ApiError && error.isTemporary && failures < 2,
       refetchOnWindowFocus: false,
     },
   },

@@ -3,7 +3,7 @@ import { createBrowserRouter, Navigate } from "react-router";
 import { ErrorPage } from "./app/error-page";
 import { Shell } from "./app/shell";
 
-/** Each page is a chunk of its own, fetched when it is first gone to. */
+/** Routes. Each page is a chunk of its own, loaded when it is first visited. */
 export const router = createBrowserRouter([
   {
     errorElement: <ErrorPage />,
@@ -14,7 +14,7 @@ export const router = createBrowserRouter([
         children: [
           { index: true, element: <Navigate to="/datasets" replace /> },
           { path: "/datasets", lazy: async () => ({ Component: (await import("./pages/datasets")).DatasetsPage }) },
-          { path: "/training", element: <Navigate to="/training/jobs" replace /> },
+          ...["/training", "/jobs"].map((path) => ({ path, element: <Navigate to="/training/jobs" replace /> })),
           {
             path: "/training/configure",
             lazy: async () => ({ Component: (await import("./pages/configure")).ConfigurePage }),

@@ -1,5 +1,6 @@
 import createClient from "openapi-fetch";
 
+import { observeServerTime } from "@/lib/clock";
 import { ApiError } from "./errors";
 import type { components, paths } from "./schema";
 
@@ -22,7 +23,9 @@ function earlyResponse(request: Request): Promise<Response> | null {
 async function call(request: Request): Promise<Response> {
   const deadline = AbortSignal.timeout(TIMEOUT_MS);
   try {
-    return await (earlyResponse(request) ?? fetch(request, { signal: AbortSignal.any([request.signal, deadline]) }));
+    const response = await (earlyResponse(request) ?? fetch(request, { signal: AbortSignal.any([request.signal, deadline]) }));
+    observeServerTime(response);
+    return response;
   } catch (error) {
     if (request.signal.aborted) throw error;
     throw new ApiError(0, deadline.aborted ? { error: "The server did not answer in time" } : null);

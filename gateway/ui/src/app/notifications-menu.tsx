@@ -91,49 +91,49 @@ function Inbox({ unreadOnly, onUnreadOnly, onLeave }: InboxProps) {
         {query.data && shown.length === 0 && (
           <p className="flex flex-col items-center gap-3 px-6 py-12 text-sm text-soft">
             <BellOff className="size-5" aria-hidden />
-            {unreadOnly ? "You have read everything." : "Nothing yet: what happens to your jobs shows here."}
+            {unreadOnly ? "No unread notifications." : "No notifications yet. Events of your jobs show here."}
           </p>
         )}
         <ul>
-          {shown.map((one) => (
-            <Entry key={one.id} one={one} onLeave={onLeave} onRead={() => markRead.mutate([one.id])} />
+          {shown.map((notification) => (
+            <Entry key={notification.id} notification={notification} onLeave={onLeave} onRead={() => markRead.mutate([notification.id])} />
           ))}
         </ul>
       </div>
       <p className="border-t border-line px-4 py-2.5 text-[0.8125rem]">
         <Link to="/webhooks" className="text-brand underline-offset-4 hover:underline" onClick={onLeave}>
-          Have them sent to an address of yours
+          Send to a webhook
         </Link>
       </p>
     </>
   );
 }
 
-function Entry({ one, onRead, onLeave }: { one: Notification; onRead: () => void; onLeave: () => void }) {
+function Entry({ notification, onRead, onLeave }: { notification: Notification; onRead: () => void; onLeave: () => void }) {
   const navigate = useNavigate();
-  const path = one.action_url;
+  const path = notification.action_url;
   const text = (
     <>
       <span className="flex items-baseline justify-between gap-3">
-        <span className={cn("text-sm", one.read ? "text-soft" : "font-medium")}>{one.title}</span>
-        <span className="text-xs text-soft">{one.created_at && <TimeAgo at={one.created_at} />}</span>
+        <span className={cn("text-sm", notification.read ? "text-soft" : "font-medium")}>{notification.title}</span>
+        <span className="text-xs text-soft">{notification.created_at && <TimeAgo at={notification.created_at} />}</span>
       </span>
-      <span className="mt-0.5 block text-[0.8125rem] text-pretty break-words text-soft">{one.message}</span>
+      <span className="mt-0.5 block text-[0.8125rem] text-pretty break-words text-soft">{notification.message}</span>
     </>
   );
   return (
     <li className="flex items-start gap-2 border-b border-line py-3 pr-2.5 pl-4 last:border-0">
       <span
         aria-hidden
-        className={cn("mt-1.5 size-2 shrink-0 rounded-full", one.read ? "bg-transparent" : "bg-brand")}
+        className={cn("mt-1.5 size-2 shrink-0 rounded-full", notification.read ? "bg-transparent" : "bg-brand")}
       />
-      {/* Only a path of this site is followed: whatever else a row may hold is text. */}
+      {/* Only a path of this site is a link. */}
       {path?.startsWith("/") && !path.startsWith("//") ? (
         <button
           type="button"
           className="min-w-0 grow rounded-md text-left"
           onClick={() => {
-            if (!one.read) onRead();
+            if (!notification.read) onRead();
             onLeave();
             void navigate(path);
           }}
@@ -143,8 +143,8 @@ function Entry({ one, onRead, onLeave }: { one: Notification; onRead: () => void
       ) : (
         <div className="min-w-0 grow">{text}</div>
       )}
-      {!one.read && (
-        <Button size="icon" variant="ghost" className="size-7" aria-label={`Mark as read: ${one.title}`} onClick={onRead}>
+      {!notification.read && (
+        <Button size="icon" variant="ghost" className="size-7" aria-label={`Mark as read: ${notification.title}`} onClick={onRead}>
           <CheckCheck aria-hidden />
         </Button>
       )}

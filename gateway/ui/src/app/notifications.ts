@@ -5,7 +5,7 @@ import { client, dataOf } from "@/api/client";
 const REFRESH_MS = 15_000;
 const SHOWN = 10;
 
-/** The latest notifications and how many are unread in all. */
+/** The latest notifications, and the number of unread ones. */
 export function useNotifications(unreadOnly: boolean) {
   return useQuery({
     queryKey: ["notifications", { unreadOnly }],

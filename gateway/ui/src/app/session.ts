@@ -1,8 +1,9 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 
 import { client, dataOf } from "@/api/client";
+import { jobWatch } from "@/jobs/watch/watch";
 
-/** Who is signed in, and whether this stack can sign a demo user in. */
+/** The signed-in user, and whether the server has a development issuer that signs in a demo user. */
 export function useSession() {
   return useQuery({
     queryKey: ["session"],
@@ -15,7 +16,10 @@ export function useSignIn() {
   const queries = useQueryClient();
   return useMutation({
     mutationFn: () => dataOf(client.POST("/api/session")),
-    onSuccess: () => queries.clear(),
+    onSuccess: () => {
+      queries.clear();
+      jobWatch.reconnect();
+    },
   });
 }
 
@@ -23,6 +27,9 @@ export function useSignOut() {
   const queries = useQueryClient();
   return useMutation({
     mutationFn: () => dataOf(client.DELETE("/api/session")),
-    onSuccess: () => queries.clear(),
+    onSuccess: () => {
+      queries.clear();
+      jobWatch.reconnect();
+    },
   });
 }

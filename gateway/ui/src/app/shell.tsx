@@ -10,7 +10,7 @@ import { Brand } from "./brand";
 import { ThemeMenu, menuContent, menuItem } from "./theme-menu";
 import { Button } from "@/components/ui/button";
 
-const PLACES = [
+const NAVIGATION = [
   { to: "/datasets", label: "Datasets", icon: Database },
   { to: "/training/jobs", label: "Jobs", icon: Rocket },
 ] as const;
@@ -21,7 +21,7 @@ export function Shell() {
       <a
         href="#content"
         onClick={(event) => {
-          // The address stays the page's own.
+          // The URL stays unchanged: it holds the page's state.
           event.preventDefault();
           document.getElementById("content")?.focus();
         }}
@@ -35,7 +35,7 @@ export function Shell() {
             <Brand />
           </Link>
           <nav aria-label="Main" className="flex items-center gap-1">
-            {PLACES.map(({ to, label, icon: Icon }) => (
+            {NAVIGATION.map(({ to, label, icon: Icon }) => (
               <NavLink
                 key={to}
                 to={to}
@@ -73,7 +73,7 @@ function OfflineBar() {
   return (
     <p role="status" className="flex items-center justify-center gap-2 bg-warn-soft px-4 py-2 text-sm text-warn">
       <WifiOff className="size-4 shrink-0" aria-hidden />
-      You are offline. What is shown may be old; nothing you enter is lost.
+      You are offline. The data shown may be out of date. Your input is kept.
     </p>
   );
 }

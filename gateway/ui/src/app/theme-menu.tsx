@@ -12,7 +12,7 @@ export const menuItem =
 const CHOICES = [
   { theme: "light", label: "Light", icon: Sun },
   { theme: "dark", label: "Dark", icon: Moon },
-  { theme: "system", label: "As the system", icon: Monitor },
+  { theme: "system", label: "System", icon: Monitor },
 ] as const;
 
 export function ThemeMenu() {

@@ -8,8 +8,8 @@ const system = window.matchMedia("(prefers-color-scheme: dark)");
 
 function current(): Theme {
   try {
-    const held = localStorage.getItem(NAME);
-    return held === "light" || held === "dark" ? held : "system";
+    const stored = localStorage.getItem(NAME);
+    return stored === "light" || stored === "dark" ? stored : "system";
   } catch {
     return "system";
   }
@@ -31,7 +31,7 @@ function setTheme(theme: Theme): void {
     if (theme === "system") localStorage.removeItem(NAME);
     else localStorage.setItem(NAME, theme);
   } catch {
-    // Storage is switched off: the choice holds for nothing, the system's stands.
+    // Storage is disabled: the system's theme stays.
   }
   listeners.forEach((listener) => listener());
 }

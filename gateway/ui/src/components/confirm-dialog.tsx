@@ -1,22 +1,23 @@
-import { Button } from "@/components/ui/button";
-import { Dialog } from "@/components/ui/dialog";
+import { Button } from "./ui/button";
+import { Dialog } from "./ui/dialog";
 
 type Props = {
   open: boolean;
   title: string;
   description: string;
+  /** Label of the button that confirms. */
   action: string;
   isBusy: boolean;
   onClose: () => void;
   onConfirm: () => void;
 };
 
-/** Asks before something that cannot be taken back. */
+/** Asks for confirmation before an action that cannot be undone. */
 export function ConfirmDialog({ open, title, description, action, isBusy, onClose, onConfirm }: Props) {
   return (
     <Dialog open={open} onOpenChange={(on) => !on && onClose()} title={title} description={description}>
       <div className="flex justify-end gap-2">
-        <Button onClick={onClose}>Keep it as it is</Button>
+        <Button onClick={onClose}>Go back</Button>
         <Button variant="destructive" isBusy={isBusy} disabled={isBusy} onClick={onConfirm}>
           {action}
         </Button>

@@ -12,11 +12,11 @@ type EmptyProps = {
   title: string;
   children: ReactNode;
   action?: ReactNode;
-  /** Whether it is all that the page has. */
+  /** Whether it fills the page, so that its title is the page's heading. */
   isPage?: boolean;
 };
 
-/** A place where something could be, and how to get it there. */
+/** An empty list or page: what is missing, and what to do. */
 export function Empty({ icon: Icon, title, children, action, isPage }: EmptyProps) {
   const Heading = isPage ? "h1" : "h2";
   return (
@@ -33,13 +33,13 @@ export function Empty({ icon: Icon, title, children, action, isPage }: EmptyProp
 
 type Query = Pick<UseQueryResult, "isError" | "error" | "fetchStatus" | "refetch">;
 
-/** In place of what a query has not got: what failed, that there is no connection, or `children` while it loads. */
+/** Shown while a query has no data: its error, a note that the browser is offline, or `children` while it loads. */
 export function Unloaded({ query, children }: { query: Query; children: ReactNode }) {
   if (query.isError) return <Failed error={query.error} onRetry={() => void query.refetch()} />;
   return query.fetchStatus === "paused" ? <Offline /> : children;
 }
 
-/** A list that loads. */
+/** The skeleton of a list. */
 export function LoadingRows({ noun }: { noun: string }) {
   return (
     <div role="status">
@@ -57,7 +57,7 @@ export function LoadingRows({ noun }: { noun: string }) {
   );
 }
 
-/** What failed, why, and a way to try again. */
+/** An error with a button to try again. */
 export function Failed({ error, onRetry }: { error: unknown; onRetry: () => void }) {
   const online = useOnline();
   const { title, description } = explain(error);
@@ -69,7 +69,7 @@ export function Failed({ error, onRetry }: { error: unknown; onRetry: () => void
       </span>
       <h2 className="font-semibold tracking-tight">{online ? title : "You are offline"}</h2>
       <p className="mt-1 max-w-md text-sm text-pretty text-soft">
-        {online ? description : "This is loaded as soon as the connection is back."}
+        {online ? description : "It loads when the connection is back."}
       </p>
       <Button className="mt-5" onClick={onRetry}>
         Try again
@@ -78,7 +78,7 @@ export function Failed({ error, onRetry }: { error: unknown; onRetry: () => void
   );
 }
 
-/** A query that has nothing yet because there is no connection. */
+/** Shown while a query waits for the connection. */
 function Offline() {
   return (
     <div role="status" className="flex flex-col items-center px-6 py-12 text-center">
@@ -86,7 +86,7 @@ function Offline() {
         <WifiOff className="size-5.5" aria-hidden />
       </span>
       <h2 className="font-semibold tracking-tight">You are offline</h2>
-      <p className="mt-1 text-sm text-soft">This is loaded as soon as the connection is back.</p>
+      <p className="mt-1 text-sm text-soft">It loads when the connection is back.</p>
     </div>
   );
 }

@@ -11,7 +11,7 @@ export function DeleteDialog({ dataset, onClose }: { dataset: Dataset; onClose: 
     <ConfirmDialog
       open
       title={`Delete “${dataset.name}”?`}
-      description="Its file is deleted too. Jobs that trained on it keep its name."
+      description="Its file is deleted too. Jobs that used it keep its name."
       action="Delete the dataset"
       isBusy={remove.isPending}
       onClose={onClose}

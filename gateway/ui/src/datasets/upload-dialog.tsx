@@ -69,7 +69,7 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
           ? `Nothing of “${refused.name}” was kept. Correct the lines below and upload it again.`
           : "A JSONL file: messages, conversations, instructions, or prompts with completions. The format is found out."
       }
-      wide={refused !== null}
+      size={refused === null ? "normal" : "wide"}
     >
       {refused ? (
         <>

@@ -6,7 +6,7 @@ export function ValidationErrorsDialog({ dataset, onClose }: { dataset: Dataset;
   return (
     <Dialog
       open
-      wide
+      size="wide"
       onOpenChange={(open) => !open && onClose()}
       title={`What is wrong with “${dataset.name}”`}
       description="Nothing of it was kept. Correct these lines and upload the file again."

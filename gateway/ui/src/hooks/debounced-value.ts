@@ -1,11 +1,11 @@
 import { useEffect, useState } from "react";
 
-/** A value once it has stayed the same for a while. The first one counts at once. */
+/** A value, delayed until it has not changed for `delayMs` milliseconds. The first value is not delayed. */
 export function useDebouncedValue<T>(value: T, delayMs: number): T {
-  const [settled, setSettled] = useState(value);
+  const [debounced, setDebounced] = useState(value);
   useEffect(() => {
-    const timer = setTimeout(() => setSettled(value), delayMs);
+    const timer = setTimeout(() => setDebounced(value), delayMs);
     return () => clearTimeout(timer);
   }, [value, delayMs]);
-  return settled;
+  return debounced;
 }

@@ -1,10 +1,12 @@
 import { useEffect, useState } from "react";
 
-/** The time, told anew every so often, for "2 minutes ago". */
+import { serverNow } from "@/lib/clock";
+
+/** The current time by the server's clock, updated every `everyMs` milliseconds. */
 export function useNow(everyMs = 15_000): number {
-  const [now, setNow] = useState(() => Date.now());
+  const [now, setNow] = useState(serverNow);
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), everyMs);
+    const timer = setInterval(() => setNow(serverNow()), everyMs);
     return () => clearInterval(timer);
   }, [everyMs]);
   return now;

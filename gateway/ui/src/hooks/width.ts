@@ -1,16 +1,16 @@
 import { useLayoutEffect, useState, type RefObject } from "react";
 
-/** How wide an element is, in pixels: pictures drawn to it keep their letters readable on a phone. */
-export function useWidth(ref: RefObject<Element | null>, before: number): number {
-  const [width, setWidth] = useState(before);
+/** The width of an element in pixels, so that a chart is drawn at its real size and its text is readable on a phone. */
+export function useWidth(ref: RefObject<Element | null>, initial: number): number {
+  const [width, setWidth] = useState(initial);
   useLayoutEffect(() => {
     const element = ref.current;
     if (!element) return;
-    const watch = new ResizeObserver(([entry]) => {
+    const observer = new ResizeObserver(([entry]) => {
       if (entry && entry.contentRect.width > 0) setWidth(Math.round(entry.contentRect.width));
     });
-    watch.observe(element);
-    return () => watch.disconnect();
+    observer.observe(element);
+    return () => observer.disconnect();
   }, [ref]);
   return width;
 }

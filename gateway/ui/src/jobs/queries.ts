@@ -11,72 +11,29 @@ import { client, dataOf } from "@/api/client";
 import type { ApiError } from "@/api/errors";
 import type {
   CreateJobRequest,
-  Estimate,
-  EstimateRequest,
   Job,
   JobEvent,
   JobMetrics,
   JobStatus,
   Pagination,
 } from "@/api/types";
-import { useLive } from "./events";
-import { useDebouncedValue } from "@/hooks/debounced-value";
+import { useJobWatch } from "./watch/use-job-watch";
 
-/** The estimate follows this long after the last change. */
-export const ESTIMATE_DELAY_MS = 500;
-/** An active job is asked for this often; the contract with people is "at least every 5 s". */
+/** An active job is fetched this often: what is shown is at most 5 s old. */
 export const ACTIVE_REFRESH_MS = 4000;
-
-/** With a live connection this often only, for what events do not tell: the place in the queue, and the clock. */
+/** With a live watch, for the values that no event has: queue position and cost so far. */
 const LIVE_REFRESH_MS = 15_000;
-/** As many points as a curve of this size can show. */
+/** As many points as a chart of this size can show. */
 const CURVE_POINTS = 500;
 const SHOWN_EVENTS = 50;
 
-type EstimateState = {
-  /** The latest estimate there is; of an earlier configuration while `isCurrent` is false. */
-  estimate: Estimate | undefined;
-  isCurrent: boolean;
-  /** Waiting for the pause after a change, or for the answer. */
-  isEstimating: boolean;
-  error: ApiError | null;
-  retry: () => void;
-};
-
-/**
- * The estimate of a configuration, asked once for each pause in its changes. Null asks nothing.
- * The configuration is the key: an answer to an older one has nowhere to show, and its request is aborted.
- */
-export function useEstimateCost(asked: EstimateRequest | null): EstimateState {
-  const key = asked === null ? null : JSON.stringify(asked);
-  const settled = useDebouncedValue(key, ESTIMATE_DELAY_MS);
-  const query = useQuery<Estimate, ApiError>({
-    queryKey: ["estimate", key],
-    queryFn: ({ signal }) => {
-      if (asked === null) throw new Error("asks nothing");
-      return dataOf(client.POST("/api/jobs/estimate", { body: asked, signal }));
-    },
-    enabled: key !== null && settled === key,
-    placeholderData: keepPreviousData,
-    staleTime: Infinity,
-    gcTime: 0,
-  });
-  return {
-    estimate: query.data,
-    isCurrent: key !== null && query.isSuccess && !query.isPlaceholderData,
-    isEstimating: key !== null && (settled !== key || query.isFetching),
-    error: query.error,
-    retry: () => void query.refetch(),
-  };
-}
-
-/** Creates a job; safe to repeat with the same `request_id`. The lists refresh. */
+/** Creates a job and refreshes the lists. A repetition with the same `request_id` creates no second job. */
 export function useCreateTrainingJob(): UseMutationResult<Job, ApiError, CreateJobRequest> {
   const queries = useQueryClient();
   return useMutation({
     mutationFn: (body) => dataOf(client.POST("/api/jobs", { body })),
-    // A repeat is safe, so a hiccup is no reason to bother anyone.
-    retry: (failures, error) => error.isPassing && failures < 2,
+    // The request is idempotent, so a temporary error is retried.
+    retry: (failures, error) => error.isTemporary && failures < 2,
     onSuccess: async (job) => {
       queries.setQueryData(["jobs", "one", job.id], job);
       await Promise.all([
@@ -89,19 +46,18 @@ export function useCreateTrainingJob(): UseMutationResult<Job, ApiError, CreateJ
 
 export type JobsPage = { jobs: Job[]; pagination: Pagination };
 
-/** A page of the caller's jobs, newest first: live, and asked for every few seconds where that is not to be had. */
-export function useTrainingJobs(asked: {
-  page: number;
-  limit: number;
-  status: JobStatus | null;
-}): UseQueryResult<JobsPage, ApiError> {
+type JobsRequest = { page: number; limit: number; status: JobStatus | null };
+
+/** A page of the user's jobs, newest first. It follows the job watch, and is fetched every few seconds without one. */
+export function useTrainingJobs(request: JobsRequest): UseQueryResult<JobsPage, ApiError> {
   const queries = useQueryClient();
-  const query = { page: asked.page, limit: asked.limit, ...(asked.status ? { status: asked.status } : {}) };
+  const query = { page: request.page, limit: request.limit, ...(request.status ? { status: request.status } : {}) };
   const key = ["jobs", "list", query];
-  const isLive = useLive("/api/jobs/events", (update) => {
-    if (update.kind === "event" && update.event.type === "progress") {
-      queries.setQueryData<JobsPage>(key, (held) => held && { ...held, jobs: held.jobs.map((job) => after(job, update.event)) });
-    } else void queries.invalidateQueries({ queryKey: ["jobs", "list"] });
+  const isLive = useJobWatch(true, (message) => {
+    if (message.kind === "event" && message.event.type === "progress") {
+      const { event } = message;
+      queries.setQueryData<JobsPage>(key, (page) => page && { ...page, jobs: page.jobs.map((job) => withEvent(job, event)) });
+    } else if (message.kind !== "ping") void queries.invalidateQueries({ queryKey: ["jobs", "list"] });
   });
   return useQuery<JobsPage, ApiError>({
     queryKey: key,
@@ -114,24 +70,23 @@ export function useTrainingJobs(asked: {
   });
 }
 
-/** One job until it is in a final state: live, and asked for every few seconds where that is not to be had. */
+/** A job. Until it is final it follows the job watch, and is fetched every few seconds without one. */
 export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
   const queries = useQueryClient();
   const key = ["jobs", "one", id];
   const job = queries.getQueryData<Job>(key);
-  const isLive = useLive(job && !job.is_final ? `/api/jobs/${id}/events` : null, (update) => {
-    if (update.kind === "jobs") {
-      queries.setQueryData<Job>(key, (held) => update.jobs[0] ?? held);
-      void queries.invalidateQueries({ queryKey: ["jobs", "log", id] });
-      void queries.invalidateQueries({ queryKey: ["jobs", "metrics", id] });
-      return;
+  const isLive = useJobWatch(job !== undefined && !job.is_final, (message) => {
+    if (message.kind === "snapshot") {
+      void queries.invalidateQueries({ queryKey: key });
+      for (const part of ["events", "metrics"]) void queries.invalidateQueries({ queryKey: ["jobs", part, id] });
     }
-    const { event } = update;
-    queries.setQueryData<Job>(key, (held) => held && after(held, event));
-    queries.setQueryData<JobEvent[]>(["jobs", "log", id], (held) => held && withEvent(held, event));
-    queries.setQueryData<JobMetrics[]>(["jobs", "metrics", id], (held) => held && withPoint(held, event));
+    if (message.kind !== "event" || message.event.job_id !== id) return;
+    const { event } = message;
+    queries.setQueryData<Job>(key, (current) => current && withEvent(current, event));
+    queries.setQueryData<JobEvent[]>(["jobs", "events", id], (events) => events && withNewEvent(events, event));
+    queries.setQueryData<JobMetrics[]>(["jobs", "metrics", id], (points) => points && withMetrics(points, event));
     if (event.type !== "progress") {
-      // What else a transition changed: times, the place in the queue, the trainer.
+      // An event does not have everything that a transition changes: times, queue position, trainer.
       void queries.invalidateQueries({ queryKey: key });
       void queries.invalidateQueries({ queryKey: ["notifications"] });
     }
@@ -140,14 +95,14 @@ export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
     queryKey: key,
     queryFn: ({ signal }) => dataOf(client.GET("/api/jobs/{id}", { params: { path: { id } }, signal })),
     refetchInterval: ({ state }) => {
-      if (state.data?.is_final || (state.error && !state.error.isPassing)) return false;
+      if (state.data?.is_final || (state.error && !state.error.isTemporary)) return false;
       return isLive ? LIVE_REFRESH_MS : ACTIVE_REFRESH_MS;
     },
   });
 }
 
-/** A job after something happened to it. An event it has seen already changes nothing. */
-export function after(job: Job, event: JobEvent): Job {
+/** A job with the values of an event. An event that is not newer than the job changes nothing. */
+export function withEvent(job: Job, event: JobEvent): Job {
   if (event.job_id !== job.id || event.revision <= job.revision) return job;
   return {
     ...job,
@@ -170,25 +125,28 @@ export function after(job: Job, event: JobEvent): Job {
   };
 }
 
-/** A log, newest first, with an event that may be in it already: the log was asked for as the event was on its way. */
-export function withEvent(log: JobEvent[], event: JobEvent): JobEvent[] {
-  if (log.some(({ revision }) => revision === event.revision)) return log;
-  return [event, ...log].slice(0, SHOWN_EVENTS);
+/** Events, newest first, with a new one. A response may have it already, because it was fetched at the same moment. */
+export function withNewEvent(events: JobEvent[], event: JobEvent): JobEvent[] {
+  if (events.some(({ revision }) => revision === event.revision)) return events;
+  return [event, ...events].slice(0, SHOWN_EVENTS);
 }
 
-function withPoint(points: JobMetrics[], event: JobEvent): JobMetrics[] {
+function withMetrics(points: JobMetrics[], event: JobEvent): JobMetrics[] {
   const values = Object.fromEntries(
     Object.entries(event.current_metrics).filter((entry): entry is [string, number] => typeof entry[1] === "number"),
   );
-  if (Object.keys(values).length === 0 || points.at(-1)?.step === event.current_step) return points;
-  const before = points.filter(({ step }) => step < event.current_step);
-  return [...before, { step: event.current_step, epoch: event.current_epoch, values, created_at: event.created_at }];
+  if (Object.keys(values).length === 0) return points;
+  const { current_step: step, current_epoch: epoch, created_at } = event;
+  // Values of one step are merged: a trainer may report loss and eval loss one after the other.
+  const same = points.find((point) => point.step === step);
+  const others = points.filter((point) => point.step < step);
+  return [...others, { step, epoch, created_at, values: { ...same?.values, ...values } }];
 }
 
-/** What happened to a job, newest first. */
+/** The latest events of a job, newest first. */
 export function useJobEvents(id: string, isLive: boolean): UseQueryResult<JobEvent[], ApiError> {
   return useQuery<JobEvent[], ApiError>({
-    queryKey: ["jobs", "log", id],
+    queryKey: ["jobs", "events", id],
     queryFn: async ({ signal }) => {
       const params = { path: { id }, query: { limit: SHOWN_EVENTS } };
       return (await dataOf(client.GET("/api/jobs/{id}/event-log", { params, signal }))).events;
@@ -197,7 +155,7 @@ export function useJobEvents(id: string, isLive: boolean): UseQueryResult<JobEve
   });
 }
 
-/** What a job's trainers measured, by step. */
+/** The metrics of a job, by step. */
 export function useJobMetrics(id: string, isLive: boolean): UseQueryResult<JobMetrics[], ApiError> {
   return useQuery<JobMetrics[], ApiError>({
     queryKey: ["jobs", "metrics", id],
@@ -221,7 +179,7 @@ export function useCancelTrainingJob(): UseMutationResult<Job, ApiError, string>
   });
 }
 
-/** Creates a new job from a failed one; safe to repeat with the same `requestId`. */
+/** Creates a new job from a failed one. A repetition with the same `requestId` creates no second job. */
 export function useRetryTrainingJob(): UseMutationResult<Job, ApiError, { id: string; requestId: string }> {
   const queries = useQueryClient();
   return useMutation({

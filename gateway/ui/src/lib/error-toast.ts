@@ -2,8 +2,8 @@ import { toast } from "sonner";
 
 import { explain } from "@/api/errors";
 
-/** Tells in a toast what was not done, why, and what to do. */
-export function showError(what: string, error: unknown): void {
+/** Shows an error as a toast: what failed, why, and what to do. */
+export function showError(failure: string, error: unknown): void {
   const { title, description } = explain(error);
-  toast.error(`${what}: ${title}`, { description });
+  toast.error(`${failure}: ${title}`, { description });
 }

@@ -8,20 +8,20 @@ it.each([
   [1, "1 h"],
   [2.08, "2 h 05 min"],
   [1300.5, "1,300 h 30 min"],
-])("says %s hours as people do", (hours, said) => expect(duration(hours)).toBe(said));
+])("formats %s hours", (hours, text) => expect(duration(hours)).toBe(text));
 
 it.each([
   [5e-5, "5e-5"],
   [1.23e-4, "1.23e-4"],
   [1e-3, "1e-3"],
   [2.1e-5, "2.1e-5"],
-])("writes the learning rate %s", (value, said) => expect(scientific(value)).toBe(said));
+])("formats the learning rate %s", (value, text) => expect(scientific(value)).toBe(text));
 
-it("signs a change of price", () => {
+it("formats a change of price with its sign", () => {
   expect([moneyChange(3.1), moneyChange(-0.4)]).toEqual(["+$3.10", "−$0.40"]);
 });
 
-it("says sizes and times in round words", () => {
+it("formats sizes and relative times", () => {
   expect([bytes(999), bytes(1_500_000)]).toEqual(["999 B", "1.5 MB"]);
   const now = Date.parse("2026-01-01T12:00:00Z");
   expect(ago("2026-01-01T11:58:00Z", now)).toBe("2 minutes ago");

@@ -5,27 +5,32 @@ import { toast } from "sonner";
 
 import { explain } from "@/api/errors";
 import type { Catalogue, Quote } from "@/api/types";
+import { CopyButton } from "@/components/copy-button";
 import { PageHeader } from "@/components/page-header";
 import { Unloaded } from "@/components/states";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { Alternatives } from "@/configure/alternatives/alternatives";
+import { useCatalogue } from "@/configure/catalogue";
+import { Elsewhere } from "@/configure/estimate/elsewhere";
+import { EstimateCard } from "@/configure/estimate/estimate-card";
+import { MemorySection, memoryWarning } from "@/configure/estimate/memory";
+import { usePriceChange } from "@/configure/estimate/price-change";
+import { useEstimateCost } from "@/configure/estimate/queries";
+import { QuoteBadge } from "@/configure/estimate/quote-badge";
 import { BaseModel } from "@/configure/form/base-model";
 import { DatasetSection } from "@/configure/form/dataset";
-import { EstimateCard } from "@/configure/estimate/estimate-card";
 import { Hardware } from "@/configure/form/hardware";
 import { HyperparametersSection } from "@/configure/form/hyperparameters";
-import { memoryObstacle, MemorySection } from "@/configure/estimate/memory";
-import { Presets } from "@/configure/form/presets";
-import { QuoteBadge } from "@/configure/estimate/quote-badge";
 import { LimitsSection } from "@/configure/form/limits";
+import { Presets } from "@/configure/form/presets";
+import { withPatch } from "@/configure/model/configuration";
+import { deleteDraft, deleteRequestId, getRequestId } from "@/configure/model/draft";
+import { createJobRequest, effectiveBatch, estimateRequest } from "@/configure/model/requests";
 import { useConfiguration } from "@/configure/model/use-configuration";
-import { usePriceChange } from "@/configure/estimate/price-change";
+import { ApiCodeButton } from "@/jobs/api-code-dialog";
+import { useCreateTrainingJob } from "@/jobs/queries";
 import { cn } from "@/lib/cn";
-import { useCatalogue } from "@/configure/catalogue";
-import { useCreateTrainingJob, useEstimateCost } from "@/jobs/queries";
-import { creation, question, withPatch } from "@/configure/model/configuration";
-import { dropDraft, dropRequestId, requestIdOf } from "@/configure/model/draft";
 import { showError } from "@/lib/error-toast";
 import { money } from "@/lib/format";
 
@@ -41,21 +46,7 @@ export function ConfigurePage() {
             <ArrowLeft aria-hidden />
           </Button>
         }
-        actions={
-          <Button
-            size="small"
-            variant="ghost"
-            onClick={() => {
-              navigator.clipboard.writeText(window.location.href).then(
-                () => toast.success("Link copied", { description: "It holds the whole configuration." }),
-                () => toast.error("The link could not be copied", { description: "Copy it from the address bar." }),
-              );
-            }}
-          >
-            <Link2 aria-hidden />
-            <span className="max-sm:sr-only">Copy link</span>
-          </Button>
-        }
+        actions={<CopyLink />}
       />
       {catalogue.data ? (
         <Form catalogue={catalogue.data} onCancel={back} />
@@ -70,7 +61,23 @@ export function ConfigurePage() {
   );
 }
 
-/** Back to where the person came from; to the datasets for one who came by a link. */
+/** Copies the URL, which has the whole configuration. */
+function CopyLink() {
+  return (
+    <CopyButton
+      size="small"
+      variant="ghost"
+      text={() => window.location.href}
+      copied="Link copied"
+      description="It has the whole configuration."
+      icon={<Link2 aria-hidden />}
+    >
+      <span className="max-sm:sr-only">Copy link</span>
+    </CopyButton>
+  );
+}
+
+/** Goes back to the previous page, or to the datasets if there is none. */
 function useBack(): () => void {
   const navigate = useNavigate();
   return () => {
@@ -81,23 +88,23 @@ function useBack(): () => void {
 
 function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => void }) {
   const { configuration, change, isRestored, startOver } = useConfiguration(catalogue);
-  const asked = question(catalogue, configuration);
-  const askedKey = asked && JSON.stringify(asked);
-  const [quoted, setQuoted] = useState<{ asked: string; quote: Quote } | null>(null);
-  const quote = quoted?.asked === askedKey ? quoted.quote : null;
-  const [riskAllowedFor, setRiskAllowedFor] = useState<string | null>(null);
-  const allowsRisk = riskAllowedFor !== null && riskAllowedFor === askedKey;
-  const job = asked && {
-    ...creation(asked, configuration),
+  const request = estimateRequest(catalogue, configuration);
+  const requestKey = request && JSON.stringify(request);
+  const [quoted, setQuoted] = useState<{ requestKey: string; quote: Quote } | null>(null);
+  const quote = quoted?.requestKey === requestKey ? quoted.quote : null;
+  const [riskAcceptedFor, setRiskAcceptedFor] = useState<string | null>(null);
+  const acceptsRisk = riskAcceptedFor !== null && riskAcceptedFor === requestKey;
+  const job = request && {
+    ...createJobRequest(request, configuration),
     ...(quote ? { quote_id: quote.id } : {}),
-    ...(allowsRisk ? { allow_oom_risk: true } : {}),
+    ...(acceptsRisk ? { allow_oom_risk: true } : {}),
   };
   const fingerprint = job && JSON.stringify(job);
-  const { estimate, isCurrent, isEstimating, error, retry } = useEstimateCost(asked);
-  const moved = usePriceChange(askedKey, isCurrent ? estimate?.estimated_cost : undefined);
+  const { estimate, isCurrent, isEstimating, error, retry } = useEstimateCost(request);
+  const priceChange = usePriceChange(requestKey, configuration.baseModel, isCurrent ? estimate?.estimated_cost : undefined);
   const create = useCreateTrainingJob();
   const navigate = useNavigate();
-  const [requestId, renew] = useRequestId(isCurrent ? fingerprint : null);
+  const [requestId, renewRequestId] = useRequestId(isCurrent ? fingerprint : null);
 
   useEffect(() => {
     if (!error) return;
@@ -105,25 +112,24 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
     toast.error(`No estimate: ${title}`, { id: "estimate", description });
   }, [error]);
 
-  const memory = isCurrent ? (estimate?.memory ?? null) : null;
-  const tooLarge = memoryObstacle(memory, allowsRisk);
-  const canStart = isCurrent && !isEstimating && requestId !== null && !create.isPending && tooLarge === null;
+  const warning = memoryWarning(isCurrent ? (estimate?.memory ?? null) : null, acceptsRisk);
+  const canStart = isCurrent && !isEstimating && requestId !== null && !create.isPending && warning === null;
   const start = () => {
     if (!canStart || !job || !estimate || !fingerprint) return;
     create.mutate({ ...job, estimated_cost: estimate.estimated_cost, request_id: requestId }, {
-      onSuccess: (made) => {
-        dropDraft(job.dataset_id);
-        dropRequestId(fingerprint);
+      onSuccess: (created) => {
+        deleteDraft(job.dataset_id);
+        deleteRequestId(fingerprint);
         toast.success("Training job queued", {
-          description: made.estimate_differs
-            ? `The price is ${money(made.estimated_total_cost)} now, not the ${money(estimate.estimated_cost)} you saw.`
-            : `${made.dataset.name} starts shortly, for about ${money(made.estimated_total_cost)}.`,
+          description: created.estimate_differs
+            ? `Its price is ${money(created.estimated_total_cost)}, not ${money(estimate.estimated_cost)}: prices changed.`
+            : `${created.dataset.name}, estimated at ${money(created.estimated_total_cost)}.`,
         });
-        void navigate(`/training/jobs/${made.id}`);
+        void navigate(`/training/jobs/${created.id}`);
       },
       onError: (failure) => {
-        if (failure.reason === "IDEMPOTENCY_KEY_REUSED") renew();
-        // A quote that does not hold any more would stand in the way of every other try.
+        if (failure.reason === "IDEMPOTENCY_KEY_REUSED") renewRequestId();
+        // Without the quote the next attempt can succeed.
         if (failure.reason.startsWith("QUOTE_")) setQuoted(null);
         showError("Not started", failure);
       },
@@ -131,90 +137,88 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
   };
 
   return (
-    <div className="grid items-start gap-5 max-lg:pb-28 lg:grid-cols-[minmax(0,1fr)_21rem]">
+    <div className="grid items-start gap-5 max-lg:pb-32 lg:grid-cols-[minmax(0,1fr)_21rem]">
       <div className="grid min-w-0 gap-4 *:min-w-0">
         {isRestored && (
           <p role="status" className="flex flex-wrap items-center gap-x-3 gap-y-1 rounded-xl bg-brand-soft px-4 py-2.5 text-sm text-brand">
-            <span className="grow">Your draft for this dataset is back.</span>
+            <span className="grow">Your draft for this dataset was restored.</span>
             <Button variant="link" size="bare" onClick={startOver}>
               Start over
             </Button>
           </p>
         )}
-        <DatasetSection
-          datasetId={configuration.datasetId}
-          onChoose={(datasetId) => change({ ...configuration, datasetId })}
-        />
+        <DatasetSection datasetId={configuration.datasetId} onSelect={(datasetId) => change({ ...configuration, datasetId })} />
         <BaseModel catalogue={catalogue} configuration={configuration} onChange={change} />
         <Presets catalogue={catalogue} configuration={configuration} onChange={change} />
         <Hardware catalogue={catalogue} configuration={configuration} onChange={change} />
         <HyperparametersSection catalogue={catalogue} configuration={configuration} onChange={change} />
-        {/* Below what it depends on: a slider that moved away from under the pointer would be no slider. */}
-        {asked?.base_model && (
+        {/* Below the controls that it depends on: they would move under the pointer. */}
+        {request?.base_model && (
           <MemorySection
             memory={estimate?.memory ?? null}
             repairs={estimate?.repairs ?? []}
-            allowsRisk={allowsRisk}
-            onAllowRisk={(allowed) => setRiskAllowedFor(allowed ? askedKey : null)}
+            allowsRisk={acceptsRisk}
+            onAllowRisk={(accepted) => setRiskAcceptedFor(accepted ? requestKey : null)}
             onRepair={(repair) => change(withPatch(catalogue, configuration, repair.patch))}
           />
         )}
         <LimitsSection catalogue={catalogue} configuration={configuration} estimate={isCurrent ? estimate : undefined} onChange={change} />
-        <Alternatives catalogue={catalogue} configuration={configuration} asked={asked} onChange={change} />
+        <Alternatives catalogue={catalogue} configuration={configuration} request={request} onChange={change} />
         <Button variant="ghost" className="lg:hidden" onClick={onCancel}>
           Cancel
         </Button>
       </div>
       <EstimateCard
         estimate={estimate}
-        isForecast={Boolean(asked?.base_model)}
+        isForecast={Boolean(request?.base_model)}
         isCurrent={isCurrent}
         isEstimating={isEstimating}
         error={error}
         onRetry={retry}
-        change={moved}
-        obstacle={
-          asked
-            ? null
-            : configuration.datasetId === null
-              ? "Choose a dataset to see what training on it costs."
-              : "Correct the values marked in red to see the cost."
-        }
+        change={priceChange}
+        missing={request ? null : configuration.datasetId === null ? "Select a dataset first." : "Correct the values marked in red."}
+        effectiveBatch={request && effectiveBatch(request)}
         canStart={canStart}
         isStarting={create.isPending}
-        warning={tooLarge}
-        quote={
-          asked && (
-            <QuoteBadge
-              asked={asked}
-              quote={quote}
-              disabled={!isCurrent || estimate?.forecast?.is_quote === false}
-              onQuote={(made) => setQuoted({ asked: JSON.stringify(asked), quote: made })}
-            />
-          )
-        }
+        warning={warning}
         onStart={start}
         onCancel={onCancel}
-      />
+      >
+        {request && (
+          <>
+            <Elsewhere catalogue={catalogue} configuration={configuration} request={request} onChange={change} />
+            <div className="mt-2">
+              <QuoteBadge
+                request={request}
+                quote={quote}
+                isReady={isCurrent}
+                blocked={estimate?.forecast?.is_quote === false ? "Too few measured runs to fix a price." : null}
+                onQuote={(made) => setQuoted({ requestKey: JSON.stringify(request), quote: made })}
+              />
+            </div>
+          </>
+        )}
+        {job && <ApiCodeButton request={job} className="mt-2 w-full" />}
+      </EstimateCard>
     </div>
   );
 }
 
 /**
- * The idempotency key of what is configured. It is read when the configuration settles and held from then on, so that a
- * second tab that started the same job a moment ago and this one mean the same.
+ * The idempotency key of a configuration. It is read once the configuration is estimated and stays the same from then on, so
+ * that a second tab which has started the same job a moment ago and this one use the same key.
  */
 function useRequestId(fingerprint: string | null): [id: string | null, renew: () => void] {
-  const [held, setHeld] = useState<{ fingerprint: string; id: string } | null>(null);
-  if (fingerprint !== null && held?.fingerprint !== fingerprint) {
-    setHeld({ fingerprint, id: requestIdOf(fingerprint) });
+  const [current, setCurrent] = useState<{ fingerprint: string; id: string } | null>(null);
+  if (fingerprint !== null && current?.fingerprint !== fingerprint) {
+    setCurrent({ fingerprint, id: getRequestId(fingerprint) });
   }
   const renew = () => {
     if (fingerprint === null) return;
-    dropRequestId(fingerprint);
-    setHeld({ fingerprint, id: requestIdOf(fingerprint) });
+    deleteRequestId(fingerprint);
+    setCurrent({ fingerprint, id: getRequestId(fingerprint) });
   };
-  return [fingerprint !== null && held?.fingerprint === fingerprint ? held.id : null, renew];
+  return [fingerprint !== null && current?.fingerprint === fingerprint ? current.id : null, renew];
 }
 
 function Loading() {

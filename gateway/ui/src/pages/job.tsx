@@ -1,44 +1,45 @@
-import { ArrowLeft, CopyPlus, SearchX, Terminal } from "lucide-react";
+import { ArrowLeft, CopyPlus, SearchX } from "lucide-react";
 import { Link, useParams } from "react-router";
-import { toast } from "sonner";
 
 import type { Job } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
 import { Empty, Unloaded } from "@/components/states";
-import { JobStatusBadge } from "@/jobs/status-badge";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
+import { duplicateAddress } from "@/configure/model/address";
 import { useTitle } from "@/hooks/title";
-import { useTrainingJob } from "@/jobs/queries";
+import { requestOfJob } from "@/jobs/api-code";
+import { ApiCodeButton } from "@/jobs/api-code-dialog";
+import { ChartsPanel } from "@/jobs/charts/charts-panel";
 import { Actions } from "@/jobs/details/actions";
+import { ConfigurationPanel } from "@/jobs/details/configuration-panel";
 import { CostPanel } from "@/jobs/details/cost-panel";
-import { asCurl } from "@/jobs/details/curl";
-import { CurvesPanel } from "@/jobs/details/curves-panel";
 import { EventsPanel } from "@/jobs/details/events-panel";
-import { FactsPanel } from "@/jobs/details/configuration-panel";
 import { ProgressPanel } from "@/jobs/details/progress-panel";
-import { duplicateOf } from "@/configure/model/configuration";
+import { useTrainingJob } from "@/jobs/queries";
+import { JobStatusBadge } from "@/jobs/status-badge";
+import { StaleNotice } from "@/jobs/watch/stale-notice";
 
 export function JobPage() {
   const { id = "" } = useParams();
   const query = useTrainingJob(id);
   useTitle("Training job");
-  const notThere = query.error?.status === 404 || query.error?.status === 400;
-  if (query.data) return <Shown job={query.data} />;
+  const isMissing = query.error?.status === 404 || query.error?.status === 400;
+  if (query.data) return <JobDetails job={query.data} fetchedAt={query.dataUpdatedAt} />;
   return (
     <div className="panel">
-      {notThere ? (
+      {isMissing ? (
         <Empty
           isPage
           icon={SearchX}
-          title="There is no such job"
+          title="Job not found"
           action={
             <Button asChild variant="primary">
-              <Link to="/training/jobs">See your jobs</Link>
+              <Link to="/training/jobs">Go to your jobs</Link>
             </Button>
           }
         >
-          The address may be mistyped, or the job is somebody else&rsquo;s.
+          The address is wrong, or the job belongs to another user.
         </Empty>
       ) : (
         <Unloaded query={query}>
@@ -54,13 +55,7 @@ export function JobPage() {
   );
 }
 
-function Shown({ job }: { job: Job }) {
-  const copyCurl = () => {
-    navigator.clipboard.writeText(asCurl(job, window.location.origin)).then(
-      () => toast.success("Copied", { description: "Set TOKEN to an access token, then paste it into a terminal." }),
-      () => toast.error("It could not be copied", { description: "Allow this page to use the clipboard." }),
-    );
-  };
+function JobDetails({ job, fetchedAt }: { job: Job; fetchedAt: number }) {
   return (
     <>
       <PageHeader
@@ -74,12 +69,9 @@ function Shown({ job }: { job: Job }) {
         }
         actions={
           <>
-            <Button onClick={copyCurl}>
-              <Terminal aria-hidden />
-              Copy as curl
-            </Button>
+            <ApiCodeButton request={requestOfJob(job)} />
             <Button asChild>
-              <Link to={duplicateOf(job)}>
+              <Link to={duplicateAddress(job)}>
                 <CopyPlus aria-hidden />
                 Duplicate and edit
               </Link>
@@ -93,13 +85,14 @@ function Shown({ job }: { job: Job }) {
           <span className="font-mono text-xs break-all">{job.id}</span>
         </span>
       </PageHeader>
+      {!job.is_final && <StaleNotice fetchedAt={fetchedAt} />}
       <div className="grid items-start gap-4 lg:grid-cols-[minmax(0,1fr)_21rem]">
-        <div className="grid gap-4">
+        <div className="grid min-w-0 gap-4 *:min-w-0">
           <ProgressPanel job={job} />
-          <CurvesPanel job={job} />
-          <FactsPanel job={job} />
+          <ChartsPanel job={job} />
+          <ConfigurationPanel job={job} />
         </div>
-        <div className="grid gap-4">
+        <div className="grid min-w-0 gap-4 *:min-w-0">
           <CostPanel job={job} />
           <EventsPanel job={job} />
         </div>

@@ -12,4 +12,4 @@ it.each([
   ["/\t/evil.example", "/datasets"],
   ["/\n/evil.example", "/datasets"],
   ["/login?next=/login", "/datasets"],
-])("goes from %s to %s", (next, place) => expect(safeNext(next)).toBe(place));
+])("goes from %s to %s", (next, path) => expect(safeNext(next)).toBe(path));

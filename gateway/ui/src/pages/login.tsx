@@ -9,7 +9,7 @@ import { Skeleton } from "@/components/ui/skeleton";
 import { useSession, useSignIn } from "@/app/session";
 import { useTitle } from "@/hooks/title";
 
-/** Where the person was: a path of this site, whatever the address says. Browsers leave out tabs and line ends in it. */
+/** The page to return to, if it is a path of this site. Browsers ignore tabs and line breaks in a URL, so none may be in it. */
 export function safeNext(next: string | null): string {
   return next && /^\/(?![/\\])\P{Cc}*$/u.test(next) && !next.startsWith("/login") ? next : "/datasets";
 }
@@ -42,7 +42,7 @@ export function LoginPage() {
           ) : session.data?.dev_issuer ? (
             <>
               <p className="mt-1.5 text-sm text-pretty text-soft">
-                This is a development stack: it signs you in as its demo user, without a password.
+                This development server signs you in as its demo user, without a password.
               </p>
               <Button
                 variant="primary"
@@ -58,7 +58,7 @@ export function LoginPage() {
             </>
           ) : (
             <p className="mt-1.5 text-sm text-pretty text-soft">
-              Sign in with your organisation&rsquo;s issuer: it sets the cookie that this page needs. Then come back here.
+              Sign in with your organisation&rsquo;s identity provider, which sets this site&rsquo;s session cookie. Then return to this page.
             </p>
           )}
           {failure && (
@@ -68,7 +68,7 @@ export function LoginPage() {
           )}
         </div>
         <p className="mt-6 text-center text-sm text-balance text-soft">
-          Configure a fine-tuning job, see what it costs, and start it.
+          Configure a fine-tuning job, see its cost, and start it.
         </p>
       </div>
     </main>

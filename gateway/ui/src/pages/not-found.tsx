@@ -12,14 +12,14 @@ export function NotFoundPage() {
       <Empty
         isPage
         icon={Signpost}
-        title="There is no such page"
+        title="Page not found"
         action={
           <Button asChild variant="primary">
-            <Link to="/datasets">Go to the datasets</Link>
+            <Link to="/datasets">Go to datasets</Link>
           </Button>
         }
       >
-        The address may be mistyped, or the page was moved.
+        The address is wrong, or the page was moved.
       </Empty>
     </div>
   );

@@ -19,42 +19,43 @@ import {
   useWebhooks,
 } from "@/webhooks/queries";
 import { cn } from "@/lib/cn";
+import { randomId } from "@/lib/random-id";
 import { showError } from "@/lib/error-toast";
 import { moment } from "@/lib/format";
 import { Deliveries } from "@/webhooks/deliveries";
-import { WebhookForm, type Wanted } from "@/webhooks/form";
+import { WebhookForm, type WebhookValues } from "@/webhooks/form";
 import { SecretDialog } from "@/webhooks/secret-dialog";
-import { EVENTS, standing } from "@/webhooks/labels";
+import { EVENTS, webhookState } from "@/webhooks/labels";
 
 export function WebhooksPage() {
   const query = useWebhooks();
-  // Which one is edited: null none, "new" one that is not there yet.
+  // The webhook in the form; null: the form is closed.
   const [edited, setEdited] = useState<Webhook | "new" | null>(null);
   const [secret, setSecret] = useState<string | null>(null);
-  // One for each webhook that is meant, so that trying again after a lost answer makes no second one.
+  // An idempotency key for each opening of the form, so that a retry after a lost response creates no second webhook.
   const [requestId, setRequestId] = useState("");
   const create = useCreateWebhook();
   const update = useUpdateWebhook();
-  const edit = (what: Webhook | "new" | null) => {
+  const edit = (webhook: Webhook | "new" | null) => {
     create.reset();
     update.reset();
-    setEdited(what);
-    setRequestId(crypto.randomUUID());
+    setEdited(webhook);
+    setRequestId(randomId());
   };
-  const save = ({ enabled, ...wanted }: Wanted) => {
+  const save = ({ enabled, ...values }: WebhookValues) => {
     if (edited === "new") {
-      create.mutate({ ...wanted, request_id: requestId }, {
-        onSuccess: (made) => {
+      create.mutate({ ...values, request_id: requestId }, {
+        onSuccess: (created) => {
           edit(null);
-          if (made.secret) setSecret(made.secret);
-          else toast.info("It is there since your last try", { description: "Its secret was lost on the way: make a new one." });
+          if (created.secret) setSecret(created.secret);
+          else toast.info("The webhook already exists", { description: "An earlier attempt created it and its secret was not received. Create a new secret." });
         },
         onError: (error) => {
-          if (error.reason === "IDEMPOTENCY_KEY_REUSED") setRequestId(crypto.randomUUID());
+          if (error.reason === "IDEMPOTENCY_KEY_REUSED") setRequestId(randomId());
         },
       });
     } else if (edited) {
-      update.mutate({ id: edited.id, ...wanted, enabled }, { onSuccess: () => edit(null) });
+      update.mutate({ id: edited.id, ...values, enabled }, { onSuccess: () => edit(null) });
     }
   };
   const open = (
@@ -66,16 +67,18 @@ export function WebhooksPage() {
   return (
     <>
       <PageHeader title="Webhooks" actions={query.data && query.data.length > 0 && open}>
-        Your notifications as signed requests to addresses of yours.
+        Sends your notifications to URLs of yours, as signed requests.
       </PageHeader>
       <section aria-label="Webhooks" aria-busy={query.isFetching} className="grid gap-4 *:min-w-0">
         {query.data ? (
           query.data.length > 0 ? (
-            query.data.map((one) => <Shown key={one.id} webhook={one} onEdit={() => edit(one)} onSecret={setSecret} />)
+            query.data.map((webhook) => (
+              <WebhookCard key={webhook.id} webhook={webhook} onEdit={() => edit(webhook)} onSecret={setSecret} />
+            ))
           ) : (
             <div className="panel">
               <Empty icon={Icon} title="No webhooks yet" action={open}>
-                Name an address, and whatever happens to your jobs is told there, without anybody asking.
+                A webhook sends the events of your jobs to a URL of yours.
               </Empty>
             </div>
           )
@@ -101,17 +104,17 @@ export function WebhooksPage() {
   );
 }
 
-type ShownProps = { webhook: Webhook; onEdit: () => void; onSecret: (secret: string) => void };
+type CardProps = { webhook: Webhook; onEdit: () => void; onSecret: (secret: string) => void };
 
-function Shown({ webhook, onEdit, onSecret }: ShownProps) {
+function WebhookCard({ webhook, onEdit, onSecret }: CardProps) {
   const [open, setOpen] = useState(false);
-  const [asking, setAsking] = useState<"delete" | "secret" | null>(null);
+  const [confirming, setConfirming] = useState<"delete" | "secret" | null>(null);
   const test = useTestWebhook();
   const rotate = useRotateSecret();
   const remove = useDeleteWebhook();
-  const { tone, text } = standing(webhook);
+  const { tone, text } = webhookState(webhook);
   const name = webhook.description || new URL(webhook.url).host;
-  const refused = (what: string) => (error: ApiError) => showError(what, error);
+  const onError = (failure: string) => (error: ApiError) => showError(failure, error);
   return (
     <article aria-label={name} className="panel p-4 sm:p-5">
       <div className="flex flex-wrap items-center gap-x-3 gap-y-1">
@@ -120,21 +123,21 @@ function Shown({ webhook, onEdit, onSecret }: ShownProps) {
       </div>
       <p className="mt-1 font-mono text-xs break-all text-soft">{webhook.url}</p>
       <p className="mt-1.5 text-[0.8125rem] text-soft">
-        {webhook.event_types.length === 0 ? "Everything is sent" : webhook.event_types.map((type) => EVENTS[type]).join(" · ")}
+        {webhook.event_types.length === 0 ? "All events" : webhook.event_types.map((type) => EVENTS[type]).join(" · ")}
         {webhook.failing_since && (
           <span className="text-warn">
             {" "}
-            · every attempt has failed, first <TimeAgo at={webhook.failing_since} />
+            · failing since <TimeAgo at={webhook.failing_since} />
           </span>
         )}
-        {webhook.old_secret_until && ` · the old secret signs too until ${moment(webhook.old_secret_until)}`}
+        {webhook.old_secret_until && ` · the old secret is valid until ${moment(webhook.old_secret_until)}`}
       </p>
       <div className="mt-4 flex flex-wrap gap-2">
         <Button
           size="small"
           isBusy={test.isPending}
           disabled={!webhook.enabled || test.isPending}
-          onClick={() => test.mutate(webhook.id, { onSuccess: () => setOpen(true), onError: refused("No test was sent") })}
+          onClick={() => test.mutate(webhook.id, { onSuccess: () => setOpen(true), onError: onError("No test was sent") })}
         >
           {!test.isPending && <Send aria-hidden />}
           Send a test
@@ -147,39 +150,39 @@ function Shown({ webhook, onEdit, onSecret }: ShownProps) {
           <Pencil aria-hidden />
           Edit
         </Button>
-        <Button size="small" variant="ghost" onClick={() => setAsking("secret")}>
+        <Button size="small" variant="ghost" onClick={() => setConfirming("secret")}>
           <KeyRound aria-hidden />
           New secret
         </Button>
-        <Button size="small" variant="ghost" className="text-bad hover:text-bad" onClick={() => setAsking("delete")}>
+        <Button size="small" variant="ghost" className="text-bad hover:text-bad" onClick={() => setConfirming("delete")}>
           <Trash2 aria-hidden />
           Delete
         </Button>
       </div>
       {open && <Deliveries id={webhook.id} name={name} />}
       <ConfirmDialog
-        open={asking === "delete"}
+        open={confirming === "delete"}
         title="Delete this webhook?"
-        description="Nothing more is sent to it, and the list of what was sent goes with it."
+        description="Pending deliveries are cancelled, and the list of its deliveries is deleted."
         action="Delete the webhook"
         isBusy={remove.isPending}
-        onClose={() => setAsking(null)}
-        onConfirm={() => remove.mutate(webhook.id, { onSuccess: () => toast.success("Webhook deleted"), onError: refused("Not deleted") })}
+        onClose={() => setConfirming(null)}
+        onConfirm={() => remove.mutate(webhook.id, { onSuccess: () => toast.success("Webhook deleted"), onError: onError("Not deleted") })}
       />
       <ConfirmDialog
-        open={asking === "secret"}
-        title="Make a new secret?"
-        description="Requests are signed with the old one too for another day, so that your receiver can change over."
-        action="Make a new secret"
+        open={confirming === "secret"}
+        title="Create a new secret?"
+        description="Requests are signed with both secrets for one day, so that your receiver can change over."
+        action="Create a new secret"
         isBusy={rotate.isPending}
-        onClose={() => setAsking(null)}
+        onClose={() => setConfirming(null)}
         onConfirm={() =>
           rotate.mutate(webhook.id, {
-            onSuccess: (made) => {
-              setAsking(null);
-              onSecret(made.secret);
+            onSuccess: (created) => {
+              setConfirming(null);
+              onSecret(created.secret);
             },
-            onError: refused("No new secret"),
+            onError: onError("No secret was created"),
           })
         }
       />

@@ -13,7 +13,7 @@ import { showError } from "@/lib/error-toast";
 import { count, moment } from "@/lib/format";
 import { DELIVERY, EVENTS } from "./labels";
 
-/** What was sent to a webhook, each with its attempts. */
+/** The deliveries of a webhook, each with its attempts. */
 export function Deliveries({ id, name }: { id: string; name: string }) {
   const [page, setPage] = useState(1);
   const query = useDeliveries(id, page);
@@ -31,11 +31,11 @@ export function Deliveries({ id, name }: { id: string; name: string }) {
   return (
     <div className="mt-4 border-t border-line pt-2">
       {deliveries.length === 0 ? (
-        <p className="py-4 text-sm text-soft">Nothing was sent yet. A test shows whether your receiver is there.</p>
+        <p className="py-4 text-sm text-soft">Nothing was sent yet. Send a test to check your receiver.</p>
       ) : (
         <ul aria-label={`Deliveries to ${name}, newest first`}>
-          {deliveries.map((one) => (
-            <Delivery key={one.id} one={one} />
+          {deliveries.map((delivery) => (
+            <Delivery key={delivery.id} delivery={delivery} />
           ))}
         </ul>
       )}
@@ -44,57 +44,57 @@ export function Deliveries({ id, name }: { id: string; name: string }) {
   );
 }
 
-function Delivery({ one }: { one: WebhookDelivery }) {
+function Delivery({ delivery }: { delivery: WebhookDelivery }) {
   const redeliver = useRedeliver();
-  const { tone, text } = DELIVERY[one.status];
+  const { tone, text } = DELIVERY[delivery.status];
   return (
     <li className="flex items-start gap-2 border-b border-line py-2 last:border-0">
       <details className="group min-w-0 grow">
         <summary className="flex min-h-8 list-none flex-wrap items-center gap-x-3 gap-y-1 rounded-md text-sm">
           <ChevronRight className="size-4 text-soft transition-transform group-open:rotate-90" aria-hidden />
           <Badge tone={tone}>{text}</Badge>
-          <span className="font-medium">{EVENTS[one.type]}</span>
+          <span className="font-medium">{EVENTS[delivery.type]}</span>
           <span className="text-[0.8125rem] text-soft">
-            <TimeAgo at={one.created_at} />
-            {one.attempt_count > 1 && ` · ${count(one.attempt_count)} attempts`}
-            {one.status === "pending" && one.next_attempt_at && one.attempt_count > 0 && (
+            <TimeAgo at={delivery.created_at} />
+            {delivery.attempt_count > 1 && ` · ${count(delivery.attempt_count)} attempts`}
+            {delivery.status === "pending" && delivery.next_attempt_at && delivery.attempt_count > 0 && (
               <>
                 {" "}
-                · next <TimeAgo at={one.next_attempt_at} />
+                · next <TimeAgo at={delivery.next_attempt_at} />
               </>
             )}
           </span>
         </summary>
         <ol aria-label="Attempts, newest first" className="mt-2 ml-7 space-y-2 text-[0.8125rem]">
-          {one.attempts.map((attempt) => (
+          {delivery.attempts.map((attempt) => (
             <li key={attempt.number}>
               <p className="figures text-soft">
                 <span className="font-medium text-ink">
-                  {attempt.http_status === null ? (attempt.error ?? "under way") : `HTTP ${attempt.http_status}`}
+                  {attempt.http_status === null ? (attempt.error ?? "sending") : `HTTP ${attempt.http_status}`}
                 </span>{" "}
                 · attempt {attempt.number} · {moment(attempt.started_at)}
                 {attempt.duration_ms !== null && ` · ${count(attempt.duration_ms)} ms`}
               </p>
-              {attempt.response && <Code label="Answer">{attempt.response}</Code>}
+              {attempt.response && <Code label="Response">{attempt.response}</Code>}
             </li>
           ))}
         </ol>
         <div className="mt-2 ml-7">
-          <Code label="Body that is sent">{one.body}</Code>
+          <Code label="Request body">{delivery.body}</Code>
         </div>
       </details>
       <Button
         size="small"
         variant="ghost"
         isBusy={redeliver.isPending}
-        disabled={redeliver.isPending || one.status === "sending"}
-        aria-label={`Send again: ${EVENTS[one.type]}`}
+        disabled={redeliver.isPending || delivery.status === "sending"}
+        aria-label={`Resend: ${EVENTS[delivery.type]}`}
         onClick={() =>
-          redeliver.mutate(one, { onError: (error) => showError("Not sent again", error) })
+          redeliver.mutate(delivery, { onError: (error) => showError("Not resent", error) })
         }
       >
         {!redeliver.isPending && <RotateCw aria-hidden />}
-        <span className="max-sm:sr-only">Send again</span>
+        <span className="max-sm:sr-only">Resend</span>
       </Button>
     </li>
   );
@@ -106,7 +106,7 @@ function Code({ label, children }: { label: string; children: string }) {
       <p aria-hidden className="mt-1 text-[0.8125rem] text-soft">
         {label}
       </p>
-      {/* It scrolls, so it can be reached with the keyboard. */}
+      {/* A scrolling region needs a tab stop, so that the keyboard can scroll it. */}
       <pre tabIndex={0} role="region" aria-label={label} className="mt-1 max-h-40 overflow-auto rounded-lg bg-sunken px-3 py-2 font-mono text-xs break-all whitespace-pre-wrap">
         {children}
       </pre>

@@ -7,14 +7,14 @@ import { Dialog } from "@/components/ui/dialog";
 import { Input } from "@/components/ui/input";
 import { CHOICES, EVENTS } from "./labels";
 
-export type Wanted = { url: string; description: string; event_types: WebhookEventType[]; enabled: boolean };
+export type WebhookValues = { url: string; description: string; event_types: WebhookEventType[]; enabled: boolean };
 
 type Props = {
-  /** The one to edit; null: a new one. */
+  /** The webhook to edit; null: a new one. */
   webhook: Webhook | null;
   isSaving: boolean;
   error: ApiError | null;
-  onSave: (wanted: Wanted) => void;
+  onSave: (values: WebhookValues) => void;
   onClose: () => void;
 };
 
@@ -29,17 +29,17 @@ export function WebhookForm({ webhook, isSaving, error, onSave, onClose }: Props
     event.preventDefault();
     onSave({ url: url.trim(), description: description.trim(), event_types: all ? [] : [...types], enabled });
   };
-  const told = error && explain(error);
+  const message = error && explain(error);
   return (
     <Dialog
       open
       onOpenChange={(open) => !open && onClose()}
       title={webhook ? "Edit the webhook" : "New webhook"}
-      description="Each of your notifications is sent there as a signed POST request, again and again until it is answered."
+      description="Each notification is sent to this URL as a signed POST request, and retried until the receiver accepts it."
     >
       <form onSubmit={send}>
         <label htmlFor={`${id}-url`} className="mb-1.5 block text-sm font-medium">
-          Address
+          URL
         </label>
         <Input
           id={`${id}-url`}
@@ -51,18 +51,18 @@ export function WebhookForm({ webhook, isSaving, error, onSave, onClose }: Props
           placeholder="https://example.com/hooks/pipeline"
           value={url}
           aria-invalid={error !== null && (error.reason === "WEBHOOK_URL_REFUSED" || "url" in error.fields)}
-          aria-describedby={`${id}-told`}
+          aria-describedby={`${id}-error`}
           onChange={({ target }) => setUrl(target.value)}
         />
         <label htmlFor={`${id}-description`} className="mt-4 mb-1.5 block text-sm font-medium">
-          What you call it <span className="font-normal text-soft">(optional)</span>
+          Name <span className="font-normal text-soft">(optional)</span>
         </label>
         <Input id={`${id}-description`} maxLength={200} value={description} onChange={({ target }) => setDescription(target.value)} />
         <fieldset className="mt-4">
-          <legend className="mb-1.5 text-sm font-medium">What is sent</legend>
+          <legend className="mb-1.5 text-sm font-medium">Events</legend>
           <div className="grid gap-1 text-sm">
-            <Check type="radio" name={`${id}-what`} label="Everything" checked={all} onChange={() => setAll(true)} />
-            <Check type="radio" name={`${id}-what`} label="Only these" checked={!all} onChange={() => setAll(false)} />
+            <Check type="radio" name={`${id}-what`} label="All events" checked={all} onChange={() => setAll(true)} />
+            <Check type="radio" name={`${id}-what`} label="Selected events" checked={!all} onChange={() => setAll(false)} />
           </div>
           {!all && (
             <div className="mt-2 grid gap-1 border-l-2 border-line pl-4 text-sm sm:grid-cols-2">
@@ -72,7 +72,7 @@ export function WebhookForm({ webhook, isSaving, error, onSave, onClose }: Props
                   type="checkbox"
                   label={EVENTS[type]}
                   checked={types.includes(type)}
-                  onChange={(on) => setTypes(on ? [...types, type] : types.filter((one) => one !== type))}
+                  onChange={(on) => setTypes(on ? [...types, type] : types.filter((other) => other !== type))}
                 />
               ))}
             </div>
@@ -80,13 +80,13 @@ export function WebhookForm({ webhook, isSaving, error, onSave, onClose }: Props
         </fieldset>
         {webhook && (
           <div className="mt-4 border-t border-line pt-3 text-sm">
-            <Check type="checkbox" label="Send to it. Off ends what is on its way." checked={enabled} onChange={setEnabled} />
+            <Check type="checkbox" label="Enabled. Disabling it cancels pending deliveries." checked={enabled} onChange={setEnabled} />
           </div>
         )}
-        <div id={`${id}-told`}>
-          {told && (
+        <div id={`${id}-error`}>
+          {message && (
             <p role="alert" className="mt-4 rounded-lg bg-bad-soft px-3 py-2 text-sm text-bad">
-              <strong className="font-medium">{told.title}.</strong> {told.description}
+              <strong className="font-medium">{message.title}.</strong> {message.description}
             </p>
           )}
         </div>

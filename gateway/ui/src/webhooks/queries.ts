@@ -3,10 +3,11 @@ import { useRef } from "react";
 
 import { client, dataOf } from "@/api/client";
 import type { ApiError } from "@/api/errors";
+import { serverNow } from "@/lib/clock";
 import type { CreateWebhookRequest, WebhookDelivery } from "@/api/types";
 
-/** While a delivery is on its way, its page is asked for this often. */
-const ON_ITS_WAY_MS = 1500;
+/** Deliveries are fetched this often while one is pending. */
+const PENDING_REFRESH_MS = 1500;
 const SHOWN = 10;
 
 export function useWebhooks() {
@@ -16,20 +17,20 @@ export function useWebhooks() {
   });
 }
 
-/** A page of what was sent to a webhook, newest first. */
+/** A page of the deliveries of a webhook, newest first. */
 export function useDeliveries(id: string, page: number) {
   return useQuery({
     queryKey: ["webhooks", "deliveries", id, page],
     queryFn: ({ signal }) =>
       dataOf(client.GET("/api/webhooks/{id}/deliveries", { params: { path: { id }, query: { page, limit: SHOWN } }, signal })),
     placeholderData: keepPreviousData,
-    refetchInterval: ({ state }) => (state.data?.deliveries.some((one) => isSoon(one)) ? ON_ITS_WAY_MS : false),
+    refetchInterval: ({ state }) => (state.data?.deliveries.some(isDueSoon) ? PENDING_REFRESH_MS : false),
   });
 }
 
-/** Whether something will happen to a delivery within the next minute. */
-function isSoon({ status, next_attempt_at: next }: WebhookDelivery): boolean {
-  return status === "sending" || (status === "pending" && (next === null || new Date(next).getTime() < Date.now() + 60_000));
+/** Whether a delivery is being sent, or will be within the next minute. */
+function isDueSoon({ status, next_attempt_at: next }: WebhookDelivery): boolean {
+  return status === "sending" || (status === "pending" && (next === null || new Date(next).getTime() < serverNow() + 60_000));
 }
 
 export const useCreateWebhook = () =>
@@ -56,25 +57,25 @@ export const useRedeliver = () =>
     ),
   );
 
-type Told<R> = { onSuccess?: (result: R) => void; onError?: (error: ApiError) => void };
+type Callbacks<R> = { onSuccess?: (result: R) => void; onError?: (error: ApiError) => void };
 
-/** A change after which the lists are read again. Asked anew while it is under way, as by a double click, it does nothing. */
-function useChange<T, R>(run: (asked: T) => Promise<R>) {
+/** A mutation that refreshes the lists. It ignores calls while one is pending, such as the second click of a double click. */
+function useChange<T, R>(run: (variables: T) => Promise<R>) {
   const queries = useQueryClient();
-  const isUnderWay = useRef(false);
+  const isPending = useRef(false);
   const mutation = useMutation<R, ApiError, T>({
     mutationFn: run,
     onSettled: () => {
-      isUnderWay.current = false;
+      isPending.current = false;
       return queries.invalidateQueries({ queryKey: ["webhooks"] });
     },
   });
   return {
     ...mutation,
-    mutate: (asked: T, told: Told<R> = {}) => {
-      if (isUnderWay.current) return;
-      isUnderWay.current = true;
-      mutation.mutate(asked, told);
+    mutate: (variables: T, callbacks: Callbacks<R> = {}) => {
+      if (isPending.current) return;
+      isPending.current = true;
+      mutation.mutate(variables, callbacks);
     },
   };
 }

@@ -5,18 +5,22 @@ import type { ReactNode } from "react";
 import { cn } from "@/lib/cn";
 import { Button } from "./button";
 
+const SIZES = { normal: "max-w-lg", wide: "max-w-2xl", full: "max-w-6xl" } as const;
+
 type Props = {
   open: boolean;
   onOpenChange: (open: boolean) => void;
   title: string;
   description?: ReactNode;
-  wide?: boolean;
-  /** Whether a click beside it leaves it open. */
+  size?: keyof typeof SIZES;
+  /** Whether only its own buttons close it, not a click outside it or Escape. */
   requiresExplicitClose?: boolean;
   children: ReactNode;
 };
 
-export function Dialog({ open, onOpenChange, title, description, wide, requiresExplicitClose, children }: Props) {
+const prevent = (event: Event) => event.preventDefault();
+
+export function Dialog({ open, onOpenChange, title, description, size = "normal", requiresExplicitClose, children }: Props) {
   return (
     <Radix.Root open={open} onOpenChange={onOpenChange}>
       <Radix.Portal>
@@ -24,9 +28,9 @@ export function Dialog({ open, onOpenChange, title, description, wide, requiresE
         <Radix.Content
           className={cn(
             "fixed top-1/2 left-1/2 z-50 flex max-h-[85dvh] w-[calc(100vw-2rem)] -translate-x-1/2 -translate-y-1/2 flex-col overflow-hidden rounded-2xl border border-line bg-raised shadow-pop data-[state=open]:animate-[pop-in_150ms]",
-            wide ? "max-w-2xl" : "max-w-lg",
+            SIZES[size],
           )}
-          {...(requiresExplicitClose ? { onInteractOutside: (event: Event) => event.preventDefault() } : {})}
+          {...(requiresExplicitClose ? { onInteractOutside: prevent, onEscapeKeyDown: prevent } : {})}
           {...(description ? {} : { "aria-describedby": undefined })}
         >
           <div className="flex items-start justify-between gap-4 px-6 pt-5">

@@ -1,8 +1,10 @@
 import { cn } from "@/lib/cn";
 
-type Props = { label: string; /** 0 to 100; null: no telling. */ percent: number | null; className?: string };
+const TONES = { brand: "bg-brand", bad: "bg-bad", plain: "bg-line-strong" } as const;
 
-export function Progress({ label, percent, className }: Props) {
+type Props = { label: string; /** 0 to 100; null: unknown. */ percent: number | null; className?: string; tone?: keyof typeof TONES };
+
+export function Progress({ label, percent, className, tone = "brand" }: Props) {
   const value = percent === null ? {} : { "aria-valuenow": Math.round(percent) };
   return (
     <div
@@ -15,7 +17,8 @@ export function Progress({ label, percent, className }: Props) {
     >
       <div
         className={cn(
-          "h-full rounded-full bg-brand transition-[width] duration-500",
+          "h-full rounded-full transition-[width] duration-500",
+          TONES[tone],
           percent === null && "w-2/5 animate-[indeterminate_1.4s_ease-in-out_infinite]",
         )}
         style={percent === null ? undefined : { width: `${Math.min(100, Math.max(0, percent))}%` }}

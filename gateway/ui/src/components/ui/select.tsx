@@ -9,14 +9,14 @@ type Props = {
   label: string;
   value: string;
   placeholder?: string;
-  /** What the closed select says whatever is chosen; left out, it says the choice. */
-  says?: string;
+  /** Text of the closed select. Default: the label of the selected option. */
+  text?: string;
   options: readonly Option[];
   onChange: (value: string) => void;
   className?: string;
 };
 
-export function Select({ label, value, placeholder, says, options, onChange, className }: Props) {
+export function Select({ label, value, placeholder, text, options, onChange, className }: Props) {
   return (
     <Radix.Root value={value} onValueChange={onChange}>
       <Radix.Trigger
@@ -27,7 +27,7 @@ export function Select({ label, value, placeholder, says, options, onChange, cla
         )}
       >
         <span className="min-w-0 truncate">
-          <Radix.Value placeholder={says ?? placeholder}>{says}</Radix.Value>
+          <Radix.Value placeholder={text ?? placeholder}>{text}</Radix.Value>
         </span>
         <Radix.Icon>
           <ChevronDown className="size-4 text-soft" aria-hidden />

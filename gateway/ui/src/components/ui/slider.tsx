@@ -11,7 +11,7 @@ type Props = {
   onChange: (value: number) => void;
 };
 
-/** A slider of one thumb. Values between two stops are rounded to what was meant: 0.000021, not 0.000020999. */
+/** A slider with one thumb. Values are rounded to the step: 0.000021, not 0.000020999. */
 export function Slider({ label, valueText, describedBy, min, max, step, value, onChange }: Props) {
   const shown = Math.min(max, Math.max(min, value));
   return (

@@ -7,7 +7,7 @@ import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { useComparison } from "@/configure/estimate/queries";
 import { cn } from "@/lib/cn";
-import { answersOf, comparisonOf, named, remarks, type Answers, type Goals } from "./comparison";
+import { goalResults, comparisonRequest, pointName, pointNotes, type GoalResults, type Goals } from "./comparison";
 import { withGpuType, withPreset, withValue, type Configuration } from "@/configure/model/configuration";
 import { duration, money } from "@/lib/format";
 import { GoalsForm } from "./goals";
@@ -17,30 +17,30 @@ import { Section } from "@/components/section";
 type Props = {
   catalogue: Catalogue;
   configuration: Configuration;
-  asked: EstimateRequest | null;
+  request: EstimateRequest | null;
   onChange: (changed: Configuration) => void;
 };
 
-/** What the same job costs, and how long it takes, on everything there is. */
-export function Alternatives({ catalogue, configuration, asked, onChange }: Props) {
+/** Compares cost and time of the job over GPU types, counts and presets. */
+export function Alternatives({ catalogue, configuration, request, onChange }: Props) {
   const [open, setOpen] = useState(false);
   const [asTable, setAsTable] = useState(false);
   const [goals, setGoals] = useState<Goals>({ deadline: null, budget: null });
-  const query = useComparison(open && asked ? comparisonOf(catalogue, configuration, asked, goals) : null);
+  const query = useComparison(open && request ? comparisonRequest(catalogue, configuration, request, goals) : null);
   const points = query.data?.points ?? [];
   const isCurrent = (point: ComparisonPoint) =>
     point.gpu_config.type === configuration.gpuType &&
     point.gpu_config.count === configuration.values["gpu_config.count"] &&
     point.preset_id === configuration.presetId;
-  const choose = ({ gpu_config: gpus, preset_id: presetId }: ComparisonPoint) => {
+  const select = ({ gpu_config: gpus, preset_id: presetId }: ComparisonPoint) => {
     const preset = catalogue.presets.find(({ id }) => id === presetId);
     const base = preset ? withPreset(configuration, preset) : configuration;
-    // What is compared is the catalogue's own price.
-    const chosen = { ...withGpuType(catalogue, base, gpus.type), provider: null };
-    onChange(withValue(chosen, "gpu_config.count", gpus.count));
+    // The comparison uses the catalogue's own prices.
+    const selected = { ...withGpuType(catalogue, base, gpus.type), provider: null };
+    onChange(withValue(selected, "gpu_config.count", gpus.count));
   };
-  const answers = query.data && answersOf(query.data, goals);
-  const shown = answers && { points, answers, isCurrent, onChoose: choose };
+  const results = query.data && goalResults(query.data, goals);
+  const shown = results && { points, results, isCurrent, onSelect: select };
   return (
     <Section
       id="alternatives"
@@ -57,13 +57,16 @@ export function Alternatives({ catalogue, configuration, asked, onChange }: Prop
       {!open ? (
         <div className="flex flex-wrap items-center justify-between gap-3">
           <p className="grow basis-60 text-sm text-pretty text-soft">
-            Cost and time of this job on every GPU type, on one to eight of them, with every preset; the cheapest under a
-            deadline, the fastest under a budget.
+            Cost and time on every GPU type, with 1 to 8 GPUs and every preset. Finds the cheapest by a deadline and the
+            fastest within a budget.
           </p>
-          <Button disabled={asked === null} onClick={() => setOpen(true)}>
+          <Button disabled={request === null} aria-describedby="compare-blocked" onClick={() => setOpen(true)}>
             <ChartScatter aria-hidden />
             Compare
           </Button>
+          <p id="compare-blocked" className="basis-full text-[0.8125rem] text-soft empty:hidden">
+            {request === null && "Select a dataset and correct the values marked in red first."}
+          </p>
         </div>
       ) : query.isError ? (
         <p role="alert" className="rounded-xl bg-bad-soft px-4 py-3 text-sm text-bad">
@@ -77,7 +80,7 @@ export function Alternatives({ catalogue, configuration, asked, onChange }: Prop
           </div>
           {configuration.provider !== null && (
             <p className="mt-3 text-[0.8125rem] text-soft">
-              Compared at this catalogue&rsquo;s own prices, not at those of {configuration.provider}.
+              These are catalogue prices, not those of {configuration.provider}.
             </p>
           )}
         </>
@@ -90,23 +93,23 @@ export function Alternatives({ catalogue, configuration, asked, onChange }: Prop
 
 const TONES: Readonly<Record<string, string>> = {
   "does not fit": "text-bad",
-  "best of its kind": "text-brand",
+  "Pareto-optimal": "text-brand",
   "not a quote": "text-soft",
 };
 
 type TableProps = {
   points: readonly ComparisonPoint[];
-  answers: Answers;
+  results: GoalResults;
   isCurrent: (point: ComparisonPoint) => boolean;
-  onChoose: (point: ComparisonPoint) => void;
+  onSelect: (point: ComparisonPoint) => void;
 };
 
-function PointsTable({ points, answers, isCurrent, onChoose }: TableProps) {
+function PointsTable({ points, results, isCurrent, onSelect }: TableProps) {
   const sorted = points
-    .map((point, index) => ({ point, said: remarks(point, index, answers) }))
-    .sort((one, other) => one.point.estimated_cost - other.point.estimated_cost);
+    .map((point, index) => ({ point, notes: pointNotes(point, index, results) }))
+    .sort((first, second) => first.point.estimated_cost - second.point.estimated_cost);
   return (
-    // It scrolls, so it can be reached with the keyboard.
+    // A scrolling region needs a tab stop, so that the keyboard can scroll it.
     <div role="region" aria-label="Table of alternatives" tabIndex={0} className="max-h-96 overflow-auto rounded-lg border border-line">
       <table className="figures w-full text-sm">
         <thead className="sticky top-0 bg-sunken text-left text-xs text-soft">
@@ -115,24 +118,24 @@ function PointsTable({ points, answers, isCurrent, onChoose }: TableProps) {
             <th className="px-2 py-2 sm:px-3 text-right font-medium">Cost</th>
             <th className="px-2 py-2 sm:px-3 text-right font-medium">Time</th>
             <th className="px-2 py-2 sm:px-3">
-              <span className="sr-only">Choice</span>
+              <span className="sr-only">Selection</span>
             </th>
           </tr>
         </thead>
         <tbody>
-          {sorted.map(({ point, said }) => (
+          {sorted.map(({ point, notes }) => (
             <tr
-              key={named(point)}
-              className={cn("border-t border-line", isCurrent(point) && "bg-brand-soft", answers.misses(point) && "text-soft")}
+              key={pointName(point)}
+              className={cn("border-t border-line", isCurrent(point) && "bg-brand-soft", results.misses(point) && "text-soft")}
             >
               <td className="px-2 py-1.5 sm:px-3">
-                {named(point)}
-                {said.map((remark) => (
+                {pointName(point)}
+                {notes.map((note) => (
                   <span
-                    key={remark}
-                    className={cn("block text-xs", TONES[remark] ?? "text-warn")}
+                    key={note}
+                    className={cn("block text-xs", TONES[note] ?? "text-warn")}
                   >
-                    {remark}
+                    {note}
                   </span>
                 ))}
               </td>
@@ -140,10 +143,10 @@ function PointsTable({ points, answers, isCurrent, onChoose }: TableProps) {
               <td className="px-2 py-1.5 sm:px-3 text-right whitespace-nowrap">{duration(point.estimated_duration_hours)}</td>
               <td className="px-1 py-1 text-right sm:px-2">
                 {isCurrent(point) ? (
-                  <span className="px-1.5 text-xs text-brand">Chosen</span>
+                  <span className="px-1.5 text-xs text-brand">Selected</span>
                 ) : (
-                  <Button size="small" variant="ghost" className="h-7 px-1.5" aria-label={`Choose ${named(point)}`} onClick={() => onChoose(point)}>
-                    Choose
+                  <Button size="small" variant="ghost" className="h-7 px-1.5" aria-label={`Select ${pointName(point)}`} onClick={() => onSelect(point)}>
+                    Select
                   </Button>
                 )}
               </td>

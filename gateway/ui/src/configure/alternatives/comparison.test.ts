@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import type { Comparison, ComparisonPoint } from "@/api/types";
-import { answersOf, closest, remarks } from "./comparison";
+import { closestPoint, goalResults, pointNotes } from "./comparison";
 
 function point(cost: number, hours: number, more: Partial<ComparisonPoint> = {}): ComparisonPoint {
   return {
@@ -22,7 +22,7 @@ function point(cost: number, hours: number, more: Partial<ComparisonPoint> = {})
   };
 }
 
-function told(points: ComparisonPoint[], more: Partial<Comparison> = {}): Comparison {
+function comparison(points: ComparisonPoint[], more: Partial<Comparison> = {}): Comparison {
   const none = { cheapest_under_deadline: null, fastest_under_budget: null };
   return { points, dataset_name: "d", catalogue_version: "1", assumptions: [], ...none, ...more };
 }
@@ -30,29 +30,29 @@ function told(points: ComparisonPoint[], more: Partial<Comparison> = {}): Compar
 describe("goals", () => {
   const points = [point(1, 4), point(3, 1), point(2, 2, { hours_p90: 3, cost_p90: 2.5 })];
 
-  it("are answered by the service, and only where they were asked for", () => {
-    const found = told(points, { cheapest_under_deadline: 0, fastest_under_budget: 1 });
-    expect(answersOf(found, { deadline: 5, budget: null })).toMatchObject({ cheapest: 0, fastest: null });
-    expect(answersOf(found, { deadline: Number.NaN, budget: 3 })).toMatchObject({ cheapest: null, fastest: 1 });
+  it("have the results of the service, and none without a goal", () => {
+    const result = comparison(points, { cheapest_under_deadline: 0, fastest_under_budget: 1 });
+    expect(goalResults(result, { deadline: 5, budget: null })).toMatchObject({ cheapest: 0, fastest: null });
+    expect(goalResults(result, { deadline: Number.NaN, budget: 3 })).toMatchObject({ cheapest: null, fastest: 1 });
   });
 
-  it("are missed by what nine of ten runs miss", () => {
-    const { misses } = answersOf(told(points), { deadline: 2.5, budget: 2.6 });
+  it("are missed by points whose P90 misses them", () => {
+    const { misses } = goalResults(comparison(points), { deadline: 2.5, budget: 2.6 });
     expect(points.map(misses)).toEqual([true, true, true]);
-    expect(points.map(answersOf(told(points), { deadline: 3, budget: 2.5 }).misses)).toEqual([true, true, false]);
-    expect(points.some(answersOf(told(points), { deadline: null, budget: -1 }).misses)).toBe(false);
+    expect(points.map(goalResults(comparison(points), { deadline: 3, budget: 2.5 }).misses)).toEqual([true, true, false]);
+    expect(points.some(goalResults(comparison(points), { deadline: null, budget: -1 }).misses)).toBe(false);
   });
 
-  it("that nothing meets are told how close one can get, misfits aside", () => {
-    expect(closest(points, "deadline")).toBe("The fastest takes 1 h");
-    expect(closest([...points, point(0.5, 0.5, { verdict: "does_not_fit" })], "budget")).toBe("The cheapest costs $1.00");
-    expect(closest([point(1, 1, { verdict: "does_not_fit" })], "budget")).toBeNull();
+  it("that no point meets have a closest point, which fits into memory", () => {
+    expect(closestPoint(points, "deadline")).toBe("The fastest takes 1 h");
+    expect(closestPoint([...points, point(0.5, 0.5, { verdict: "does_not_fit" })], "budget")).toBe("The cheapest costs $1.00");
+    expect(closestPoint([point(1, 1, { verdict: "does_not_fit" })], "budget")).toBeNull();
   });
 });
 
-it("says of a point what is special about it", () => {
-  const answers = answersOf(told([], { cheapest_under_deadline: 7, fastest_under_budget: 7 }), { deadline: 1, budget: 1 });
-  expect(remarks(point(1, 1), 0, answers)).toEqual([]);
-  expect(remarks(point(1, 1, { verdict: "does_not_fit", is_quote: false }), 0, answers)).toEqual(["does not fit", "not a quote"]);
-  expect(remarks(point(1, 1, { is_pareto: true }), 7, answers)).toEqual(["best of its kind", "cheapest in time", "fastest in budget"]);
+it("notes the properties of a point", () => {
+  const results = goalResults(comparison([], { cheapest_under_deadline: 7, fastest_under_budget: 7 }), { deadline: 1, budget: 1 });
+  expect(pointNotes(point(1, 1), 0, results)).toEqual([]);
+  expect(pointNotes(point(1, 1, { verdict: "does_not_fit", is_quote: false }), 0, results)).toEqual(["does not fit", "not a quote"]);
+  expect(pointNotes(point(1, 1, { is_pareto: true }), 7, results)).toEqual(["Pareto-optimal", "cheapest by the deadline", "fastest within the budget"]);
 });

@@ -1,7 +1,7 @@
 import type { Forecast } from "@/api/types";
 import { Badge, type Tone } from "@/components/ui/badge";
 import { capitalise, duration, money } from "@/lib/format";
-import { EarlierForecasts } from "./accuracy";
+import { ForecastAccuracy } from "./accuracy";
 
 const CONFIDENCE: Readonly<Record<Forecast["confidence"], { tone: Tone; text: string }>> = {
   high: { tone: "good", text: "High confidence" },
@@ -9,24 +9,31 @@ const CONFIDENCE: Readonly<Record<Forecast["confidence"], { tone: Tone; text: st
   low: { tone: "bad", text: "Low confidence" },
 };
 
-/** How sure the price is: its range as a bar, and in words what it rests on. */
+/** The 80 % range of a forecast as a bar, and its confidence. */
 export function ForecastSummary({ forecast }: { forecast: Forecast }) {
   const { p10, p50, p90 } = forecast.cost;
   const margin = Math.max(p90 - p10, p50 * 0.05) * 0.35;
   const [left, right] = [Math.max(0, p10 - margin), p90 + margin];
-  const at = (value: number) => `${((value - left) / (right - left || 1)) * 100}%`;
+  const position = (value: number) => `${((value - left) / (right - left || 1)) * 100}%`;
   const { tone, text } = CONFIDENCE[forecast.confidence];
   return (
     <div className="mt-3">
       <div
         role="img"
-        aria-label={`Four of five such jobs cost between ${money(p10)} and ${money(p90)}; half of them less than ${money(p50)}`}
+        aria-label={`80 % range: between ${money(p10)} and ${money(p90)}; median ${money(p50)}`}
         className="relative h-2 rounded-full bg-sunken inset-ring inset-ring-line"
       >
-        <div className="absolute h-full rounded-full bg-brand/35" style={{ left: at(p10), right: `calc(100% - ${at(p90)})` }} />
-        <div className="absolute -inset-y-1 w-1 -translate-x-1/2 rounded bg-brand" style={{ left: at(p50) }} />
+        <div
+          className="absolute h-full rounded-full bg-brand/35"
+          style={{ left: position(p10), right: `calc(100% - ${position(p90)})` }}
+        />
+        <div className="absolute -inset-y-1 w-1 -translate-x-1/2 rounded bg-brand" style={{ left: position(p50) }} />
       </div>
-      <p className="figures mt-2 flex justify-between text-[0.8125rem] text-soft">
+      <p className="mt-2 flex justify-between text-xs text-soft">
+        <span>80 % range</span>
+        <span>P10 – P90</span>
+      </p>
+      <p className="figures flex justify-between text-[0.8125rem] text-soft">
         <span>
           {money(p10)} – {money(p90)}
         </span>
@@ -40,36 +47,36 @@ export function ForecastSummary({ forecast }: { forecast: Forecast }) {
         </Badge>
         {capitalise(forecast.confidence_reason)}.
       </p>
-      <EarlierForecasts />
+      <ForecastAccuracy />
       {!forecast.is_quote && <p className="mt-1.5 text-[0.8125rem] text-pretty text-warn">{forecast.note}</p>}
     </div>
   );
 }
 
-/** What takes the time, and what was filled in. */
+/** What takes the time of a training step, and which values the Estimator filled in. */
 export function ForecastDetails({ forecast }: { forecast: Forecast }) {
   return (
     <details className="mt-2 border-t border-line pt-3 text-[0.8125rem]">
-      <summary className="rounded-md font-medium text-soft hover:text-ink">What this rests on</summary>
-      <ul className="mt-2.5 space-y-1">
-        {forecast.drivers.map((driver) => (
-          <li key={driver.name} className="flex justify-between gap-3">
-            <span className="text-soft">{driver.title}</span>
-            <span className="figures">{Math.round(driver.share * 100)} %</span>
-          </li>
-        ))}
-      </ul>
-      <p className="mt-3 mb-1 font-medium">Taken as usual, because it was not given</p>
-      <ul className="space-y-1.5">
+      <summary className="rounded-md font-medium text-soft hover:text-ink">Assumptions</summary>
+      <ul className="mt-2 space-y-1.5">
         {forecast.assumptions.map((assumption) => (
           <li key={assumption.field} className="break-words text-soft">
-            <span className="text-ink">{assumption.field.replace(/^training\./, "").replaceAll("_", " ")}</span>{" "}
+            <span className="text-ink">{capitalise(assumption.field.replace(/^training\./, "").replaceAll("_", " "))}</span>{" "}
             {assumption.value}: {assumption.reason}
           </li>
         ))}
       </ul>
+      <p className="mt-3 mb-1 font-medium">Time of a training step</p>
+      <ul className="space-y-1">
+        {forecast.drivers.map((driver) => (
+          <li key={driver.name} className="flex justify-between gap-3">
+            <span className="text-soft">{capitalise(driver.title)}</span>
+            <span className="figures">{Math.round(driver.share * 100)} %</span>
+          </li>
+        ))}
+      </ul>
       {forecast.learned_from_jobs > 0 && (
-        <p className="mt-2 text-soft">Corrected by {forecast.learned_from_jobs} finished jobs like this one.</p>
+        <p className="mt-2 text-soft">Corrected by {forecast.learned_from_jobs} completed jobs of this kind.</p>
       )}
     </details>
   );

@@ -5,7 +5,7 @@ import { Badge, type Tone } from "@/components/ui/badge";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { cn } from "@/lib/cn";
-import { duration, moneyChange } from "@/lib/format";
+import { count, duration, moneyChange } from "@/lib/format";
 import { Section } from "@/components/section";
 
 const VERDICTS: Readonly<Record<MemoryForecast["verdict"], { tone: Tone; text: string }>> = {
@@ -14,7 +14,7 @@ const VERDICTS: Readonly<Record<MemoryForecast["verdict"], { tone: Tone; text: s
   does_not_fit: { tone: "bad", text: "Does not fit" },
 };
 
-/** The parts in the order in which they are stacked, from what is always there to what depends on the sample. */
+/** Parts of the memory in the order of the bar: first those that do not depend on the samples. */
 const PARTS = [
   ["weights_gib", "Weights", "bg-[oklch(0.5_0.1_163)]"],
   ["adapters_gib", "Adapter", "bg-[oklch(0.65_0.13_150)]"],
@@ -26,7 +26,7 @@ const PARTS = [
 ] as const;
 
 type Props = {
-  /** Null: on its way. */
+  /** Null: not loaded yet. */
   memory: MemoryForecast | null;
   repairs: Estimate["repairs"];
   allowsRisk: boolean;
@@ -37,18 +37,18 @@ type Props = {
 export function MemorySection({ memory, repairs, allowsRisk, onAllowRisk, onRepair }: Props) {
   if (!memory) {
     return (
-      <Section id="memory" title="Memory of one GPU">
+      <Section id="memory" title="GPU memory">
         <Skeleton className="h-24 w-full" />
       </Section>
     );
   }
   const verdict = VERDICTS[memory.verdict];
   return (
-    <Section id="memory" title="Memory of one GPU" aside={<Badge tone={verdict.tone}>{verdict.text}</Badge>}>
+    <Section id="memory" title="GPU memory" aside={<Badge tone={verdict.tone}>{verdict.text}</Badge>}>
       <MemoryBar memory={memory} />
       {repairs.length > 0 && (
         <div className="mt-5 border-t border-line pt-4">
-          <h3 className="mb-2.5 text-sm font-semibold">What would make it fit</h3>
+          <h3 className="mb-2.5 text-sm font-semibold">Changes that make it fit</h3>
           <ul className="grid gap-2">
             {repairs.map((repair) => (
               <li key={repair.title}>
@@ -78,7 +78,7 @@ export function MemorySection({ memory, repairs, allowsRisk, onAllowRisk, onRepa
             checked={allowsRisk}
             onChange={({ target }) => onAllowRisk(target.checked)}
           />
-          <span>Start it all the same. It will probably run out of memory, and what it has cost until then stays.</span>
+          <span>Start it anyway. It will probably run out of memory, and the cost until then is billed.</span>
         </label>
       )}
     </Section>
@@ -93,7 +93,7 @@ function MemoryBar({ memory }: { memory: MemoryForecast }) {
       <p className="figures mb-3 text-sm text-soft">
         <span className="text-lg font-semibold text-ink">{memory.total_gib.toFixed(1)} GiB</span> of{" "}
         {memory.usable_gib.toFixed(1)} GiB usable
-        {memory.longest_tokens > 0 && `, at the longest sample of ${memory.longest_tokens.toLocaleString("en-US")} tokens`}
+        {memory.longest_tokens > 0 && `, for the longest sample of ${count(memory.longest_tokens)} tokens`}
       </p>
       <div
         role="img"
@@ -122,8 +122,8 @@ function MemoryBar({ memory }: { memory: MemoryForecast }) {
   );
 }
 
-/** Why a job may not be started as it is; null when it may. */
-export function memoryObstacle(memory: MemoryForecast | null | undefined, allowsRisk: boolean): string | null {
+/** Why a job cannot be started because of its memory; null if it can. */
+export function memoryWarning(memory: MemoryForecast | null | undefined, allowsRisk: boolean): string | null {
   if (memory?.verdict !== "does_not_fit" || allowsRisk) return null;
-  return `It needs ${memory.total_gib.toFixed(0)} GiB and a GPU has ${memory.usable_gib.toFixed(0)}. Choose a change under “Memory”.`;
+  return `It needs ${memory.total_gib.toFixed(0)} GiB and a GPU has ${memory.usable_gib.toFixed(0)}. Apply a change under “GPU memory”, or accept the risk there.`;
 }

@@ -5,40 +5,49 @@ import { Button } from "@/components/ui/button";
 import { useCreateQuote } from "./queries";
 import { useNow } from "@/hooks/now";
 import { showError } from "@/lib/error-toast";
-import { money } from "@/lib/format";
+import { money, moment } from "@/lib/format";
 
-const clock = new Intl.DateTimeFormat("en-US", { timeStyle: "short" });
+type Props = {
+  request: EstimateRequest;
+  quote: Quote | null;
+  /** Whether the estimate is current. */
+  isReady: boolean;
+  /** Why the price cannot be fixed; null if it can. */
+  blocked: string | null;
+  onQuote: (quote: Quote) => void;
+};
 
-type Props = { asked: EstimateRequest; quote: Quote | null; disabled: boolean; onQuote: (quote: Quote) => void };
-
-/** Holds the price, and says until when it holds. */
-export function QuoteBadge({ asked, quote, disabled, onQuote }: Props) {
+/** Creates a quote, which fixes the price, and shows until when it is valid. */
+export function QuoteBadge({ request, quote, isReady, blocked, onQuote }: Props) {
   const create = useCreateQuote();
   const now = useNow();
   if (quote && new Date(quote.expires_at).getTime() > now) {
     return (
-      <p role="status" className="figures flex h-8 items-center gap-2 rounded-lg bg-brand-soft px-3 text-[0.8125rem] text-brand">
+      <p role="status" className="figures flex min-h-8 items-center py-1 gap-2 rounded-lg bg-brand-soft px-3 text-[0.8125rem] text-brand">
         <Lock className="size-3.5 shrink-0" aria-hidden />
-        {money(quote.cost_p50)} holds until {clock.format(new Date(quote.expires_at))}
+        {money(quote.cost_p50)} is fixed until {moment(quote.expires_at)}
       </p>
     );
   }
   return (
+    <>
     <Button
       size="small"
       variant="ghost"
       className="w-full justify-start px-3"
-      disabled={disabled || create.isPending}
+      disabled={!isReady || blocked !== null || create.isPending}
       isBusy={create.isPending}
       onClick={() =>
-        create.mutate(asked, {
+        create.mutate(request, {
           onSuccess: onQuote,
-          onError: (error) => showError("The price cannot be held", error),
+          onError: (error) => showError("The price was not fixed", error),
         })
       }
     >
       {!create.isPending && <LockOpen aria-hidden />}
-      {quote ? "The price no longer holds: hold it anew" : "Hold this price"}
+      {quote ? "The quote has expired. Fix the price again" : "Fix this price"}
     </Button>
+    {blocked && <p className="px-3 text-xs text-soft">{blocked}</p>}
+    </>
   );
 }

@@ -1,114 +1,143 @@
-import { ChevronRight } from "lucide-react";
+import { ChevronRight, TriangleAlert } from "lucide-react";
+import { RadioGroup } from "radix-ui";
+import { useState } from "react";
 
 import type { Catalogue } from "@/api/types";
+import { Section } from "@/components/section";
 import { Select } from "@/components/ui/select";
 import { cn } from "@/lib/cn";
 import { withModule, withValue, type Choice, type Choices, type Configuration } from "@/configure/model/configuration";
+import { rememberBaseModel } from "@/configure/model/draft";
+import { modelFacts } from "./model-facts";
+import { ModelPicker } from "./model-picker";
 import { NumberSlider } from "./number-slider";
-import { Section } from "@/components/section";
 
-const NONE = "none";
-const AUTO = "auto";
+/** Value of a select whose option is left to the Estimator. */
+const DEFAULT = "default";
 
-const OPTIONS: readonly { choice: Choice; label: string; words: readonly [word: string, label: string][] }[] = [
-  { choice: "method", label: "Method", words: [["lora", "LoRA"], ["qlora", "QLoRA, 4 bits"], ["full", "Full fine-tuning"]] },
-  { choice: "precision", label: "Precision", words: [["bf16", "bf16"], ["fp16", "fp16"], ["fp8", "fp8"]] },
-  { choice: "activation_checkpointing", label: "Activation checkpointing", words: [["true", "On"], ["false", "Off"]] },
-  { choice: "packing", label: "Packing", words: [["true", "On"], ["false", "Off"]] },
-  { choice: "stack", label: "Software", words: [["plain", "Plain kernels"], ["tuned", "Tuned kernels"]] },
+const OPTIONS: readonly { choice: Choice; label: string; values: readonly [value: string, label: string][] }[] = [
+  { choice: "method", label: "Method", values: [["lora", "LoRA"], ["qlora", "QLoRA, 4 bits"], ["full", "Full fine-tuning"]] },
+  { choice: "precision", label: "Precision", values: [["bf16", "bf16"], ["fp16", "fp16"], ["fp8", "fp8"]] },
+  { choice: "activation_checkpointing", label: "Activation checkpointing", values: [["true", "On"], ["false", "Off"]] },
+  { choice: "packing", label: "Packing", values: [["true", "On"], ["false", "Off"]] },
+  { choice: "stack", label: "Kernels", values: [["plain", "Plain"], ["tuned", "Tuned"]] },
 ];
 
 type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (changed: Configuration) => void };
 
-/** What is trained. With a base model the estimate is a forecast: a range, memory, and what would make the job fit. */
+/** The base model and its training options. With a base model the estimate is a forecast; without one it is rough. */
 export function BaseModel({ catalogue, configuration, onChange }: Props) {
-  const { baseModel, choices, targetModules } = configuration;
+  const { baseModel } = configuration;
+  const [isChoosing, setChoosing] = useState(false);
+  const mode = baseModel !== null || isChoosing ? "model" : "none";
+  const model = catalogue.base_models.find(({ id, aliases }) => baseModel !== null && [id, ...aliases].includes(baseModel));
+  const select = (id: string | null) => {
+    rememberBaseModel(id);
+    onChange({ ...configuration, baseModel: id });
+  };
   return (
-    <Section
-      id="base-model"
-      title="Base model"
-      aside={
-        <Select
-          label="Base model"
-          className="w-64 max-w-full"
-          value={baseModel ?? NONE}
-          onChange={(chosen) => onChange({ ...configuration, baseModel: chosen === NONE ? null : chosen })}
-          options={[
-            { value: NONE, label: "Not named" },
-            ...catalogue.base_models.map((model) => ({
-              value: model.id,
-              label: model.id,
-              detail: `${model.params_b} B parameters${model.experts > 1 ? `, ${model.active_params_b} B active` : ""}`,
-            })),
-            // A link may name a model the way its publisher does: the Estimator knows those names too.
-            ...(baseModel === null || catalogue.base_models.some(({ id }) => id === baseModel)
-              ? []
-              : [{ value: baseModel, label: baseModel }]),
-          ]}
-        />
-      }
-    >
-      {baseModel === null ? (
-        <p className="text-sm text-pretty text-soft">
-          Name the model to see how sure the estimate is, whether the job fits into memory, and what the alternatives cost.
-        </p>
+    <Section id="base-model" title="Base model">
+      <RadioGroup.Root
+        aria-labelledby="base-model"
+        value={mode}
+        onValueChange={(value) => {
+          setChoosing(value === "model");
+          if (value === "none") select(null);
+        }}
+        className="grid gap-2 sm:grid-cols-2"
+      >
+        <Mode value="model" title="A model from the catalogue" detail="Forecast with a range, memory and alternatives." />
+        <Mode value="none" title="No base model" detail="Rough estimate: one speed for each GPU type, whatever the model." />
+      </RadioGroup.Root>
+      {mode === "model" ? (
+        <div className="mt-3">
+          <ModelPicker models={catalogue.base_models} value={baseModel} onChange={select} />
+          {/* Always a line high, so that nothing moves when a model is selected. */}
+          <p className="figures mt-1.5 min-h-5 text-[0.8125rem] text-soft">
+            {model ? modelFacts(model) : baseModel === null ? "Until you select one, the estimate is the rough one." : ""}
+          </p>
+        </div>
       ) : (
-        <details className="group" open={Object.keys(choices).length + targetModules.length > 0 || undefined}>
-          <summary className="inline-flex list-none items-center gap-1.5 rounded-md text-sm font-medium text-soft hover:text-ink">
-            <ChevronRight className="size-4 transition-transform group-open:rotate-90" aria-hidden />
-            How it is trained
-          </summary>
-          <div className="mt-4 grid gap-x-8 gap-y-4 sm:grid-cols-2">
-            {OPTIONS.map(({ choice, label, words }) => (
-              <div key={choice} className="flex min-h-8 items-center justify-between gap-3 self-start">
-                <span className="text-sm font-medium">{label}</span>
-                <Select
-                  label={label}
-                  className="h-8 w-40"
-                  value={choices[choice] ?? AUTO}
-                  onChange={(word) => {
-                    const others = Object.entries(choices).filter(([name]) => name !== choice);
-                    const chosen = word === AUTO ? others : [...others, [choice, word]];
-                    onChange({ ...configuration, choices: Object.fromEntries(chosen) as Choices });
-                  }}
-                  options={[
-                    { value: AUTO, label: "As usual" },
-                    ...words.map(([word, said]) => ({ value: word, label: said })),
-                  ]}
-                />
-              </div>
-            ))}
-            <NumberSlider
-              boxOnly
-              catalogue={catalogue}
-              field="training.sequence_length"
-              label="Sequence length"
-              placeholder="auto"
-              hint="Longer samples are cut. Empty: the longest sample's."
-              value={configuration.values["training.sequence_length"]}
-              onChange={(value) => onChange(withValue(configuration, "training.sequence_length", value))}
-            />
-            <NumberSlider
-              boxOnly
-              catalogue={catalogue}
-              field="training.gradient_accumulation"
-              label="Gradient accumulation"
-              placeholder="auto"
-              hint="Batches that are added up before a step."
-              value={configuration.values["training.gradient_accumulation"]}
-              onChange={(value) => onChange(withValue(configuration, "training.gradient_accumulation", value))}
-            />
-            <TargetModules catalogue={catalogue} configuration={configuration} onChange={onChange} />
-          </div>
-        </details>
+        <p className="mt-3 flex items-start gap-2 text-[0.8125rem] text-pretty text-warn">
+          <TriangleAlert className="mt-0.5 size-4 shrink-0" aria-hidden />
+          The estimate does not know the size of your model, and the job names none.
+        </p>
       )}
+      {baseModel !== null && <TrainingOptions catalogue={catalogue} configuration={configuration} onChange={onChange} />}
     </Section>
   );
 }
 
+function Mode({ value, title, detail }: { value: string; title: string; detail: string }) {
+  return (
+    <RadioGroup.Item
+      value={value}
+      aria-label={title}
+      aria-describedby={`base-model-${value}`}
+      className="rounded-xl border border-line bg-card px-3.5 py-2.5 text-left transition-colors hover:border-line-strong data-[state=checked]:border-brand data-[state=checked]:bg-brand-soft data-[state=checked]:inset-ring data-[state=checked]:inset-ring-brand"
+    >
+      <span className="block text-sm font-medium">{title}</span>
+      <span id={`base-model-${value}`} className="block text-[0.8125rem] leading-snug text-soft">
+        {detail}
+      </span>
+    </RadioGroup.Item>
+  );
+}
+
+function TrainingOptions({ catalogue, configuration, onChange }: Props) {
+  const { choices, targetModules } = configuration;
+  return (
+    <details className="group mt-2" open={Object.keys(choices).length + targetModules.length > 0 || undefined}>
+      <summary className="inline-flex list-none items-center gap-1.5 rounded-md text-sm font-medium text-soft hover:text-ink">
+        <ChevronRight className="size-4 transition-transform group-open:rotate-90" aria-hidden />
+        Training options
+      </summary>
+      <div className="mt-4 grid gap-x-8 gap-y-4 sm:grid-cols-2">
+        {OPTIONS.map(({ choice, label, values }) => (
+          <div key={choice} className="flex min-h-8 items-center justify-between gap-3 self-start">
+            <span className="text-sm font-medium">{label}</span>
+            <Select
+              label={label}
+              className="h-8 w-40"
+              value={choices[choice] ?? DEFAULT}
+              onChange={(selected) => {
+                const others = Object.entries(choices).filter(([name]) => name !== choice);
+                const changed = selected === DEFAULT ? others : [...others, [choice, selected]];
+                onChange({ ...configuration, choices: Object.fromEntries(changed) as Choices });
+              }}
+              options={[{ value: DEFAULT, label: "Default" }, ...values.map(([value, text]) => ({ value, label: text }))]}
+            />
+          </div>
+        ))}
+        <NumberSlider
+          boxOnly
+          catalogue={catalogue}
+          field="training.sequence_length"
+          label="Sequence length"
+          placeholder="default"
+          hint="In tokens. Longer samples are truncated. Default: the longest sample's."
+          value={configuration.values["training.sequence_length"]}
+          onChange={(value) => onChange(withValue(configuration, "training.sequence_length", value))}
+        />
+        <NumberSlider
+          boxOnly
+          catalogue={catalogue}
+          field="training.gradient_accumulation"
+          label="Gradient accumulation"
+          placeholder="default"
+          hint="Batches per optimizer step. Default: 1."
+          value={configuration.values["training.gradient_accumulation"]}
+          onChange={(value) => onChange(withValue(configuration, "training.gradient_accumulation", value))}
+        />
+        <TargetModules catalogue={catalogue} configuration={configuration} onChange={onChange} />
+      </div>
+    </details>
+  );
+}
+
 function TargetModules({ catalogue, configuration, onChange }: Props) {
-  const chosen = configuration.targetModules;
-  const names = [...new Set([...catalogue.target_modules, ...chosen])];
+  const selected = configuration.targetModules;
+  const names = [...new Set([...catalogue.target_modules, ...selected])];
   return (
     <fieldset className="sm:col-span-2" aria-describedby="target-modules-hint">
       <legend className="text-sm font-medium">Target modules</legend>
@@ -118,13 +147,13 @@ function TargetModules({ catalogue, configuration, onChange }: Props) {
             key={name}
             className={cn(
               "cursor-pointer rounded-full border px-3 py-1 font-mono text-xs transition-colors has-focus-visible:outline-2 has-focus-visible:outline-offset-2 has-focus-visible:outline-ring",
-              chosen.includes(name) ? "border-brand bg-brand-soft text-brand" : "border-line bg-card text-soft hover:border-line-strong hover:text-ink",
+              selected.includes(name) ? "border-brand bg-brand-soft text-brand" : "border-line bg-card text-soft hover:border-line-strong hover:text-ink",
             )}
           >
             <input
               type="checkbox"
               className="sr-only"
-              checked={chosen.includes(name)}
+              checked={selected.includes(name)}
               onChange={({ target }) => onChange(withModule(configuration, name, target.checked))}
             />
             {name}
@@ -132,7 +161,7 @@ function TargetModules({ catalogue, configuration, onChange }: Props) {
         ))}
       </div>
       <p id="target-modules-hint" className="mt-1.5 text-[0.8125rem] leading-snug text-soft">
-        What gets an adapter: more of it learns more, and takes more memory. None chosen: the attention&rsquo;s.
+        Modules that get an adapter. More modules learn more and need more memory. Default: the attention&rsquo;s.
       </p>
     </fieldset>
   );

@@ -10,31 +10,31 @@ import { useDataset, useDatasets } from "@/datasets/queries";
 import { count, short } from "@/lib/format";
 import { Section } from "@/components/section";
 
-type Props = { datasetId: string | null; onChoose: (datasetId: string) => void };
+type Props = { datasetId: string | null; onSelect: (datasetId: string) => void };
 
-export function DatasetSection({ datasetId, onChoose }: Props) {
+export function DatasetSection({ datasetId, onSelect }: Props) {
   const dataset = useDataset(datasetId);
   const ready = useDatasets({ limit: 100, status: "ready" });
   const options = (ready.data?.datasets ?? [])
-    .filter((one) => one.training_ready)
-    .map((one) => ({
-      value: one.id,
-      label: one.name,
-      detail: `${count(one.total_training_pairs ?? 0)} pairs`,
+    .filter((dataset) => dataset.training_ready)
+    .map((dataset) => ({
+      value: dataset.id,
+      label: dataset.name,
+      detail: `${count(dataset.total_training_pairs ?? 0)} pairs`,
     }));
-  const canChoose = options.length > 1 || (options.length === 1 && options[0]?.value !== datasetId);
+  const hasOthers = options.length > 1 || (options.length === 1 && options[0]?.value !== datasetId);
   return (
     <Section
       id="dataset"
       title="Dataset"
       aside={
-        canChoose && (
+        hasOthers && (
           <Select
-            label="Choose a dataset"
-            says={datasetId === null ? "Choose" : "Change"}
+            label="Dataset"
+            text={datasetId === null ? "Select" : "Change"}
             value={options.some(({ value }) => value === datasetId) ? (datasetId ?? "") : ""}
             options={options}
-            onChange={onChoose}
+            onChange={onSelect}
             className="h-8"
           />
         )
@@ -43,7 +43,7 @@ export function DatasetSection({ datasetId, onChoose }: Props) {
       {datasetId === null ? (
         <div className="flex flex-wrap items-center gap-x-4 gap-y-3 rounded-xl bg-warn-soft px-4 py-3 text-sm text-warn">
           <Info className="size-4 shrink-0" aria-hidden />
-          <p className="grow basis-48">No dataset is selected. Choose the one to train on.</p>
+          <p className="grow basis-48">No dataset is selected. Select one to train on.</p>
           <Button asChild size="small">
             <Link to="/datasets">Go to datasets</Link>
           </Button>

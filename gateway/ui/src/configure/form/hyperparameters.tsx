@@ -1,9 +1,10 @@
 import { ChevronRight } from "lucide-react";
 
 import type { Catalogue } from "@/api/types";
-import { fault, withValue, type Configuration, type Field } from "@/configure/model/configuration";
-import { NumberSlider } from "./number-slider";
 import { Section } from "@/components/section";
+import { withValue, type Configuration, type Field } from "@/configure/model/configuration";
+import { fieldError } from "@/configure/model/limits";
+import { NumberSlider } from "./number-slider";
 
 const SLIDERS: readonly { field: Field; label: string; hint: string }[] = [
   {
@@ -32,47 +33,47 @@ const BOXES: readonly { field: Field; label: string; hint: string }[] = [
   {
     field: "hyperparameters.alpha",
     label: "LoRA alpha",
-    hint: "Weight of the adapter; twice the rank is usual. Empty: the trainer decides.",
+    hint: "Scale of the adapter, often twice the rank. Default: the trainer's.",
   },
   {
     field: "hyperparameters.dropout",
     label: "Dropout",
-    hint: "Share of the adapter left out at each step, against overfitting. Empty: the trainer decides.",
+    hint: "Share of the adapter's inputs dropped at each step, against overfitting. Default: the trainer's.",
   },
 ];
 
 type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (changed: Configuration) => void };
 
 export function HyperparametersSection({ catalogue, configuration, onChange }: Props) {
-  const wrong = BOXES.some(({ field }) => fault(catalogue, field, configuration.values[field]) !== null);
+  const isInvalid = BOXES.some(({ field }) => fieldError(catalogue, field, configuration.values[field]) !== null);
   return (
     <Section id="hyperparameters" title="Hyperparameters">
       <div className="grid gap-x-8 gap-y-5 sm:grid-cols-2">
-        {SLIDERS.map((one) => (
+        {SLIDERS.map((slider) => (
           <NumberSlider
-            key={one.field}
-            {...one}
+            key={slider.field}
+            {...slider}
             catalogue={catalogue}
-            value={configuration.values[one.field]}
-            onChange={(value) => onChange(withValue(configuration, one.field, value))}
+            value={configuration.values[slider.field]}
+            onChange={(value) => onChange(withValue(configuration, slider.field, value))}
           />
         ))}
       </div>
-      <details className="group mt-5 border-t border-line pt-4" open={wrong || undefined}>
+      <details className="group mt-5 border-t border-line pt-4" open={isInvalid || undefined}>
         <summary className="inline-flex list-none items-center gap-1.5 rounded-md text-sm font-medium text-soft hover:text-ink">
           <ChevronRight className="size-4 transition-transform group-open:rotate-90" aria-hidden />
           Alpha and dropout
         </summary>
         <div className="mt-4 grid gap-x-8 gap-y-5 sm:grid-cols-2">
-          {BOXES.map((one) => (
+          {BOXES.map((box) => (
             <NumberSlider
-              key={one.field}
-              {...one}
+              key={box.field}
+              {...box}
               boxOnly
-              placeholder="auto"
+              placeholder="default"
               catalogue={catalogue}
-              value={configuration.values[one.field]}
-              onChange={(value) => onChange(withValue(configuration, one.field, value))}
+              value={configuration.values[box.field]}
+              onChange={(value) => onChange(withValue(configuration, box.field, value))}
             />
           ))}
         </div>

@@ -11,40 +11,40 @@ type Props = {
   onChange: (changed: Configuration) => void;
 };
 
-/** The two limits at which a job is stopped, whatever the estimate said. */
+/** Cost and duration limits at which a job is stopped. */
 export function LimitsSection({ catalogue, configuration, estimate, onChange }: Props) {
   const { max_cost_usd: cost, max_duration_hours: hours } = configuration.values;
-  const tooDear = estimate && cost !== null && cost < estimate.estimated_cost;
-  const tooLong = estimate && hours !== null && hours < estimate.estimated_duration_hours;
+  const isBelowCost = estimate && cost !== null && cost < estimate.estimated_cost;
+  const isBelowDuration = estimate && hours !== null && hours < estimate.estimated_duration_hours;
   return (
-    <Section id="stops" title="Limits" aside={<span className="text-[0.8125rem] text-soft">Optional</span>}>
+    <Section id="limits" title="Limits" aside={<span className="text-[0.8125rem] text-soft">Optional</span>}>
       <div className="grid gap-x-8 gap-y-5 sm:grid-cols-2">
         <NumberSlider
           boxOnly
           catalogue={catalogue}
           field="max_cost_usd"
-          label="Most it may cost, $"
+          label="Cost limit, $"
           placeholder="none"
           value={cost}
           onChange={(value) => onChange(withValue(configuration, "max_cost_usd", value))}
           hint={
-            tooDear
-              ? `Less than the estimate of ${money(estimate.estimated_cost)}: it would be stopped before it is done.`
-              : "The job is stopped when it has cost this much. You are told at 80 %."
+            isBelowCost
+              ? `Less than the estimate of ${money(estimate.estimated_cost)}: the job would be stopped before it completes.`
+              : "The job is stopped at this cost. A notification is sent at 80 %."
           }
         />
         <NumberSlider
           boxOnly
           catalogue={catalogue}
           field="max_duration_hours"
-          label="Longest it may run, hours"
+          label="Duration limit, hours"
           placeholder="none"
           value={hours}
           onChange={(value) => onChange(withValue(configuration, "max_duration_hours", value))}
           hint={
-            tooLong
-              ? `Less than the estimate of ${duration(estimate.estimated_duration_hours)}: it would be stopped before it is done.`
-              : "Time on GPUs over all attempts. Time in the queue does not count."
+            isBelowDuration
+              ? `Less than the estimate of ${duration(estimate.estimated_duration_hours)}: the job would be stopped before it completes.`
+              : "GPU time over all attempts. Time in the queue does not count."
           }
         />
       </div>

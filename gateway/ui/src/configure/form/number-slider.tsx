@@ -3,7 +3,8 @@ import { useId } from "react";
 import type { Catalogue } from "@/api/types";
 import { Slider } from "@/components/ui/slider";
 import { cn } from "@/lib/cn";
-import { fault, plain, type Field } from "@/configure/model/configuration";
+import type { Field } from "@/configure/model/configuration";
+import { fieldError, formatValue } from "@/configure/model/limits";
 import { NumberBox } from "./number-box";
 
 type Props = {
@@ -13,19 +14,19 @@ type Props = {
   hint: string;
   value: number | null;
   onChange: (value: number | null) => void;
-  /** Only the box: for values that the catalogue has no slider for. */
+  /** Whether it has no slider. */
   boxOnly?: boolean;
   placeholder?: string;
 };
 
-/** A number with a slider and a box. The box takes whatever is typed and says what is wrong with it. */
+/** A number with a slider and a text box. The line below them is its hint, or its error. */
 export function NumberSlider({ catalogue, field, label, hint, value, onChange, boxOnly, placeholder }: Props) {
   const id = useId();
-  const wrong = fault(catalogue, field, value);
+  const error = fieldError(catalogue, field, value);
   const slider = boxOnly ? undefined : catalogue.sliders.find((one) => one.field === field);
   const beyond =
-    slider && wrong === null && value !== null && (value > slider.max || value < slider.min)
-      ? ` Beyond the slider, which goes from ${plain(field, slider.min)} to ${plain(field, slider.max)}.`
+    slider && error === null && value !== null && (value > slider.max || value < slider.min)
+      ? ` Beyond the slider, which goes from ${formatValue(field, slider.min)} to ${formatValue(field, slider.max)}.`
       : "";
   return (
     <div>
@@ -33,8 +34,8 @@ export function NumberSlider({ catalogue, field, label, hint, value, onChange, b
         id={id}
         label={label}
         value={value}
-        shown={plain(field, value)}
-        wrong={wrong !== null}
+        text={formatValue(field, value)}
+        isInvalid={error !== null}
         describedBy={`${id}-hint`}
         placeholder={placeholder}
         onChange={onChange}
@@ -42,7 +43,7 @@ export function NumberSlider({ catalogue, field, label, hint, value, onChange, b
       {slider && (
         <Slider
           label={label}
-          valueText={plain(field, value) || "no number"}
+          valueText={formatValue(field, value) || "not a number"}
           describedBy={`${id}-hint`}
           min={slider.min}
           max={slider.max}
@@ -53,10 +54,10 @@ export function NumberSlider({ catalogue, field, label, hint, value, onChange, b
       )}
       <p
         id={`${id}-hint`}
-        role={wrong === null ? undefined : "alert"}
-        className={cn("text-[0.8125rem] leading-snug", wrong === null ? "text-soft" : "text-bad", !slider && "mt-1.5")}
+        role={error === null ? undefined : "alert"}
+        className={cn("text-[0.8125rem] leading-snug", error === null ? "text-soft" : "text-bad", !slider && "mt-1.5")}
       >
-        {wrong ?? hint + beyond}
+        {error ?? hint + beyond}
       </p>
     </div>
   );

@@ -17,7 +17,7 @@ const ICONS: Readonly<Record<PresetId, LucideIcon>> = {
 type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (changed: Configuration) => void };
 
 export function Presets({ catalogue, configuration, onChange }: Props) {
-  const basis = catalogue.presets.find(({ id }) => id === configuration.basedOn);
+  const base = catalogue.presets.find(({ id }) => id === configuration.basedOn);
   const custom = configuration.presetId === "custom";
   return (
     <Section
@@ -26,9 +26,9 @@ export function Presets({ catalogue, configuration, onChange }: Props) {
       aside={
         custom && (
           <p className="flex items-center gap-2 text-sm text-soft">
-            <span role="status">Custom, based on {basis?.name ?? configuration.basedOn}</span>
-            {basis && (
-              <Button variant="link" size="bare" onClick={() => onChange(withPreset(configuration, basis))}>
+            <span role="status">Custom, based on {base?.name ?? configuration.basedOn}</span>
+            {base && (
+              <Button variant="link" size="bare" onClick={() => onChange(withPreset(configuration, base))}>
                 Reset
               </Button>
             )}
@@ -39,30 +39,30 @@ export function Presets({ catalogue, configuration, onChange }: Props) {
       <RadioGroup.Root
         aria-labelledby="presets"
         value={custom ? "" : configuration.presetId}
-        onValueChange={(chosen) => {
-          const preset = catalogue.presets.find(({ id }) => id === chosen);
+        onValueChange={(selected) => {
+          const preset = catalogue.presets.find(({ id }) => id === selected);
           if (preset) onChange(withPreset(configuration, preset));
         }}
         className="grid gap-2.5 sm:grid-cols-3"
       >
         {catalogue.presets.map((preset) => (
-          <Card key={preset.id} preset={preset} isBasis={custom && preset.id === configuration.basedOn} />
+          <Card key={preset.id} preset={preset} isBase={custom && preset.id === configuration.basedOn} />
         ))}
       </RadioGroup.Root>
     </Section>
   );
 }
 
-function Card({ preset, isBasis }: { preset: Preset; isBasis: boolean }) {
+function Card({ preset, isBase }: { preset: Preset; isBase: boolean }) {
   const Icon = ICONS[preset.id];
-  const held = preset.hyperparameters;
+  const { learning_rate, batch_size, epochs, rank } = preset.hyperparameters;
   return (
     <RadioGroup.Item
       value={preset.id}
-      data-basis={isBasis}
+      data-base={isBase}
       aria-label={preset.name}
       aria-describedby={`preset-${preset.id}`}
-      className="group rounded-xl border border-line bg-card p-3.5 text-left transition-colors hover:border-line-strong data-[basis=true]:border-dashed data-[basis=true]:border-brand data-[state=checked]:border-brand data-[state=checked]:bg-brand-soft data-[state=checked]:inset-ring data-[state=checked]:inset-ring-brand"
+      className="group rounded-xl border border-line bg-card p-3.5 text-left transition-colors hover:border-line-strong data-[base=true]:border-dashed data-[base=true]:border-brand data-[state=checked]:border-brand data-[state=checked]:bg-brand-soft data-[state=checked]:inset-ring data-[state=checked]:inset-ring-brand"
     >
       <span className="flex items-center gap-2.5">
         <span className="grid size-8 place-items-center rounded-lg bg-sunken text-soft transition-colors group-data-[state=checked]:bg-brand group-data-[state=checked]:text-brand-ink">
@@ -73,10 +73,10 @@ function Card({ preset, isBasis }: { preset: Preset; isBasis: boolean }) {
       <span id={`preset-${preset.id}`}>
         <span className="mt-2 block text-[0.8125rem] leading-snug text-soft sm:min-h-9">{capitalise(preset.description)}</span>
         <span className="figures mt-3 grid grid-cols-4 gap-x-3 gap-y-1.5 border-t border-line pt-3 text-[0.8125rem] group-data-[state=checked]:border-brand/25 sm:grid-cols-2">
-          <Fact name="Learning rate" short="LR" value={scientific(held.learning_rate)} />
-          <Fact name="Batch" value={held.batch_size} />
-          <Fact name="Epochs" value={held.epochs} />
-          <Fact name="LoRA rank" short="Rank" value={held.rank} />
+          <Fact name="Learning rate" short="LR" value={scientific(learning_rate)} />
+          <Fact name="Batch" value={batch_size} />
+          <Fact name="Epochs" value={epochs} />
+          <Fact name="LoRA rank" short="Rank" value={rank} />
         </span>
       </span>
     </RadioGroup.Item>

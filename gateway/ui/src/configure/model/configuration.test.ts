@@ -1,20 +1,10 @@
 import { describe, expect, it } from "vitest";
 
 import type { Catalogue } from "@/api/types";
-import {
-  fault,
-  fromSearch,
-  holdsConfiguration,
-  parse,
-  question,
-  startingConfiguration,
-  toSearch,
-  withGpuType,
-  withModule,
-  withPatch,
-  withPreset,
-  withValue,
-} from "./configuration";
+import { fromSearch, hasConfiguration, toSearch } from "./address";
+import { startingConfiguration, withGpuType, withModule, withPatch, withPreset, withValue } from "./configuration";
+import { fieldError, parseNumber } from "./limits";
+import { estimateRequest } from "./requests";
 
 const catalogue: Catalogue = {
   gpu_types: [
@@ -41,7 +31,7 @@ const catalogue: Catalogue = {
 const start = startingConfiguration(catalogue, "d");
 
 describe("a configuration", () => {
-  it("starts on what the catalogue says", () => {
+  it("starts with the catalogue's defaults", () => {
     expect(start).toMatchObject({ presetId: "balanced", gpuType: "A" });
     expect(start.values).toMatchObject({ "gpu_config.count": 2, "hyperparameters.epochs": 3 });
   });
@@ -54,7 +44,7 @@ describe("a configuration", () => {
 
   it("takes every value of a preset at once and leaves the GPUs alone", () => {
     const chosen = withPreset(withValue(start, "gpu_config.count", 5), catalogue.presets[0]!);
-    expect(question(catalogue, chosen)).toEqual({
+    expect(estimateRequest(catalogue, chosen)).toEqual({
       dataset_id: "d",
       gpu_config: { type: "A", count: 5 },
       hyperparameters: { learning_rate: 1e-4, batch_size: 8, epochs: 1, rank: 8, alpha: 16, dropout: 0.05 },
@@ -71,35 +61,35 @@ describe("a configuration", () => {
       { ...withValue(start, "training.sequence_length", 4096), baseModel: "m", choices: { method: "qlora", packing: "false" } },
     ],
     ["of another preset", withPreset(start, catalogue.presets[0]!)],
-  ])("survives its address %s", (_, held) => {
-    const read = fromSearch(new URLSearchParams(toSearch(held).toString()), catalogue, start);
-    expect(read).toEqual(held);
+  ])("survives its URL %s", (_, configuration) => {
+    const read = fromSearch(new URLSearchParams(toSearch(configuration).toString()), catalogue, start);
+    expect(read).toEqual(configuration);
   });
 
-  it("is custom when an address names a preset and another value", () => {
+  it("is custom when a URL has a preset and another value", () => {
     const read = fromSearch(new URLSearchParams("preset=fast&epochs=7"), catalogue, start);
     expect(read).toMatchObject({ presetId: "custom", basedOn: "fast" });
     const unnamed = fromSearch(new URLSearchParams("batch=32"), catalogue, start);
     expect(unnamed).toMatchObject({ presetId: "custom", basedOn: "balanced" });
   });
 
-  it("asks nothing while a value is out of its limits or there is no dataset", () => {
-    expect(question(catalogue, withValue(start, "hyperparameters.batch_size", 65))).toBeNull();
-    expect(question(catalogue, startingConfiguration(catalogue, null))).toBeNull();
+  it("has no request while a value is invalid or there is no dataset", () => {
+    expect(estimateRequest(catalogue, withValue(start, "hyperparameters.batch_size", 65))).toBeNull();
+    expect(estimateRequest(catalogue, startingConfiguration(catalogue, null))).toBeNull();
   });
 });
 
 describe("a repair", () => {
-  it("sets what it names and leaves the rest", () => {
-    const held = { ...start, baseModel: "m", choices: { stack: "tuned" } };
-    const repaired = withPatch(catalogue, held, {
+  it("sets the fields of its patch and leaves the others", () => {
+    const before = { ...start, baseModel: "m", choices: { stack: "tuned" } };
+    const repaired = withPatch(catalogue, before, {
       gpu_config: null,
       hyperparameters: { batch_size: 1, epochs: null, alpha: null },
       training: { method: "qlora", gradient_accumulation: 8, packing: true, target_modules: [], stack: null },
     } as unknown as Parameters<typeof withPatch>[2]);
-    expect(question(catalogue, repaired)).toEqual({
-      ...question(catalogue, held),
-      hyperparameters: { ...question(catalogue, held)?.hyperparameters, batch_size: 1 },
+    expect(estimateRequest(catalogue, repaired)).toEqual({
+      ...estimateRequest(catalogue, before),
+      hyperparameters: { ...estimateRequest(catalogue, before)?.hyperparameters, batch_size: 1 },
       base_model: "m",
       training: { stack: "tuned", method: "qlora", gradient_accumulation: 8, packing: true },
     });
@@ -113,34 +103,34 @@ describe("modules and prices", () => {
   const other = { ...catalogue.gpu_types[0]!, type: "B" };
   const several = { ...catalogue, gpu_types: [{ ...catalogue.gpu_types[0]!, offers: [offer] }, other] };
 
-  it("all modules stand alone, and others take their place", () => {
+  it("all-linear excludes the other modules", () => {
     const two = withModule(withModule(model, "q_proj", true), "v_proj", true);
     expect(two.targetModules).toEqual(["q_proj", "v_proj"]);
-    expect(question(catalogue, two)?.training).toEqual({ target_modules: ["q_proj", "v_proj"] });
+    expect(estimateRequest(catalogue, two)?.training).toEqual({ target_modules: ["q_proj", "v_proj"] });
     expect(withModule(two, "all-linear", true).targetModules).toEqual(["all-linear"]);
     expect(withModule(withModule(two, "all-linear", true), "q_proj", true).targetModules).toEqual(["q_proj"]);
     expect(withModule(two, "q_proj", false).targetModules).toEqual(["v_proj"]);
-    expect(question(catalogue, model)?.training).toEqual({});
+    expect(estimateRequest(catalogue, model)?.training).toEqual({});
   });
 
-  it("a provider is asked for with a base model only, and given up with a GPU that it does not have", () => {
-    const held = { ...model, provider: "P" };
-    expect(question(several, held)).toMatchObject({ provider: "P" });
-    expect(question(several, { ...held, baseModel: null })).not.toHaveProperty("provider");
-    expect(withGpuType(several, held, "A").provider).toBe("P");
-    expect(withGpuType(several, held, "B").provider).toBeNull();
+  it("a provider needs a base model, and is dropped with a GPU type that it does not offer", () => {
+    const changed = { ...model, provider: "P" };
+    expect(estimateRequest(several, changed)).toMatchObject({ provider: "P" });
+    expect(estimateRequest(several, { ...changed, baseModel: null })).not.toHaveProperty("provider");
+    expect(withGpuType(several, changed, "A").provider).toBe("P");
+    expect(withGpuType(several, changed, "B").provider).toBeNull();
   });
 
-  it("an address holds both", () => {
-    const held = { ...model, provider: "P & Q", targetModules: ["q_proj", "v_proj"] };
-    expect(fromSearch(new URLSearchParams(toSearch(held).toString()), several, start)).toEqual(held);
-    expect(["model=m", "modules=q_proj", "packing=true", "datasetId=d"].map((each) => holdsConfiguration(new URLSearchParams(each)))).toEqual(
+  it("a URL has both", () => {
+    const changed = { ...model, provider: "P & Q", targetModules: ["q_proj", "v_proj"] };
+    expect(fromSearch(new URLSearchParams(toSearch(changed).toString()), several, start)).toEqual(changed);
+    expect(["model=m", "modules=q_proj", "packing=true", "datasetId=d"].map((each) => hasConfiguration(new URLSearchParams(each)))).toEqual(
       [true, true, true, false],
     );
   });
 });
 
-describe("fault", () => {
+describe("fieldError", () => {
   it.each([
     ["hyperparameters.batch_size", 65, "65 is too high. Enter a number from 1 to 64."],
     ["hyperparameters.batch_size", 0, "0 is too low. Enter a number from 1 to 64."],
@@ -153,12 +143,12 @@ describe("fault", () => {
     ["hyperparameters.dropout", null, null],
     ["hyperparameters.batch_size", 64, null],
     ["hyperparameters.learning_rate", 1e-5, null],
-  ] as const)("explains %s = %s", (field, value, said) => {
-    expect(fault(catalogue, field, value)).toBe(said);
+  ] as const)("explains %s = %s", (field, value, message) => {
+    expect(fieldError(catalogue, field, value)).toBe(message);
   });
 });
 
-describe("parse", () => {
+describe("parseNumber", () => {
   it.each([
     ["5e-5", 5e-5],
     [" 12 ", 12],
@@ -169,6 +159,6 @@ describe("parse", () => {
     ["12abc", Number.NaN],
     ["Infinity", Number.NaN],
   ])("reads %j", (text, value) => {
-    expect(parse(text)).toBe(value);
+    expect(parseNumber(text)).toBe(value);
   });
 });

@@ -2,40 +2,36 @@ import { useEffect, useState } from "react";
 import { useNavigation, useSearchParams } from "react-router";
 
 import type { Catalogue } from "@/api/types";
-import {
-  fromSearch,
-  holdsConfiguration,
-  startingConfiguration,
-  toSearch,
-  type Configuration,
-} from "./configuration";
-import { draftOf, dropDraft, keepDraft } from "./draft";
+import { fromSearch, hasConfiguration, toSearch } from "./address";
+import { startingConfiguration, type Configuration } from "./configuration";
+import { deleteDraft, getDraft, lastBaseModel, saveDraft } from "./draft";
 
-/** Long enough that a drag of a slider does not flood the history, short enough to be there at a reload. */
+/** Long enough that dragging a slider does not flood the history, short enough that a reload has the value. */
 const ADDRESS_DELAY_MS = 150;
 
-type Held = {
+type Form = {
   configuration: Configuration;
   change: (changed: Configuration) => void;
-  /** Whether the form was filled from a draft, and the way back to a fresh one. */
+  /** Whether the form was filled from a draft. */
   isRestored: boolean;
+  /** Deletes the draft and resets the form to the defaults. */
   startOver: () => void;
 };
 
-/** What the form holds: from the address, else from the draft, else the catalogue's defaults; kept in both at every change. */
-export function useConfiguration(catalogue: Catalogue): Held {
+/** The state of the form: from the URL, else from the draft, else the catalogue's defaults. Changes are saved in URL and draft. */
+export function useConfiguration(catalogue: Catalogue): Form {
   const [search, setSearch] = useSearchParams();
-  const [{ configuration, isRestored }, setHeld] = useState(() => initial(search, catalogue));
+  const [{ configuration, isRestored }, setForm] = useState(() => initial(search, catalogue));
 
   const isLeaving = useNavigation().state !== "idle";
   useEffect(() => {
-    // A new address would call off the way to another page.
+    // A new URL would cancel a navigation to another page.
     if (isLeaving) return;
     const timer = setTimeout(() => {
       setSearch(toSearch(configuration), { replace: true, preventScrollReset: true });
     }, ADDRESS_DELAY_MS);
     return () => clearTimeout(timer);
-    // The address follows the form, never the other way round.
+    // The URL follows the form, never the other way round.
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [configuration, isLeaving]);
 
@@ -43,23 +39,24 @@ export function useConfiguration(catalogue: Catalogue): Held {
     configuration,
     isRestored,
     change: (changed) => {
-      if (changed.datasetId !== null) keepDraft(changed.datasetId, changed);
-      setHeld({ configuration: changed, isRestored: false });
+      if (changed.datasetId !== null) saveDraft(changed.datasetId, changed);
+      setForm({ configuration: changed, isRestored: false });
     },
     startOver: () => {
-      if (configuration.datasetId !== null) dropDraft(configuration.datasetId);
-      setHeld({ configuration: startingConfiguration(catalogue, configuration.datasetId), isRestored: false });
+      if (configuration.datasetId !== null) deleteDraft(configuration.datasetId);
+      setForm({ configuration: startingConfiguration(catalogue, configuration.datasetId), isRestored: false });
     },
   };
 }
 
 function initial(search: URLSearchParams, catalogue: Catalogue): { configuration: Configuration; isRestored: boolean } {
   const datasetId = search.get("datasetId") ?? null;
-  const fresh = startingConfiguration(catalogue, datasetId);
-  const draft = datasetId === null ? null : draftOf(datasetId);
-  // A draft may hold what an address cannot: text that is no number.
+  const model = catalogue.base_models.find(({ id }) => id === lastBaseModel());
+  const defaults = { ...startingConfiguration(catalogue, datasetId), baseModel: model?.id ?? null };
+  const draft = datasetId === null ? null : getDraft(datasetId);
+  // A draft has what a URL cannot have: text that is not a number.
   if (draft && toSearch(draft).toString() === search.toString()) return { configuration: draft, isRestored: false };
-  if (holdsConfiguration(search)) return { configuration: fromSearch(search, catalogue, fresh), isRestored: false };
+  if (hasConfiguration(search)) return { configuration: fromSearch(search, catalogue, defaults), isRestored: false };
   if (draft) return { configuration: draft, isRestored: true };
-  return { configuration: fresh, isRestored: false };
+  return { configuration: defaults, isRestored: false };
 }

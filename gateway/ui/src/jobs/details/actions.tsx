@@ -4,25 +4,27 @@ import { useNavigate } from "react-router";
 import { toast } from "sonner";
 
 import type { Job } from "@/api/types";
+import { ConfirmDialog } from "@/components/confirm-dialog";
 import { Button } from "@/components/ui/button";
-import { Dialog } from "@/components/ui/dialog";
+import { deleteRequestId, getRequestId } from "@/configure/model/draft";
 import { useCancelTrainingJob, useRetryTrainingJob } from "@/jobs/queries";
-import { dropRequestId, requestIdOf } from "@/configure/model/draft";
 import { showError } from "@/lib/error-toast";
 import { money } from "@/lib/format";
+import { RetryWithLimit } from "./retry-with-limit";
 
-/** What the job's owner may do with it now; the service says what that is. */
+/** The actions that the service allows on a job in its present state. */
 export function Actions({ job }: { job: Job }) {
+  const isStoppedByLimit = job.status_reason === "cost_limit" || job.status_reason === "duration_limit";
   return (
     <>
-      {job.allowed_actions.includes("retry") && <Retry job={job} />}
+      {job.allowed_actions.includes("retry") && (isStoppedByLimit ? <RetryWithLimit job={job} /> : <Retry job={job} />)}
       {job.allowed_actions.includes("cancel") && <Cancel job={job} />}
     </>
   );
 }
 
 function Cancel({ job }: { job: Job }) {
-  const [asking, setAsking] = useState(false);
+  const [isAsking, setAsking] = useState(false);
   const cancel = useCancelTrainingJob();
   return (
     <>
@@ -30,34 +32,25 @@ function Cancel({ job }: { job: Job }) {
         <Ban aria-hidden />
         Cancel job
       </Button>
-      <Dialog
-        open={asking}
-        onOpenChange={setAsking}
+      <ConfirmDialog
+        open={isAsking}
         title="Cancel this job?"
         description={
           job.status === "queued"
-            ? "It leaves the queue. It has cost nothing."
-            : `What it has trained so far is lost. The ${money(job.current_cost)} it has cost stay.`
+            ? "It leaves the queue. Nothing was billed."
+            : `Its training so far is lost. ${money(job.current_cost)} so far is billed.`
         }
-      >
-        <div className="flex justify-end gap-2">
-          <Button onClick={() => setAsking(false)}>Keep it</Button>
-          <Button
-            variant="destructive"
-            isBusy={cancel.isPending}
-            disabled={cancel.isPending}
-            onClick={() =>
-              cancel.mutate(job.id, {
-                onSuccess: () => toast.success("Job cancelled"),
-                onError: (error) => showError("Not cancelled", error),
-                onSettled: () => setAsking(false),
-              })
-            }
-          >
-            Cancel the job
-          </Button>
-        </div>
-      </Dialog>
+        action="Cancel the job"
+        isBusy={cancel.isPending}
+        onClose={() => setAsking(false)}
+        onConfirm={() =>
+          cancel.mutate(job.id, {
+            onSuccess: () => toast.success("Job cancelled"),
+            onError: (error) => showError("Not cancelled", error),
+            onSettled: () => setAsking(false),
+          })
+        }
+      />
     </>
   );
 }
@@ -73,14 +66,14 @@ function Retry({ job }: { job: Job }) {
       disabled={retry.isPending}
       onClick={() =>
         retry.mutate(
-          { id: job.id, requestId: requestIdOf(key) },
+          { id: job.id, requestId: getRequestId(key) },
           {
-            onSuccess: (made) => {
-              dropRequestId(key);
-              toast.success("Queued again as a new job", { description: `For about ${money(made.estimated_total_cost)}.` });
-              void navigate(`/training/jobs/${made.id}`);
+            onSuccess: (created) => {
+              deleteRequestId(key);
+              toast.success("Queued as a new job", { description: `Estimated at ${money(created.estimated_total_cost)}.` });
+              void navigate(`/training/jobs/${created.id}`);
             },
-            onError: (error) => showError("Not started again", error),
+            onError: (error) => showError("Not retried", error),
           },
         )
       }

@@ -4,9 +4,9 @@ import type { Job } from "@/api/types";
 import { capitalise, count, moment, scientific } from "@/lib/format";
 import { Fact, Panel } from "./panel";
 
-/** The frozen configuration, and when what happened. */
-export function FactsPanel({ job }: { job: Job }) {
-  const held = job.hyperparameters;
+/** The configuration of a job, its dataset and its times. */
+export function ConfigurationPanel({ job }: { job: Job }) {
+  const { learning_rate, batch_size, epochs, rank, alpha, dropout } = job.hyperparameters;
   const times = [
     ["Queued", job.queued_at],
     ["Started", job.started_at],
@@ -14,23 +14,23 @@ export function FactsPanel({ job }: { job: Job }) {
     ["Last change", job.updated_at],
   ] as const;
   return (
-    <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Frozen when it was queued</span>}>
+    <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Fixed at the start</span>}>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
         {job.base_model && <Fact name="Base model">{job.base_model}</Fact>}
-        {trainingFacts(job).map(([name, value]) => (
+        {trainingOptions(job).map(([name, value]) => (
           <Fact key={name} name={name}>
             {value}
           </Fact>
         ))}
-        {job.provider && <Fact name="Price of">{job.provider}</Fact>}
+        {job.provider && <Fact name="Provider">{job.provider}</Fact>}
         <Fact name="Preset">{capitalise(job.preset_id)}</Fact>
         <Fact name="GPUs">{`${job.gpu_config.count} × ${job.gpu_config.type}`}</Fact>
-        <Fact name="Learning rate">{scientific(held.learning_rate)}</Fact>
-        <Fact name="Batch size">{held.batch_size}</Fact>
-        <Fact name="Epochs">{held.epochs}</Fact>
-        <Fact name="LoRA rank">{held.rank}</Fact>
-        <Fact name="LoRA alpha">{held.alpha ?? "the trainer’s"}</Fact>
-        <Fact name="Dropout">{held.dropout ?? "the trainer’s"}</Fact>
+        <Fact name="Learning rate">{scientific(learning_rate)}</Fact>
+        <Fact name="Batch size">{batch_size}</Fact>
+        <Fact name="Epochs">{epochs}</Fact>
+        <Fact name="LoRA rank">{rank}</Fact>
+        <Fact name="LoRA alpha">{alpha ?? "default"}</Fact>
+        <Fact name="Dropout">{dropout ?? "default"}</Fact>
       </dl>
       <h3 className="mt-5 mb-3 border-t border-line pt-4 text-sm font-semibold">Dataset</h3>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
@@ -51,21 +51,21 @@ export function FactsPanel({ job }: { job: Job }) {
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
         {times.map(([name, at]) => (
           <Fact key={name} name={name}>
-            {at ? <time dateTime={at}>{moment(at)}</time> : "not yet"}
+            {at ? <time dateTime={at}>{moment(at)}</time> : "–"}
           </Fact>
         ))}
-        {job.external_job_id && <Fact name="Trainer’s id">{job.external_job_id}</Fact>}
-        {job.artifact_id && <Fact name="Adapter">{job.artifact_id}</Fact>}
+        {job.external_job_id && <Fact name="Trainer’s job id">{job.external_job_id}</Fact>}
+        {job.artifact_id && <Fact name="Artifact">{job.artifact_id}</Fact>}
       </dl>
     </Panel>
   );
 }
 
-/** What was asked for of a base model's training, by name; the rest was filled in. */
-function trainingFacts(job: Job): [name: string, value: string][] {
+/** Training options that the job was created with. The Estimator filled in the others. */
+function trainingOptions(job: Job): [name: string, value: string][] {
   return Object.entries(job.training ?? {}).flatMap(([name, value]): [string, string][] => {
     if (value === null || (Array.isArray(value) && value.length === 0)) return [];
-    const said = Array.isArray(value) ? value.join(" ") : value === true ? "on" : value === false ? "off" : String(value);
-    return [[capitalise(name.replaceAll("_", " ")), said]];
+    const text = Array.isArray(value) ? value.join(" ") : value === true ? "on" : value === false ? "off" : String(value);
+    return [[capitalise(name.replaceAll("_", " ")), text]];
   });
 }

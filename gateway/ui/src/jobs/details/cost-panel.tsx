@@ -5,9 +5,9 @@ import { duration, money, moneyChange } from "@/lib/format";
 import { cn } from "@/lib/cn";
 import { Panel } from "./panel";
 
-/** Cost so far beside the estimate. */
+/** The cost of a job, compared with its estimate and its limit. */
 export function CostPanel({ job }: { job: Job }) {
-  const final = job.final_cost !== null;
+  const isFinal = job.final_cost !== null;
   const cost = job.final_cost ?? job.current_cost;
   const estimate = job.estimated_total_cost;
   const limit = job.max_cost_usd;
@@ -16,45 +16,45 @@ export function CostPanel({ job }: { job: Job }) {
   return (
     <Panel title="Cost">
       <p className="figures text-4xl leading-none font-semibold tracking-tight">{money(cost)}</p>
-      <p className="mt-1.5 text-[0.8125rem] text-soft">{final ? "in the end" : "so far"}</p>
+      <p className="mt-1.5 text-[0.8125rem] text-soft">{isFinal ? "final" : "so far"}</p>
       <div aria-hidden className="relative mt-5 h-2 rounded-full bg-sunken inset-ring inset-ring-line">
         <div
           className={cn("h-full rounded-full transition-[width] duration-500", over ? "bg-warn" : "bg-brand")}
           style={{ width: `${(cost / scale) * 100}%` }}
         />
-        <Mark at={estimate / scale} className="bg-ink" />
-        {limit !== null && <Mark at={limit / scale} className="bg-bad" />}
+        <Mark position={estimate / scale} className="bg-ink" />
+        {limit !== null && <Mark position={limit / scale} className="bg-bad" />}
       </div>
       <dl className="mt-5 text-sm">
         <Line name="Estimated" mark="bg-ink">
           {money(estimate)}
         </Line>
         {job.forecast && (
-          <Line name="Four of five cost">
+          <Line name="80 % range">
             {money(job.forecast.cost.p10)} – {money(job.forecast.cost.p90)}
           </Line>
         )}
-        {job.quote && <Line name="Price held">{money(job.quote.cost_p50)}</Line>}
+        {job.quote && <Line name="Quoted">{money(job.quote.cost_p50)}</Line>}
         {limit !== null && (
-          <Line name="Limit" mark="bg-bad">
+          <Line name="Cost limit" mark="bg-bad">
             {money(limit)}
             {job.cost_limit_share !== null && ` (${Math.round(job.cost_limit_share * 100)} % used)`}
           </Line>
         )}
-        {job.max_duration_seconds !== null && <Line name="Time limit">{duration(job.max_duration_seconds / 3600)}</Line>}
-        <Line name="Time on GPUs">{job.billed_seconds > 0 ? duration(job.billed_seconds / 3600) : "none yet"}</Line>
+        {job.max_duration_seconds !== null && <Line name="Duration limit">{duration(job.max_duration_seconds / 3600)}</Line>}
+        <Line name="GPU time">{job.billed_seconds > 0 ? duration(job.billed_seconds / 3600) : "none yet"}</Line>
         {job.client_estimated_cost !== null && job.estimate_differs && (
-          <Line name="Shown when started">{money(job.client_estimated_cost)}</Line>
+          <Line name="Shown at the start">{money(job.client_estimated_cost)}</Line>
         )}
-        <Line name={final ? "Final cost" : "Cost so far"}>{money(cost)}</Line>
-        {final && <Line name="Against the estimate">{moneyChange(cost - estimate)}</Line>}
+        <Line name={isFinal ? "Final cost" : "Cost so far"}>{money(cost)}</Line>
+        {isFinal && <Line name="Difference to the estimate">{moneyChange(cost - estimate)}</Line>}
       </dl>
     </Panel>
   );
 }
 
-function Mark({ at, className }: { at: number; className: string }) {
-  return <div className={cn("absolute -top-1 h-4 w-0.5 -translate-x-1/2 rounded", className)} style={{ left: `${at * 100}%` }} />;
+function Mark({ position, className }: { position: number; className: string }) {
+  return <div className={cn("absolute -top-1 h-4 w-0.5 -translate-x-1/2 rounded", className)} style={{ left: `${position * 100}%` }} />;
 }
 
 function Line({ name, mark, children }: { name: string; mark?: string; children: ReactNode }) {

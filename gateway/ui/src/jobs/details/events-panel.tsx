@@ -22,18 +22,18 @@ import { cn } from "@/lib/cn";
 import { count, money } from "@/lib/format";
 import { Panel } from "./panel";
 
-const TOLD: Readonly<Record<JobEvent["type"], { icon: LucideIcon; tone: string; text: string }>> = {
+const EVENTS: Readonly<Record<JobEvent["type"], { icon: LucideIcon; tone: string; text: string }>> = {
   queued: { icon: Clock, tone: "text-soft", text: "Queued" },
-  leased: { icon: PlugZap, tone: "text-live", text: "Taken by a trainer" },
-  started: { icon: Rocket, tone: "text-live", text: "Training began" },
+  leased: { icon: PlugZap, tone: "text-live", text: "Leased by a trainer" },
+  started: { icon: Rocket, tone: "text-live", text: "Training started" },
   progress: { icon: TrendingUp, tone: "text-soft", text: "Progress" },
   completed: { icon: CircleCheck, tone: "text-good", text: "Completed" },
   failed: { icon: CircleAlert, tone: "text-bad", text: "Failed" },
   cancelled: { icon: Ban, tone: "text-soft", text: "Cancelled" },
-  lease_lost: { icon: Unplug, tone: "text-warn", text: "The trainer was lost" },
+  lease_lost: { icon: Unplug, tone: "text-warn", text: "Trainer lost" },
   retried: { icon: RotateCcw, tone: "text-warn", text: "Queued for another attempt" },
-  released: { icon: Undo2, tone: "text-warn", text: "Given back by its trainer" },
-  cost_warning: { icon: Coins, tone: "text-warn", text: "Close to its cost limit" },
+  released: { icon: Undo2, tone: "text-warn", text: "Released by the trainer" },
+  cost_warning: { icon: Coins, tone: "text-warn", text: "80 % of the cost limit used" },
 };
 
 export function EventsPanel({ job }: { job: Job }) {
@@ -46,7 +46,7 @@ export function EventsPanel({ job }: { job: Job }) {
           <Skeleton className="h-5 w-1/2" />
         </div>
       ) : query.data ? (
-        // It scrolls, so it can be reached with the keyboard.
+        // A scrolling list needs a tab stop, so that the keyboard can scroll it.
         <ol tabIndex={0} aria-label="Events, newest first" className="max-h-80 space-y-2.5 overflow-y-auto rounded-md pr-1">
           {query.data.map((event) => (
             <Entry key={event.id} event={event} />
@@ -60,7 +60,7 @@ export function EventsPanel({ job }: { job: Job }) {
 }
 
 function Entry({ event }: { event: JobEvent }) {
-  const { icon: Icon, tone, text } = TOLD[event.type];
+  const { icon: Icon, tone, text } = EVENTS[event.type];
   return (
     <li className="flex gap-3 text-sm">
       <Icon className={cn("mt-0.5 size-4 shrink-0", tone)} aria-hidden />
@@ -71,14 +71,14 @@ function Entry({ event }: { event: JobEvent }) {
             <TimeAgo at={event.created_at} />
           </span>
         </p>
-        {event.error_message && <p className="text-[0.8125rem] break-words text-bad">{event.error_message}</p>}
+        {event.error_message && <p className="text-[0.8125rem] wrap-anywhere text-bad">{event.error_message}</p>}
         {event.type === "cost_warning" && (
           <p className="text-[0.8125rem] text-soft">
             {money(event.current_cost)}, {Math.round((event.cost_limit_share ?? 0) * 100)} % of the limit
           </p>
         )}
         {event.log_lines.length > 0 && (
-          <pre className="mt-0.5 font-mono text-xs break-words whitespace-pre-wrap text-soft">{event.log_lines.join("\n")}</pre>
+          <pre className="mt-0.5 font-mono text-xs wrap-anywhere whitespace-pre-wrap text-soft">{event.log_lines.join("\n")}</pre>
         )}
       </div>
     </li>

@@ -16,7 +16,7 @@ export function Fact({ name, children }: { name: string; children: ReactNode }) 
   return (
     <div className="min-w-0">
       <dt className="text-xs text-soft">{name}</dt>
-      <dd className="figures mt-0.5 text-sm font-medium break-words">{children}</dd>
+      <dd className="figures mt-0.5 text-sm font-medium wrap-anywhere">{children}</dd>
     </div>
   );
 }

@@ -1,0 +1,29 @@
+import { expect, it } from "vitest";
+
+import type { CreateJobRequest } from "@/api/types";
+import { curlCode, pythonCode } from "./api-code";
+
+const request = {
+  dataset_id: "d",
+  base_model: "o'reilly \"7b\"",
+  allow_oom_risk: true,
+  training: { target_modules: ["q_proj"], packing: false },
+} as unknown as CreateJobRequest;
+
+it("keeps a single quote from the shell", () => {
+  expect(curlCode(request, "http://h")).toContain(`"o'\\''reilly \\"7b\\""`);
+});
+
+it("is a Python literal", () => {
+  expect(pythonCode(request, "http://h")).toContain(`json={
+        "dataset_id": "d",
+        "base_model": "o'reilly \\"7b\\"",
+        "allow_oom_risk": True,
+        "training": {
+            "target_modules": [
+                "q_proj",
+            ],
+            "packing": False,
+        },
+    },`);
+});

@@ -1,0 +1,86 @@
+import { RotateCcw } from "lucide-react";
+import { useId, useState, type SyntheticEvent } from "react";
+import { useNavigate } from "react-router";
+import { toast } from "sonner";
+
+import type { Job } from "@/api/types";
+import { Button } from "@/components/ui/button";
+import { Dialog } from "@/components/ui/dialog";
+import { Input } from "@/components/ui/input";
+import { deleteRequestId, getRequestId } from "@/configure/model/draft";
+import { parseNumber } from "@/configure/model/limits";
+import { requestOfJob } from "@/jobs/api-code";
+import { useCreateTrainingJob } from "@/jobs/queries";
+import { showError } from "@/lib/error-toast";
+import { duration, money } from "@/lib/format";
+
+/** Retries a job that a limit stopped, with a new limit: with the old one it would be stopped again. */
+export function RetryWithLimit({ job }: { job: Job }) {
+  const [open, setOpen] = useState(false);
+  const [text, setText] = useState("");
+  const id = useId();
+  const create = useCreateTrainingJob();
+  const navigate = useNavigate();
+  const isCost = job.status_reason === "cost_limit";
+  const oldLimit = isCost ? job.max_cost_usd : (job.max_duration_seconds ?? 0) / 3600;
+  const limit = parseNumber(text);
+  const isValid = limit === null || (limit > 0 && Number.isFinite(limit));
+  const request = {
+    ...requestOfJob(job),
+    ...(isCost ? { max_cost_usd: limit } : { max_duration_seconds: limit === null ? null : Math.max(1, Math.round(limit * 3600)) }),
+  };
+  const key = `retry ${job.id} ${JSON.stringify(request)}`;
+  const send = (event: SyntheticEvent) => {
+    event.preventDefault();
+    if (!isValid || create.isPending) return;
+    // A limit of null is left out: no limit.
+    const body = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== null)) as typeof request;
+    create.mutate({ ...body, request_id: getRequestId(key) }, {
+      onSuccess: (created) => {
+        deleteRequestId(key);
+        toast.success("Queued as a new job", { description: `Estimated at ${money(created.estimated_total_cost)}.` });
+        void navigate(`/training/jobs/${created.id}`);
+      },
+      onError: (error) => showError("Not retried", error),
+    });
+  };
+  return (
+    <>
+      <Button variant="primary" onClick={() => setOpen(true)}>
+        <RotateCcw aria-hidden />
+        Retry
+      </Button>
+      <Dialog
+        open={open}
+        onOpenChange={setOpen}
+        title={isCost ? "Retry with another cost limit" : "Retry with another duration limit"}
+        description={`The limit of ${isCost ? money(oldLimit ?? 0) : duration(oldLimit ?? 0)} stopped this job. The estimate was ${money(job.estimated_total_cost)}.`}
+      >
+        <form onSubmit={send}>
+          <label htmlFor={id} className="mb-1.5 block text-sm font-medium">
+            {isCost ? "New cost limit, $" : "New duration limit, hours"}
+          </label>
+          <Input
+            id={id}
+            inputMode="decimal"
+            autoComplete="off"
+            placeholder="none"
+            value={text}
+            aria-invalid={!isValid}
+            aria-describedby={`${id}-hint`}
+            onChange={({ target }) => setText(target.value)}
+          />
+          <p id={`${id}-hint`} className={isValid ? "mt-1.5 text-[0.8125rem] text-soft" : "mt-1.5 text-[0.8125rem] text-bad"}>
+            {isValid ? "Empty: no limit." : "Enter a number above 0."}
+          </p>
+          <div className="mt-6 flex justify-end gap-2">
+            <Button onClick={() => setOpen(false)}>Go back</Button>
+            <Button variant="primary" type="submit" isBusy={create.isPending} disabled={!isValid || create.isPending}>
+              Queue a new job
+            </Button>
+          </div>
+        </form>
+      </Dialog>
+    </>
+  );
+}
