@@ -31,8 +31,9 @@ from gateway.auth import authorization, client_address
 from gateway.endpoint import Endpoint, Handler
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated, ValidationFailed
+from rpc.identity.claims import LEEWAY_SECONDS
 from rpc.identity.model import Identity
-from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
+from rpc.identity.tokens import Verifier
 from rpc.metadata import REQUEST_ID
 from rpc.methods import Method
 from rpc.rate_limit import Rates

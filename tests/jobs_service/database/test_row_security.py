@@ -333,7 +333,7 @@ async def test_an_owner_moves_a_job_to_cancelled_only(
 
 async def test_no_token_is_the_systems() -> None:
     """The role of our own tasks is in no token's reach, and no contract allows it."""
-    from rpc.identity.tokens import ROLES
+    from rpc.identity.claims import ROLES
 
     assert "system" not in ROLES
     assert "system" not in ROLES.values()
