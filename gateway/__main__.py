@@ -15,6 +15,7 @@ import orjson
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pipeline.api_keys.v1 import api_keys_pb2
+from pipeline.audit.v1 import audit_pb2
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
@@ -43,6 +44,7 @@ JOBS = [
     notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"],
     webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"],
     api_keys_pb2.DESCRIPTOR.services_by_name["ApiKeyService"],
+    audit_pb2.DESCRIPTOR.services_by_name["AuditService"],
 ]
 HEALTH_TIMEOUT_SECONDS = 1.0
 

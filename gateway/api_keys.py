@@ -10,6 +10,8 @@ from pipeline.common.v1 import options_pb2
 from rpc.errors import TokenExpired, Unauthenticated, UserDisabled
 from rpc.identity.api_keys import FindApiKey
 from rpc.identity.model import Identity, Role, Scope
+from rpc.identity.origin import CLIENT_ADDRESS, current_origin
+from rpc.metadata import REQUEST_ID
 from rpc.status import failure_of
 
 LOOKUP_TIMEOUT_SECONDS = 3.0
@@ -28,6 +30,9 @@ def api_keys_of(channel: grpc.aio.Channel) -> FindApiKey:
 
     async def find_api_key(key: str) -> Identity | None:
         metadata = [("authorization", f"Bearer {key}")]
+        origin = current_origin.get()
+        if origin is not None and origin.client_address:
+            metadata += [(REQUEST_ID, origin.request_id), (CLIENT_ADDRESS, origin.client_address)]
         try:
             response = await stub.GetCaller(
                 api_keys_pb2.GetCallerRequest(), metadata=metadata, timeout=LOOKUP_TIMEOUT_SECONDS

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import structlog
 from pipeline.api_keys.v1 import api_keys_pb2
+from pipeline.audit.v1 import audit_pb2
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
@@ -26,6 +27,8 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.api_keys.service import ApiKeyService
 from jobs_service.api_keys.store import ApiKeyStore
+from jobs_service.audit.service import AuditService
+from jobs_service.audit.store import AuditStore
 from jobs_service.database.migrate import SchemaTooOld, migrate
 from jobs_service.datasets.importer import Importer
 from jobs_service.datasets.preview import Previews
@@ -115,6 +118,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: notifications,
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: WebhookService(webhooks, guard),
             api_keys_pb2.DESCRIPTOR.services_by_name["ApiKeyService"]: ApiKeyService(api_keys),
+            audit_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditService(AuditStore(database)),
         }
         try:
             yield served

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from rpc import errors
 from rpc.identity.model import Identity, Role
+from rpc.identity.origin import CLIENT_ADDRESS, PEER, Origin, current_origin
 from rpc.identity.tokens import Verifier
 from rpc.limits import FairLimit
 from rpc.metadata import REQUEST_ID, Metadata, accept_request_id, text
@@ -229,6 +230,7 @@ class Boundary:
         """
         started = time.perf_counter_ns()
         request_id = accept_request_id(text(metadata, REQUEST_ID))
+        outer_origin = current_origin.set(Origin(request_id, text(metadata, PEER), text(metadata, CLIENT_ADDRESS)))
         identity: Identity | None = None
         failure: Failure | None = None
         max_timeout = method.max_timeout_seconds or self._default_timeout
@@ -261,6 +263,8 @@ class Boundary:
             log_failure(error, failure, rpc=method.path, request_id=request_id)
             raise Refused(failure, request_id) from error
         finally:
+            # A call within the process runs in the task of its caller.
+            current_origin.reset(outer_origin)
             self._log.info(
                 "call",
                 rpc=method.path,

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from rpc.boundary import Boundary
 from rpc.errors import BufferOverrun
+from rpc.identity.origin import PEER
 from rpc.metadata import as_mapping
 from rpc.methods import Method, methods
 from rpc.status import Refused, failure_of
@@ -69,7 +70,11 @@ class _UnaryHandler(_Handler):
         request = Requests(context) if self._method.client_streaming else context.read
         try:
             response = await self._boundary.run(
-                self._method, self._handler, request, as_mapping(self._metadata), context.time_remaining()
+                self._method,
+                self._handler,
+                request,
+                {**as_mapping(self._metadata), PEER: context.peer()},
+                context.time_remaining(),
             )
             return bytes(response.SerializeToString())
         except Refused as refused:
@@ -82,7 +87,11 @@ class _StreamHandler(_Handler):
 
     async def stream_stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
         stream = self._boundary.stream(
-            self._method, self._handler, context.read, as_mapping(self._metadata), context.time_remaining()
+            self._method,
+            self._handler,
+            context.read,
+            {**as_mapping(self._metadata), PEER: context.peer()},
+            context.time_remaining(),
         )
         try:
             async with stream as messages:

@@ -19,6 +19,7 @@ import pytest
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from pipeline.api_keys.v1.api_keys_pb2_grpc import ApiKeyServiceStub
+from pipeline.audit.v1.audit_pb2_grpc import AuditServiceStub
 from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
@@ -100,6 +101,7 @@ class Stack:
     workers: WorkerServiceStub
     webhooks: WebhookServiceStub
     api_keys: ApiKeyServiceStub
+    audit: AuditServiceStub
     estimator_channel: Any
     jobs_channel: Any
     services: Mapping[ServiceDescriptor, tuple[Any, Any]]
@@ -176,6 +178,7 @@ async def open_stack(
             WorkerServiceStub(jobs),
             WebhookServiceStub(jobs),
             ApiKeyServiceStub(jobs),
+            AuditServiceStub(jobs),
             estimator,
             jobs,
             {

@@ -31,9 +31,9 @@ from gateway.auth import authorization, client_address
 from gateway.endpoint import Endpoint, Handler
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated, ValidationFailed
-from rpc.identity.claims import LEEWAY_SECONDS
 from rpc.identity.model import Identity
-from rpc.identity.tokens import Verifier
+from rpc.identity.origin import CLIENT_ADDRESS, Origin, current_origin
+from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
 from rpc.metadata import REQUEST_ID
 from rpc.methods import Method
 from rpc.rate_limit import Rates
@@ -135,13 +135,15 @@ class Api:
     async def _answer(self, binding: Binding, request: Request) -> Response:
         """Authenticates a request, makes the call and returns the response."""
         timeout = self._timeout(request, binding)
+        request_id, address = request.scope["state"]["request_id"], client_address(request, self._settings)
+        current_origin.set(Origin(request_id, client_address=address))
         credentials = authorization(request, self._settings)
         identity, token = self._verifier.cached_identity(credentials) or await self._identify(
             request, credentials, timeout
         )
         request.scope["state"]["user"] = identity.user_id
         self._verifier.count(identity)
-        metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, request.scope["state"]["request_id"])]
+        metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, request_id), (CLIENT_ADDRESS, address)]
         if binding.method.server_streaming:
             message = partial(self._message, request, binding)
             expires_at = identity.expires_at + LEEWAY_SECONDS

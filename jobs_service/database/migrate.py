@@ -21,7 +21,7 @@ STATEMENT_TIMEOUT_SECONDS = 3600.0
 SCRAM_ITERATIONS = 4096
 SQL = load_queries("jobs_service.database", "migrate.sql")
 # Files of schema/, in the order in which they reference each other; each is applied once, in a transaction of its own.
-SCHEMA = ("access", "datasets", "jobs", "events", "notifications", "queue", "webhooks", "quotes", "api_keys")
+SCHEMA = ("access", "datasets", "jobs", "events", "notifications", "queue", "webhooks", "quotes", "api_keys", "audit")
 # Files of routines/: views, functions and triggers, in the order in which they reference each other. They are applied again,
 # in one transaction, whenever one of them or the schema changed.
 ROUTINES = (
@@ -37,6 +37,7 @@ ROUTINES = (
     "forget_receiver",
     "supersede_notifications",
     "write_webhook_deliveries",
+    "write_audit_event",
 )
 REMOVE = (
     "export what you need and remove it (for the embedded PostgreSQL: delete the folder .pipeline), then start anew"

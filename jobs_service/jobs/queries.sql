@@ -1,6 +1,6 @@
 -- name: create_job
 -- The function is in database/routines/create_job.sql: $2 holds the columns of the job by name, $3 is the limit of open jobs.
-select * from create_job($1, $2, $3);
+select * from create_job($1, $2, $3, $4);
 
 -- name: find_request
 -- The job that an idempotency key created before, whatever became of its dataset since.

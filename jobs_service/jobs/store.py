@@ -23,6 +23,7 @@ from jobs_service.jobs.model import Configuration, Job, JobFilter, JobState, Pri
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.identity.model import Identity
+from rpc.identity.origin import origin_claims
 
 SQL = load_queries("jobs_service.jobs", "queries.sql")
 ALL_STATES = [*JobState]
@@ -62,7 +63,9 @@ class JobStore:
             "total_epochs": configuration.hyperparameters["epochs"],
             "max_attempts": self._max_attempts,
         }
-        rows = await call_as(self._database, caller, SQL["create_job"], as_json(row), self._max_open_jobs)
+        rows = await call_as(
+            self._database, caller, SQL["create_job"], as_json(row), self._max_open_jobs, origin_claims(caller)
+        )
         if rows:
             return _same_request(rows[0], configuration)
         async with as_caller(self._database, caller) as connection:

@@ -15,6 +15,7 @@ from rpc.database.queries import SQL
 from rpc.database.transaction import Transaction
 from rpc.identity.api_keys import key_hash
 from rpc.identity.model import Identity
+from rpc.identity.origin import current_origin, origin_claims
 
 CONNECT_TIMEOUT_SECONDS = 3.0
 # Longest wait for a connection.
@@ -69,7 +70,7 @@ class Database:
         Raises DatabaseUnavailable, Conflict, NotOwner, DeadlineExceeded; other database errors pass as they are.
         """
         async with self._connection() as connection:
-            begin = SQL["begin_as"].format(role=caller.role, user_id=caller.user_id)
+            begin = SQL["begin_as"].format(role=caller.role, user_id=caller.user_id, origin=origin_claims(caller))
             transaction = Transaction(connection, begin + first)
             try:
                 await transaction.begin()
@@ -108,7 +109,9 @@ class Database:
     async def find_api_key(self, key: str) -> Identity | None:
         """Returns the identity of an API key, also of an expired one; None if there is no such key."""
         async with self._connection() as connection:
-            row = await connection.fetchrow(SQL["find_api_key"], key_hash(key))
+            origin = current_origin.get()
+            claims = "{" + origin.claims(None).removeprefix(",") + "}" if origin else "{}"
+            row = await connection.fetchrow(SQL["find_api_key"], key_hash(key), claims)
         if row is None:
             return None
         scopes = frozenset(row["scopes"])

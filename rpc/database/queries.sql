@@ -1,7 +1,8 @@
 -- name: begin_as
 -- Opens a transaction and becomes the caller in one round trip. Both settings end with the transaction.
--- The two values are a role from a fixed list and a canonical UUID, so they are safe in the text of a simple query.
-begin; select set_config('role', 'pipeline_{role}', true), set_config('request.jwt.claims', '{{"sub":"{user_id}","role":"{role}"}}', true);
+-- The values are a role from a fixed list, a canonical UUID, and claims of the call's origin without a character that needs
+-- quoting, so they are safe in the text of a simple query.
+begin; select set_config('role', 'pipeline_{role}', true), set_config('request.jwt.claims', '{{"sub":"{user_id}","role":"{role}"{origin}}}', true);
 
 -- name: commit
 -- Ends a transaction and with it the caller's role and claims.
@@ -62,7 +63,12 @@ select exists (select from disabled_users where user_id = $1);
 
 -- name: find_api_key
 -- The key of a hash, expired ones included. Runs as the service's own login. `last_used_at` is written at most once a minute.
-with found as (select id, user_id, role, scopes, expires_at, last_used_at from api_keys where key_hash = $1),
+-- $2: claims of the call's origin, which the audit event of a use takes.
+with origin as materialized (select set_config('request.jwt.claims', $2, true)),
+found as (
+    select k.id, k.user_id, k.role, k.scopes, k.expires_at, k.last_used_at from api_keys k cross join origin
+    where k.key_hash = $1
+),
 used as (
     update api_keys set last_used_at = now()
     where id in (

@@ -1,8 +1,4 @@
-"""The published key set (JWKS) of an issuer: cached, fetched rarely, kept while the issuer is away.
-
-PyJWT's PyJWKClient would need as much code around it: it fetches for every unknown key id, follows redirects, has no limit on
-the size of the response, and forgets the keys it has when a fetch fails.
-"""
+"""The published key set (JWKS) of an issuer: cached, fetched rarely, kept while the issuer is away."""
 
 from __future__ import annotations
 
@@ -123,8 +119,6 @@ async def open_verifier(
     options: dict[str, Any] = {
         "issuer": settings.jwt_issuer,
         "audience": settings.jwt_audience,
-        "user_claim": settings.jwt_user_claim,
-        "user_ids": settings.jwt_user_ids,
         "is_disabled": is_disabled,
         "find_api_key": find_api_key,
         "rates": Rates(settings.user_calls_per_second),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import sys
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
@@ -36,12 +36,6 @@ class CommonSettings(LogSettings):
     )
     jwt_issuer: str = Field(min_length=1, description="`iss` that tokens must have.")
     jwt_audience: str = Field("authenticated", min_length=1, description="`aud` that tokens must have.")
-    jwt_user_claim: str = Field(
-        "sub", min_length=1, description="Claim that identifies a user: sub; oid for Microsoft Entra."
-    )
-    jwt_user_ids: Literal["uuid", "any"] = Field(
-        "uuid", description="uuid: user ids are UUIDs; any: others (Auth0, Okta) are mapped to one, by issuer and id."
-    )
     max_connection_age_seconds: int = Field(
         300, ge=1, le=86_400, description="Age at which a gRPC server asks a client to connect again; open calls go on."
     )

@@ -98,3 +98,26 @@ async def test_the_openapi_document_names_the_scopes(http: httpx.AsyncClient) ->
     text = json.dumps((await http.get("/api/openapi.json")).json())
     for word in ("/api/keys", "/api/caller", "sign_in"):
         assert word in text
+
+
+async def test_the_audit_log_is_read_and_exported(http: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
+    """What a program did with a key is in its user's log with the client's address, as JSON and as JSON lines."""
+    program = key_headers((await create(http, me, "jobs"))["key"])
+    body = asked(await new_dataset(me), preset_id="balanced")
+    created = await http.post("/api/jobs", json=body, headers=program | {"x-client-address": "6.6.6.6"})
+    page = (await http.get("/api/audit?limit=5", headers=bearer(me))).json()["data"]
+    assert [each["action"] for each in page["events"]] == ["job_created", "api_key_used", "api_key_created"]
+    newest = page["events"][0]
+    assert newest["resource_id"] == created.json()["data"]["id"]
+    assert newest["client_address"] == "127.0.0.1"
+    assert newest["api_key_id"] == page["events"][2]["resource_id"]
+    filtered = (await http.get("/api/audit?action=api_key_created", headers=bearer(me))).json()["data"]
+    assert filtered["pagination"]["total"] == 1
+    export = await http.get("/api/audit/export", headers=bearer(me))
+    assert export.headers["content-type"] == "application/jsonl"
+    lines = [json.loads(line) for line in export.text.splitlines()]
+    assert [each["action"] for each in lines] == ["api_key_created", "api_key_used", "job_created"]
+    assert lines[2]["resource_id"] == newest["resource_id"]
+    assert (await http.get("/api/audit", headers=program)).status_code == 200
+    for bad in ("?action=everything", "?page=0", "?limit=101"):
+        assert (await http.get(f"/api/audit{bad}", headers=bearer(me))).status_code == 400

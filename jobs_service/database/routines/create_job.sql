@@ -1,5 +1,5 @@
 -- Creates a job, its first event and its notification: all or none, in one round trip. `job` holds the columns of new_jobs by
--- name. Returns the job; the earlier one where a request of the same key made it; no row where the dataset is not ready any
+-- name, `origin` the claims that the audit log takes. Returns the job; the earlier one where a request of the same key made it; no row where the dataset is not ready any
 -- more or the user has `max_open_jobs` jobs that are not final.
 drop view if exists new_jobs;
 -- What a creation sets; all other columns get their defaults.
@@ -13,7 +13,7 @@ select
 from lora_training_jobs;
 grant insert on new_jobs to pipeline_user;
 
-create function create_job(caller uuid, job json, max_open_jobs bigint) returns setof job_details
+create function create_job(caller uuid, job json, max_open_jobs bigint, origin text) returns setof job_details
 language plpgsql rows 1
 as $$
 declare
@@ -22,7 +22,7 @@ declare
     dataset_name text;
 begin
     setting := set_config('role', 'pipeline_user', true);
-    setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
+    setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"%s}', caller, origin), true);
     new_job := json_populate_record(null::new_jobs, job);
     new_job.id := gen_random_uuid();
     new_job.user_id := caller;

@@ -209,7 +209,7 @@ async def test_functions_that_become_their_caller_obey_the_policies(
             await is_nobodys()
         with pytest.raises(asyncpg.CheckViolationError):
             job = as_json(new_job(dataset, preset_id="no preset"))
-            await pool.call_as(Identity(ANN, "user", 0), SQL["create_job"], job, 10)
+            await pool.call_as(Identity(ANN, "user", 0), SQL["create_job"], job, 10, "")
         await is_nobodys()
         await admin.execute("drop policy own_jobs on lora_training_jobs")
         (row,) = await pool.call_as(Identity(ANN, "user", 0), *page)
@@ -333,7 +333,7 @@ async def test_an_owner_moves_a_job_to_cancelled_only(
 
 async def test_no_token_is_the_systems() -> None:
     """The role of our own tasks is in no token's reach, and no contract allows it."""
-    from rpc.identity.claims import ROLES
+    from rpc.identity.tokens import ROLES
 
     assert "system" not in ROLES
     assert "system" not in ROLES.values()

@@ -1,0 +1,43 @@
+"""Audit events in Postgres. They are written by the trigger write_audit_event and read here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from jobs_service.audit.model import AuditEvent
+from jobs_service.database.rows import Page, as_caller, page_of, reader
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
+from rpc.identity.model import Identity
+
+SQL = load_queries("jobs_service.audit", "queries.sql")
+# Events that an export reads at once.
+EXPORT_BATCH = 1_000
+
+_event = reader(AuditEvent)
+
+
+class AuditStore:
+    """A user's audit events. Every method acts as its caller, under row-level security."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_events(self, caller: Identity, *, page: int, limit: int, action: str | None) -> Page[AuditEvent]:
+        """Returns a page of events, newest first."""
+        async with as_caller(self._database, caller) as connection:
+            rows = await connection.fetch(SQL["list_audit_events"], action, limit, (page - 1) * limit)
+        return page_of(rows, _event)
+
+    async def export(self, caller: Identity, *, action: str | None) -> AsyncIterator[Sequence[AuditEvent]]:
+        """Yields batches of the events that there are now, oldest first. No transaction stays open between them."""
+        async with as_caller(self._database, caller) as connection:
+            newest = await connection.fetchval(SQL["newest_audit_event"])
+        last = 0
+        while True:
+            async with as_caller(self._database, caller) as connection:
+                rows = await connection.fetch(SQL["export_audit_events"], action, last, newest, EXPORT_BATCH)
+            if not rows:
+                return
+            yield [_event(row) for row in rows]
+            last = rows[-1]["id"]

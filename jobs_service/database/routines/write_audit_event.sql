@@ -1,0 +1,57 @@
+-- Writes the audit event of a change, $1 of the trigger being the action, $2 the column with the resource's name. Who and from
+-- where is in the claims of the transaction. Names carry their schema: it runs with the rights of pipeline_outbox, since no
+-- caller may write audit events.
+create or replace function write_audit_event() returns trigger
+language plpgsql security definer
+as $$
+declare
+    changed jsonb := to_jsonb(case tg_op when 'DELETE' then old else new end);
+    claims jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+begin
+    insert into public.audit_events (
+        user_id, action, resource_id, resource_name, api_key_id, address, client_address, request_id
+    )
+    values (
+        (changed ->> 'user_id')::uuid, tg_argv[0], (changed ->> 'id')::uuid, coalesce(changed ->> tg_argv[1], ''),
+        (claims ->> 'api_key_id')::uuid, claims ->> 'address', claims ->> 'client_address', claims ->> 'request_id'
+    );
+    return null;
+end
+$$;
+do $$
+begin
+    execute format('grant pipeline_outbox to %I', current_user);
+    grant create on schema public to pipeline_outbox;
+    alter function write_audit_event() owner to pipeline_outbox;
+    revoke create on schema public from pipeline_outbox;
+end $$;
+
+-- Only what a caller does: the services' own tasks and trainers change jobs too.
+create or replace trigger audit_job_created after insert on lora_training_jobs
+for each row when (current_user = 'pipeline_user') execute function write_audit_event('job_created', 'name');
+create or replace trigger audit_job_cancelled after update of status on lora_training_jobs
+for each row when (current_user = 'pipeline_user' and new.status = 'cancelled' and old.status <> 'cancelled')
+execute function write_audit_event('job_cancelled', 'name');
+create or replace trigger audit_job_deleted after update of deleted_at on lora_training_jobs
+for each row when (current_user = 'pipeline_user' and new.deleted_at is not null and old.deleted_at is null)
+execute function write_audit_event('job_deleted', 'name');
+create or replace trigger audit_dataset_deleted after update of deleted_at on lora_datasets
+for each row when (current_user = 'pipeline_user' and new.deleted_at is not null and old.deleted_at is null)
+execute function write_audit_event('dataset_deleted', 'name');
+create or replace trigger audit_webhook_created after insert on webhooks
+for each row when (current_user = 'pipeline_user') execute function write_audit_event('webhook_created', 'description');
+create or replace trigger audit_webhook_changed after update of url, event_types, disabled_reason on webhooks
+for each row when (current_user = 'pipeline_user') execute function write_audit_event('webhook_changed', 'description');
+create or replace trigger audit_webhook_secret_replaced after update of secret on webhooks
+for each row when (current_user = 'pipeline_user') execute function write_audit_event('webhook_secret_replaced', 'description');
+create or replace trigger audit_webhook_deleted after delete on webhooks
+for each row when (current_user = 'pipeline_user') execute function write_audit_event('webhook_deleted', 'description');
+create or replace trigger audit_api_key_created after insert on api_keys
+for each row when (current_user in ('pipeline_user', 'pipeline_worker')) execute function write_audit_event('api_key_created', 'name');
+create or replace trigger audit_api_key_revoked after delete on api_keys
+for each row when (current_user in ('pipeline_user', 'pipeline_worker')) execute function write_audit_event('api_key_revoked', 'name');
+create or replace trigger audit_api_key_used after update of last_used_at on api_keys
+for each row when (
+    old.last_used_at is null and new.last_used_at is not null or new.last_used_at > old.last_used_at + interval '1 hour'
+)
+execute function write_audit_event('api_key_used', 'name');
