@@ -87,8 +87,8 @@ bench: .venv/installed ## Compare with the least that does the same, and write B
 	$(BIN)/python -m tests.bench.life
 
 lock: .venv/installed ## Resolve the locks anew
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --group dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --group dev pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove what is built; data in .pipeline/ stays
 	rm -rf .venv protos/gen gateway/ui/node_modules gateway/ui/dist .mypy_cache .ruff_cache .pytest_cache
