@@ -19,7 +19,9 @@ as $$
 declare
     setting text;
     new_job new_jobs;
-    dataset_name text;
+    -- As the column `place` will have it.
+    new_place timestamp;
+    ready record;
 begin
     setting := set_config('role', 'pipeline_user', true);
     setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"%s}', caller, origin), true);
@@ -27,21 +29,29 @@ begin
     new_job.id := gen_random_uuid();
     new_job.user_id := caller;
     new_job.revision := 1;
+    new_place := (now() at time zone 'UTC') - new_job.priority * interval '1 hour';
     -- One creation at a time for a user, so that two cannot both take the last place below the limit, and the second of two
     -- with the same key finds the job of the first.
     perform pg_advisory_xact_lock(hashtextextended('jobs of ' || caller, 0));
-    if new_job.request_id is not null then
+    if new_job.request_id is not null and exists (
+        select from lora_training_jobs j where j.user_id = (select caller_id()) and j.request_id = new_job.request_id
+    ) then
         return query select * from job_details d where d.request_id = new_job.request_id;
-        if found then
-            return;
-        end if;
+        return;
     end if;
-    select d.name into dataset_name
-    from lora_datasets d
+    select d.name, open.own_ahead into ready
+    from lora_datasets d, (
+        select
+            count(*) as jobs,
+            count(*) filter (
+                where j.status = 'queued' and j.gpu_type = new_job.gpu_config ->> 'type'
+                and (j.place, j.id) < (new_place, new_job.id)
+            ) as own_ahead
+        from lora_training_jobs j
+        where j.user_id = (select caller_id()) and j.completed_at is null
+    ) open
     where d.id = new_job.dataset_id and d.status = 'ready' and d.training_ready and d.deleted_at is null
-    and (
-        select count(*) from lora_training_jobs j where j.user_id = (select caller_id()) and j.completed_at is null
-    ) < max_open_jobs;
+    and open.jobs < max_open_jobs;
     if not found then
         return;
     end if;
@@ -54,10 +64,10 @@ begin
     insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)
     values (
         caller, 'job_queued', 'Training Job Queued',
-        format('Your training job for "%s" has been queued and will start shortly', dataset_name),
-        'low', '/training/jobs/' || new_job.id, jsonb_build_object('job_id', new_job.id, 'dataset_name', dataset_name)
+        format('Your training job for "%s" has been queued and will start shortly', ready.name),
+        'low', '/training/jobs/' || new_job.id, jsonb_build_object('job_id', new_job.id, 'dataset_name', ready.name)
     );
-    return query select * from job_details d where d.id = new_job.id;
+    return query select c.*, ready.own_ahead from job_columns c where c.id = new_job.id;
 end
 $$;
 -- It becomes whichever user it is told and takes prices as they are told, so only the service may call it.

@@ -1,8 +1,7 @@
--- A job as its owner sees it, with its costs up to now, its dataset in short, and how many of the owner's jobs of the same GPU
--- type wait before it. Deleted jobs are left out.
--- This is the one list of the columns that the service reads.
+-- A job as its owner sees it: its costs up to now, its dataset in short, and how many of the owner's jobs of the same GPU type
+-- wait before it. Deleted jobs are left out.
 drop function if exists create_job, list_jobs;
-drop view if exists listed_jobs, job_details, own_queue;
+drop view if exists listed_jobs, job_details, job_columns, own_queue;
 
 -- The caller's jobs that wait. They are unfinished too: said for the index of what is unfinished.
 create view own_queue with (security_invoker = true) as
@@ -10,7 +9,8 @@ select id, row_number() over (partition by user_id, gpu_type order by place, id)
 from lora_training_jobs
 where status = 'queued' and completed_at is null;
 
-create view job_details with (security_invoker = true) as
+-- This is the one list of the columns that the service reads.
+create view job_columns with (security_invoker = true) as
 select
     j.id, j.user_id, j.dataset_id, d.name as dataset_name, d.format as dataset_format,
     d.total_training_pairs as dataset_pairs, j.name, j.labels, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
@@ -27,10 +27,10 @@ select
         when j.status = 'running' and j.progress >= 1 and j.current_step > j.running_from_step
         then extract(epoch from j.updated_at - j.running_since)::double precision
             * (j.total_steps - j.current_step) / (j.current_step - j.running_from_step)
-    end as seconds_left,
-    q.own_ahead
-from lora_training_jobs j
-join lora_datasets d on d.id = j.dataset_id
-left join own_queue q on q.id = j.id
+    end as seconds_left
+from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
 where j.deleted_at is null;
-grant select on own_queue, job_details to pipeline_user;
+
+create view job_details with (security_invoker = true) as
+select c.*, q.own_ahead from job_columns c left join own_queue q on q.id = c.id;
+grant select on own_queue, job_columns, job_details to pipeline_user;

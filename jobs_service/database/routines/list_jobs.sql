@@ -14,13 +14,16 @@ as $$
 declare
     setting text;
     counts jsonb;
+    number_in_all bigint;
     page uuid[];
 begin
     setting := set_config('role', 'pipeline_user', true);
     setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
     if sort = 'created' and not is_ascending and with_labels = '{}' and with_base_model is null and search = '' then
         -- The usual page: counted and cut in the index.
-        select jsonb_object_agg(status, number) into counts from (
+        select jsonb_object_agg(status, number), coalesce(sum(number) filter (where status = any(statuses)), 0)
+        into counts, number_in_all
+        from (
             select status, count(*) as number from lora_training_jobs where deleted_at is null group by status
         ) s;
         page := array(
@@ -61,6 +64,7 @@ begin
             (select jsonb_object_agg(status, number) from (
                 select status, count(*) as number from matching group by status
             ) s),
+            (select count(*) from matching where status = any(statuses)),
             array(
                 select id from matching
                 where status = any(statuses)
@@ -72,14 +76,11 @@ begin
                     created_at desc, id desc
                 limit page_limit offset page_offset
             )
-        into counts, page;
+        into counts, number_in_all, page;
     end if;
     return query
-    select counted.total, counts, d.*
-    from (
-        select coalesce(sum(number::bigint), 0)::bigint as total
-        from jsonb_each_text(counts) as s (status, number) where status = any(statuses)
-    ) counted
+    select number_in_all, counts, d.*
+    from (select) one
     -- An array, so that details are looked up for the page alone.
     left join job_details d on d.id = any(page)
     order by array_position(page, d.id);

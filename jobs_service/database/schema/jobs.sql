@@ -131,14 +131,10 @@ create table lora_training_jobs (
     ),
     constraint lora_training_jobs_money_check check (
         estimated_total_cost >= 0 and client_estimated_cost >= 0 and hourly_rate >= 0
-        and current_cost >= 0 and final_cost >= 0
+        and spent_cost >= 0 and current_cost >= spent_cost and spent_seconds >= 0 and billed_seconds >= spent_seconds
+        and final_cost >= 0
     ),
-    constraint lora_training_jobs_final_cost_check check (
-        final_cost is null or status in ('completed', 'failed', 'cancelled')
-    ),
-    constraint lora_training_jobs_spent_check check (
-        spent_cost >= 0 and current_cost >= spent_cost and spent_seconds >= 0 and billed_seconds >= spent_seconds
-    ),
+    constraint lora_training_jobs_final_cost_check check (final_cost is null or completed_at is not null),
     constraint lora_training_jobs_peak_memory_check check (peak_memory_gib > 0 and peak_memory_gib <= 10000),
     constraint lora_training_jobs_forecast_check check (
         (model_family is null) = (forecast_seconds is null) and (model_family is null) = (base_model is null)
