@@ -45,10 +45,10 @@ class Datasets:
         return dataset
 
     async def _read(self, caller: Identity, dataset_id: UUID) -> Dataset:
-        async with self._database.as_caller(caller) as connection:
-            row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
-        if row is None:
+        rows = await self._database.call_as(caller, SQL["get_dataset"], dataset_id)
+        if not rows:
             raise DatasetNotFound
+        row = rows[0]
         if row["status"] != "ready" or not row["training_ready"]:
             raise DatasetNotReady(status=row["status"], training_ready=row["training_ready"])
         return Dataset(

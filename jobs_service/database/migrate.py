@@ -33,6 +33,7 @@ ROUTINES = (
     "job_details",
     "list_jobs",
     "create_job",
+    "get_dataset",
     "keep_old_secret",
     "forget_receiver",
     "supersede_notifications",

@@ -345,10 +345,12 @@ async def test_the_functions_that_become_a_user_are_the_services(admin: asyncpg.
         """
         select p.proname, r.rolname, has_function_privilege(r.oid, p.oid, 'execute') as may
         from pg_proc p, pg_roles r
-        where p.proname in ('list_jobs', 'create_job') and r.rolname in ('pipeline_service', 'pipeline_user', 'pipeline_worker')
+        where p.proname in ('list_jobs', 'create_job', 'get_dataset')
+        and r.rolname in ('pipeline_service', 'pipeline_user', 'pipeline_worker')
         """
     )
     assert {(row["proname"], row["rolname"]) for row in rows if row["may"]} == {
         ("list_jobs", "pipeline_service"),
         ("create_job", "pipeline_service"),
+        ("get_dataset", "pipeline_service"),
     }

@@ -35,7 +35,7 @@ async def created(stack: Stack, request: jobs_pb2.CreateJobRequest) -> str:
     return (await stack.jobs.CreateJob(request, metadata=metadata(ANN))).job.id
 
 
-@pytest.mark.parametrize("callers", [1, 50])
+@pytest.mark.parametrize("callers", [1, 25])
 async def test_a_request_repeated_is_one_job(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, callers: int
 ) -> None:
