@@ -136,7 +136,7 @@ async def open_stack(
     jobs_settings = JobsSettings(
         **common,
         storage_url=f"file://{folder}/storage",
-        max_concurrent_calls=64,
+        max_concurrent_calls=256,
         **_fields(JobsSettings, jobs_overrides),
     )
     async with AsyncExitStack() as opened:

@@ -110,7 +110,8 @@ async def test_a_page_past_the_end_is_empty(api: httpx.AsyncClient, new_dataset:
     """Q07: a page that is not there has no rows, and the true total."""
     await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="fast"))
     answer = await api.get("/api/jobs?page=7&limit=100")
-    assert answer.json()["data"] == {"jobs": [], "pagination": {"page": 7, "limit": 100, "total": 1, "totalPages": 1}}
+    data = answer.json()["data"]
+    assert (data["jobs"], data["pagination"]) == ([], {"page": 7, "limit": 100, "total": 1, "totalPages": 1})
 
 
 async def test_head_has_the_headers_of_get(api: httpx.AsyncClient) -> None:

@@ -130,7 +130,7 @@ def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> 
             **configuration(dataset, **{"base_model": LLAMA, **fields}), preset_id="PRESET_ID_BALANCED"
         )
         job = (await stack.jobs.CreateJob(request, metadata=metadata(user))).job
-        await admin.execute("alter table lora_training_jobs disable trigger transition")
+        await admin.execute("alter table lora_training_jobs disable trigger change_job")
         await admin.execute(
             "update lora_training_jobs set status = 'completed', completed_at = now(), final_cost = 0, "
             "peak_memory_gib = $3, started_at = now() - $2 * forecast_seconds * interval '1 second' where id = $1",

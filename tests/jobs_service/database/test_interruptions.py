@@ -287,7 +287,7 @@ async def test_one_of_two_servers_dies(stack: Stack, database: TestDatabase, new
     services = {service: servicer for service, (_, servicer) in stack.services.items() if service in JOBS}
     async with Database.open(database.url, size=2) as pool:
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
-        boundary = Boundary(verifier, max_concurrent_calls=64, default_timeout_seconds=10)
+        boundary = Boundary(verifier, max_concurrent_calls=256, default_timeout_seconds=10)
         async with serving(services, boundary) as second:
             channel = open_channel(f"ipv4:{stack.jobs_address},{second}", JOBS)
             jobs = JobsServiceStub(channel)
