@@ -24,8 +24,12 @@ from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load
 from rpc.process.workers import run_server
 
-# Commands for developers of the model: judge it, and make its parameters.
-COMMANDS = ("evaluate", "fit")
+# `evaluate` and `fit` are for developers of the model, `lessons` is for operators.
+COMMANDS = {
+    "evaluate": "estimator_service.calibration.evaluate",
+    "fit": "estimator_service.calibration.fit",
+    "lessons": "estimator_service.learning.lessons",
+}
 
 
 def services(settings: EstimatorSettings, database: Database) -> Services:
@@ -52,7 +56,7 @@ def main() -> int:
     """Returns the exit code: 2 for what only its operator can mend."""
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         # Imported only here: fitting needs scipy, which a server does not have.
-        return int(import_module(f"estimator_service.calibration.{sys.argv[1]}").main(sys.argv[2:]))
+        return int(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))
     arguments = argparse.ArgumentParser(prog="python -m estimator_service", description=__doc__)
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
     chosen = arguments.parse_args()

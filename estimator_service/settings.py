@@ -17,3 +17,7 @@ class EstimatorSettings(CommonSettings, DatabaseSettings):
         Path(__file__).parent / "catalogue" / "catalogue.toml",
         description="GPU types, prices and presets; read again on SIGHUP.",
     )
+
+
+class LessonsSettings(DatabaseSettings):
+    """What `python -m estimator_service lessons` needs. Its database URL is an administrator's."""

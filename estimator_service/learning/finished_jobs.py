@@ -1,7 +1,7 @@
-"""Finished jobs as they correct forecasts, and how good forecasts were.
+"""Reads finished jobs, which correct forecasts, and figures of how good forecasts were.
 
-A person's own jobs count at once. Where five people or more have finished jobs of a kind, everybody's count instead, and
-below that nobody else's: no run can be read from another's price.
+A user's own jobs count at once. Where five users or more, on two workers or more, have finished jobs of a kind, everybody's
+count instead, and below that nobody else's: no run can be read from another's price, and no worker teaches alone.
 """
 
 from __future__ import annotations
@@ -9,30 +9,34 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import Generic, TypeVar
 
 import asyncpg
+import structlog
 
+from estimator_service.learning.admission import refusal, trust, with_possible_peak
 from estimator_service.learning.corrections import Accuracy, Correction, Corrections, FinishedJob, Kind, correct_for
 from estimator_service.physics.parameters import fitted
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.identity.model import Identity
 
+log = structlog.get_logger()
 T = TypeVar("T")
 SQL = load_queries("estimator_service.learning", "queries.sql")
-MIN_USERS = 5
-MOST_JOBS = 50  # of a kind, the latest
+MIN_USERS, MIN_WORKERS = 5, 2  # before jobs of others count
+MAX_JOBS = 50  # of a kind, the latest
+MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER = 10, 25  # of those
 FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
 SHARED_FRESH_SECONDS = 30.0  # of what is read over all users
 CACHE_SIZE = 10_000
 
 
 class FinishedJobs:
-    """Reads finished jobs; keeps what they taught for a moment, each person's own apart from everybody's."""
+    """Reads finished jobs and caches the corrections for a moment, each user's own apart from those of all users."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,7 +45,7 @@ class FinishedJobs:
         self._accuracy = Kept(self._read_accuracy)
 
     async def corrections(self, caller: Identity) -> Corrections:
-        """What counts for a caller. Raises DatabaseUnavailable."""
+        """Returns the corrections that apply to a caller. Raises DatabaseUnavailable."""
         now = time.monotonic()
         found = self._own.get(caller.user_id)
         if found is not None and now < found[0]:
@@ -49,7 +53,7 @@ class FinishedJobs:
         shared = await self._shared.get()
         async with self._database.as_caller(caller) as connection:
             own = await connection.fetch(SQL["own_finished_jobs"], fitted().version)
-        corrections = {**_corrections(own), **shared}
+        corrections = {**own_corrections(own), **shared}
         self._own[caller.user_id] = now + FRESH_SECONDS, corrections
         self._own.move_to_end(caller.user_id)
         if len(self._own) > CACHE_SIZE:
@@ -65,9 +69,10 @@ class FinishedJobs:
         return [Accuracy(row["month"], row["jobs"], row["inside"], row["median_error"]) for row in rows]
 
     async def _read_shared(self) -> Corrections:
-        return _corrections(
-            await self._database.fetch_as_service(SQL["shared_finished_jobs"], MIN_USERS, fitted().version)
+        rows = await self._database.fetch_as_service(
+            SQL["shared_finished_jobs"], fitted().version, MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER
         )
+        return shared_corrections(rows)
 
 
 class Kept(Generic[T]):
@@ -90,24 +95,58 @@ class Kept(Generic[T]):
             return self._found
 
 
-def _corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
-    kinds: dict[Kind, list[FinishedJob]] = defaultdict(list)
+def own_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
+    """Corrections from a user's own jobs: each counts in full."""
+    lessons = _lessons(rows)
+    return {kind: _correction(tuple(job for _, job in jobs[:MAX_JOBS]), None) for kind, jobs in lessons.items()}
+
+
+def shared_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
+    """Corrections from the jobs of all users: of kinds to which enough users and workers contributed rows that are used."""
+    corrections = {}
+    for kind, jobs in _lessons(rows).items():
+        used = jobs[:MAX_JOBS]
+        owners = [owner for owner, _ in used]
+        if len({user for user, _ in owners}) < MIN_USERS or len({worker for _, worker in owners}) < MIN_WORKERS:
+            continue
+        corrections[kind] = _correction(tuple(job for _, job in used), trust(owners))
+    return corrections
+
+
+def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[tuple[tuple[str, str], FinishedJob]]]:
+    """Jobs that may teach, with their (user, worker), by kind. The others are counted in one log line."""
+    kinds: dict[Kind, list[tuple[tuple[str, str], FinishedJob]]] = defaultdict(list)
+    refused: Counter[str] = Counter()
     for row in rows:
-        *features, log_gib = row["forecast_slopes"]
-        job = FinishedJob(
-            row["seconds"],
-            row["forecast_seconds"],
-            row["forecast_overhead_seconds"],
-            row["forecast_correction"],
-            tuple(features),
-            math.exp(log_gib),
-            row["peak_memory_gib"],
-        )
-        kinds[row["model_family"], row["gpu_type"], row["stack"]].append(job)
-    return {kind: _correction(tuple(jobs[:MOST_JOBS])) for kind, jobs in kinds.items()}
+        try:
+            job, reason = _finished_job(row), None
+            reason = refusal(job, row["gpu_type"] or "")
+        except (TypeError, ValueError, ArithmeticError):  # a row that holds no job at all fails nothing but itself
+            reason = "unreadable"
+        if reason:
+            refused[reason] += 1
+            continue
+        owner = str(row["user_id"]), str(row["worker_id"])
+        kinds[row["model_family"], row["gpu_type"], row["stack"]].append((owner, with_possible_peak(job)))
+    if refused:
+        log.info("finished_jobs_refused", **{reason.replace(" ", "_"): count for reason, count in refused.items()})
+    return kinds
+
+
+def _finished_job(row: asyncpg.Record) -> FinishedJob:
+    *slopes, log_gib = row["forecast_slopes"]
+    return FinishedJob(
+        row["seconds"],
+        row["forecast_seconds"],
+        row["forecast_overhead_seconds"],
+        row["forecast_correction"],
+        tuple(slopes),
+        math.exp(log_gib),
+        row["peak_memory_gib"],
+    )
 
 
 @lru_cache(maxsize=1024)
-def _correction(jobs: tuple[FinishedJob, ...]) -> Correction:
-    """The same jobs teach the same: answers that are remembered by it stay."""
-    return correct_for(jobs)
+def _correction(jobs: tuple[FinishedJob, ...], weights: tuple[float, ...] | None) -> Correction:
+    """The same jobs give the same object, so cached answers whose key holds it stay valid."""
+    return correct_for(jobs, weights)

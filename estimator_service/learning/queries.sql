@@ -1,45 +1,49 @@
 -- name: own_finished_jobs
--- What the caller's latest finished jobs took, against what was said of them by this version of the model.
+-- Duration and peak memory of the caller's latest finished jobs beside what this version of the model forecast.
 select
-    model_family, gpu_config ->> 'type' as gpu_type, stack,
+    model_family, gpu_config ->> 'type' as gpu_type, stack, user_id, worker_id,
     extract(epoch from completed_at - started_at)::double precision as seconds,
     forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
 from lora_training_jobs
-where status = 'completed' and model_family is not null and forecast_model = $1 and retry_count = 0 and completed_at > started_at
+where
+    status = 'completed' and model_family is not null and forecast_model = $1 and retry_count = 0 and completed_at > started_at
+    and not exists (select from withdrawn_workers w where w.worker_id = lora_training_jobs.worker_id)
 order by completed_at desc
 limit 200;
 
 -- name: shared_finished_jobs
--- The same of everybody, only where five users or more have finished such jobs. Runs as the service's login, whose policy
--- shows it finished jobs with a forecast and these columns alone.
+-- The same of all users: the latest of each user and worker. Runs as the service's login, whose policy shows it these columns of
+-- finished jobs with a forecast alone. Users and workers are counted where rows are used (see shared_corrections).
 with latest as (
     select
-        user_id, model_family, gpu_config ->> 'type' as gpu_type, stack, completed_at,
+        user_id, worker_id, model_family, gpu_config ->> 'type' as gpu_type, stack, completed_at,
         extract(epoch from completed_at - started_at)::double precision as seconds,
         forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
     from lora_training_jobs
-    where status = 'completed' and model_family is not null and forecast_model = $2 and retry_count = 0 and completed_at > started_at
+    where
+        status = 'completed' and model_family is not null and forecast_model = $1 and retry_count = 0
+        and completed_at > started_at and worker_id is not null
     order by completed_at desc
     limit 5000
 ), ranked as (
     select
         *,
-        dense_rank() over (kind order by user_id) as user_place,
-        row_number() over (kind order by completed_at desc) as place
+        row_number() over (partition by model_family, gpu_type, stack, user_id order by completed_at desc) as user_rank,
+        row_number() over (partition by model_family, gpu_type, stack, worker_id order by completed_at desc) as worker_rank
     from latest
-    window kind as (partition by model_family, gpu_type, stack)
-), counted as (
-    select *, max(user_place) over (partition by model_family, gpu_type, stack) as users from ranked
 )
 select
-    model_family, gpu_type, stack, seconds, forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
-from counted
-where users >= $1 and place <= 50
--- In one order, always: corrections are remembered by it.
-order by model_family, gpu_type, stack, place;
+    user_id, worker_id, model_family, gpu_type, stack, seconds, forecast_seconds, forecast_overhead_seconds,
+    forecast_correction, forecast_slopes, peak_memory_gib
+from ranked
+where
+    user_rank <= $2 and worker_rank <= $3
+    and not exists (select from withdrawn_workers w where w.worker_id = ranked.worker_id)
+-- Always in one order: corrections are cached by it.
+order by model_family, gpu_type, stack, completed_at desc, user_id;
 
 -- name: accuracy
--- How forecasts compare with what the latest jobs took, in all (month null) and by month. No row comes from fewer users than $1.
+-- Compares forecasts with what the latest jobs took, in all (month null) and by month. No row comes from fewer users than $1.
 -- What it reads is bounded, in the order of lora_training_jobs_accuracy_idx.
 select
     to_char(month, 'YYYY-MM') as month, count(*) as jobs,
@@ -59,3 +63,28 @@ group by grouping sets ((), (month))
 having count(distinct user_id) >= $1
 order by month desc nulls first
 limit 25;
+
+-- name: lessons_by_worker
+-- Lists each worker's finished jobs with a forecast by kind, and whether an operator withdrew its lessons. Times are seconds.
+select
+    j.worker_id, j.model_family, j.gpu_config ->> 'type' as gpu_type, j.stack, count(*) as jobs,
+    count(distinct j.user_id) as users, max(j.completed_at) as latest,
+    percentile_cont(0.5) within group (
+        order by extract(epoch from j.completed_at - j.started_at)::double precision / j.forecast_seconds
+    ) as median_ratio,
+    bool_or(w.worker_id is not null) as withdrawn
+from lora_training_jobs j left join withdrawn_workers w on w.worker_id = j.worker_id
+where
+    j.status = 'completed' and j.model_family is not null and j.retry_count = 0 and j.completed_at > j.started_at
+    and j.completed_at > now() - interval '90 days'
+group by 1, 2, 3, 4
+order by latest desc
+limit 200;
+
+-- name: withdraw_worker
+-- Takes back what a worker's jobs taught, until it is restored.
+insert into withdrawn_workers (worker_id, reason) values ($1, $2)
+on conflict (worker_id) do update set reason = excluded.reason, withdrawn_at = now();
+
+-- name: restore_worker
+delete from withdrawn_workers where worker_id = $1;

@@ -21,7 +21,19 @@ STATEMENT_TIMEOUT_SECONDS = 3600.0
 SCRAM_ITERATIONS = 4096
 SQL = load_queries("jobs_service.database", "migrate.sql")
 # Files of schema/, in the order in which they reference each other; each is applied once, in a transaction of its own.
-SCHEMA = ("access", "datasets", "jobs", "events", "notifications", "queue", "webhooks", "quotes", "api_keys", "audit")
+SCHEMA = (
+    "access",
+    "datasets",
+    "jobs",
+    "events",
+    "notifications",
+    "queue",
+    "webhooks",
+    "quotes",
+    "api_keys",
+    "audit",
+    "learning",
+)
 # Files of routines/: views, functions and triggers, in the order in which they reference each other. They are applied again,
 # in one transaction, whenever one of them or the schema changed.
 ROUTINES = (

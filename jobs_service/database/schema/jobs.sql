@@ -176,7 +176,7 @@ grant update (
 create policy finished_forecasts on lora_training_jobs for select to pipeline_service
 using (status = 'completed' and model_family is not null);
 grant select (
-    user_id, status, gpu_config, model_family, stack, started_at, completed_at, retry_count, peak_memory_gib,
+    user_id, worker_id, status, gpu_config, model_family, stack, started_at, completed_at, retry_count, peak_memory_gib,
     forecast_p10_seconds, forecast_seconds, forecast_p90_seconds, forecast_overhead_seconds, forecast_correction,
     forecast_slopes, forecast_model
 ) on lora_training_jobs to pipeline_service;

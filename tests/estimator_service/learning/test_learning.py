@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import pytest
@@ -16,6 +18,8 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from pipeline.jobs.v1 import jobs_pb2
 
 from estimator_service.catalogue import base_models, gpus
+from estimator_service.learning import lessons
+from estimator_service.learning.admission import refusal, trust
 from estimator_service.learning.corrections import (
     Correction,
     FinishedJob,
@@ -34,6 +38,7 @@ from estimator_service.physics.workload import Workload
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.estimator_service.requests import ANN, BALANCED, LLAMA, configuration
 
+WORKERS = [str(uuid.UUID(int=number + 100)) for number in range(2)]
 OTHERS = [str(uuid.UUID(int=number + 1)) for number in range(6)]
 Finish = Callable[..., Awaitable[str]]
 
@@ -123,8 +128,11 @@ def test_a_forecast_that_was_corrected_teaches_the_same(times: float, corrected:
 @pytest.fixture
 def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> Finish:
     """Creates a job with a base model and finishes it after so many times what was said of it."""
+    finished = itertools.count()
 
-    async def made(user: str, times: float, peak_gib: float | None = None, **fields: object) -> str:
+    async def made(
+        user: str, times: float, peak_gib: float | None = None, worker: str | None = None, **fields: object
+    ) -> str:
         dataset = await new_dataset(user, total_tokens=500_000_000, total_training_pairs=500_000)
         request = jobs_pb2.CreateJobRequest(
             **configuration(dataset, **{"base_model": LLAMA, **fields}), preset_id="PRESET_ID_BALANCED"
@@ -133,10 +141,12 @@ def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> 
         await admin.execute("alter table lora_training_jobs disable trigger change_job")
         await admin.execute(
             "update lora_training_jobs set status = 'completed', completed_at = now(), final_cost = 0, "
-            "peak_memory_gib = $3, started_at = now() - $2 * forecast_seconds * interval '1 second' where id = $1",
+            "peak_memory_gib = $3, worker_id = $4, started_at = now() - $2 * forecast_seconds * interval '1 second' "
+            "where id = $1",
             uuid.UUID(job.id),
             times,
             peak_gib,
+            uuid.UUID(worker or WORKERS[next(finished) % 2]),
         )
         return job.id
 
@@ -229,6 +239,94 @@ async def test_others_jobs_count_from_five_people_on(
     assert [(month.jobs, len(month.month)) for month in told.months] == [(9, 7)]
 
 
+async def test_one_worker_teaches_nobody_and_an_operator_withdraws_lessons(
+    stack: Stack,
+    database: TestDatabase,
+    new_dataset: NewDataset,
+    finish: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """X06: jobs of six users on one worker change no other forecast; a second worker's do until an operator withdraws them."""
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.admin_url)
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    for user in OTHERS:
+        await finish(user, 1.6, worker=WORKERS[0])
+    assert (await forecast(stack, dataset)).learned_from_jobs == 0
+    await finish(OTHERS[0], 1.6, worker=WORKERS[1])
+    assert (await forecast(stack, dataset)).learned_from_jobs == 7
+    assert await asyncio.to_thread(lessons.main, ["--withdraw", WORKERS[1], "--reason", "a broken clock"]) == 0
+    assert "withdrawn" in capsys.readouterr().out
+    assert (await forecast(stack, dataset)).learned_from_jobs == 0
+    assert await asyncio.to_thread(lessons.main, ["--restore", WORKERS[1]]) == 0
+    assert (await forecast(stack, dataset)).learned_from_jobs == 7
+
+
+async def test_reports_that_cannot_be_true_teach_nothing(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X05, X06: instant jobs, denormal and huge peaks and broken rows neither fail an estimate nor correct it, for anybody."""
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    before = await estimate(stack, dataset)
+    await admin.execute("alter table lora_training_jobs drop constraint lora_training_jobs_peak_memory_check")
+    for user, peak in zip([ANN, *OTHERS], [5e-324, 1e308, 1e-9, 9999.0, 0.0, -1.0, math.inf], strict=True):
+        await finish(user, 1e-4, peak_gib=peak)  # faster than arithmetic
+        broken = await finish(user, 1.0, peak_gib=peak)
+        await admin.execute(
+            "update lora_training_jobs set forecast_slopes = $2 where id = $1",
+            uuid.UUID(broken), [math.nan, 1e308][: len(user) % 3] or None,
+        )  # fmt: skip
+    assert await estimate(stack, dataset) == before
+    for user, peak in zip(OTHERS, [5e-324, 1e308, 1e-9, 9999.0, 1e-300, math.inf], strict=True):
+        await finish(user, 1.0, peak_gib=peak)
+    after = await estimate(stack, dataset)
+    assert (after.forecast.learned_from_jobs, after.memory.learned_from_jobs) == (6, 0)
+    assert after.memory.total_gib == before.memory.total_gib
+
+
+@given(
+    ratios=st.lists(st.floats(-2.3, 1.3), min_size=1, max_size=50),
+    peaks=st.lists(st.floats(0.34, 2.9), min_size=50, max_size=50),
+)
+@settings(deadline=None, max_examples=30)
+def test_corrections_stay_within_what_published_runs_span(ratios: list[float], peaks: list[float]) -> None:
+    """However many jobs agree, speeds are corrected by a factor of 2 at most and peaks by 1.5."""
+    jobs = [ran(math.exp(-ratio))._replace(peak_gib=10.0 * peak) for ratio, peak in zip(ratios, peaks, strict=False)]
+    point = corrected(POINT, {("llama", "A100-80GB", "plain"): correct_for(jobs)})
+    assert 0.5 <= point.speed_correction <= 2
+    assert 1 / 1.5 <= point.memory_correction <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"seconds": 30.0}, "too short"),
+        ({"seconds": math.nan}, "a number is missing or not finite"),
+        ({"forecast_seconds": 1e309}, "a number is missing or not finite"),
+        ({"seconds": 4_000.0}, "faster than its arithmetic allows"),
+        ({"seconds": 1e9}, "slower than a working run"),
+        ({"correction": 0.0}, "the forecast is out of range"),
+        ({"features": ()}, "a number is missing or not finite"),
+        ({}, None),
+    ],
+)
+def test_only_possible_jobs_teach(changes: dict[str, Any], reason: str | None) -> None:
+    """A job teaches if its numbers are finite, its training long enough, and its speed one that the GPU can have."""
+    assert refusal(ran(1.0)._replace(**changes), "A100-80GB") == reason
+
+
+def test_no_worker_outweighs_another() -> None:
+    """Twenty jobs of one worker weigh as much as two of another, and no job more than one."""
+    owners = [("ann", "w1")] * 20 + [("bob", "w2"), ("eve", "w2")]
+    weights = trust(owners)
+    assert sum(weights[:20]) == pytest.approx(sum(weights[20:]))
+    assert max(weights) == 1
+
+
 async def test_without_finished_jobs_it_says_so(stack: Stack) -> None:
     """There is no figure before there are jobs, and the answer says so."""
     told = await stack.estimator.GetEstimateAccuracy(pb.GetEstimateAccuracyRequest(), metadata=metadata(ANN))
@@ -268,7 +366,7 @@ async def test_what_everybody_is_told_is_read_by_an_index_up_to_a_bound(
     await admin.execute("analyze lora_training_jobs")
     service = await asyncpg.connect(database.url)
     try:
-        for name, arguments in (("accuracy", [5]), ("shared_finished_jobs", [5, fitted().version])):
+        for name, arguments in (("accuracy", [5]), ("shared_finished_jobs", [fitted().version, 10, 25])):
             plan = "\n".join(line[0] for line in await service.fetch("explain " + SQL[name], *arguments))
             assert "Limit" in plan, plan
             assert "lora_training_jobs_accuracy_idx" in plan, plan

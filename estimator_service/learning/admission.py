@@ -1,0 +1,72 @@
+"""Which finished jobs may teach: reports of trainers are bounded by physics, and nobody's are trusted alone. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from estimator_service.catalogue.gpus import all_gpus
+from estimator_service.learning.corrections import FinishedJob
+from estimator_service.physics.step_time import TimeParameters
+
+# Shorter trainings say more of timers and start-up than of speed.
+MIN_TRAINING_SECONDS = 60.0
+# A speed this much lower than the forecast is a broken run, not a lesson.
+MAX_SLOWDOWN = 10.0
+# Beyond this factor even a step without arithmetic (waiting for the host or for links) was not trained.
+MAX_SPEEDUP = 4.0
+# Peaks of one GPU, GiB: less than a CUDA context, more than any GPU; and how far a forecast may be off.
+PEAK_GIB = (0.2, 1024.0)
+MAX_PEAK_RATIO = 3.0
+FEATURES = len(TimeParameters._fields) + 6
+
+
+def refusal(job: FinishedJob, gpu_type: str) -> str | None:
+    """Returns the reason why a finished job teaches nothing, or None if it may."""
+    numbers = (job.seconds, job.forecast_seconds, job.overhead_seconds, job.correction, job.forecast_gib, *job.features)
+    if not all(map(math.isfinite, numbers)) or len(job.features) != FEATURES - 1:
+        return "a number is missing or not finite"
+    if not 0.01 <= job.correction <= 100.0 or job.forecast_seconds <= job.overhead_seconds or job.forecast_gib <= 0.0:
+        return "the forecast is out of range"
+    if job.seconds < MIN_TRAINING_SECONDS or job.forecast_seconds - job.overhead_seconds < MIN_TRAINING_SECONDS:
+        return "too short"
+    ratio = job.log_ratio
+    if ratio > math.log(fastest(job, gpu_type)):
+        return "faster than its arithmetic allows"
+    return "slower than a working run" if ratio < -math.log(MAX_SLOWDOWN) else None
+
+
+def fastest(job: FinishedJob, gpu_type: str) -> float:
+    """Upper bound of measured ÷ predicted speed: all but arithmetic vanishes, and that runs at the GPU's dense peak."""
+    gpu = all_gpus().get(gpu_type)
+    if gpu is None:
+        return 1.0
+    arithmetic = job.features[0]  # slope of the speed with the share of FLOP/s that products reach: arithmetic's share
+    peak = max(gpu.fp16_tflops, gpu.bf16_tflops or 0.0, gpu.fp8_tflops or 0.0) * 1e12
+    return max(1.0, min(MAX_SPEEDUP, peak / gpu.sustained_flops / max(arithmetic, 1e-3)))
+
+
+def with_possible_peak(job: FinishedJob) -> FinishedJob:
+    """The job, without a peak of memory that no run of it can have had."""
+    peak = job.peak_gib
+    if peak is None or (
+        PEAK_GIB[0] <= peak <= PEAK_GIB[1] and 1 / MAX_PEAK_RATIO <= peak / job.forecast_gib <= MAX_PEAK_RATIO
+    ):
+        return job
+    return job._replace(peak_gib=None)
+
+
+def trust(owners: Sequence[tuple[str, str]]) -> tuple[float, ...]:
+    """Weights of jobs by their (user, worker): no worker and no user counts for more than the one with the fewest jobs.
+
+    The largest weight is 1, so that a job never counts for more than one.
+    """
+    users, workers = Counter(user for user, _ in owners), Counter(worker for _, worker in owners)
+    raw = [1.0 / (users[user] * workers[worker]) ** 0.5 for user, worker in owners]
+    by_worker: Counter[str] = Counter()
+    for weight, (_, worker) in zip(raw, owners, strict=True):
+        by_worker[worker] += weight
+    least = min(by_worker.values())
+    even = [weight * least / by_worker[worker] for weight, (_, worker) in zip(raw, owners, strict=True)]
+    return tuple(weight / max(even) for weight in even)

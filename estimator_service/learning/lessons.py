@@ -1,0 +1,64 @@
+"""Shows and withdraws what workers taught: `python -m estimator_service lessons [--withdraw ID --reason TEXT | --restore ID]`.
+
+For operators; its database URL is an administrator's, as for `python -m jobs_service migrate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import uuid
+from collections.abc import Sequence
+
+import asyncpg
+from rich.console import Console
+from rich.table import Table
+
+from estimator_service.settings import LessonsSettings
+from rpc.database.queries import load_queries
+from rpc.process.settings import load
+
+SQL = load_queries("estimator_service.learning", "queries.sql")
+CONNECT_TIMEOUT_SECONDS = 10.0
+WIDTH = 200  # characters of a line in a file or a pipe
+COLUMNS = ("worker", "model family", "GPU type", "stack", "jobs", "users", "actual ÷ forecast", "latest", "teaches")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code: 2 where the database does not answer."""
+    parser = argparse.ArgumentParser(prog="python -m estimator_service lessons", description=__doc__)
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--withdraw", type=uuid.UUID, metavar="ID", help="worker whose jobs shall teach nothing")
+    change.add_argument("--restore", type=uuid.UUID, metavar="ID", help="worker whose jobs shall teach again")
+    parser.add_argument("--reason", default="withdrawn by an operator", help="why, for the next operator")
+    chosen = parser.parse_args(argv)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    try:
+        rows = asyncio.run(_run(load(LessonsSettings), chosen))
+    except (OSError, asyncpg.PostgresError) as error:
+        console.print(f"lessons: {error}", style="red")
+        return 2
+    table = Table(*COLUMNS)
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(
+            str(row["worker_id"] or "none"), row["model_family"], row["gpu_type"], row["stack"], str(row["jobs"]),
+            str(row["users"]), f"{row['median_ratio']:.2f}", f"{row['latest']:%Y-%m-%d}",
+            "no, withdrawn" if row["withdrawn"] else "yes",
+        )  # fmt: skip
+    console.print(table)
+    return 0
+
+
+async def _run(settings: LessonsSettings, chosen: argparse.Namespace) -> list[asyncpg.Record]:
+    url = settings.database_url.get_secret_value()
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=60.0)
+    try:
+        if chosen.withdraw:
+            await connection.execute(SQL["withdraw_worker"], chosen.withdraw, chosen.reason)
+        if chosen.restore:
+            await connection.execute(SQL["restore_worker"], chosen.restore)
+        return list(await connection.fetch(SQL["lessons_by_worker"]))
+    finally:
+        await connection.close()
