@@ -57,6 +57,20 @@ class UnsupportedMediaType(ServiceError):
         super().__init__("Unsupported media type", details=details)
 
 
+class TooManyUploads(ServiceError):
+    """A caller, or the gateway, at the limit of concurrent uploads."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "TOO_MANY_UPLOADS"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "Too many uploads",
+            details=f"A user may have at most {limit} uploads at once, fewer while many users upload; try again later.",
+            metadata={"limit": str(limit)},
+        )
+
+
 class UriTooLong(ServiceError):
     """A path or query above its limit."""
 

@@ -47,9 +47,20 @@ class GatewaySettings(CommonSettings):
         " first of them saw. Set it only if every request comes through that many: otherwise clients choose their address.",
     )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body, bytes.")
+    max_buffered_bytes: int = Field(
+        64 << 20, ge=1 << 20, description="JSON bodies that are being received at once, bytes together."
+    )
+    max_uploads: int = Field(64, ge=4, le=10_000, description="Uploads of datasets at once, at most.")
+    max_uploads_per_user: int = Field(8, ge=1, le=1_000, description="Uploads of a user at once, at most.")
     body_timeout_ms: int = Field(
         10_000, ge=10, le=600_000, description="Time that a JSON body, or the next chunk of an upload, may take."
     )
+
+    @model_validator(mode="after")
+    def _body_fits(self) -> Self:
+        if self.max_body_bytes > self.max_buffered_bytes:
+            raise ValueError("PIPELINE_MAX_BUFFERED_BYTES must be at least PIPELINE_MAX_BODY_BYTES")
+        return self
 
     @model_validator(mode="after")
     def _dev_issuer_has_a_secret(self) -> Self:

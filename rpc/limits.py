@@ -17,20 +17,20 @@ class FairLimit:
         self._used: Counter[str] = Counter()
         self.total = 0
 
-    def try_acquire(self, user_id: str) -> bool:
-        """Takes one for a user; returns False if the user has a full share."""
+    def try_acquire(self, user_id: str, amount: int = 1) -> bool:
+        """Takes an amount for a user; returns False if that is more than the user's share."""
         used = self._used[user_id]
-        if used >= min(self._capacity - self.total, self._per_user):
+        if used + amount > min(self._capacity - self.total, self._per_user):
             if not used:
                 del self._used[user_id]
             return False
-        self._used[user_id] = used + 1
-        self.total += 1
+        self._used[user_id] = used + amount
+        self.total += amount
         return True
 
-    def release(self, user_id: str) -> None:
-        """Gives one back."""
-        self.total -= 1
-        self._used[user_id] -= 1
+    def release(self, user_id: str, amount: int = 1) -> None:
+        """Gives an amount back."""
+        self.total -= amount
+        self._used[user_id] -= amount
         if not self._used[user_id]:
             del self._used[user_id]

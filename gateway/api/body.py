@@ -12,11 +12,18 @@ from gateway.errors import RequestTimeout
 from rpc.errors import TooLarge
 
 
-async def read_body(request: Request, *, max_bytes: int, timeout_seconds: float) -> bytes:
-    """Returns the whole body. Raises TooLarge before reading more than allowed, RequestTimeout and ClientDisconnect."""
+def declared_length(request: Request, *, max_bytes: int) -> int:
+    """Returns the length of the body in bytes, `max_bytes` if it is sent in chunks. Raises TooLarge and MalformedRequest."""
     length = one_header(request, b"content-length")
-    if length is not None and int(length) > max_bytes:
+    if length is None:
+        return max_bytes if one_header(request, b"transfer-encoding") else 0
+    if int(length) > max_bytes:
         raise _too_large(max_bytes)
+    return int(length)
+
+
+async def read_body(request: Request, *, max_bytes: int, timeout_seconds: float) -> bytes:
+    """Returns the whole body. Raises TooLarge as soon as it is longer, RequestTimeout and ClientDisconnect."""
     body, more = b"", True
     try:
         async with asyncio.timeout(timeout_seconds):

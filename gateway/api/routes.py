@@ -20,20 +20,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.body import read_body
+from gateway.api.body import declared_length, read_body
 from gateway.api.decode import decode_object, is_output_only, json_name, message_type
 from gateway.api.encode import Encode, encoder, field_encoder
 from gateway.api.headers import JSON, check_accept, check_json, one_header, timeout_seconds
 from gateway.api.query import can_be_text, from_text, parse_query, percent_decode
 from gateway.api.stream import stream_response
-from gateway.api.uploads import upload
+from gateway.api.uploads import check_upload_type, upload
 from gateway.auth import authorization, client_address
 from gateway.endpoint import Endpoint, Handler
+from gateway.errors import TooManyUploads
 from gateway.settings import GatewaySettings
-from rpc.errors import Unauthenticated, ValidationFailed
+from rpc.errors import Overloaded, Unauthenticated, ValidationFailed
 from rpc.identity.model import Identity
 from rpc.identity.origin import CLIENT_ADDRESS, Origin, current_origin
 from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
+from rpc.limits import FairLimit
 from rpc.metadata import REQUEST_ID
 from rpc.methods import Method
 from rpc.rate_limit import Rates
@@ -122,6 +124,8 @@ class Api:
         self._default_timeout = settings.default_timeout_ms / 1000
         self._silence_seconds = settings.body_timeout_ms / 1000
         self._closing = asyncio.Event()
+        self._uploads = FairLimit(settings.max_uploads, per_user=settings.max_uploads_per_user)
+        self._buffered_bytes = FairLimit(settings.max_buffered_bytes)
         handlers: dict[str, dict[str, Handler]] = {}
         # Starlette takes the first route that matches: `/jobs/estimate` comes before `/jobs/{id}`.
         for binding in sorted(bindings, key=lambda binding: len(binding.variables)):
@@ -152,19 +156,24 @@ class Api:
             )
         check_accept(request, JSON)
         if binding.method.client_streaming:
-            check_idempotency_key(request, binding, {})
-            first = binding.method.request(**self._text_fields(request, binding))
-            reply = await upload(
-                request,
-                first,
-                binding.body,
-                partial(binding.call, metadata=metadata, timeout=timeout),
-                silence_seconds=self._silence_seconds,
-            )
+            reply = await self._upload(request, binding, partial(binding.call, metadata=metadata, timeout=timeout))
         else:
             reply = await binding.call(await self._message(request, binding), metadata=metadata, timeout=timeout)
         body = b'{"success":true,"data":' + orjson.dumps(binding.encode(reply)) + b"}"
         return Response(body, binding.method.http_success, {"cache-control": "no-store"}, JSON)
+
+    async def _upload(self, request: Request, binding: Binding, call: Callable[..., Any]) -> Message:
+        """Calls a client-streaming RPC with the body. Raises TooManyUploads, and what the call raises."""
+        check_idempotency_key(request, binding, {})
+        first = binding.method.request(**self._text_fields(request, binding))
+        check_upload_type(request)
+        user = request.scope["state"]["user"]
+        if not self._uploads.try_acquire(user):
+            raise TooManyUploads(self._settings.max_uploads_per_user)
+        try:
+            return await upload(request, first, binding.body, call, silence_seconds=self._silence_seconds)
+        finally:
+            self._uploads.release(user)
 
     def _timeout(self, request: Request, binding: Binding) -> float:
         """Returns the deadline of a request, seconds. Raises MalformedRequest."""
@@ -209,7 +218,14 @@ class Api:
         """Returns the fields in a JSON body. Raises ValidationFailed if one differs from the path."""
         if binding.body:
             check_json(request)
-        body = await read_body(request, max_bytes=self._settings.max_body_bytes, timeout_seconds=self._silence_seconds)
+        max_bytes, user = self._settings.max_body_bytes, request.scope["state"]["user"]
+        length = declared_length(request, max_bytes=max_bytes)
+        if not self._buffered_bytes.try_acquire(user, length):
+            raise Overloaded
+        try:
+            body = await read_body(request, max_bytes=max_bytes, timeout_seconds=self._silence_seconds)
+        finally:
+            self._buffered_bytes.release(user, length)
         if not binding.body and not body:
             return {}
         if binding.body and binding.body != "*":

@@ -61,7 +61,6 @@ async def upload(
 
     Raises what the call raises, RequestTimeout and ClientDisconnect.
     """
-    check_upload_type(request)
     # grpc.aio cancels a call whose request iterator raises, and drops the exception.
     read_errors: list[Exception] = []
 
