@@ -64,6 +64,7 @@ async def places(resident: Person) -> dict[str, str]:
                 learning_rate=5e-5 * (1 - step / 4000),
                 tokens_per_second=3500,
             )
+    await resident.ask("POST", "/api/keys", json={"name": "Nightly run", "scopes": ["jobs"]})
     hook = {"url": "http://127.0.0.1:9/hook", "description": "Our own dashboard", "event_types": ["webhook_disabled"]}
     made = await resident.ask("POST", "/api/webhooks", json=hook)
     await resident.ask("POST", f"/api/webhooks/{made['webhook']['id']}/test")
@@ -74,6 +75,7 @@ async def places(resident: Person) -> dict[str, str]:
         "no-dataset": "/training/configure",
         "jobs": "/training/jobs",
         "job": f"/training/jobs/{job['id']}",
+        "keys": "/keys",
         "webhooks": "/webhooks",
         "not-found": "/nothing",
     }
@@ -153,6 +155,12 @@ async def deliveries(page: Page) -> None:
     await expect(page.get_by_role("list", name="Attempts").get_by_role("listitem")).to_be_visible()
 
 
+async def new_key(page: Page) -> None:
+    """Opens the form of a new API key."""
+    await page.get_by_role("button", name="New API key").click()
+    await expect(page.get_by_role("dialog", name="New API key")).to_be_visible()
+
+
 async def new_webhook(page: Page) -> None:
     """Opens the form of a webhook, with all that it has."""
     await page.get_by_role("button", name="New webhook").click()
@@ -174,6 +182,8 @@ LOOKS: Mapping[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
     "jobs": ("jobs", None),
     "webhooks": ("webhooks", deliveries),
     "webhook": ("webhooks", new_webhook),
+    "keys": ("keys", None),
+    "key": ("keys", new_key),
     "not-found": ("not-found", None),
 }
 

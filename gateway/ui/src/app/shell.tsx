@@ -1,4 +1,4 @@
-import { Database, LogOut, Rocket, User, Webhook, WifiOff } from "lucide-react";
+import { Database, KeyRound, LogOut, Rocket, User, Webhook, WifiOff } from "lucide-react";
 import { DropdownMenu } from "radix-ui";
 import { Link, NavLink, Outlet, ScrollRestoration, useNavigate } from "react-router";
 
@@ -96,6 +96,10 @@ function Account() {
             <span className="block truncate pt-0.5 font-mono text-ink">{session.data?.user_id ?? "…"}</span>
           </DropdownMenu.Label>
           <DropdownMenu.Separator className="my-1 h-px bg-line" />
+          <DropdownMenu.Item className={menuItem} onSelect={() => void navigate("/keys")}>
+            <KeyRound className="size-4 text-soft" aria-hidden />
+            API keys
+          </DropdownMenu.Item>
           <DropdownMenu.Item className={menuItem} onSelect={() => void navigate("/webhooks")}>
             <Webhook className="size-4 text-soft" aria-hidden />
             Webhooks

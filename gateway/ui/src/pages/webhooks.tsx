@@ -6,6 +6,7 @@ import type { ApiError } from "@/api/errors";
 import type { Webhook } from "@/api/types";
 import { ConfirmDialog } from "@/components/confirm-dialog";
 import { PageHeader } from "@/components/page-header";
+import { SecretDialog } from "@/components/secret-dialog";
 import { Empty, LoadingRows, Unloaded } from "@/components/states";
 import { TimeAgo } from "@/components/time-ago";
 import { Badge } from "@/components/ui/badge";
@@ -18,13 +19,13 @@ import {
   useUpdateWebhook,
   useWebhooks,
 } from "@/webhooks/queries";
+import { serverNow } from "@/lib/clock";
 import { cn } from "@/lib/cn";
 import { randomId } from "@/lib/random-id";
 import { showError } from "@/lib/error-toast";
 import { moment } from "@/lib/format";
 import { Deliveries } from "@/webhooks/deliveries";
 import { WebhookForm, type WebhookValues } from "@/webhooks/form";
-import { SecretDialog } from "@/webhooks/secret-dialog";
 import { EVENTS, webhookState } from "@/webhooks/labels";
 
 export function WebhooksPage() {
@@ -99,7 +100,19 @@ export function WebhooksPage() {
           onClose={() => edit(null)}
         />
       )}
-      {secret && <SecretDialog secret={secret} onClose={() => setSecret(null)} />}
+      {secret && (
+        <SecretDialog
+          title="Save this secret"
+          description="Your receiver verifies the signature of requests with it. It is not shown again."
+          label="Secret"
+          secret={secret}
+          onClose={() => setSecret(null)}
+        >
+          <p className="mt-3 text-sm text-pretty text-soft">
+            Signatures follow the Standard Webhooks specification, which has libraries for many languages.
+          </p>
+        </SecretDialog>
+      )}
     </>
   );
 }
@@ -130,6 +143,9 @@ function WebhookCard({ webhook, onEdit, onSecret }: CardProps) {
             · failing since <TimeAgo at={webhook.failing_since} />
           </span>
         )}
+        {webhook.paused_until &&
+          new Date(webhook.paused_until).getTime() > serverNow() &&
+          ` · paused until ${moment(webhook.paused_until)}, as its receiver asked`}
         {webhook.old_secret_until && ` · the old secret is valid until ${moment(webhook.old_secret_until)}`}
       </p>
       <div className="mt-4 flex flex-wrap gap-2">

@@ -1,8 +1,7 @@
-import { keepPreviousData, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useRef } from "react";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { client, dataOf } from "@/api/client";
-import type { ApiError } from "@/api/errors";
+import { useChange } from "@/hooks/change";
 import { serverNow } from "@/lib/clock";
 import type { CreateWebhookRequest, WebhookDelivery } from "@/api/types";
 
@@ -34,48 +33,25 @@ function isDueSoon({ status, next_attempt_at: next }: WebhookDelivery): boolean 
 }
 
 export const useCreateWebhook = () =>
-  useChange((body: CreateWebhookRequest) => dataOf(client.POST("/api/webhooks", { body })));
+  useChange("webhooks", (body: CreateWebhookRequest) => dataOf(client.POST("/api/webhooks", { body })));
 
 export const useUpdateWebhook = () =>
-  useChange(({ id, ...body }: CreateWebhookRequest & { id: string; enabled: boolean }) =>
+  useChange("webhooks", ({ id, ...body }: CreateWebhookRequest & { id: string; enabled: boolean }) =>
     dataOf(client.PUT("/api/webhooks/{id}", { params: { path: { id } }, body })),
   );
 
 export const useDeleteWebhook = () =>
-  useChange((id: string) => dataOf(client.DELETE("/api/webhooks/{id}", { params: { path: { id } } })));
+  useChange("webhooks", (id: string) => dataOf(client.DELETE("/api/webhooks/{id}", { params: { path: { id } } })));
 
 export const useRotateSecret = () =>
-  useChange((id: string) => dataOf(client.POST("/api/webhooks/{id}/secret", { params: { path: { id } } })));
+  useChange("webhooks", (id: string) => dataOf(client.POST("/api/webhooks/{id}/secret", { params: { path: { id } } })));
 
 export const useTestWebhook = () =>
-  useChange((id: string) => dataOf(client.POST("/api/webhooks/{id}/test", { params: { path: { id } } })));
+  useChange("webhooks", (id: string) => dataOf(client.POST("/api/webhooks/{id}/test", { params: { path: { id } } })));
 
 export const useRedeliver = () =>
-  useChange(({ webhook_id: id, id: delivery }: WebhookDelivery) =>
+  useChange("webhooks", ({ webhook_id: id, id: delivery }: WebhookDelivery) =>
     dataOf(
       client.POST("/api/webhooks/{id}/deliveries/{delivery_id}/redeliver", { params: { path: { id, delivery_id: delivery } } }),
     ),
   );
-
-type Callbacks<R> = { onSuccess?: (result: R) => void; onError?: (error: ApiError) => void };
-
-/** A mutation that refreshes the lists. It ignores calls while one is pending, such as the second click of a double click. */
-function useChange<T, R>(run: (variables: T) => Promise<R>) {
-  const queries = useQueryClient();
-  const isPending = useRef(false);
-  const mutation = useMutation<R, ApiError, T>({
-    mutationFn: run,
-    onSettled: () => {
-      isPending.current = false;
-      return queries.invalidateQueries({ queryKey: ["webhooks"] });
-    },
-  });
-  return {
-    ...mutation,
-    mutate: (variables: T, callbacks: Callbacks<R> = {}) => {
-      if (isPending.current) return;
-      isPending.current = true;
-      mutation.mutate(variables, callbacks);
-    },
-  };
-}
