@@ -47,7 +47,7 @@ async def places(resident: Person) -> dict[str, str]:
     support = await resident.import_dataset("Support conversations", pairs=5200)
     await resident.import_dataset("Product questions", pairs=900)
     broken = {"params": {"name": "Broken export", "file_name": "export.jsonl"}, "content": b'{"messages": []}\n{"mess'}
-    await resident.ask("POST", "/api/datasets", **broken, headers={"content-type": "application/jsonl"})
+    export = await resident.ask("POST", "/api/datasets", **broken, headers={"content-type": "application/jsonl"})
     job = await resident.create_job(support)
     await resident.create_job(support, gpu_config={"type": "H100", "count": 4})
     import grpc.aio
@@ -70,6 +70,8 @@ async def places(resident: Person) -> dict[str, str]:
     await resident.ask("POST", f"/api/webhooks/{made['webhook']['id']}/test")
     return {
         "datasets": "/datasets",
+        "dataset": f"/datasets/{support}",
+        "bad-dataset": f"/datasets/{export['id']}",
         "configure": f"/training/configure?datasetId={support}",
         "forecast": f"/training/configure?datasetId={support}&model=llama-3.1-8b&gpu=A100-40GB&batch=32&packing=false",
         "no-dataset": "/training/configure",

@@ -14,6 +14,7 @@ export const router = createBrowserRouter([
         children: [
           { index: true, element: <Navigate to="/datasets" replace /> },
           { path: "/datasets", lazy: async () => ({ Component: (await import("./pages/datasets")).DatasetsPage }) },
+          { path: "/datasets/:id", lazy: async () => ({ Component: (await import("./pages/dataset")).DatasetPage }) },
           ...["/training", "/jobs"].map((path) => ({ path, element: <Navigate to="/training/jobs" replace /> })),
           {
             path: "/training/configure",

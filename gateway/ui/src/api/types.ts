@@ -32,3 +32,6 @@ export type Webhook = Schemas["Webhook"];
 export type WebhookDelivery = Schemas["WebhookDelivery"];
 export type WebhookEventType = WebhookDelivery["type"];
 export type CreateWebhookRequest = Schemas["CreateWebhookRequest"];
+export type PreviewRow = Schemas["PreviewRow"];
+export type PreviewMessage = Schemas["PreviewMessage"];
+export type ValidationError = Schemas["ValidationError"];

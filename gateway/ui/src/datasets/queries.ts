@@ -30,10 +30,23 @@ export function useDataset(id: string | null) {
   });
 }
 
+/** Rows of a dataset from a row on, or from a line of its file on. */
+export function usePreview(id: string, start: { row: number } | { line: number }, limit: number) {
+  return useQuery({
+    queryKey: ["datasets", "rows", id, start, limit],
+    queryFn: ({ signal }) =>
+      dataOf(client.GET("/api/datasets/{id}/rows", { params: { path: { id }, query: { ...start, limit } }, signal })),
+    placeholderData: keepPreviousData,
+    staleTime: Infinity,
+  });
+}
+
 type ImportAsked = {
   file: File;
   name: string;
   description: string;
+  /** `column:role` entries. */
+  mapping: readonly string[];
   signal: AbortSignal;
   onProgress: (progress: UploadProgress) => void;
 };
@@ -41,8 +54,9 @@ type ImportAsked = {
 export function useImportDataset() {
   const queries = useQueryClient();
   return useMutation<Dataset, ApiError, ImportAsked>({
-    mutationFn: ({ file, name, description, signal, onProgress }) => {
+    mutationFn: ({ file, name, description, mapping, signal, onProgress }) => {
       const query = new URLSearchParams({ name, file_name: file.name, ...(description ? { description } : {}) });
+      for (const entry of mapping) query.append("mapping", entry);
       return upload<Dataset>(`/api/datasets?${query.toString()}`, file, { signal, onProgress });
     },
     onSettled: () => queries.invalidateQueries({ queryKey: ["datasets"] }),

@@ -18,6 +18,7 @@ import { Progress } from "@/components/ui/progress";
 export function UploadDialog({ initial, onClose }: { initial: File | null; onClose: () => void }) {
   const [file, setFile] = useState(initial);
   const [name, setName] = useState(initial ? nameOf(initial) : "");
+  const [mapping, setMapping] = useState("");
   const [progress, setProgress] = useState<UploadProgress | null>(null);
   const [refused, setRefused] = useState<Dataset | null>(null);
   const stop = useRef<AbortController | null>(null);
@@ -38,21 +39,24 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
     setRefused(null);
     setProgress({ sent: 0, total: file.size });
     importing.mutate(
-      { file, name: name.trim(), description: "", signal: stop.current.signal, onProgress: setProgress },
+      { file, name: name.trim(), description: "", mapping: entriesOf(mapping), signal: stop.current.signal, onProgress: setProgress },
       {
         onSuccess: (dataset) => {
           if (dataset.status === "error") {
             setRefused(dataset);
             return;
           }
-          toast.success("Dataset ready", {
-            description: `${dataset.name}: ${count(dataset.total_training_pairs ?? 0)} pairs, ${count(dataset.total_tokens ?? 0)} tokens`,
+          const warnings = dataset.validation_warnings.length;
+          const counted = `${dataset.name}: ${count(dataset.total_training_pairs ?? 0)} pairs, ${count(dataset.total_tokens ?? 0)} tokens`;
+          toast.success(warnings > 0 ? "Dataset ready, with warnings" : "Dataset ready", {
+            description: counted,
             action: {
               label: "Train on it",
               onClick: () => void navigate(`/training/configure?datasetId=${dataset.id}`),
             },
           });
           onClose();
+          if (warnings > 0) void navigate(`/datasets/${dataset.id}`);
         },
       },
     );
@@ -66,8 +70,8 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
       title={refused ? "This file has bad lines" : "Upload a dataset"}
       description={
         refused
-          ? `Nothing of “${refused.name}” was kept. Correct the lines below and upload it again.`
-          : "A JSONL file: messages, conversations, instructions, or prompts with completions. The format is found out."
+          ? `No row of “${refused.name}” can be trained on. Correct the rows below and upload the file again.`
+          : "JSON Lines, JSON, CSV or Parquet, also compressed: conversations, instructions, prompts with completions, or texts."
       }
       size={refused === null ? "normal" : "wide"}
     >
@@ -100,6 +104,23 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
             disabled={importing.isPending}
             onChange={({ target }) => setName(target.value)}
           />
+          <details className="mt-4 text-sm">
+            <summary className="cursor-pointer text-soft">Columns with other names</summary>
+            <label htmlFor="dataset-mapping" className="mt-3 mb-1.5 block font-medium">
+              Column mapping
+            </label>
+            <Input
+              id="dataset-mapping"
+              placeholder="Frage:user, Antwort:assistant"
+              aria-describedby="dataset-mapping-help"
+              value={mapping}
+              disabled={importing.isPending}
+              onChange={({ target }) => setMapping(target.value)}
+            />
+            <p id="dataset-mapping-help" className="mt-1.5 text-[0.8125rem] text-soft">
+              Column and role, separated by commas. Roles: system, user, assistant, prompt, completion, text, messages, tools, ignore.
+            </p>
+          </details>
           {failure && (
             <p role="alert" className="mt-4 rounded-lg bg-bad-soft px-3 py-2 text-sm text-bad">
               <strong className="font-medium">{failure.title}.</strong> {failure.description}
@@ -119,7 +140,11 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
 }
 
 function nameOf(file: File): string {
-  return file.name.replace(/\.(jsonl|ndjson|json)$/i, "").slice(0, 200);
+  return file.name.replace(/\.(gz|zst)$/i, "").replace(/\.(jsonl|ndjson|json|csv|tsv|parquet|txt)$/i, "").slice(0, 200);
+}
+
+function entriesOf(mapping: string): string[] {
+  return mapping.split(",").map((entry) => entry.trim()).filter(Boolean);
 }
 
 function Chooser({ file, onFile }: { file: File | null; onFile: (file: File) => void }) {
@@ -162,7 +187,7 @@ function Chooser({ file, onFile }: { file: File | null; onFile: (file: File) => 
       <input
         ref={input}
         type="file"
-        accept=".jsonl,.ndjson,.json,application/jsonl,application/x-ndjson"
+        accept=".jsonl,.ndjson,.json,.csv,.tsv,.parquet,.gz,.zst,application/jsonl,application/x-ndjson"
         aria-label="File"
         className="sr-only"
         tabIndex={-1}
@@ -189,7 +214,7 @@ function Sending({ file, progress: { sent, total } }: { file: File; progress: Up
       </p>
       <Progress label="Upload" percent={checking ? null : percent} className="mt-3" />
       <p role="status" className="mt-2.5 text-[0.8125rem] text-soft">
-        {checking ? "Checking every line and counting tokens…" : `${Math.floor(percent)} % sent`}
+        {checking ? "Checking every row and counting tokens…" : `${Math.floor(percent)} % sent`}
       </p>
     </div>
   );

@@ -1,6 +1,9 @@
+import { Link } from "react-router";
+
 import type { Dataset } from "@/api/types";
-import { ValidationErrors } from "./validation-errors";
+import { Button } from "@/components/ui/button";
 import { Dialog } from "@/components/ui/dialog";
+import { ValidationErrors } from "./validation-errors";
 
 export function ValidationErrorsDialog({ dataset, onClose }: { dataset: Dataset; onClose: () => void }) {
   return (
@@ -9,9 +12,14 @@ export function ValidationErrorsDialog({ dataset, onClose }: { dataset: Dataset;
       size="wide"
       onOpenChange={(open) => !open && onClose()}
       title={`What is wrong with “${dataset.name}”`}
-      description="Nothing of it was kept. Correct these lines and upload the file again."
+      description="The file was not kept, only an excerpt of its rows. Correct it and upload it again."
     >
       <ValidationErrors dataset={dataset} />
+      <div className="mt-5 flex justify-end">
+        <Button asChild>
+          <Link to={`/datasets/${dataset.id}`}>Show its rows</Link>
+        </Button>
+      </div>
     </Dialog>
   );
 }

@@ -78,7 +78,7 @@ export function DatasetsPage() {
           </Button>
         }
       >
-        Conversations to train on. Drop a JSONL file anywhere on this page.
+        Conversations to train on. Drop a file anywhere on this page.
       </PageHeader>
 
       <div className="mb-4 flex flex-wrap gap-2">
@@ -138,7 +138,7 @@ export function DatasetsPage() {
                 </Button>
               }
             >
-              Upload a JSONL file: chat messages, ShareGPT conversations, instructions, or prompts with completions.
+              Upload JSON Lines, JSON, CSV or Parquet: chat messages, ShareGPT conversations, instructions, prompts with completions, or texts.
             </Empty>
           )
         ) : (
@@ -220,10 +220,15 @@ function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; 
   const ready = one.status === "ready" && one.training_ready;
   const bad = one.validation_error_count;
   const wrong = bad === 1 ? "1 bad line" : bad > 1 ? `${count(bad)} bad lines` : "Not usable";
+  const warnings = one.validation_warnings.length;
   return (
     <div role="row" className={`border-b border-line px-5 py-3.5 last:border-0 max-md:grid max-md:grid-cols-3 max-md:gap-x-4 max-md:gap-y-3 ${COLUMNS}`}>
       <div role="cell" className="min-w-0 max-md:col-span-3">
-        <p className="truncate font-medium">{one.name}</p>
+        <p className="truncate font-medium">
+          <Link to={`/datasets/${one.id}`} className="hover:underline">
+            {one.name}
+          </Link>
+        </p>
         <p className="truncate text-[0.8125rem] text-soft">
           {[one.format?.replace("_", " / "), one.file_name].filter(Boolean).join(" · ")}
           {one.created_at && (
@@ -232,6 +237,15 @@ function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; 
               <TimeAgo at={one.created_at} />
             </>
           )}
+          {warnings > 0 && (
+            <>
+              {" · "}
+              <Link to={`/datasets/${one.id}`} className="text-warn hover:underline" aria-label={`Warnings of ${one.name}`}>
+                {warnings === 1 ? "1 warning" : `${count(warnings)} warnings`}
+              </Link>
+            </>
+          )}
+          {one.status === "error" && " · not kept"}
         </p>
       </div>
       <div role="cell" className="flex max-md:hidden">
