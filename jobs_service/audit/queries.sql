@@ -23,3 +23,13 @@ limit $4;
 -- name: newest_audit_event
 -- Id of the caller's newest event; 0 if there is none.
 select coalesce(max(id), 0) from audit_events where user_id = (select caller_id());
+
+-- name: record_download
+-- Row-level security hides jobs of other users, and then nothing is recorded.
+insert into audit_events (user_id, action, resource_id, resource_name, api_key_id, address, client_address, request_id)
+select
+    j.user_id, 'artifact_downloaded', j.id, coalesce(j.name, ''), (c.claims ->> 'api_key_id')::uuid, c.claims ->> 'address',
+    c.claims ->> 'client_address', c.claims ->> 'request_id'
+from lora_training_jobs j
+cross join (select current_setting('request.jwt.claims')::jsonb as claims) c
+where j.id = $1;

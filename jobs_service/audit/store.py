@@ -1,8 +1,9 @@
-"""Audit events in Postgres. They are written by the trigger write_audit_event and read here."""
+"""Audit events in Postgres. The trigger write_audit_event writes all but downloads."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
 
 from jobs_service.audit.model import AuditEvent
 from jobs_service.database.rows import Page, as_caller, page_of, reader
@@ -22,6 +23,11 @@ class AuditStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def record_download(self, caller: Identity, job_id: UUID) -> None:
+        """Records that the caller downloaded a job's artifact. Other events are recorded with their change."""
+        async with as_caller(self._database, caller) as connection:
+            await connection.execute(SQL["record_download"], job_id)
 
     async def list_events(self, caller: Identity, *, page: int, limit: int, action: str | None) -> Page[AuditEvent]:
         """Returns a page of events, newest first."""

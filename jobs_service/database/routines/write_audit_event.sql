@@ -5,14 +5,25 @@ create or replace function write_audit_event() returns trigger
 language plpgsql security definer
 as $$
 declare
-    changed jsonb := to_jsonb(case tg_op when 'DELETE' then old else new end);
+    changed record;
+    changed_name text;
     claims jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
 begin
+    if tg_op = 'DELETE' then
+        changed := old;
+    else
+        changed := new;
+    end if;
+    if tg_argv[1] = 'name' then
+        changed_name := changed.name;
+    else
+        changed_name := changed.description;
+    end if;
     insert into public.audit_events (
         user_id, action, resource_id, resource_name, api_key_id, address, client_address, request_id
     )
     values (
-        (changed ->> 'user_id')::uuid, tg_argv[0], (changed ->> 'id')::uuid, coalesce(changed ->> tg_argv[1], ''),
+        changed.user_id, tg_argv[0], changed.id, coalesce(changed_name, ''),
         (claims ->> 'api_key_id')::uuid, claims ->> 'address', claims ->> 'client_address', claims ->> 'request_id'
     );
     return null;

@@ -1,5 +1,6 @@
--- Audit log: what users did, or programs in their name. Append-only: no role of the services may change or delete a row, and
--- only the trigger write_audit_event inserts one, in the transaction of the change.
+-- Audit log: what users did, or programs in their name. Append-only: no role of the services may change or delete a row. The
+-- trigger write_audit_event inserts rows, in the transaction of the change; downloads, which change nothing, are inserted by
+-- their callers.
 
 create table audit_events (
     id bigint not null generated always as identity,
@@ -23,6 +24,14 @@ alter table audit_events force row level security;
 create policy own_audit_events on audit_events for select to pipeline_user, pipeline_worker
 using (user_id = (select caller_id()));
 grant select on audit_events to pipeline_user, pipeline_worker;
+
+create policy own_downloads on audit_events for insert to pipeline_user
+with check (
+    user_id = (select caller_id()) and action = 'artifact_downloaded'
+    and exists (select from lora_training_jobs j where j.id = resource_id)
+);
+grant insert (user_id, action, resource_id, resource_name, api_key_id, address, client_address, request_id)
+on audit_events to pipeline_user;
 
 create policy new_audit_events on audit_events for insert to pipeline_outbox with check (true);
 grant insert (user_id, action, resource_id, resource_name, api_key_id, address, client_address, request_id)
