@@ -78,7 +78,9 @@ soak: .venv/installed ## Mixed load for 15 minutes: memory, errors, latency and 
 	$(BIN)/python -m tests.soak $(ARGS)
 
 attack: .venv/installed ## Attack a stack of this machine and measure what others notice; ARGS="watches --seconds 30"
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-attack.txt
 	$(BIN)/python -m tests.attack $(ARGS)
+	$(BIN)/python -m tests.attack.oracle
 
 # h2load is Debian's; where there is no apt, it has to be there.
 bench: .venv/installed ## Compare with the least that does the same, and write BENCHMARKS.md
@@ -89,6 +91,7 @@ bench: .venv/installed ## Compare with the least that does the same, and write B
 lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --group dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group attack -o requirements-attack.txt
 
 clean: ## Remove what is built; data in .pipeline/ stays
 	rm -rf .venv protos/gen gateway/ui/node_modules gateway/ui/dist .mypy_cache .ruff_cache .pytest_cache
