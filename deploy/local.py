@@ -90,13 +90,16 @@ async def _run(settings: UpSettings, report: Report, show: Show) -> None:
             **{f"{name}_port": address.rpartition(":")[2] for name, address in addresses.items()},
             **(asdict(issuer) if issuer else {}),
         )
+        metrics = _metrics_addresses()
         report("starting the Estimator, the Jobs service and the gateway")
         servers = {
-            await stack.enter_async_context(_supervised(name, command, logs, variables, report))
+            await stack.enter_async_context(
+                _supervised(name, command, logs, _with_metrics(variables, metrics[name]), report)
+            )
             for name, command in COMMANDS.items()
         }
         gateway = f"http://{addresses['gateway']}"
-        running = Running(gateway, addresses["estimator"], addresses["jobs"], admin_url, os.getpid(), issuer)
+        running = Running(gateway, addresses["estimator"], addresses["jobs"], admin_url, os.getpid(), issuer, metrics)
         await _until_ready(running, servers, logs)
         dataset = await demo.ensure(running, variables, folder, report) if issuer else None
         if issuer and settings.simulated_trainer:
@@ -134,6 +137,19 @@ def _addresses(settings: UpSettings) -> Mapping[str, str]:
                 raise SetupError(f"{reason}; free it, or set PIPELINE_{name.upper()}_PORT") from None
             addresses[name] = f"{host}:{probe.getsockname()[1]}"
     return addresses
+
+
+def _metrics_addresses() -> Mapping[str, str]:
+    """Returns a URL for the metrics of each process, at free ports of this machine."""
+    with ExitStack() as probes:
+        found = {name: probes.enter_context(socket.socket()) for name in COMMANDS}
+        for probe in found.values():
+            probe.bind(("127.0.0.1", 0))
+        return {name: f"http://127.0.0.1:{probe.getsockname()[1]}/metrics" for name, probe in found.items()}
+
+
+def _with_metrics(variables: Mapping[str, str], address: str) -> Mapping[str, str]:
+    return {**variables, "PIPELINE_METRICS_PORT": str(urlsplit(address).port)}
 
 
 def _generated(folder: Path) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -51,6 +51,8 @@ class Running:
     database_url: str
     pid: int
     issuer: Issuer | None
+    # URL of each process's metrics.
+    metrics: Mapping[str, str]
 
 
 def read(folder: Path) -> Running | None:

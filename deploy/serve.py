@@ -22,17 +22,24 @@ from rpc.in_process import LocalChannel
 from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load
 from rpc.process.workers import run_server
+from rpc.telemetry.exporters import open_telemetry
 
 
 async def run(settings: ServeSettings, *, share_port: bool) -> None:
     """Serves until SIGTERM."""
     async with AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(open_telemetry(settings, "pipeline"))
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
 
         # Each service has its own limits: an estimate for CreateJob must not wait for a slot that CreateJob uses.
-        pricing, queueing = Boundary.from_settings(settings, verifier), Boundary.from_settings(settings, verifier)
+        pricing = Boundary.from_settings(settings, verifier, telemetry)
+        queueing = Boundary.from_settings(settings, verifier, telemetry)
+        database.watch_pool(telemetry.metrics)
+        verifier.watch_caches(telemetry.metrics)
+        pricing.watch_limits("estimator")
+        queueing.watch_limits("jobs")
         estimator = estimator_services(settings, database)
         prices = _local(pricing, estimator)
         jobs = await stack.enter_async_context(open_services(settings, database, prices))
@@ -55,7 +62,7 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
             return {"estimator": database.healthy, "jobs": database.healthy}
 
         gateway = http_server(
-            Gateway(settings, channels, verifier, ready),
+            Gateway(settings, channels, verifier, ready, telemetry),
             host=settings.host,
             port=settings.gateway_port,
             share_port=share_port,

@@ -23,6 +23,7 @@ from rpc.identity.jwks import open_verifier
 from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load
 from rpc.process.workers import run_server
+from rpc.telemetry.exporters import open_telemetry
 
 # `evaluate` and `fit` are for developers of the model, `lessons` is for operators.
 COMMANDS = {
@@ -42,13 +43,17 @@ def services(settings: EstimatorSettings, database: Database) -> Services:
 async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
     """Serves until SIGTERM."""
     async with AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(open_telemetry(settings, "estimator"))
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
-        served, boundary = services(settings, database), Boundary.from_settings(settings, verifier)
+        served, boundary = services(settings, database), Boundary.from_settings(settings, verifier, telemetry)
         _, report = await stack.enter_async_context(
             grpc_server(served, boundary, settings, port=settings.estimator_port, share_port=share_port)
         )
+        database.watch_pool(telemetry.metrics)
+        verifier.watch_caches(telemetry.metrics)
+        boundary.watch_limits("estimator")
         await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
 
 

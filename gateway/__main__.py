@@ -35,6 +35,7 @@ from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load
 from rpc.process.tls import channel_credentials
 from rpc.process.workers import run_server
+from rpc.telemetry.exporters import open_telemetry
 
 # Services that the JSON API shows, by the process that serves them.
 ESTIMATOR = [estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]]
@@ -52,12 +53,15 @@ HEALTH_TIMEOUT_SECONDS = 1.0
 async def serve(settings: GatewaySettings, *, share_port: bool) -> None:
     """Serves until SIGTERM."""
     async with AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(open_telemetry(settings, "gateway"))
         trust = channel_credentials(settings)
         estimator = await stack.enter_async_context(open_channel(settings.estimator_address, ESTIMATOR, trust))
         jobs = await stack.enter_async_context(open_channel(settings.jobs_address, JOBS, trust))
         verifier = await stack.enter_async_context(open_verifier(settings, find_api_key=api_keys_of(jobs)))
         channels = by_name(ESTIMATOR, estimator) | by_name(JOBS, jobs)
-        app = Gateway(settings, channels, verifier, partial(health, {"estimator": estimator, "jobs": jobs}))
+        verifier.watch_caches(telemetry.metrics)
+        ready = partial(health, {"estimator": estimator, "jobs": jobs})
+        app = Gateway(settings, channels, verifier, ready, telemetry)
         await stack.enter_async_context(
             http_server(
                 app,

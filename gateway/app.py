@@ -33,6 +33,9 @@ from rpc.errors import ServiceError
 from rpc.identity.tokens import Verifier
 from rpc.metadata import accept_request_id
 from rpc.methods import methods
+from rpc.telemetry.exporters import Telemetry
+from rpc.telemetry.metrics import CALL_BUCKETS
+from rpc.telemetry.traces import trace_http
 
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_HEADERS = (
@@ -53,6 +56,7 @@ GZIP_MINIMUM_BYTES = 1024
 GZIP_LEVEL = 5
 # Headers that name a caller or speak for a service. Nothing reads them; the log line counts them.
 FORGED = re.compile(rb"x-user-id|x-role|x-internal-.*|grpc-status|grpc-metadata-.*|x-.*-bin")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
 
 log = structlog.get_logger()
@@ -62,14 +66,22 @@ class Gateway(Starlette):
     """JSON and pages in front of the services."""
 
     def __init__(
-        self, settings: GatewaySettings, channels: Mapping[str, Any], verifier: Verifier, ready: Ready
+        self,
+        settings: GatewaySettings,
+        channels: Mapping[str, Any],
+        verifier: Verifier,
+        ready: Ready,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """`channels` are by full service name, from grpc.aio or `rpc.in_process`; `ready` returns what is up, by name."""
         services = {name: Default().FindServiceByName(name) for name in channels}
         bound = [each for name, service in services.items() for each in bindings(methods(service), channels[name])]
         self._api = Api(settings, bound, verifier)
         openapi = orjson.dumps(document(bound, cookie=settings.session_cookie))
-        middleware = [Middleware(RequestContext), Middleware(Gzip, GZIP_MINIMUM_BYTES, GZIP_LEVEL)]
+        middleware = [
+            Middleware(RequestContext, telemetry or Telemetry()),
+            Middleware(Gzip, GZIP_MINIMUM_BYTES, GZIP_LEVEL),
+        ]
         if settings.cors_origins:
             cors = Middleware(
                 Cors,
@@ -99,8 +111,15 @@ class Gateway(Starlette):
 class RequestContext:
     """Middleware around everything: request id, log line, and the response to exceptions without a handler."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
+        self._tracer = telemetry.tracer
+        self._requests = telemetry.metrics.histogram(
+            "http_server_request_duration_seconds",
+            "Duration of requests and event streams.",
+            ["http_request_method", "http_route", "http_response_status_code"],
+            buckets=CALL_BUCKETS,
+        )
         # Bound once: an unbound structlog logger resolves its configuration on every call.
         self._log = log.bind()
 
@@ -112,6 +131,8 @@ class RequestContext:
         scope["path"] = raw_path.decode("ascii")
         request_id = state["request_id"] = accept_request_id(next(iter(header_values(scope, b"x-request-id")), None))
         state["path"] = scope["path"][:200]
+        span = trace_http(self._tracer, scope["method"], next(iter(header_values(scope, b"traceparent")), None))
+        state["traceparent"], state["trace_id"] = span.traceparent, span.trace_id
         status = None
 
         async def send_with_request_id(message: Message) -> None:
@@ -134,6 +155,11 @@ class RequestContext:
             await response(scope, receive, send_with_request_id)
         finally:
             self._write_log(scope, status, started)
+            code = str(status or 500)
+            self._requests.labels(*_labels(scope), code).observe(
+                (time.perf_counter_ns() - started) / 1e9, {"trace_id": span.recorded_id} if span.recorded_id else None
+            )
+            span.end("http.response.status_code", code, is_error=code.startswith("5"))
 
     def _write_log(self, scope: Scope, status: int | None, started: int) -> None:
         state = scope["state"]
@@ -149,6 +175,7 @@ class RequestContext:
             duration_ms=(time.perf_counter_ns() - started) // 10_000 / 100,
             user=state.get("user"),
             request_id=state["request_id"],
+            trace_id=state["trace_id"],
             **({"dropped_headers": forged} if forged else {}),
         )
 
@@ -175,6 +202,12 @@ class Gzip(GZipMiddleware):
             await super().__call__(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+
+def _labels(scope: Scope) -> tuple[str, str]:
+    """Method and route of a request, each one of a few: what clients make up has none."""
+    route = scope.get("route")
+    return scope["method"] if scope["method"] in METHODS else "_OTHER", getattr(route, "path", "") or "_OTHER"
 
 
 @lru_cache(maxsize=1024)

@@ -64,6 +64,7 @@ from rpc.process.logs import setup_logs
 from rpc.process.settings import load
 from rpc.process.tls import channel_credentials
 from rpc.process.workers import run_server
+from rpc.telemetry.exporters import open_telemetry
 
 # Webhook hosts that are looked up at once while their owners wait.
 CHECK_THREADS = 8
@@ -167,9 +168,11 @@ async def open_dispatcher(settings: WebhookSenderSettings, database: Database) -
 async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) -> None:
     """Sends webhooks until SIGTERM. Listens on no port, so `share_port` has no effect."""
     async with AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(open_telemetry(settings, "webhooks"))
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         dispatcher = await stack.enter_async_context(open_dispatcher(settings, database))
+        database.watch_pool(telemetry.metrics)
 
         async def report(healthy: bool) -> None:
             """The database's state is logged; there is no health service to tell."""
@@ -184,6 +187,7 @@ async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) ->
 async def serve(settings: JobsSettings, *, share_port: bool) -> None:
     """Serves until SIGTERM."""
     async with AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(open_telemetry(settings, "jobs"))
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
@@ -191,10 +195,13 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
             open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
         )
         opened = await stack.enter_async_context(open_services(settings, database, channel))
-        boundary = Boundary.from_settings(settings, verifier)
+        boundary = Boundary.from_settings(settings, verifier, telemetry)
         _, report = await stack.enter_async_context(
             grpc_server(opened, boundary, settings, port=settings.jobs_port, share_port=share_port)
         )
+        database.watch_pool(telemetry.metrics)
+        verifier.watch_caches(telemetry.metrics)
+        boundary.watch_limits("jobs")
         await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from rpc.process.settings import CommonSettings, DatabaseSettings, LogSettings
+from rpc.process.settings import CommonSettings, DatabaseSettings, ProcessSettings
 
 
 def _ascii(password: SecretStr) -> SecretStr:
@@ -39,7 +39,7 @@ class WebhookAddressSettings(BaseSettings):
     )
 
 
-class WebhookSenderSettings(LogSettings, DatabaseSettings, WebhookAddressSettings):
+class WebhookSenderSettings(ProcessSettings, DatabaseSettings, WebhookAddressSettings):
     """What `python -m jobs_service webhooks` needs: the database, and how requests are sent."""
 
     webhook_timeout_ms: int = Field(15_000, ge=50, le=60_000, description="Time that a webhook's receiver may take.")

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import protovalidate
@@ -26,6 +27,8 @@ from rpc.methods import Method
 from rpc.process.settings import CommonSettings
 from rpc.status import CANCELLED, INTERNAL, Failure, Refused, failure_of, log_failure
 from rpc.stream import Stream
+from rpc.telemetry.exporters import Telemetry
+from rpc.telemetry.traces import SERVER_ERRORS, TRACEPARENT, trace_rpc
 
 # A message is sent together with its call, so it has to arrive within this time.
 RECEIVE_TIMEOUT_SECONDS = 5.0
@@ -55,6 +58,7 @@ class Call(NamedTuple):
     deadline: float
     verifier: Verifier
     draining: asyncio.Event
+    traceparent: str | None = None
 
     def remaining_seconds(self) -> float:
         """Seconds until the caller's deadline; never negative."""
@@ -65,8 +69,9 @@ class Call(NamedTuple):
         await self.verifier.identify(f"Bearer {self.token}")
 
     def forward(self) -> list[tuple[str, str]]:
-        """Metadata for a call on behalf of this one: the caller's own token and the same request id."""
-        return [("authorization", f"Bearer {self.token}"), (REQUEST_ID, self.request_id)]
+        """Metadata for a call on behalf of this one: the caller's own token, the same request id and trace."""
+        metadata = [("authorization", f"Bearer {self.token}"), (REQUEST_ID, self.request_id)]
+        return [*metadata, (TRACEPARENT, self.traceparent)] if self.traceparent else metadata
 
 
 class Boundary:
@@ -81,6 +86,7 @@ class Boundary:
         max_streams: int = 2_000,
         max_streams_per_user: int = 50,
         max_worker_streams: int = 2_000,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._verifier = verifier
         self._default_timeout = default_timeout_seconds
@@ -92,12 +98,15 @@ class Boundary:
             "user": FairLimit(max_streams, per_user=max_streams_per_user),
             "worker": FairLimit(max_worker_streams, per_user=max_worker_streams),
         }
+        self._telemetry = telemetry or Telemetry()
         # Bound once: an unbound structlog logger resolves its configuration on every call.
         self._log = log.bind()
         self.draining = asyncio.Event()
 
     @classmethod
-    def from_settings(cls, settings: CommonSettings, verifier: Verifier) -> Boundary:
+    def from_settings(
+        cls, settings: CommonSettings, verifier: Verifier, telemetry: Telemetry | None = None
+    ) -> Boundary:
         """Returns a boundary with the limits of the settings."""
         return cls(
             verifier,
@@ -106,7 +115,28 @@ class Boundary:
             max_streams=settings.max_watches,
             max_streams_per_user=settings.max_watches_per_user,
             max_worker_streams=settings.max_worker_watches,
+            telemetry=telemetry,
         )
+
+    def watch_limits(self, service: str) -> None:
+        """Shows calls at work and open streams as metrics of a service."""
+        watch = self._telemetry.metrics.watch
+        working, receiving = self._working, self._receiving
+        watch("pipeline_calls_at_work_count", "Short calls at work.", partial(_total, working), service=service)
+        watch(
+            "pipeline_calls_receiving_count",
+            "Calls whose message has not arrived.",
+            partial(_total, receiving),
+            service=service,
+        )
+        for role, limit in self._streams.items():
+            watch(
+                "pipeline_open_streams_count",
+                "Open watches, uploads and waits.",
+                partial(_total, limit),
+                service=service,
+                role=role,
+            )
 
     async def run(
         self,
@@ -228,7 +258,8 @@ class Boundary:
 
         A function where a context manager would read better: that would double its cost.
         """
-        started = time.perf_counter_ns()
+        started = time.perf_counter()
+        span = trace_rpc(self._telemetry.tracer, method.path, metadata.get(TRACEPARENT))
         request_id = accept_request_id(text(metadata, REQUEST_ID))
         outer_origin = current_origin.set(Origin(request_id, text(metadata, PEER), text(metadata, CLIENT_ADDRESS)))
         identity: Identity | None = None
@@ -248,7 +279,9 @@ class Boundary:
                     raise errors.RoleNotAllowed("Permission denied", details=f"This call is for the role {allowed}.")
                 if not identity.has_scope(scope := method.scope_for(identity.role)):
                     raise errors.ScopeNotAllowed(scope)
-                return await work(Call(identity, request_id, token, deadline, self._verifier, self.draining))
+                return await work(
+                    Call(identity, request_id, token, deadline, self._verifier, self.draining, span.traceparent)
+                )
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -265,15 +298,24 @@ class Boundary:
         finally:
             # A call within the process runs in the task of its caller.
             current_origin.reset(outer_origin)
+            code = failure.code.name if failure else "OK"
+            seconds = time.perf_counter() - started
             self._log.info(
                 "call",
                 rpc=method.path,
-                code=failure.code.name if failure else "OK",
+                code=code,
                 reason=failure.reason if failure else None,
-                duration_ms=(time.perf_counter_ns() - started) // 10_000 / 100,
+                duration_ms=round(seconds * 1000, 2),
                 user=identity.user_id if identity else None,
                 request_id=request_id,
+                trace_id=span.trace_id,
             )
+            self._telemetry.metrics.observe_call(method.path[1:], code, seconds, span.recorded_id)
+            span.end("rpc.response.status_code", code, is_error=code in SERVER_ERRORS)
+
+
+def _total(limit: FairLimit) -> int:
+    return limit.total
 
 
 async def _retry(handler: Handler, request: Message, call: Call) -> Message:

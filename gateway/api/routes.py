@@ -39,6 +39,7 @@ from rpc.limits import FairLimit
 from rpc.metadata import REQUEST_ID
 from rpc.methods import Method
 from rpc.rate_limit import Rates
+from rpc.telemetry.traces import TRACEPARENT
 
 # Clients that reconnect without headers send the last event's id in the query, under the name that polyfills use.
 LAST_EVENT_ID = "lastEventId"
@@ -148,6 +149,8 @@ class Api:
         request.scope["state"]["user"] = identity.user_id
         self._verifier.count(identity)
         metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, request_id), (CLIENT_ADDRESS, address)]
+        if traceparent := request.scope["state"]["traceparent"]:
+            metadata.append((TRACEPARENT, traceparent))
         if binding.method.server_streaming:
             message = partial(self._message, request, binding)
             expires_at = identity.expires_at + LEEWAY_SECONDS

@@ -16,6 +16,8 @@ from rpc.database.transaction import Transaction
 from rpc.identity.api_keys import key_hash
 from rpc.identity.model import Identity
 from rpc.identity.origin import current_origin, origin_claims
+from rpc.telemetry.metrics import Metrics
+from rpc.telemetry.traces import trace_statement
 
 CONNECT_TIMEOUT_SECONDS = 3.0
 # Longest wait for a connection.
@@ -40,7 +42,18 @@ class Database:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._is_guarded = False
+        self._waiting = 0
         self.healthy = False
+
+    def watch_pool(self, metrics: Metrics) -> None:
+        """Shows the pool as metrics."""
+        in_use, idle = "pipeline_database_connections_count", self._pool.get_idle_size
+        metrics.watch(in_use, "Connections of the pool.", lambda: self._pool.get_size() - idle(), state="in_use")
+        metrics.watch(in_use, "Connections of the pool.", idle, state="idle")
+        metrics.watch(
+            "pipeline_database_waiting_count", "Calls that wait for a connection.", lambda: max(0, self._waiting)
+        )
+        metrics.watch("pipeline_database_healthy_count", "1 while the database answers.", lambda: int(self.healthy))
 
     @classmethod
     @asynccontextmanager
@@ -88,7 +101,10 @@ class Database:
             raise GuardError(f"a function for users was called as {caller.role}")
         async with self._connection() as connection:
             try:
-                return cast("list[asyncpg.Record]", await connection.fetch(statement, caller.user_id, *arguments))
+                return cast(
+                    "list[asyncpg.Record]",
+                    await trace_statement(connection.fetch, statement, caller.user_id, *arguments),
+                )
             except asyncpg.InsufficientPrivilegeError as error:
                 # These functions touch rows of the caller only, so it is the change of role that was refused.
                 raise GuardError(f"the login may not become pipeline_{caller.role}") from error
@@ -99,7 +115,7 @@ class Database:
         Raises DatabaseUnavailable, Conflict, DeadlineExceeded.
         """
         async with self._connection() as connection:
-            return cast("list[asyncpg.Record]", await connection.fetch(statement, *arguments))
+            return cast("list[asyncpg.Record]", await trace_statement(connection.fetch, statement, *arguments))
 
     async def is_disabled(self, user_id: str) -> bool:
         """Returns whether a user may no longer sign in."""
@@ -160,9 +176,16 @@ class Database:
 
     @asynccontextmanager
     async def _acquire(self, timeout_seconds: float | None) -> AsyncIterator[asyncpg.Connection]:
-        async with self._pool.acquire(timeout=timeout_seconds) as connection:
+        self._waiting += 1
+        try:
+            connection = await self._pool.acquire(timeout=timeout_seconds)
+        finally:
+            self._waiting -= 1
+        try:
             yield connection
             connection.keep_session()
+        finally:
+            await self._pool.release(connection)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types

@@ -8,6 +8,7 @@ from typing import Any, cast
 import asyncpg
 
 from rpc.database.queries import SQL
+from rpc.telemetry.traces import trace_statement
 
 
 class Transaction:
@@ -45,7 +46,7 @@ class Transaction:
     async def _run(self, method: Callable[..., Awaitable[Any]], statement: str, *arguments: Any) -> Any:
         is_first, self._is_empty = self._is_empty, False
         try:
-            return await method(statement, *arguments)
+            return await trace_statement(method, statement, *arguments)
         except asyncpg.InvalidCachedStatementError:
             if not is_first:
                 raise

@@ -60,6 +60,10 @@ class KeySet:
             raise IssuerUnavailable
         return self._keys.get(kid)
 
+    def age_seconds(self) -> float:
+        """Seconds since the keys were fetched; infinite if they never were."""
+        return time.monotonic() - self._fetched_at
+
     def _is_due(self, kid: str | None) -> bool:
         now = time.monotonic()
         stale = now - self._fetched_at > self._ttl

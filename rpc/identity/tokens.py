@@ -16,6 +16,7 @@ from rpc.errors import IssuerUnavailable, RoleNotAllowed, TokenExpired, Unauthen
 from rpc.identity.api_keys import PREFIX, SHAPE, FindApiKey
 from rpc.identity.model import Identity, Role
 from rpc.rate_limit import Rates
+from rpc.telemetry.metrics import Metrics
 
 LEEWAY_SECONDS = 30
 # How long a verified token is trusted without another check whether its user is disabled.
@@ -42,6 +43,10 @@ class Keys(Protocol):
         """Returns the key of an id, for PyJWT; None if there is no such key. Raises IssuerUnavailable."""
         ...
 
+    def age_seconds(self) -> float:
+        """Seconds since the keys were fetched; infinite if they never were."""
+        ...
+
 
 class SharedSecret:
     """The one key of an HS256 issuer."""
@@ -54,6 +59,10 @@ class SharedSecret:
     async def find(self, kid: str | None) -> Any:
         """Returns the secret for every id."""
         return self._secret
+
+    def age_seconds(self) -> float:
+        """A secret does not age."""
+        return 0.0
 
 
 async def never_disabled(user_id: str) -> bool:
@@ -88,6 +97,13 @@ class Verifier:
         self._key_lookups = asyncio.Semaphore(MAX_KEY_LOOKUPS)
         self._rates = rates
         self._verified: OrderedDict[str | None, tuple[tuple[Identity, str], float]] = OrderedDict()
+
+    def watch_caches(self, metrics: Metrics) -> None:
+        """Shows the cache of tokens and the age of the issuer's keys as metrics."""
+        metrics.watch("pipeline_token_cache_count", "Verified tokens in the cache.", lambda: len(self._verified))
+        metrics.watch(
+            "pipeline_jwks_age_seconds", "Age of the issuer's keys; 0 for a secret.", lambda: self._keys.age_seconds()
+        )
 
     def cached_identity(self, authorization: str | None) -> tuple[Identity, str] | None:
         """Returns what `identify` returned for a value not long ago; None if it has to verify the token."""

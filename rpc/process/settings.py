@@ -26,7 +26,26 @@ class LogSettings(BaseSettings):
     log_format: LogFormat = Field("auto", description="auto, json or pretty.")
 
 
-class CommonSettings(LogSettings):
+class TelemetrySettings(BaseSettings):
+    """Where a process shows its metrics and sends its traces."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
+
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics; for Prometheus only, it needs no token.")
+    metrics_port: int = Field(
+        0, ge=-1, le=65_535, description="Port of /metrics; 0: any free one, which the log has; -1: none; +1 a worker."
+    )
+    otlp_endpoint: str | None = Field(
+        None, pattern="^https?://", description="Where traces are sent, OTLP over gRPC; needs the extra `otel`."
+    )
+    trace_sample_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces that begin here and are recorded.")
+
+
+class ProcessSettings(LogSettings, TelemetrySettings):
+    """What every process of ours reads: how to log, and what to show of itself."""
+
+
+class CommonSettings(ProcessSettings):
     """Who issues tokens, how to log, and what a server takes at most."""
 
     host: str = Field("127.0.0.1", description="Address that servers listen on.")

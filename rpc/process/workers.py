@@ -16,7 +16,7 @@ import uvloop
 
 from rpc.errors import OperatorError
 from rpc.process.logs import setup_logs
-from rpc.process.settings import LogSettings
+from rpc.process.settings import ProcessSettings
 
 PR_SET_PDEATHSIG = 1
 # Loaded before any fork: the child of a process with threads may not import.
@@ -29,13 +29,17 @@ def tie_to_parent(number: signal.Signals) -> None:
         _LIBC.prctl(PR_SET_PDEATHSIG, int(number))
 
 
-def run_server(name: str, serve: Callable[..., Coroutine[Any, Any, None]], settings: LogSettings, workers: int) -> int:
+def run_server(
+    name: str, serve: Callable[..., Coroutine[Any, Any, None]], settings: ProcessSettings, workers: int
+) -> int:
     """Runs `serve(settings, share_port=…)` in `workers` processes. Returns the exit code: 2 for an OperatorError."""
     setup_logs(settings.log_level, settings.log_format)
 
-    def main() -> int:
+    def main(index: int) -> int:
+        port = settings.metrics_port
+        own = settings.model_copy(update={"metrics_port": port + index}) if port > 0 else settings
         try:
-            uvloop.run(serve(settings, share_port=workers > 1))
+            uvloop.run(serve(own, share_port=workers > 1))
         except OperatorError as error:
             print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
             return 2
@@ -44,15 +48,15 @@ def run_server(name: str, serve: Callable[..., Coroutine[Any, Any, None]], setti
     return run_workers(workers, main)
 
 
-def run_workers(count: int, main: Callable[[], int]) -> int:
-    """Runs `main` in `count` processes, in this one if `count` is 1. Returns the worst exit code.
+def run_workers(count: int, main: Callable[[int], int]) -> int:
+    """Runs `main`, given its number from 0, in `count` processes; in this one if `count` is 1. Returns the worst exit code.
 
     Forwards signals. When a worker dies the others are stopped too, so that the supervisor starts all of them again.
     Forks, so nothing that has threads (an event loop, a channel) may be open yet.
     """
     if count == 1:
-        return main()
-    children = {_fork(main) for _ in range(count)}
+        return main(0)
+    children = {_fork(main, index) for index in range(count)}
     forwarded: set[int] = set()
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -74,7 +78,7 @@ def run_workers(count: int, main: Callable[[], int]) -> int:
     return worst
 
 
-def _fork(main: Callable[[], int]) -> int:
+def _fork(main: Callable[[int], int], index: int) -> int:
     child = os.fork()
     if child:
         return child
@@ -83,7 +87,7 @@ def _fork(main: Callable[[], int]) -> int:
         tie_to_parent(signal.SIGTERM)
         # Servers that reload on SIGHUP install a handler; the others must not end on it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        code = main()
+        code = main(index)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -117,7 +117,7 @@ async def test_workers_that_only_begin_are_stopped_as_well() -> None:
     program = """
 import os, re, signal, time
 from rpc.process.workers import run_workers
-def main():
+def main(index):
     # Once the parent passes signals on.
     while not int(re.search("SigCgt:.(.*)", open(f"/proc/{os.getppid()}/status").read())[1], 16) >> signal.SIGHUP - 1 & 1:
         time.sleep(0.01)

@@ -1,0 +1,85 @@
+"""What a process shows of itself: a port for Prometheus, and spans sent over OTLP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from opentelemetry.trace import Tracer
+from prometheus_client import start_http_server
+
+from rpc.errors import OperatorError
+from rpc.process.settings import TelemetrySettings
+from rpc.telemetry.metrics import Metrics
+
+OFF = -1
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Metrics and tracer of a process. Without a tracer, nothing is recorded of traces."""
+
+    metrics: Metrics = field(default_factory=Metrics)
+    tracer: Tracer | None = None
+
+
+@asynccontextmanager
+async def open_telemetry(settings: TelemetrySettings, process: str) -> AsyncIterator[Telemetry]:
+    """Opens the telemetry of a process and shows it while the body runs. Raises OperatorError."""
+    with _tracer(settings, process) as tracer:
+        telemetry = Telemetry(tracer=tracer)
+        lag = asyncio.create_task(telemetry.metrics.measure_lag(), name="measure-lag")
+        try:
+            async with _metrics_server(settings, telemetry.metrics):
+                yield telemetry
+        finally:
+            lag.cancel()
+            await asyncio.gather(lag, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _metrics_server(settings: TelemetrySettings, metrics: Metrics) -> AsyncIterator[None]:
+    if settings.metrics_port == OFF:
+        yield
+        return
+    host, port = settings.metrics_host, settings.metrics_port
+    try:
+        server, thread = start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        raise OperatorError(f"metrics port {port} on {host}: {error.strerror}; set PIPELINE_METRICS_PORT") from error
+    log.info("metrics", address=f"http://{host}:{server.server_port}/metrics")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def _tracer(settings: TelemetrySettings, process: str) -> Iterator[Tracer | None]:
+    if settings.otlp_endpoint is None:
+        yield None
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+    except ImportError as error:
+        raise OperatorError(f"PIPELINE_OTLP_ENDPOINT needs the extra `otel`: {error}") from error
+    provider = TracerProvider(
+        sampler=ParentBasedTraceIdRatio(settings.trace_sample_ratio),
+        resource=Resource.create({"service.name": process, "service.namespace": "pipeline"}),
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint)))
+    try:
+        yield provider.get_tracer("pipeline")
+    finally:
+        provider.shutdown()

@@ -1,0 +1,115 @@
+"""Prometheus metrics of a process, named after OpenTelemetry's conventions where there are any."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+# `rpc_` and `http_` are OpenTelemetry's own names.
+NAME = re.compile(r"(pipeline|rpc|http)(_[a-z0-9]+)+")
+# What a number is, as the last word of its name; `count` for what has no unit.
+UNITS = ("seconds", "bytes", "ratio", "usd", "count", "total")
+# Labels with few values, known beforehand. No label may hold a user, a job or anything else that clients send.
+LABELS = frozenset(
+    {
+        "rpc_method",
+        "rpc_response_status_code",
+        "http_request_method",
+        "http_route",
+        "http_response_status_code",
+        "gpu_type",
+        "kind",
+        "outcome",
+        "reason",
+        "role",
+        "service",
+        "state",
+        "status",
+        "user_class",
+    }
+)
+CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+LAG_INTERVAL_SECONDS = 0.5
+
+
+class Metrics:
+    """The metrics of a process; each name is registered once.
+
+    Raises ValueError for a name without our prefix or a unit, and for a label that is not in `LABELS`.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self._calls = self.histogram(
+            "rpc_server_call_duration_seconds",
+            "Duration of calls and streams.",
+            ["rpc_method", "rpc_response_status_code"],
+            buckets=CALL_BUCKETS,
+        )
+        # Finding a labelled child costs as much as the observation.
+        self._calls_by_label: dict[tuple[str, str], Histogram] = {}
+
+    def observe_call(self, method: str, code: str, seconds: float, trace_id: str | None) -> None:
+        """Counts a call of an RPC. `trace_id`: of its recorded trace, which becomes the exemplar."""
+        calls = self._calls_by_label.get((method, code))
+        if calls is None:
+            calls = self._calls_by_label[method, code] = self._calls.labels(method, code)
+        calls.observe(seconds, {"trace_id": trace_id} if trace_id else None)
+
+    def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
+        """Registers a counter; its name ends with `_total`."""
+        return Counter(_checked(name, labels), documentation, labels, registry=self.registry)
+
+    def gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Gauge:
+        """Registers a gauge whose value is set."""
+        return Gauge(_checked(name, labels), documentation, labels, registry=self.registry)
+
+    def histogram(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        *,
+        buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS,
+    ) -> Histogram:
+        """Registers a histogram. `buckets` are upper bounds, in the unit of the name."""
+        return Histogram(_checked(name, labels), documentation, labels, buckets=buckets, registry=self.registry)
+
+    def watch(self, name: str, documentation: str, read: Callable[[], float], **labels: str) -> None:
+        """Registers a gauge that is read whenever metrics are. `read` runs in another thread and must not block.
+
+        Several values of one name differ in their labels.
+        """
+        known = self.registry._names_to_collectors.get(name)  # noqa: SLF001 - there is no public look-up
+        gauge = known if isinstance(known, Gauge) else self.gauge(name, documentation, list(labels))
+        (gauge.labels(**labels) if labels else gauge).set_function(read)
+
+    async def measure_lag(self) -> None:
+        """Measures how late the event loop runs what is due, until cancelled."""
+        lag = self.histogram(
+            "pipeline_event_loop_lag_seconds", "How late the event loop runs what is due.", buckets=LAG_BUCKETS
+        )
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_INTERVAL_SECONDS
+            await asyncio.sleep(LAG_INTERVAL_SECONDS)
+            lag.observe(max(0.0, loop.time() - due))
+
+
+def _checked(name: str, labels: Sequence[str]) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name}: the name of a metric is lower-case words after pipeline_, rpc_ or http_")
+    if not name.endswith(UNITS):
+        raise ValueError(f"{name}: the name of a metric ends with its unit, one of {', '.join(UNITS)}")
+    if unbounded := set(labels) - LABELS:
+        raise ValueError(f"{name}: labels {', '.join(sorted(unbounded))} are not in LABELS")
+    return name

@@ -1,0 +1,230 @@
+"""Metrics and traces: what a process shows of itself, and under which names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+import structlog.testing
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from rpc.boundary import Boundary
+from rpc.database.pool import Database
+from rpc.identity.model import Identity
+from rpc.identity.tokens import SharedSecret, Verifier
+from rpc.telemetry.exporters import Telemetry
+from rpc.telemetry.metrics import LABELS, NAME, UNITS, Metrics
+from tests.clients import http_client
+from tests.conftest import AUDIENCE, ISSUER, SECRET, TestDatabase, metadata
+from tests.door import refused
+from tests.processes import environment, running
+from tests.rpc.conftest import SERVICE, Servicer
+from tests.serving import serving
+
+CATALOGUE = f"/{SERVICE.full_name}/GetCatalogue"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+# Names that prometheus-client has for Python and the process; they are everybody's.
+LIBRARY = ("python_", "process_")
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("jobs_count", []),
+        ("pipeline_Jobs_count", []),
+        ("pipeline_jobs", []),
+        ("pipeline_queue_age", []),
+        ("pipeline_jobs_count", ["user_id"]),
+        ("pipeline_jobs_count", ["state", "dataset"]),
+    ],
+)
+def test_a_metric_has_a_prefix_a_unit_and_bounded_labels(name: str, labels: list[str]) -> None:
+    """A name without prefix or unit, and a label that is not on the list, cannot be registered."""
+    with pytest.raises(ValueError, match=name):
+        Metrics().gauge(name, "A test.", labels)
+
+
+def exported(text: str) -> dict[tuple[str, ...], float]:
+    """Samples by name and label values. Fails for a name or a label against the rules."""
+    samples = {}
+    for family in text_string_to_metric_families(text):
+        if family.name.startswith(LIBRARY) or family.name.endswith("_created"):
+            continue
+        assert NAME.fullmatch(family.name), family.name
+        assert family.name.endswith(UNITS) or family.type == "counter", family.name
+        assert family.documentation.endswith("."), family.name
+        for sample in family.samples:
+            assert set(sample.labels) <= {*LABELS, "le"}, sample
+            samples[sample.name, *sample.labels.values()] = sample.value
+    return samples
+
+
+@asynccontextmanager
+async def traced(telemetry: Telemetry, servicer: Any) -> AsyncIterator[Any]:
+    """A channel to a server with that telemetry."""
+    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
+    boundary = Boundary(verifier, max_concurrent_calls=64, default_timeout_seconds=10, telemetry=telemetry)
+    async with serving({SERVICE: servicer}, boundary) as address, grpc.aio.insecure_channel(address) as channel:
+        yield channel
+
+
+async def test_calls_are_counted_by_method_and_code() -> None:
+    """Each call is one observation of its method and status; what clients make up adds no series."""
+    telemetry = Telemetry()
+    async with traced(telemetry, Servicer()) as channel:
+        for _ in range(3):
+            await channel.unary_unary(CATALOGUE)(b"", metadata=metadata())
+        await refused(channel.unary_unary(CATALOGUE)(b"", metadata=[]))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channel.unary_unary(f"/{SERVICE.full_name}/Nonsense")(b"", metadata=metadata())
+    samples = exported(generate_latest(telemetry.metrics.registry).decode())
+    counts = {key[1:]: value for key, value in samples.items() if key[0] == "rpc_server_call_duration_seconds_count"}
+    assert counts == {(CATALOGUE[1:], "OK"): 3, (CATALOGUE[1:], "UNAUTHENTICATED"): 1}
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    """Spans that were recorded."""
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def telemetry(spans: InMemorySpanExporter) -> Telemetry:
+    """Telemetry that records spans."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    return Telemetry(tracer=provider.get_tracer("test"))
+
+
+def only(spans: InMemorySpanExporter, kind: SpanKind) -> ReadableSpan:
+    """The one span of a kind."""
+    [span] = [span for span in spans.get_finished_spans() if span.kind == kind]
+    return span
+
+
+async def test_a_call_and_its_statements_continue_the_callers_trace(
+    telemetry: Telemetry, spans: InMemorySpanExporter, database: TestDatabase
+) -> None:
+    """The span of a call is a child of the caller's, statements are its children, and calls that it makes are passed on."""
+    passed_on = {}
+    async with Database.open(database.url, size=1) as pool:
+
+        async def work(call: Any) -> None:
+            passed_on.update(call.forward())
+            async with pool.as_caller(Identity(call.identity.user_id, "user", 0)) as transaction:
+                await transaction.fetchval("/* count_jobs */ select count(*) from lora_training_jobs")
+
+        async with traced(telemetry, Servicer(work)) as channel:
+            with structlog.testing.capture_logs() as lines:
+                await channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), ("traceparent", TRACEPARENT)])
+    call, statement = only(spans, SpanKind.SERVER), only(spans, SpanKind.CLIENT)
+    assert call.name == CATALOGUE[1:]
+    assert call.parent is not None
+    assert (f"{call.context.trace_id:032x}", call.parent.span_id) == (TRACE, 0x00F067AA0BA902B7)
+    assert dict(call.attributes or {}) == {
+        "rpc.system.name": "grpc",
+        "rpc.method": CATALOGUE[1:],
+        "rpc.response.status_code": "OK",
+    }
+    assert (statement.name, statement.parent) == ("count_jobs", call.context)
+    assert (statement.attributes or {})["db.query.summary"] == "count_jobs"
+    assert passed_on["traceparent"] == f"00-{TRACE}-{call.context.span_id:016x}-01"
+    assert [line["trace_id"] for line in lines if line["event"] == "call"] == [TRACE]
+
+
+async def test_a_servers_error_marks_its_span(telemetry: Telemetry, spans: InMemorySpanExporter) -> None:
+    """INTERNAL is an error of the span; a caller's mistake is not."""
+
+    async def work(call: Any) -> None:
+        raise ZeroDivisionError
+
+    async with traced(telemetry, Servicer(work)) as channel:
+        await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
+        assert not only(spans, SpanKind.SERVER).status.is_ok
+        spans.clear()
+        await refused(channel.unary_unary(CATALOGUE)(b"", metadata=[]))
+        assert only(spans, SpanKind.SERVER).status.is_unset
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "nonsense",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        TRACEPARENT.upper(),
+    ],
+)
+async def test_a_malformed_traceparent_begins_a_new_trace(
+    telemetry: Telemetry, spans: InMemorySpanExporter, value: str
+) -> None:
+    """M04: what is no traceparent is ignored, and neither logged nor passed on."""
+    async with traced(telemetry, Servicer()) as channel:
+        await channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), ("traceparent", value)])
+    span = only(spans, SpanKind.SERVER)
+    assert span.parent is None
+    assert f"{span.context.trace_id:032x}" != TRACE
+
+
+async def test_without_a_tracer_the_trace_is_passed_on_as_it_is() -> None:
+    """Nothing is recorded; the id is in the log line, and calls on behalf of this one have the same traceparent."""
+    passed_on = {}
+
+    async def work(call: Any) -> None:
+        passed_on.update(call.forward())
+
+    async with traced(Telemetry(), Servicer(work)) as channel:
+        with structlog.testing.capture_logs() as lines:
+            await channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), ("traceparent", TRACEPARENT)])
+    assert passed_on["traceparent"] == TRACEPARENT
+    assert [line["trace_id"] for line in lines if line["event"] == "call"] == [TRACE]
+
+
+@pytest.mark.slow
+async def test_every_process_shows_its_metrics_on_a_port_of_its_own(database: TestDatabase) -> None:
+    """Each worker has its own, on loopback and with no setting; their names keep the rules."""
+    variables = environment(database.url)
+    async with running("estimator_service", variables, "--workers", "2") as server, http_client() as client:
+        address = await server.address()
+        async with asyncio.timeout(30):
+            while len(found := [line["address"] for line in server.lines if line.get("event") == "metrics"]) < 2:
+                await asyncio.sleep(0.02)
+        async with grpc.aio.insecure_channel(address) as channel:
+            await channel.unary_unary(CATALOGUE)(b"", metadata=metadata())
+        texts = [(await client.get(url)).text for url in found]
+    assert len(set(found)) == 2
+    assert all(url.startswith("http://127.0.0.1:") for url in found)
+    both = [exported(text) for text in texts]
+    assert sum(samples.get(("rpc_server_call_duration_seconds_count", CATALOGUE[1:], "OK"), 0) for samples in both) == 1
+    for samples in both:
+        assert samples["pipeline_event_loop_lag_seconds_count",] >= 0
+        assert samples["pipeline_database_healthy_count",] == 1
+        assert samples["pipeline_open_streams_count", "user", "estimator"] == 0
+        assert ("pipeline_database_connections_count", "in_use") in samples
+        assert ("pipeline_token_cache_count",) in samples
+        assert samples["pipeline_jwks_age_seconds",] == 0
+
+
+@pytest.mark.slow
+async def test_a_metrics_port_in_use_and_one_that_is_off(database: TestDatabase) -> None:
+    """A port that is taken is told in one line; -1 opens none."""
+    async with running("estimator_service", environment(database.url, PIPELINE_METRICS_PORT="-1")) as server:
+        await server.address()
+        assert not [line for line in server.lines if line.get("event") == "metrics"]
+    blocker = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = str(blocker.sockets[0].getsockname()[1])
+    async with running("estimator_service", environment(database.url, PIPELINE_METRICS_PORT=port)) as server:
+        async with asyncio.timeout(30):
+            assert await server.process.wait() == 2
+    blocker.close()
+    assert "PIPELINE_METRICS_PORT" in server.text
