@@ -53,7 +53,7 @@ class Database:
         metrics.watch(
             "pipeline_database_waiting_count", "Calls that wait for a connection.", lambda: max(0, self._waiting)
         )
-        metrics.watch("pipeline_database_healthy_count", "1 while the database answers.", lambda: int(self.healthy))
+        metrics.watch("pipeline_database_up", "1 while the database answers.", lambda: int(self.healthy))
 
     @classmethod
     @asynccontextmanager

@@ -13,8 +13,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 # `rpc_` and `http_` are OpenTelemetry's own names.
 NAME = re.compile(r"(pipeline|rpc|http)(_[a-z0-9]+)+")
-# What a number is, as the last word of its name; `count` for what has no unit.
-UNITS = ("seconds", "bytes", "ratio", "usd", "count", "total")
+# The unit, as the last word of a name: `count` for things that are counted, `up` for 1 and 0.
+UNITS = ("seconds", "bytes", "ratio", "usd", "count", "total", "up")
 # Labels with few values, known beforehand. No label may hold a user, a job or anything else that clients send.
 LABELS = frozenset(
     {

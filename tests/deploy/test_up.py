@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_the_printed_lines_work_when_pasted(up: Stack) -> None:
     assert (dataset["format"], dataset["status"]) == ("messages", "DATASET_STATUS_READY")
     assert int(dataset["total_training_pairs"]) > 2000
     assert int(dataset["total_tokens"]) > 100_000
+
+
+@pytest.mark.slow
+def test_every_process_has_metrics_at_the_address_in_run_json(up: Stack, shared_folder: Path) -> None:
+    """The addresses are printed and in `run.json`, one for each process, and each of them answers."""
+    metrics = json.loads((shared_folder / "run.json").read_text())["metrics"]
+    assert set(metrics) == {"gateway", "estimator", "jobs", "webhooks"}
+    assert get_json(up.running.gateway, "/api/catalogue")[0] == 401
+    texts = {}
+    for name, url in metrics.items():
+        assert url in up.output.read_text()
+        with urlopen(url, timeout=5) as response:
+            texts[name] = response.read().decode()
+        assert "pipeline_event_loop_lag_seconds_bucket" in texts[name]
+    labels = 'http_request_method="GET",http_response_status_code="401",http_route="/api/catalogue"'
+    assert f"http_server_request_duration_seconds_count{{{labels}}}" in texts["gateway"]
 
 
 @pytest.mark.slow
