@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test lint types contracts fast generate ui chromium campaign soak attack bench lock clean
+.PHONY: help up env check test test-train train-demo lint types contracts fast generate ui chromium campaign soak attack bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,20 @@ test: .venv/installed ui chromium ## Every test
 	$(NPM) run --silent test
 	$(BIN)/pytest -q -n 2 --dist loadgroup
 
+# PyTorch's CPU build where pip finds one; the lock has the rest. A tiny model is trained from the real queue.
+.venv-train/installed: requirements-train.txt pyproject.toml protos/build.py $(shell find protos/pipeline -name '*.proto')
+	@test -x .venv-train/bin/pip || $(PYTHON) -m venv .venv-train
+	.venv-train/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-train/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-train.txt
+	.venv-train/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-train: .venv-train/installed ## Train a tiny model for real, killed and resumed, in an environment with PyTorch
+	.venv-train/bin/python -m pytest -q -n 2 tests/trainer/train
+
+train-demo: .venv-train/installed ## Beside a running `make up`: queue a small job and train it for real on this machine
+	@.venv-train/bin/python -m deploy.train_demo
+
 campaign: .venv/installed ## Kill processes under load and judge what is left; ARGS="--faults 1000 --jobs 100000" for a release
 	$(BIN)/python -m tests.campaign $(ARGS)
 
@@ -92,6 +106,7 @@ lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --group dev pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group attack -o requirements-attack.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra train --group dev pyproject.toml -o requirements-train.txt
 
 clean: ## Remove what is built; data in .pipeline/ stays
-	rm -rf .venv protos/gen gateway/ui/node_modules gateway/ui/dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-train protos/gen gateway/ui/node_modules gateway/ui/dist .mypy_cache .ruff_cache .pytest_cache

@@ -23,6 +23,7 @@ from deploy.settings import DoctorSettings, LocalSettings, UpSettings, plain
 from gateway.auth import DEMO_USER, SESSION_SECONDS
 from rpc.process.logs import setup_logs
 from rpc.process.settings import load
+from trainer.__main__ import add_arguments
 
 if TYPE_CHECKING:
     from deploy.doctor import Finding
@@ -46,7 +47,7 @@ def main() -> int:
         )
     token.add_argument("--role", choices=["user", "worker"], default="user")
     token.add_argument("--ttl", type=_seconds, default="1h", metavar="TIME", help="lifetime: 30m, 1h, 7d")
-    _add_trainer(commands.add_parser("trainer", help="run a simulated trainer, so that jobs are seen running"))
+    add_arguments(commands.add_parser("trainer", help="take jobs from the queue and train them, or simulate it"))
     file.add_argument("file", type=Path)
     file.add_argument("--name", help="name of the dataset; default: the file's name")
     file.add_argument("--description")
@@ -103,27 +104,10 @@ def _import(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _add_trainer(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--simulate", action="store_true", required=True, help="the only kind that comes with Pipeline")
-    parser.add_argument(
-        "--speed", type=_positive, metavar="N", help="N times faster than estimated; else a minute a job"
-    )
-    parser.add_argument("--jobs", type=int, choices=range(1, 65), default=4, metavar="N", help="jobs at once, 1 to 64")
-    parser.add_argument("--slow", type=_positive, default=1.0, metavar="N", help="take N times as long")
-    faults = {"crash": "kill the process", "hang": "fall silent", "fail": "end with an error", "lie": "report any step"}
-    for name, what in faults.items():
-        parser.add_argument(
-            f"--{name}", type=_share, default=0.0, metavar="SHARE", help=f"share of jobs, 0 to 1, to {what} in"
-        )
-    parser.add_argument("--seed", type=int, default=0, help="chooses the jobs of those shares")
-    parser.add_argument("--address", help="address of the Jobs service; default: the running stack's")
-
-
 def _trainer(chosen: argparse.Namespace) -> int:
     from deploy.trainer import run
-    from trainer.simulate import Habits
 
-    run(_jobs_address(chosen), _issuer(), Habits(**{field: getattr(chosen, field) for field in Habits.__slots__}))
+    run(chosen, read(load(LocalSettings).local_dir), _issuer)
     return 0
 
 

@@ -18,6 +18,7 @@ from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
 from jobs_service.settings import JobsSettings, MigrateSettings, WebhookSenderSettings
 from rpc.process.settings import CommonSettings, DatabaseSettings
+from trainer.settings import TrainerSettings
 
 FILE = Path(__file__).with_name("env.example")
 # In this order; a variable that several classes read is listed under the first.
@@ -30,6 +31,7 @@ SETTINGS = (
     WebhookSenderSettings,
     GatewaySettings,
     UpSettings,
+    TrainerSettings,
 )
 WIDTH = 116
 HEADER = """# Every variable that Pipeline reads, with its default. Generated from the settings classes by `make env`.

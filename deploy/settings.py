@@ -79,11 +79,11 @@ class DoctorSettings(LocalSettings):
     tls_ca_file: Path | None = Field(None, description="CA certificates, PEM.")
 
 
-class TrainerSettings(LocalSettings):
-    """What `pipeline trainer` needs."""
+class CatalogueSettings(LocalSettings):
+    """What `pipeline trainer` needs beside a trainer's own settings."""
 
     catalogue_file: Path = Field(
-        EstimatorSettings.model_fields["catalogue_file"].default, description="GPU types that it offers."
+        EstimatorSettings.model_fields["catalogue_file"].default, description="GPU types that a trainer may offer."
     )
 
 

@@ -1,81 +1,40 @@
-"""Runs the simulated trainer as a process and shows what it does: bars on a terminal, lines elsewhere."""
+"""`pipeline trainer`: a trainer beside the stack on this machine, with tokens of its development issuer."""
 
 from __future__ import annotations
 
-import signal
+import argparse
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from collections.abc import Callable
 
 from deploy.processes import SetupError
-from deploy.running import Issuer
-from deploy.settings import TrainerSettings
+from deploy.running import Issuer, Running
+from deploy.settings import CatalogueSettings
 from estimator_service.catalogue.model import CatalogueError, read_catalogue
 from rpc.process.settings import load
-from trainer.client import Job, Trainer, TrainerError
-from trainer.simulate import NAME, STALL_SECONDS, Habits, Show, Simulation
+from trainer.__main__ import run as run_trainer
+from trainer.client import TrainerError
 
-# Long enough for a bad connection, short enough to be of no use elsewhere.
+# Long enough for a slow connection, and of little use to others.
 TOKEN_SECONDS = 300
-# The most that a job may ask for.
-GPUS_A_JOB = 8
 
 
-def run(address: str, issuer: Issuer, habits: Habits) -> None:
-    """Trains, in a manner of speaking, until SIGINT or SIGTERM; its jobs go back to the queue then. Raises SetupError."""
-    tokens, identity = issuer.open(), str(uuid.uuid4())
+def run(chosen: argparse.Namespace, running: Running | None, issuer: Callable[[], Issuer]) -> None:
+    """Runs the trainer that the command line describes, until SIGINT or SIGTERM. Raises SetupError."""
+    identity = str(uuid.uuid4())
+
+    def token() -> str:
+        return issuer().open().token(identity, role="worker", seconds=TOKEN_SECONDS)
+
     try:
-        catalogue = read_catalogue(load(TrainerSettings).catalogue_file)
-    except CatalogueError as error:
+        catalogue = read_catalogue(load(CatalogueSettings).catalogue_file)
+        has_token = chosen.token_file is not None or chosen.demo_model is not None
+        if not has_token:
+            issuer()
+        run_trainer(
+            chosen,
+            address=running.jobs if running is not None else "",
+            token=None if has_token else token,
+            known_types=catalogue.by_type,
+        )
+    except (TrainerError, CatalogueError) as error:
         raise SetupError(str(error)) from error
-    trainer = Trainer(
-        address,
-        lambda: tokens.token(identity, role="worker", seconds=TOKEN_SECONDS),
-        name=NAME,
-        gpus=dict.fromkeys(catalogue.by_type, GPUS_A_JOB * habits.jobs),
-        stall_seconds=STALL_SECONDS,
-    )
-    with trainer, _shown() as show:
-        simulation = Simulation(trainer, catalogue, habits, show)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: simulation.stop())
-        try:
-            simulation.run()
-        except TrainerError as error:
-            raise SetupError(f"the Jobs service at {address} says {error}") from error
-
-
-@contextmanager
-def _shown() -> Iterator[Show]:
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        yield _tell
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console) as progress:
-
-        @lru_cache(maxsize=1000)
-        def task(job: Job) -> TaskID:
-            return progress.add_task(_title(job), total=job.total_steps)
-
-        def show(job: Job, step: int, ended: str) -> None:
-            if ended:
-                progress.remove_task(task(job))
-                console.print(f"{_title(job)}: {ended}")
-            else:
-                progress.update(task(job), completed=step)
-
-        yield show
-
-
-def _tell(job: Job, step: int, ended: str) -> None:
-    if ended or not step:
-        print(f"{_title(job)}: {ended or f'{job.total_steps} steps to go'}", flush=True)
-
-
-def _title(job: Job) -> str:
-    return f"{NAME} job {job.id}, attempt {job.attempt}"

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service import wire
+from estimator_service.catalogue.base_models import all_models
 from estimator_service.catalogue.gpus import all_gpus
 from estimator_service.catalogue.model import Catalogue, GpuType, JobDefaults
 from estimator_service.datasets.model import Dataset
@@ -19,6 +20,7 @@ from estimator_service.forecasts.configuration import JobConfiguration, referenc
 from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
 from estimator_service.forecasts.plan import TrainingSpec, plan
 from estimator_service.forecasts.repairs import Placement, repairs
+from estimator_service.forecasts.training_plan import forecast_plan, reference_plan
 from estimator_service.learning.corrections import Corrections, corrected
 from estimator_service.physics.forecast import Point, fits
 from estimator_service.quotes.terms import Terms, terms
@@ -34,7 +36,13 @@ class Estimator:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._templates = {gpu.type: wire.reference_template(gpu, catalogue.version) for gpu in catalogue.gpu_types}
+        model = all_models()[catalogue.default_base_model]
+        self._templates = {
+            gpu.type: wire.reference_template(
+                gpu, catalogue.version, reference_plan(model, all_gpus().get(gpu.type), 1, 1)
+            )
+            for gpu in catalogue.gpu_types
+        }
         self._configurations: OrderedDict[Hashable, JobConfiguration] = OrderedDict()
         self._responses: OrderedDict[Hashable, pb.EstimateCostResponse] = OrderedDict()
 
@@ -52,7 +60,9 @@ class Estimator:
         spec, placement = configuration.spec, configuration.placement
         if spec is None or placement is None:
             reference = self._reference(configuration, dataset)
-            return wire.reference_response(self._templates[configuration.gpu.type], reference, dataset)
+            response = wire.reference_response(self._templates[configuration.gpu.type], reference, dataset)
+            response.plan.batch_size = -(-configuration.batch // configuration.gpu_count)
+            return response
         # All corrections are part of the key: repairs may be of another GPU type or method than the configuration.
         key = configuration.forecast_key, dataset, *corrections.values()
         return _cached(
@@ -105,7 +115,9 @@ class Estimator:
                 if entry.type != placement.gpu.id
             ]
             changes = repairs(spec, placement, job, forecaster, others)
-        return forecast_wire.response(job, changes, dataset, configuration.price, self.version)
+        response = forecast_wire.response(job, changes, dataset, configuration.price, self.version)
+        response.plan.CopyFrom(forecast_plan(job.plan, spec.options, spec.batch))
+        return response
 
 
 class _Forecaster(NamedTuple):

@@ -10,9 +10,9 @@ from estimator_service.datasets.model import Dataset
 from estimator_service.reference import Estimate, to_cents
 
 
-def reference_template(gpu: GpuType, version: str) -> pb.EstimateCostResponse:
+def reference_template(gpu: GpuType, version: str, plan: pb.TrainingPlan) -> pb.EstimateCostResponse:
     """Returns the fields that every reference estimate of a GPU type shares."""
-    return pb.EstimateCostResponse(price=gpu_price(gpu), catalogue_version=version)
+    return pb.EstimateCostResponse(price=gpu_price(gpu), catalogue_version=version, plan=plan)
 
 
 def reference_response(

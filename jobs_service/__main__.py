@@ -27,6 +27,8 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.api_keys.service import ApiKeyService
 from jobs_service.api_keys.store import ApiKeyStore
+from jobs_service.artifacts.files import ArtifactFiles
+from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.audit.service import AuditService
 from jobs_service.audit.store import AuditStore
 from jobs_service.database.migrate import SchemaTooOld, migrate
@@ -92,7 +94,9 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     )
     sweeper = Sweeper(queue, events, every_seconds=settings.sweep_ms / 1000, retention=retention)
     watches = Watches(events, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
-    service = JobsService(jobs, EstimatorServiceStub(estimator), queue, QueuePositions(queue), events, watches)
+    artifacts = ArtifactStore(database, max_bytes=settings.max_artifact_bytes)
+    days = settings.artifact_retention_days
+    artifact_retention = None if days is None else timedelta(days=days)
     notifications = NotificationService(NotificationStore(database))
     api_keys = ApiKeyStore(database, max_per_user=settings.max_api_keys_per_user)
     webhooks = WebhookStore(
@@ -102,13 +106,29 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     )
     async with (
         Importer.open(storage, max_bytes=settings.max_dataset_bytes) as importer,
+        ArtifactFiles.open(artifacts, storage) as files,
         open_address_guard(settings, CHECK_THREADS) as guard,
     ):
-        running = {"tail": tailer.run(), "sweep": sweeper.run(), "sweep-files": FileSweeper(database, storage).run()}
+        service = JobsService(
+            jobs,
+            EstimatorServiceStub(estimator),
+            queue,
+            QueuePositions(queue),
+            events,
+            watches,
+            artifacts,
+            files,
+        )
+        running = {
+            "tail": tailer.run(),
+            "sweep": sweeper.run(),
+            "sweep-files": FileSweeper(database, storage).run(),
+            "sweep-artifacts": artifacts.run(artifact_retention),
+        }
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: service,
-            workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(queue, settings),
+            workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(queue, files, settings),
             datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(
                 datasets,
                 importer,

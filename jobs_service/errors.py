@@ -313,3 +313,59 @@ class StorageUnavailable(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("Storage unavailable", details="The file cannot be kept now; try again in a few minutes.")
+
+
+class ArtifactNotFound(ServiceError):
+    """A job without result files, or without one of that name."""
+
+    code = "NOT_FOUND"
+    reason = "ARTIFACT_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No such file",
+            details="The job has no such result file: it is not completed, its trainer kept them elsewhere (artifact_uri), "
+            "or they were deleted. GET /api/jobs/{id}/artifact lists those there are.",
+        )
+
+
+class ArtifactMismatch(ServiceError):
+    """Files of a result that its lease has not uploaded as named."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "ARTIFACT_MISMATCH"
+
+    def __init__(self, *, files: list[str]) -> None:
+        names = ", ".join(files[:10])
+        super().__init__(
+            "Result files differ",
+            details=f"Not uploaded with this lease, or with another size or SHA-256: {names}. Upload them again.",
+            metadata={"files": names},
+        )
+
+
+class ArtifactTooLarge(ServiceError):
+    """A result with more bytes or files than the server takes."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "ARTIFACT_TOO_LARGE"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            "Result too large",
+            details=f"The files of a result may have {limit} bytes together.",
+            metadata={"limit": str(limit)},
+        )
+
+
+class DatasetFileNotFound(ServiceError):
+    """A dataset whose file is not in the storage of this server."""
+
+    code = "NOT_FOUND"
+    reason = "DATASET_FILE_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Dataset file not found",
+            details="The dataset's file is not in this server's storage: storage_bucket and storage_path say where it is.",
+        )

@@ -10,6 +10,9 @@ from uuid import UUID
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1 import jobs_pb2
 
+from jobs_service.artifacts.files import ArtifactFiles
+from jobs_service.artifacts.service import OwnedFiles
+from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.errors import InvalidTransition, JobFinal
 from jobs_service.events import wire as events_wire
 from jobs_service.events.store import EventStore
@@ -25,7 +28,7 @@ from rpc.boundary import Call
 MAX_POINTS = 1000
 
 
-class JobsService:
+class JobsService(OwnedFiles):
     """Queues training jobs at the Estimator's price, and shows them and their events to their owners."""
 
     def __init__(
@@ -36,7 +39,10 @@ class JobsService:
         positions: QueuePositions,
         events: EventStore,
         watches: Watches,
+        artifacts: ArtifactStore,
+        files: ArtifactFiles,
     ) -> None:
+        super().__init__(artifacts, files)
         self._jobs = jobs
         self._estimator = estimator
         self._queue = queue

@@ -75,6 +75,12 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
     watch_poll_ms: int = Field(100, ge=10, le=10_000, description="Milliseconds between looks for new events.")
     watch_ping_ms: int = Field(2_000, ge=50, le=60_000, description="Milliseconds between pings of a quiet watch.")
     event_retention_hours: int = Field(168, ge=1, le=87_600, description="Hours that reports of progress are kept.")
+    max_artifact_bytes: int = Field(
+        50 << 30, ge=1, description="Bytes that the files of a job's result may have together."
+    )
+    artifact_retention_days: int | None = Field(
+        None, ge=1, le=36_500, description="Days after which the files of a result are deleted. Default: never."
+    )
     max_dataset_bytes: int = Field(
         1 << 30, ge=1, description="Largest file that ImportDataset takes, bytes; decompressed too."
     )

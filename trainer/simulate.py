@@ -1,7 +1,7 @@
-"""`pipeline trainer --simulate`: takes jobs and says plausible things about them, on no GPU at all.
+"""`pipeline trainer --simulate`: takes jobs and reports plausible curves, without any GPU.
 
-A trainer like any other, on the same module: for a first look, and to see what becomes of jobs whose trainer crashes,
-hangs, slows down or lies. Whatever it touches says that it is simulated.
+It uses the same client as every trainer. It is for a first look, and shows what happens to jobs whose trainer crashes,
+hangs, slows down or reports wrong steps. Its jobs are marked as simulated.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from estimator_service.catalogue.model import Catalogue
-from estimator_service.reference import Run, estimate
 from trainer.client import Job, Trainer
 
 NAME = "simulated"
 # Without a speed, a job takes this long whatever its size.
 MINUTE = 60.0
+# What a job without an estimate is taken to last.
+UNESTIMATED_SECONDS = 3600.0
 POINTS = 300
 # Shares of a job's time before and after the training itself.
 LOADING, SAVING = 0.06, 0.04
-# A job of ours that hangs is given up after this long without a report.
+# A job that hangs goes to another trainer after this long without a report.
 STALL_SECONDS = 15.0
 
 
@@ -43,33 +43,24 @@ class Habits:
 
 
 class Interrupted(BaseException):
-    """The simulator is told to stop: its jobs go back to the queue."""
+    """The simulation stops: its jobs return to the queue."""
 
 
 class SimulatedError(Exception):
-    """What goes wrong with a training, made up."""
+    """An error of a simulated training."""
 
 
-# Tells whoever looks on: a job, its steps done, and how it ended once it did.
+# Called with a job, its steps done, and how it ended once it did.
 Show = Callable[[Job, int, str], None]
 
 
 class Curves:
-    """What is measured at each step, from the job's own configuration. Pure: the same for the same job and step."""
+    """What is measured at each step, from the job's configuration and its estimate. Pure: the same for the same step."""
 
-    def __init__(self, job: Job, catalogue: Catalogue) -> None:
-        chosen, gpu = job.hyperparameters, catalogue.by_type[job.gpu_config.type]
-        run = Run(
-            pairs=job.dataset.total_training_pairs,
-            tokens=job.dataset.total_tokens,
-            price_usd_per_hour=gpu.price_usd_per_hour,
-            tokens_per_second=gpu.tokens_per_second,
-            gpu_count=job.gpu_config.count,
-            batch_size=chosen.batch_size,
-            epochs=chosen.epochs,
-        )
-        told = estimate(run, catalogue.assumptions)
-        self.seconds, self._throughput = told.hours * 3600, told.throughput
+    def __init__(self, job: Job) -> None:
+        chosen = job.hyperparameters
+        self.seconds = job.lease.estimated_seconds or UNESTIMATED_SECONDS
+        self._throughput = job.lease.estimated_tokens_per_second
         self._job, self._peak, self._warmup = job, chosen.learning_rate, max(1, job.total_steps // 33)
         # A higher rank fits more, a higher rate gets there sooner, a larger batch is less noisy.
         self._floor = 0.9 + 0.5 / math.log2(chosen.rank + 2)
@@ -102,15 +93,15 @@ class Curves:
 
 
 class Simulation:
-    """Runs jobs, each in a thread, until it is told to stop."""
+    """Runs jobs, each in a thread, until it is stopped."""
 
-    def __init__(self, trainer: Trainer, catalogue: Catalogue, habits: Habits, show: Show) -> None:
-        self._trainer, self._catalogue, self._habits, self._show = trainer, catalogue, habits, show
+    def __init__(self, trainer: Trainer, habits: Habits, show: Show) -> None:
+        self._trainer, self._habits, self._show = trainer, habits, show
         self._stopping = threading.Event()
         self._free = threading.Semaphore(habits.jobs)
 
     def stop(self) -> None:
-        """Takes no more jobs, and gives back those it has."""
+        """Takes no more jobs, and returns those that it has to the queue."""
         self._stopping.set()
         self._trainer.stop()
 
@@ -136,30 +127,31 @@ class Simulation:
 
     def _work(self, job: Job) -> None:
         self._show(job, 0, "")
-        words = ""
+        error_text = ""
         try:
             with job:
-                self._train(job, Curves(job, self._catalogue))
+                self._train(job, Curves(job))
         except Interrupted:
             pass
         except Exception as error:
-            words = f": {error}"
+            error_text = f": {error}"
         finally:
             self._free.release()
-            self._show(job, 0, (job.outcome or "lost") + words)
+            self._show(job, 0, (job.outcome or "lost") + error_text)
 
     def _train(self, job: Job, curves: Curves) -> None:
-        habits, chance = self._habits, random.Random(f"{self._habits.seed}/{job.id}/{job.attempt}")  # noqa: S311 - no secret
+        habits = self._habits
+        chance = random.Random(f"{habits.seed}/{job.id}/{job.attempt}")  # noqa: S311 - no secret
         seconds = habits.slow * (MINUTE if habits.speed is None else curves.seconds / habits.speed)
-        # Where it goes wrong, if it does.
+        # Points at which something goes wrong.
         faults = {
             int(POINTS * chance.uniform(0.1, 0.9)): fault
             for fault, share in ((_crash, habits.crash), (self._hang, habits.hang), (_fail, habits.fail))
             if chance.random() < share
         }
         lies = chance.random() < habits.lie
-        about = f"{NAME}: no GPU trains this; {job.gpu_config.count} {job.gpu_config.type} are made up"
-        job.report(stage=f"loading model ({NAME})", platform_id=f"{NAME}-{job.lease.lease_epoch}", lines=[about])
+        notice = f"{NAME}: nothing is trained; the curves of {job.gpu_config.count} {job.gpu_config.type} are made up"
+        job.report(stage=f"loading model ({NAME})", platform_id=f"{NAME}-{job.lease.lease_epoch}", lines=[notice])
         self._pause(seconds * LOADING)
         epoch = 0
         for point in range(1, POINTS + 1):
@@ -169,10 +161,10 @@ class Simulation:
                 epoch += 1
                 values["eval_loss"] = curves.validation(epoch)
                 lines = [f"{NAME}: epoch {epoch} of {job.total_epochs}, eval_loss {values['eval_loss']:.4f}"]
-            said = chance.randint(1, job.total_steps) if lies else step
-            done = said * job.total_epochs / job.total_steps
-            job.report(said, epoch=done, stage=f"training ({NAME})", values=values, lines=lines)
-            self._show(job, said, "")
+            reported = chance.randint(1, job.total_steps) if lies else step
+            epochs_done = reported * job.total_epochs / job.total_steps
+            job.report(reported, epoch=epochs_done, stage=f"training ({NAME})", values=values, lines=lines)
+            self._show(job, reported, "")
             faults.get(point, _nothing)(job)
             self._pause(seconds * (1 - LOADING - SAVING) / POINTS)
         job.report(stage=f"saving adapter ({NAME})")
@@ -181,7 +173,7 @@ class Simulation:
         job.complete(f"{NAME}://adapters/{job.id}", values=final)
 
     def _hang(self, job: Job) -> None:
-        """Says nothing until the job is somebody else's."""
+        """Reports nothing until the lease is lost."""
         self._pause(STALL_SECONDS + 2 * job.lease.lease_ms / 1000)
 
     def _pause(self, seconds: float) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from estimator_service.catalogue import gpus
+from estimator_service.catalogue import base_models, gpus
 from estimator_service.reference import Assumptions
 from rpc.errors import OperatorError
 
@@ -159,6 +159,7 @@ class Catalogue(_Data):
     """Everything a job can be configured with, as of one version."""
 
     effective_at: AwareDatetime
+    default_base_model: str
     gpu_types: tuple[GpuType, ...] = Field(min_length=1, max_length=100)
     model_gpu_types: tuple[ModelGpuType, ...] = Field((), max_length=100)
     presets: tuple[Preset, ...] = Field(min_length=1)
@@ -188,6 +189,8 @@ class Catalogue(_Data):
                 raise ValueError(f"{gpu.type}: offers: a provider is there twice")
         if self.defaults.gpu_config.type not in self.by_type:
             raise ValueError(f"defaults.gpu_config.type: {self.defaults.gpu_config.type} is not in gpu_types")
+        if self.default_base_model not in base_models.all_models():
+            raise ValueError(f"default_base_model: base_models.toml does not have {self.default_base_model}")
         if self.defaults.preset_id not in [preset.id for preset in self.presets]:
             raise ValueError(f"defaults.preset_id: {self.defaults.preset_id} is not in presets")
         return self

@@ -15,6 +15,7 @@ from estimator_service.physics.workload import ATTENTION, Method, Precision, Sta
 DEFAULT_LENGTH = 2048  # where nobody counted the dataset's samples
 LONGEST = 131_072
 SHORTEST = 128
+MIN_VALIDATION = 20  # samples that a validation fraction holds back at least: with fewer the loss says little
 STEP = 8  # lengths are padded to a multiple of it: what tensor cores take
 
 
@@ -30,6 +31,9 @@ class Options:
     packing: bool | None = None
     target_modules: tuple[str, ...] = ()
     stack: Stack | None = None
+    validation_fraction: float | None = None
+    early_stopping_patience: int | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,13 @@ def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defa
         taken("training.target_modules", " ".join(f"{name}_proj" for name in ATTENTION), "the usual adapters")
     sequences = lengths.tokens / length if options.packing else float(lengths.samples)
     held = dataset.validation_pairs
-    if held:
+    if options.validation_fraction:
+        # As the trainer holds samples back: docs/trainers.md.
+        samples = float(lengths.samples)
+        held_back = min(max(MIN_VALIDATION, round(samples * options.validation_fraction)), samples - 1)
+        validation = sequences * held_back / samples
+        sequences -= validation
+    elif held:
         validation = sequences * held / (dataset.pairs or defaults.default_pairs)
     else:
         validation = sequences * defaults.validation_share
@@ -160,6 +170,11 @@ def _length(dataset: Dataset) -> int:
     """The longest sample, so that nothing is cut, in steps of what tensor cores take."""
     longest = min(LONGEST, max(SHORTEST, dataset.longest or DEFAULT_LENGTH))
     return -(-longest // STEP) * STEP
+
+
+def default_precision(traits: Traits) -> Precision:
+    """The arithmetic of a GPU type where none is asked for."""
+    return _precision(None, traits)
 
 
 def _precision(asked: Precision | None, traits: Traits) -> Precision:
@@ -182,6 +197,7 @@ def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:
         "training.packing": w.packed,
         "training.target_modules": sorted(set(w.targets)) if w.method != "full" else [],
         "training.stack": w.stack,
+        "training.validation_fraction": spec.options.validation_fraction or 0.0,
     }
 
 

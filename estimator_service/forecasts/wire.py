@@ -47,6 +47,9 @@ def options(training: pb.TrainingOptions) -> Options:
         packing=given.get("packing"),
         target_modules=tuple(sorted(given.get("target_modules", ()))),
         stack=_word(pb.SoftwareStack, "SOFTWARE_STACK_", given.get("stack")),
+        validation_fraction=given.get("validation_fraction"),
+        early_stopping_patience=given.get("early_stopping_patience"),
+        seed=given.get("seed"),
     )
 
 

@@ -6,7 +6,7 @@ select
     forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
 from lora_training_jobs
 where
-    status = 'completed' and model_family is not null and forecast_model = $1 and retry_count = 0 and completed_at > started_at
+    status = 'completed' and model_family is not null and not simulated and forecast_model = $1 and retry_count = 0 and completed_at > started_at
     and not exists (select from withdrawn_workers w where w.worker_id = lora_training_jobs.worker_id)
 order by completed_at desc
 limit 200;
@@ -21,7 +21,7 @@ with latest as (
         forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
     from lora_training_jobs
     where
-        status = 'completed' and model_family is not null and forecast_model = $1 and retry_count = 0
+        status = 'completed' and model_family is not null and not simulated and forecast_model = $1 and retry_count = 0
         and completed_at > started_at and worker_id is not null
     order by completed_at desc
     limit 5000
@@ -55,7 +55,7 @@ from (
         extract(epoch from completed_at - started_at)::double precision as seconds,
         forecast_p10_seconds, forecast_seconds, forecast_p90_seconds
     from lora_training_jobs
-    where status = 'completed' and model_family is not null and retry_count = 0 and completed_at > started_at
+    where status = 'completed' and model_family is not null and not simulated and retry_count = 0 and completed_at > started_at
     order by completed_at desc
     limit 50000
 ) finished
@@ -75,7 +75,7 @@ select
     bool_or(w.worker_id is not null) as withdrawn
 from lora_training_jobs j left join withdrawn_workers w on w.worker_id = j.worker_id
 where
-    j.status = 'completed' and j.model_family is not null and j.retry_count = 0 and j.completed_at > j.started_at
+    j.status = 'completed' and j.model_family is not null and not j.simulated and j.retry_count = 0 and j.completed_at > j.started_at
     and j.completed_at > now() - interval '90 days'
 group by 1, 2, 3, 4
 order by latest desc

@@ -28,6 +28,7 @@ SCHEMA = (
     "events",
     "notifications",
     "queue",
+    "artifacts",
     "webhooks",
     "quotes",
     "api_keys",

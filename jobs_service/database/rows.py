@@ -34,6 +34,7 @@ JSON_COLUMNS = frozenset(
         "gpu_config",
         "training",
         "current_metrics",
+        "measurements",
         "metadata",
         "validation_errors",
         "validation_warnings",

@@ -79,15 +79,32 @@ left join lateral (
 order by page.revision desc;
 
 -- name: list_metrics
--- At most $2 points, evenly spaced, with the first and the last.
-select step, epoch, values, created_at, total
-from (
-    select *, row_number() over (order by step) - 1 as nth, count(*) over () as total
-    from job_metrics where job_id = $1
-) m
-where total <= $2 or nth = 0
-or nth * ($2 - 1) / (total - 1) > (nth - 1) * ($2 - 1) / (total - 1)
-order by step;
+-- A job's metrics by step. A metric with more than $2 values is thinned out by itself: the first, the last, and of equal parts
+-- in between the smallest and the largest. So no spike and no rare metric is lost to the others.
+with point as (
+    select step, epoch, values, created_at, count(*) over () as total from job_metrics where job_id = $1
+), value as (
+    select
+        p.step, v.name, v.value,
+        row_number() over (partition by v.name order by p.step) - 1 as nth, count(*) over (partition by v.name) as n
+    from point p
+    cross join lateral (select key as name, value::text::double precision as value from jsonb_each(p.values)) v
+), part as (
+    select *, case when n > $2 then nth * greatest(1, ($2 - 2) / 2) / n else nth end as part from value
+), ranked as (
+    select
+        *, row_number() over (partition by name, part order by value, step) as from_below,
+        row_number() over (partition by name, part order by value desc, step) as from_above
+    from part
+), kept as (
+    select step, jsonb_object_agg(name, value) as values
+    from ranked
+    where n <= $2 or nth in (0, n - 1) or ($2 >= 4 and (from_below = 1 or from_above = 1))
+    group by step
+)
+select p.step, p.epoch, k.values, p.created_at, p.total
+from kept k join point p on p.step = k.step
+order by p.step;
 
 -- name: prune_events
 -- Old reports of progress; events that changed a status stay.

@@ -49,6 +49,8 @@ class StatusReason(StrEnum):
     DURATION_LIMIT = "duration_limit"
     CANCELLED_BY_OWNER = "cancelled_by_owner"
     RELEASED = "released"
+    OUT_OF_MEMORY = "out_of_memory"
+    NOT_SUPPORTED = "not_supported"
 
 
 class JobAction(StrEnum):
@@ -138,6 +140,7 @@ class Price:
 
     estimated_total_cost: Decimal
     hourly_rate: Decimal
+    storage_usd: Decimal
     total_steps: int
     estimate: bytes
     forecast: Forecast | None = None
@@ -192,7 +195,11 @@ class Job(NamedTuple):
     max_attempts: int
     retried_from: UUID | None
     artifact_uri: str | None
+    artifact_size: int | None
+    result_step: int | None
+    measurements: Mapping[str, Any]
     trainer: str | None
+    simulated: bool
     billed_seconds: float
     seconds_left: float | None
     own_ahead: int | None

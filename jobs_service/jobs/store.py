@@ -56,6 +56,7 @@ class JobStore:
             **columns(price.forecast),
             "estimated_total_cost": price.estimated_total_cost,
             "hourly_rate": price.hourly_rate,
+            "storage_usd": price.storage_usd,
             "total_steps": price.total_steps,
             "estimate": price.estimate,
             "request_id": request_id,

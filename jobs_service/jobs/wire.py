@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
+from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.jobs.model import (
     DEFAULT_PRIORITY,
@@ -92,6 +93,7 @@ def price(response: estimator_pb2.EstimateCostResponse) -> Price:
     return Price(
         estimated_total_cost=Decimal(str(response.estimated_cost)),
         hourly_rate=Decimal(str(response.hourly_rate)),
+        storage_usd=Decimal(str(response.cost_breakdown.storage)),
         total_steps=response.training_details.total_steps,
         estimate=response.SerializeToString(),
         forecast=_forecast(response.forecast) if response.HasField("forecast") else None,
@@ -173,6 +175,10 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         billed_seconds=model.billed_seconds,
         artifact_uri=model.artifact_uri,
         trainer=model.trainer,
+        simulated=model.simulated,
+        artifact_size=model.artifact_size,
+        result_step=model.result_step,
+        measurements=workers_pb2.Measurements(**model.measurements) if model.measurements else None,
         base_model=model.base_model,
         training=training(model.training),
         provider=model.provider,
@@ -190,6 +196,7 @@ def _estimate_fields(estimate: bytes) -> Mapping[str, Any]:
         "memory": response.memory if response.HasField("memory") else None,
         "quote": response.quote if response.HasField("quote") else None,
         "price": response.price if response.HasField("price") else None,
+        "plan": response.plan if response.HasField("plan") else None,
     }
 
 

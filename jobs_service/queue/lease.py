@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
+from jobs_service.artifacts.model import ArtifactFile
 from jobs_service.events.model import MetricPoint
+from jobs_service.jobs.model import StatusReason
 
 
 class Outcome(StrEnum):
@@ -40,6 +43,7 @@ class LeaseRequest:
     max_jobs: int
     gpus: Mapping[str, int]
     trainer: str
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,12 @@ class Lease:
     dataset_tokens: int | None
     storage_bucket: str | None
     storage_path: str | None
+    dataset_size: int | None
     base_model: str | None
     training: Mapping[str, Any]
+    estimate: bytes | None
+    checkpoint_uri: str | None
+    checkpoint_step: int | None
     seconds_left: float | None
 
 
@@ -74,6 +82,13 @@ class LeaseRef:
 
     job_id: UUID
     token: UUID
+
+
+class Checkpoint(NamedTuple):
+    """A saved state of a training: its URI, and the step of the trainer's own count."""
+
+    uri: str
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +101,7 @@ class Report:
     metrics: Sequence[MetricPoint]
     log_lines: Sequence[str]
     external_job_id: str
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +111,7 @@ class LeaseStatus:
     stop: Outcome | None = None
     expires_at: datetime | None = None
     seconds_left: float | None = None
+    current_cost: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +121,9 @@ class Completion:
     artifact_uri: str
     artifact_id: UUID | None
     final_metrics: MetricPoint | None
-    peak_memory_gib: float | None
+    files: Sequence[ArtifactFile] = ()
+    result_step: int | None = None
+    measurements: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +132,8 @@ class Failure:
 
     error_message: str
     retryable: bool
+    reason: StatusReason = StatusReason.TRAINER_ERROR
+    measurements: Mapping[str, Any] = field(default_factory=dict)
 
 
 def digest(result: Completion | Failure) -> bytes:

@@ -1,9 +1,10 @@
 -- name: offer_gpus
 -- What a trainer has free, for those who ask why their job waits. Not written again while it says the same.
-insert into trainer_offers as known (worker_id, gpu_type, gpu_count)
-select (select caller_id()), o.gpu_type, o.gpus from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
-on conflict on constraint trainer_offers_pkey do update set gpu_count = excluded.gpu_count, seen_at = now()
-where known.gpu_count <> excluded.gpu_count or known.seen_at < now() - interval '10 seconds';
+insert into trainer_offers as known (worker_id, gpu_type, gpu_count, simulated)
+select (select caller_id()), o.gpu_type, o.gpus, $3 from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
+on conflict on constraint trainer_offers_pkey do update
+set gpu_count = excluded.gpu_count, simulated = excluded.simulated, seen_at = now()
+where (known.gpu_count, known.simulated) <> (excluded.gpu_count, excluded.simulated) or known.seen_at < now() - interval '10 seconds';
 
 -- name: claim_jobs
 -- Queued to initializing. Users take turns: they stand in a ring, and a claim goes on where the last one ended ($3).
@@ -64,12 +65,18 @@ with recursive offer as (
 )
 update lora_training_jobs j set
     status = 'initializing', current_stage = 'initializing', worker_id = (select caller_id()), trainer = nullif($5, ''),
-    lease_epoch = lease_epoch + 1, lease_token = gen_random_uuid(), lease_started_at = now(),
+    simulated = $7, billed_from = null, lease_epoch = lease_epoch + 1, lease_token = gen_random_uuid(), lease_started_at = now(),
     lease_expires_at = clock_timestamp() + $6, spent_cost = current_cost, spent_seconds = billed_seconds,
     running_since = null, status_reason = null, error_message = null, revision = revision + 1, updated_at = now()
 from fitting f
 where j.id = f.id and j.status = 'queued'
 returning j.id, f.round, f.lap, f.user_id;
+
+-- name: trained_types
+-- GPU types that a trainer which trains (and does not simulate) offered in the last minute, or has a job of now.
+select gpu_type from trainer_offers where not simulated and seen_at > now() - interval '1 minute'
+union
+select gpu_type from lora_training_jobs where status in ('initializing', 'running') and not simulated;
 
 -- name: leases
 -- What a trainer needs of the jobs it was just given. The dataset is its to read from now on.
@@ -77,7 +84,8 @@ select
     j.id as job_id, j.lease_token, j.lease_epoch, j.lease_expires_at as expires_at, j.attempt, j.max_attempts,
     j.hyperparameters, j.gpu_config, j.total_epochs, j.total_steps, j.dataset_id, d.name as dataset_name,
     d.format as dataset_format, d.total_training_pairs as dataset_pairs, d.total_tokens as dataset_tokens,
-    d.storage_bucket, d.storage_path, j.base_model, j.training,
+    d.storage_bucket, d.storage_path, d.stored_size as dataset_size, j.base_model, j.training, j.estimate,
+    j.checkpoint_uri, j.checkpoint_step,
     seconds_to_limit(
         j.spent_cost, j.hourly_rate, j.max_cost_usd, j.spent_seconds, j.max_duration_seconds
     ) as seconds_left
@@ -100,15 +108,22 @@ update lora_training_jobs set
     progress = 100.0 * case when running_since is null then $5 else greatest(current_step, $5) end
         / greatest(total_steps, 1),
     current_metrics = case
-        when $6::jsonb = '{}' or (running_since is not null and $5 < current_step) then current_metrics
-        else $6
+        when running_since is not null and $5 < current_step then current_metrics
+        -- Names are a trainer's own: however many it invents, so many are kept.
+        when (select count(*) from jsonb_object_keys(current_metrics || $6::jsonb)) > 64 then $6
+        else current_metrics || $6
     end,
     external_job_id = coalesce(nullif($7, ''), external_job_id),
+    checkpoint_uri = coalesce($9, checkpoint_uri), checkpoint_step = coalesce($10, checkpoint_step),
+    billed_from = coalesce(
+        billed_from,
+        case when $4 > 0 or $5 > 0 or coalesce(nullif($3, ''), current_stage) <> 'waiting' then now() end
+    ),
     lease_expires_at = clock_timestamp() + $8,
     revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
 returning
-    id, lease_expires_at as expires_at,
+    id, lease_expires_at as expires_at, current_cost,
     status = 'running' and running_since = now() as started, started_at = now() as first_started,
     coalesce(current_cost >= max_cost_usd or billed_seconds >= max_duration_seconds, false) as over_limit,
     seconds_to_limit(
@@ -119,8 +134,12 @@ returning
 -- Running to completed, by whoever has the lease.
 update lora_training_jobs set
     status = 'completed', current_stage = 'completed', progress = 100,
-    current_metrics = case when $5::jsonb = '{}' then current_metrics else $5 end,
-    artifact_uri = nullif($3, ''), artifact_id = $4, peak_memory_gib = $6, error_message = null, status_reason = null,
+    current_metrics = case
+        when (select count(*) from jsonb_object_keys(current_metrics || $5::jsonb)) > 64 then $5
+        else current_metrics || $5
+    end,
+    artifact_uri = nullif($3, ''), artifact_id = $4, artifact_size = $9, result_step = $8, measurements = $7,
+    peak_memory_gib = $6, checkpoint_uri = null, checkpoint_step = null, error_message = null, status_reason = null,
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'running'
 returning id;
@@ -133,7 +152,7 @@ update lora_training_jobs set
     completed_at = case when $4 and attempt < max_attempts then null else now() end,
     attempt = case when $4 and attempt < max_attempts then attempt + 1 else attempt end,
     retry_count = case when $4 and attempt < max_attempts then attempt else retry_count end,
-    error_message = $3, status_reason = 'trainer_error',
+    error_message = $3, status_reason = $5, measurements = $6,
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
 returning id, status;
@@ -220,7 +239,7 @@ with moved as (
     select
         j.id, j.user_id, j.revision, j.status, j.current_stage, j.progress, j.current_epoch, j.current_step,
         j.current_metrics, j.current_cost, j.final_cost, j.attempt, j.max_attempts, j.error_message, j.status_reason,
-        j.max_cost_usd, j.lease_epoch, j.lease_token, j.lease_started_at, j.worker_id, j.hourly_rate, j.spent_cost,
+        j.max_cost_usd, j.lease_epoch, j.lease_token, j.billed_from, j.worker_id, j.hourly_rate, j.storage_usd, j.spent_cost,
         j.spent_seconds, j.billed_seconds, j.running_since, j.running_from_step, j.total_steps, j.updated_at,
         d.name as dataset_name
     from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
@@ -245,13 +264,15 @@ with moved as (
 ), cost as (
     insert into cost_records (
         job_id, user_id, lease_epoch, attempt, worker_id, lease_token, outcome, result_digest, hourly_rate,
-        billed_seconds, cost_usd, started_at, ended_at
+        billed_seconds, cost_usd, storage_usd, started_at, ended_at
     )
     select
         id, user_id, lease_epoch, case when status = 'queued' and $4 <> 'released' then attempt - 1 else attempt end,
         worker_id, lease_token, $4, $5, hourly_rate, billed_seconds - spent_seconds, current_cost - spent_cost,
+        case when status = 'completed' then least(storage_usd, current_cost - spent_cost) else 0 end,
         -- The end of what is billed: a lease that ran out ended before the sweeper saw it.
-        lease_started_at, lease_started_at + (billed_seconds - spent_seconds) * interval '1 second'
+        coalesce(billed_from, updated_at),
+        coalesce(billed_from, updated_at) + (billed_seconds - spent_seconds) * interval '1 second'
     from moved
     where $4::text is not null and lease_epoch > 0
     -- A job that waits was charged when its last lease ended.
@@ -267,14 +288,22 @@ from moved m
 cross join unnest($6::text[], $7::text[], $8::text[], $9::text[]) as n (type, title, template, priority);
 
 -- name: record_metrics
--- A later lease's value of the same step takes the place of an earlier one's.
+-- Values of one step are merged: the library that trains may report loss and eval loss of a step one after the other. A later
+-- lease's take the place of an earlier one's.
 insert into job_metrics as known (job_id, user_id, step, epoch, lease_epoch, values)
 select j.id, j.user_id, p.step, p.epoch, j.lease_epoch, p.values
 from lora_training_jobs j
 cross join unnest($2::bigint[], $3::double precision[], $4::jsonb[]) as p (step, epoch, values)
 where j.id = $1
 on conflict on constraint job_metrics_pkey do update
-set epoch = excluded.epoch, lease_epoch = excluded.lease_epoch, values = excluded.values, created_at = now()
+set
+    epoch = excluded.epoch, lease_epoch = excluded.lease_epoch, created_at = now(),
+    values = case
+        when known.lease_epoch = excluded.lease_epoch
+            and (select count(*) from jsonb_object_keys(known.values || excluded.values)) <= 64
+        then known.values || excluded.values
+        else excluded.values
+    end
 where known.lease_epoch <= excluded.lease_epoch;
 
 -- name: lease_outcome

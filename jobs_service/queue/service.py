@@ -7,6 +7,8 @@ import random
 
 from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.artifacts.files import ArtifactFiles
+from jobs_service.artifacts.service import LeasedFiles
 from jobs_service.queue import wire
 from jobs_service.queue.lease import Lease, LeaseRequest
 from jobs_service.queue.store import QueueStore
@@ -20,10 +22,11 @@ POLLS_PER_SECOND = 50
 ANSWER_SECONDS = 0.5
 
 
-class WorkerService:
+class WorkerService(LeasedFiles):
     """Leases jobs to trainers and takes their reports."""
 
-    def __init__(self, queue: QueueStore, settings: JobsSettings) -> None:
+    def __init__(self, queue: QueueStore, files: ArtifactFiles, settings: JobsSettings) -> None:
+        super().__init__(files)
         self._queue = queue
         self._settings = settings
         self._waiting = 0
@@ -54,7 +57,7 @@ class WorkerService:
         """Polls the queue until there is a job, the time is up or the server stops."""
         loop = asyncio.get_running_loop()
         until = loop.time() + min(wait_seconds, call.remaining_seconds() - ANSWER_SECONDS)
-        await self._queue.offer(call.identity, request.gpus)
+        await self._queue.offer(call.identity, request.gpus, simulated=request.simulated)
         self._waiting += 1
         try:
             while True:

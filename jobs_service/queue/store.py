@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from jobs_service.artifacts.store import settle
 from jobs_service.database.rows import as_caller, as_json, reader
 from jobs_service.errors import InvalidTransition, JobFinal, LeaseLost
 from jobs_service.events.model import EventType, MetricPoint
@@ -42,6 +43,8 @@ from rpc.identity.model import SYSTEM, Identity
 SQL = load_queries("jobs_service.queue", "queries.sql")
 # Jobs that one pass of the sweeper moves in a transaction.
 BATCH = 200
+# Points of a report whose values become the job's current metrics, the last ones.
+LATEST_POINTS = 4
 
 
 class QueueStore:
@@ -53,17 +56,26 @@ class QueueStore:
         # The user id at which the next claim begins. Each process has its own: taking turns needs no agreement.
         self._turn = uuid4()
 
-    async def offer(self, caller: Identity, gpus: Mapping[str, int]) -> None:
+    async def offer(self, caller: Identity, gpus: Mapping[str, int], *, simulated: bool) -> None:
         """Stores how many GPUs of each type a trainer has free."""
         async with as_caller(self._database, caller) as connection:
-            await connection.execute(SQL["offer_gpus"], list(gpus), list(gpus.values()))
+            await connection.execute(SQL["offer_gpus"], list(gpus), list(gpus.values()), simulated)
 
     async def claim(self, caller: Identity, request: LeaseRequest) -> list[Lease]:
         """Queued → initializing, for as many jobs as fit. Returns their leases; none if no job waits."""
-        types, counts = list(request.gpus), list(request.gpus.values())
+        trained = await self._trained_types() if request.simulated else frozenset[str]()
+        types = [gpu_type for gpu_type in request.gpus if gpu_type not in trained]
+        counts = [request.gpus[gpu_type] for gpu_type in types]
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(
-                SQL["claim_jobs"], types, counts, self._turn, request.max_jobs, request.trainer, self._lease_time
+                SQL["claim_jobs"],
+                types,
+                counts,
+                self._turn,
+                request.max_jobs,
+                request.trainer,
+                self._lease_time,
+                request.simulated,
             )
             if not rows:
                 return []
@@ -76,7 +88,8 @@ class QueueStore:
 
     async def report(self, caller: Identity, lease: LeaseRef, report: Report) -> LeaseStatus:
         """Renews the lease and stores the report. Raises LeaseLost, JobFinal, ValidationFailed."""
-        latest = report.metrics[-1].values if report.metrics else {}
+        latest = {name: value for point in report.metrics[-LATEST_POINTS:] for name, value in point.values.items()}
+        uri, step = report.checkpoint or (None, None)
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(
                 SQL["report_progress"],
@@ -88,6 +101,8 @@ class QueueStore:
                 as_json(latest),
                 report.external_job_id,
                 self._lease_time,
+                uri,
+                step,
             )
             if row is None:
                 return await self._stopped(connection, lease)
@@ -98,7 +113,9 @@ class QueueStore:
             if row["over_limit"]:
                 await _warn(connection, lease.job_id)
                 return LeaseStatus(stop=(await _stop(connection, lease.job_id))[lease.job_id])
-        return LeaseStatus(expires_at=row["expires_at"], seconds_left=row["seconds_left"])
+        return LeaseStatus(
+            expires_at=row["expires_at"], seconds_left=row["seconds_left"], current_cost=row["current_cost"]
+        )
 
     async def complete(self, caller: Identity, lease: LeaseRef, result: Completion) -> None:
         """Running → completed. Raises LeaseLost, JobFinal, InvalidTransition."""
@@ -111,11 +128,15 @@ class QueueStore:
                 result.artifact_uri,
                 result.artifact_id,
                 as_json(final.values if final else {}),
-                result.peak_memory_gib,
+                result.measurements.get("peak_memory_gib"),
+                as_json(result.measurements),
+                result.result_step,
+                sum(file.size for file in result.files) if result.files else None,
             )
             if row is None:
                 await self._ended(connection, lease, Outcome.COMPLETED, digest(result))
                 return
+            await settle(connection, lease.job_id, result.files)
             await _record_metrics(connection, lease.job_id, [final] if final else [])
             await _record(
                 connection,
@@ -130,7 +151,13 @@ class QueueStore:
         """Ends the attempt: → queued or failed. Raises LeaseLost, JobFinal."""
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(
-                SQL["fail_job"], lease.job_id, lease.token, result.error_message, result.retryable
+                SQL["fail_job"],
+                lease.job_id,
+                lease.token,
+                result.error_message,
+                result.retryable,
+                result.reason,
+                as_json(result.measurements),
             )
             if row is None:
                 await self._ended(connection, lease, Outcome.FAILED, digest(result))
@@ -192,6 +219,11 @@ class QueueStore:
             offers = await connection.fetch(SQL["latest_offers"])
         return [tuple(row) for row in waiting], {row["gpu_type"]: row["gpus"] for row in offers}
 
+    async def _trained_types(self) -> frozenset[str]:
+        """Returns the GPU types that trainers which train offer or use; simulated ones leave them alone."""
+        async with as_caller(self._database, SYSTEM) as connection:
+            return frozenset(row["gpu_type"] for row in await connection.fetch(SQL["trained_types"]))
+
     async def _stopped(self, connection: Transaction, lease: LeaseRef) -> LeaseStatus:
         """Answers a report that changed no row: the trainer must stop, or it never had the lease."""
         ended = await connection.fetchrow(SQL["lease_outcome"], lease.job_id, lease.token)
@@ -234,12 +266,16 @@ async def _record(
 
 
 async def _record_metrics(connection: Transaction, job_id: UUID, points: Sequence[MetricPoint]) -> None:
-    # One value for each step: the last one reported.
-    by_step = {point.step: point for point in points if point.values}
+    by_step: dict[int, MetricPoint] = {}
+    for point in points:
+        if point.values:
+            earlier = by_step.get(point.step)
+            values = {**earlier.values, **point.values} if earlier else point.values
+            by_step[point.step] = MetricPoint(point.step, point.epoch, values)
     if by_step:
         steps, epochs = list(by_step), [point.epoch for point in by_step.values()]
-        values = [as_json(point.values) for point in by_step.values()]
-        await connection.execute(SQL["record_metrics"], job_id, steps, epochs, values)
+        rows = [as_json(point.values) for point in by_step.values()]
+        await connection.execute(SQL["record_metrics"], job_id, steps, epochs, rows)
 
 
 async def _warn(connection: Transaction, job_id: UUID | None) -> None:

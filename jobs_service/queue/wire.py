@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.artifacts.model import ArtifactFile
 from jobs_service.events.model import MetricPoint
+from jobs_service.jobs.model import StatusReason
 from jobs_service.jobs.wire import training
-from jobs_service.queue.lease import Completion, Failure, Lease, LeaseRef, LeaseRequest, LeaseStatus, Report
+from jobs_service.queue.lease import (
+    Checkpoint,
+    Completion,
+    Failure,
+    Lease,
+    LeaseRef,
+    LeaseRequest,
+    LeaseStatus,
+    Report,
+)
 from jobs_service.settings import JobsSettings
-from jobs_service.wire import time
+from jobs_service.wire import cents, time
+
+FAILURE_REASONS = {
+    workers_pb2.FAILURE_REASON_OUT_OF_MEMORY: StatusReason.OUT_OF_MEMORY,
+    workers_pb2.FAILURE_REASON_NOT_SUPPORTED: StatusReason.NOT_SUPPORTED,
+}
 
 
 class HasLease(Protocol):
@@ -24,7 +40,8 @@ class HasLease(Protocol):
 
 def lease_request(request: workers_pb2.LeaseJobsRequest) -> LeaseRequest:
     """Returns what a trainer offers and asks for."""
-    return LeaseRequest(request.max_jobs, {offer.type: offer.count for offer in request.gpus}, request.trainer)
+    gpus = {offer.type: offer.count for offer in request.gpus}
+    return LeaseRequest(request.max_jobs, gpus, request.trainer, request.simulated)
 
 
 def lease_ref(request: HasLease) -> LeaseRef:
@@ -41,6 +58,9 @@ def report(request: workers_pb2.ReportProgressRequest) -> Report:
         metrics=[_point(point) for point in request.metrics],
         log_lines=list(request.log_lines),
         external_job_id=request.external_job_id,
+        checkpoint=Checkpoint(request.checkpoint.uri, request.checkpoint.step)
+        if request.HasField("checkpoint")
+        else None,
     )
 
 
@@ -50,13 +70,18 @@ def completion(request: workers_pb2.CompleteJobRequest) -> Completion:
         artifact_uri=request.artifact_uri,
         artifact_id=UUID(request.artifact_id) if request.artifact_id else None,
         final_metrics=_point(request.final_metrics) if request.HasField("final_metrics") else None,
-        peak_memory_gib=request.peak_memory_gib if request.HasField("peak_memory_gib") else None,
+        files=[ArtifactFile(file.name, file.size, file.sha256) for file in request.files],
+        result_step=request.result_step or None,
+        measurements=_measurements(request),
     )
 
 
 def failure(request: workers_pb2.FailJobRequest) -> Failure:
     """Returns the error of a failed attempt."""
-    return Failure(request.error_message, request.retryable)
+    reason = FAILURE_REASONS.get(request.reason, StatusReason.TRAINER_ERROR)
+    # What cannot go better unchanged is not tried again, whatever the trainer says.
+    retryable = request.retryable and reason is StatusReason.TRAINER_ERROR
+    return Failure(request.error_message, retryable, reason, _measurements(request))
 
 
 def lease_status(model: LeaseStatus) -> workers_pb2.ReportProgressResponse:
@@ -66,11 +91,13 @@ def lease_status(model: LeaseStatus) -> workers_pb2.ReportProgressResponse:
         stop_reason=workers_pb2.StopReason.Value(f"STOP_REASON_{(model.stop or 'unspecified').upper()}"),
         expires_at=time(model.expires_at),
         seconds_left=model.seconds_left,
+        current_cost=cents(model.current_cost),
     )
 
 
 def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
     """Returns a leased job as its trainer gets it."""
+    estimate = estimator_pb2.EstimateCostResponse.FromString(model.estimate or b"")
     return workers_pb2.Lease(
         job_id=str(model.job_id),
         lease_token=str(model.lease_token),
@@ -92,12 +119,29 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
             total_tokens=model.dataset_tokens,
             storage_bucket=model.storage_bucket,
             storage_path=model.storage_path,
+            file_size=model.dataset_size,
         ),
         seconds_left=model.seconds_left,
         base_model=model.base_model,
         training=training(model.training),
+        plan=estimate.plan,
+        estimated_seconds=estimate.estimated_duration_hours * 3600,
+        estimated_tokens_per_second=estimate.training_details.estimated_throughput_tokens_per_sec,
+        checkpoint=workers_pb2.Checkpoint(uri=model.checkpoint_uri, step=model.checkpoint_step or 0)
+        if model.checkpoint_uri
+        else None,
     )
 
 
 def _point(point: workers_pb2.MetricPoint) -> MetricPoint:
     return MetricPoint(point.step, point.epoch, dict(point.values))
+
+
+def _measurements(request: workers_pb2.CompleteJobRequest | workers_pb2.FailJobRequest) -> dict[str, Any]:
+    """What was measured, as fields that the message can be made of again."""
+    if not request.HasField("measurements"):
+        return {}
+    fields = {field.name: value for field, value in request.measurements.ListFields()}
+    if "stack" in fields:
+        fields["stack"] = {field.name: value for field, value in fields["stack"].ListFields()}
+    return fields

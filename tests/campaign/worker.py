@@ -13,7 +13,8 @@ from typing import Any
 import grpc
 
 from tests.campaign.history import History
-from trainer.client import Job, Trainer, _reason
+from trainer.client import Job, Trainer
+from trainer.client.errors import reason_of
 
 OPS = {
     "LeaseJobs": "lease",
@@ -48,7 +49,7 @@ class Recorded:
             raise
         except grpc.RpcError as error:
             refused = error.code() == grpc.StatusCode.FAILED_PRECONDITION
-            outcome = f"refused:{_reason(error)}" if refused else "unknown"
+            outcome = f"refused:{reason_of(error)}" if refused else "unknown"
             self._history.write(self._op, self._began, outcome, code=error.code().name, leases=[], **about)
             raise
         if self._op == "lease":

@@ -25,6 +25,7 @@ def new_job(dataset_id: str, **columns: Any) -> dict[str, Any]:
         "total_steps": 1000,
         "estimated_total_cost": 1,
         "hourly_rate": 3.5,
+        "storage_usd": 0.5,
         **columns,
     }
 

@@ -13,17 +13,25 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import asyncpg
+import numpy as np
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
-from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack, token
+from tests.conftest import NewDataset, Stack, TestDatabase, open_stack, token
+from tests.conftest import metadata as metadata_of
 from tests.jobs_service.jobs.test_create_job import ANN
 from tests.jobs_service.trainers import TRAINER, get, queue, until
+from tests.trainer.rows import import_rows
 from trainer import client as module
 from trainer.client import Job, Stopped, Trainer, TrainerError
+from trainer.client.reports import ReportBuffer
 
 WORKER = token(TRAINER, role="worker")
 GPUS = {"A100-80GB": 8}
+CONFIG = (
+    {"type": "A100-80GB", "count": 2},
+    {"batch_size": 4, "epochs": 3, "learning_rate": 5e-5, "rank": 16},
+)
 
 
 @pytest.fixture
@@ -69,9 +77,9 @@ async def test_all_that_is_reported_arrives(stack: Stack, job: jobs_pb2.Job) -> 
     assert (done.status, done.artifact_uri) == (jobs_pb2.JOB_STATUS_COMPLETED, "s3://adapters/1")
     assert (done.trainer, done.current_epoch, done.attempt) == ("tests", 3, 1)
     asked_for = jobs_pb2.ListJobMetricsRequest(id=job.id, max_points=1000)
-    points = (await stack.jobs.ListJobMetrics(asked_for, metadata=metadata(ANN))).points
+    points = (await stack.jobs.ListJobMetrics(asked_for, metadata=metadata_of(ANN))).points
     assert [point.step for point in points] == [15 * step for step in range(1, 251)]
-    log = await stack.jobs.ListJobEvents(jobs_pb2.ListJobEventsRequest(id=job.id), metadata=metadata(ANN))
+    log = await stack.jobs.ListJobEvents(jobs_pb2.ListJobEventsRequest(id=job.id), metadata=metadata_of(ANN))
     assert [line for event in log.events for line in event.log_lines] == ["almost done", "loss is nan"]
 
 
@@ -109,7 +117,7 @@ async def test_a_cancelled_job_stops_its_trainer(stack: Stack, job: jobs_pb2.Job
             time.sleep(0.01)
 
     async def cancelled() -> None:
-        await stack.jobs.CancelJob(cancel, metadata=metadata(ANN))
+        await stack.jobs.CancelJob(cancel, metadata=metadata_of(ANN))
 
     assert (await train(stack.jobs_address, work)).outcome == "cancelled"
 
@@ -236,15 +244,134 @@ async def test_a_trainer_that_hangs_gives_up(stack: Stack, job: jobs_pb2.Job) ->
     assert (await train(stack.jobs_address, work, stall_seconds=0.5)).outcome == "lease_lost"
 
 
-async def test_what_the_service_refuses_is_named(stack: Stack, job: jobs_pb2.Job) -> None:
-    """A name that no metric may have, and a token that is not a worker's, are errors that say so; nobody repeats them."""
+class Tensor:
+    """What a training library logs in place of a number: one element, which `item` takes out."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def item(self) -> float:
+        return self._value
+
+
+async def test_no_report_ends_a_training(stack: Stack, job: jobs_pb2.Job) -> None:
+    """Cases 40 and 44: names, numbers and texts that the contract does not take are renamed, cut or logged."""
+    values = {
+        "eval_cosine_accuracy@1": 0.5,
+        "timing(s)/gen": np.float32(2),
+        "GPU 0 memory": Tensor(3.0),
+        "_step": np.int64(4),
+        "größe": 5,
+        "x" * 100: 6,
+        "grad_norm": None,
+        "note": "1.5",
+        "array": np.array([1.0, 2.0]),
+        "huge": 10**400,
+        **{f"metric_{number}": number for number in range(86)},
+    }
 
     def work(held: Job) -> None:
-        held.report(1, values={"train loss": 1.0})
+        held.report(1, values=values, stage="s\0t" * 40, lines=["a\0b", "\ud800", "l" * 5_000], platform_id="p" * 999)
+        held.report("two", epoch=None, of=0, values={"loss": float("-inf")})
+        held.report(3, values={"loss": 0.25})
+        held.complete("s3://adapters/1", values={"final score": Tensor(1.0), "none": None})
+
+    held = await train(stack.jobs_address, work)
+    assert held.outcome == "completed"
+    done = await get(stack, job.id)
+    metrics = dict(done.current_metrics)
+    assert (metrics["eval_cosine_accuracy_1"], metrics["timing_s_/gen"], metrics["GPU_0_memory"]) == (0.5, 2, 3)
+    assert (metrics["m_step"], metrics["gr_e"], metrics["x" * 64], metrics["loss"]) == (4, 5, 6, 0.25)
+    assert metrics["final_score"] == 1
+    asked_for = jobs_pb2.ListJobEventsRequest(id=job.id, limit=100)
+    log = await stack.jobs.ListJobEvents(asked_for, metadata=metadata_of(ANN))
+    lines = [line for event in log.events for line in event.log_lines]
+    assert {"ab", "?", "l" * 2_000, "grad_norm is None", "note is 1.5", "loss is -inf"} <= set(lines)
+    assert any("metric eval_cosine_accuracy@1 is recorded as eval_cosine_accuracy_1" in line for line in lines)
+    assert any("over 32 values" in line for line in lines)
+
+
+async def test_a_refused_report_costs_the_report_alone(
+    stack: Stack, job: jobs_pb2.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report that the service refuses in spite of all is logged; the lease is renewed, and the job completes."""
+    take = ReportBuffer.take
+
+    def spoiled(buffer: ReportBuffer) -> Any:
+        request = take(buffer)
+        for point in request.metrics:
+            point.values["no such name"] = 1.0
+        return request
+
+    monkeypatch.setattr(ReportBuffer, "take", spoiled)
+
+    def work(held: Job) -> None:
+        held.report(1, values={"loss": 1.0})
         held.complete("s3://adapters/1")
 
-    with pytest.raises(TrainerError, match=r"VALIDATION_FAILED.*metrics"):
-        await train(stack.jobs_address, work)
+    assert (await train(stack.jobs_address, work)).outcome == "completed"
+    log = await stack.jobs.ListJobEvents(jobs_pb2.ListJobEventsRequest(id=job.id, limit=100), metadata=metadata_of(ANN))
+    assert any("a report was refused: INVALID_ARGUMENT" in line for event in log.events for line in event.log_lines)
+
+
+async def test_a_token_that_fails_for_a_while(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
+    """Case 49: a training outlasts its token, where that is a file or a function; an error of the function is survived."""
+    calls = 0
+
+    def make() -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise RuntimeError("the issuer is away")
+        return token(TRAINER, role="worker", exp=int(time.time()) - 60) if calls == 4 else WORKER
+
+    def work(held: Job) -> None:
+        for step in range(1, 8):
+            held.report(step)
+            time.sleep(0.15)
+        held.complete("s3://adapters/1")
+
+    def run(source: Any) -> Job:
+        with Trainer(stack.jobs_address, source, gpus=GPUS) as trainer:
+            (held,) = trainer.lease(wait_seconds=10)
+            with held:
+                work(held)
+            return held
+
+    assert (await asyncio.to_thread(run, make)).outcome == "completed"
+    assert calls > 5
+
+
+@pytest.mark.parametrize("text", ["", "two words", '"quoted"', "line\nbreak", "naïve"])
+async def test_a_malformed_token_is_named_at_start(tmp_path: Path, text: str) -> None:
+    """Case 36: what can be no token is an error at start, not a silent retry."""
+    file = tmp_path / "token"
+    file.write_text(text)
+    for source in (text, file):
+        with pytest.raises(TrainerError, match="token"):
+            Trainer("127.0.0.1:1", source, gpus=GPUS)
+
+
+async def test_a_line_break_after_the_token_is_no_part_of_it(stack: Stack, tmp_path: Path) -> None:
+    """Case 36: a token file may end with a line break."""
+    file = tmp_path / "token"
+    file.write_text(f"{WORKER}\r\n")
+
+    def run() -> list[Job]:
+        with Trainer(stack.jobs_address, file, gpus=GPUS) as trainer:
+            return trainer.lease(wait_seconds=0)
+
+    assert await asyncio.to_thread(run) == []
+
+
+def test_an_address_that_is_a_url_is_named() -> None:
+    """Case 36: an `http://` address is an error at start."""
+    with pytest.raises(TrainerError, match="HOST:PORT"):
+        Trainer("http://jobs.internal:50052", WORKER, gpus=GPUS)
+
+
+async def test_what_the_service_refuses_is_named(stack: Stack) -> None:
+    """A token that is not a worker's is an error that says so, and is not repeated."""
 
     def lease_as_user() -> None:
         with Trainer(stack.jobs_address, token(ANN), gpus=GPUS) as trainer:
@@ -265,16 +392,24 @@ async def test_stop_ends_the_wait_for_jobs(stack: Stack) -> None:
 
 
 async def test_the_example_in_the_docstring_trains(
-    stack: Stack, job: jobs_pb2.Job, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The callback for Hugging Face's Trainer, as it stands there, reports steps and logs and ends a job."""
-    code = textwrap.dedent(module.__doc__.partition("your own:\n")[2].partition("\nA job is had")[0])
+    """The callback for Hugging Face's Trainer, as it stands there, reports, uploads and completes a job."""
+    dataset = await import_rows(stack, [{"prompt": "Hi", "completion": "Hello"}] * 30)
+    request = jobs_pb2.CreateJobRequest(
+        dataset_id=dataset.id, preset_id="PRESET_ID_BALANCED", gpu_config=CONFIG[0], hyperparameters=CONFIG[1]
+    )
+    job = (await stack.jobs.CreateJob(request, metadata=metadata_of(ANN))).job
+    code = textwrap.dedent(module.__doc__.partition("your own:\n")[2].partition("\nA job is held")[0])
     package = ModuleType("transformers")
     package.TrainerCallback = object
     monkeypatch.setitem(sys.modules, "transformers", package)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "worker.token").write_text(WORKER)
     code = code.replace("jobs.internal:50052", stack.jobs_address).replace("H100", "A100-80GB")
 
-    def train(hyperparameters: Any, dataset: Any, callbacks: list[Any]) -> str:
+    def train(plan: Any, hyperparameters: Any, dataset: Path, callbacks: list[Any]) -> Path:
+        assert len(dataset.read_bytes().splitlines()) == 30
         state = SimpleNamespace(max_steps=30, global_step=0, epoch=0.0)
         control = SimpleNamespace(should_training_stop=False)
         for step in range(1, 31):
@@ -282,19 +417,16 @@ async def test_the_example_in_the_docstring_trains(
             callbacks[0].on_step_end(None, state, control, model=None)
             if step % 10 == 0:
                 callbacks[0].on_log(None, state, control, logs={"loss": 1 / step, "note": "words"})
-        used.append(control)
-        return "model"
-
-    used: list[Any] = []
-
-    def upload(model: str) -> str:
+        assert not control.should_training_stop
         known["trainer"].stop()
-        return f"s3://adapters/{model}"
+        folder = tmp_path / "result"
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_bytes(b"weights")
+        return folder
 
-    known = {"token": WORKER, "train": train, "upload": upload}
+    known: dict[str, Any] = {"train": train}
     await asyncio.to_thread(exec, code, known)
-    assert not used[0].should_training_stop
     done = await get(stack, job.id)
-    assert (done.status, done.artifact_uri) == (jobs_pb2.JOB_STATUS_COMPLETED, "s3://adapters/model")
-    assert (done.current_step, done.current_epoch, done.trainer) == (3750, 3, "gpu-7")
+    assert (done.status, done.artifact_size) == (jobs_pb2.JOB_STATUS_COMPLETED, 7)
+    assert (done.current_step, done.current_epoch, done.trainer) == (done.total_steps, 3, "gpu-7")
     assert Stopped("cancelled").reason == "cancelled"

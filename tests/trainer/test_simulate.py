@@ -17,16 +17,14 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from deploy.settings import environment
-from estimator_service.catalogue.model import read_catalogue
-from estimator_service.settings import EstimatorSettings
 from tests.conftest import ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.jobs_service import trainers
 from tests.jobs_service.jobs.test_create_job import ANN
 from tests.jobs_service.trainers import get, queue
-from trainer.client import Job, Trainer
+from trainer.client import Job
+from trainer.client.connection import Connection
 from trainer.simulate import Curves
 
-CATALOGUE = read_catalogue(EstimatorSettings.model_fields["catalogue_file"].default)
 WORDS = "simulated"
 
 
@@ -38,10 +36,10 @@ def curves(**hyperparameters: Any) -> Curves:
         gpu_config={"type": "A100-80GB", "count": 2},
         total_epochs=3,
         total_steps=3750,
-        dataset={"total_training_pairs": 5000, "total_tokens": 1_250_000},
+        estimated_seconds=2842,
+        estimated_tokens_per_second=3600,
     )
-    with Trainer("127.0.0.1:1", "", gpus={}) as nobody:
-        return Curves(Job(nobody, lease, stall_seconds=1), CATALOGUE)
+    return Curves(Job(Connection("127.0.0.1:1", "token"), lease, stall_seconds=1))
 
 
 def test_curves_could_be_true() -> None:
@@ -58,7 +56,7 @@ def test_curves_could_be_true() -> None:
     assert max(each["tokens_per_second"] for each in points) <= 3600
     assert points == [curves().at(step) for step in range(1, 3751)]
     assert curves(rank=64).validation(3) < made.validation(3) < curves(rank=4).validation(3)
-    assert made.seconds == pytest.approx(0.7894 * 3600, rel=1e-3)
+    assert made.seconds == 2842
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 -- Every change of a job: which status may follow which and by whom, and what it costs up to now. Statements say neither, so
--- none can get it wrong: a job is billed with each change while it has a lease, and its final cost is what it cost when it ended.
+-- none can get it wrong: a job is billed with each change while it has a lease that costs, and its final cost is what it cost when it ended.
 create or replace function change_job() returns trigger
 language plpgsql
 as $$
@@ -16,11 +16,15 @@ begin
     end if;
     if old.lease_expires_at is not null then
         new.current_cost := live_cost(
-            old.current_cost, old.spent_cost, old.hourly_rate, old.lease_started_at, old.lease_expires_at, old.max_cost_usd
+            old.current_cost, old.spent_cost, old.hourly_rate, old.billed_from, old.lease_expires_at, old.max_cost_usd
         );
         new.billed_seconds := live_seconds(
-            old.billed_seconds, old.spent_seconds, old.lease_started_at, old.lease_expires_at
+            old.billed_seconds, old.spent_seconds, old.billed_from, old.lease_expires_at
         );
+    end if;
+    if old.status <> 'completed' and new.status = 'completed' then
+        -- Keeping the result costs what was estimated, once, and no more than the owner's limit leaves.
+        new.current_cost := least(new.max_cost_usd, new.current_cost + new.storage_usd);
     end if;
     if old.completed_at is null and new.completed_at is not null then
         new.final_cost := new.current_cost;

@@ -46,12 +46,12 @@ begin
                         array['queued', 'initializing', 'running', 'completed', 'failed', 'cancelled'], j.status
                     )
                     when 'cost' then live_cost(
-                        j.current_cost, j.spent_cost, j.hourly_rate, j.lease_started_at, j.lease_expires_at, j.max_cost_usd
+                        j.current_cost, j.spent_cost, j.hourly_rate, j.billed_from, j.lease_expires_at, j.max_cost_usd
                     )
                     when 'estimated_cost' then j.estimated_total_cost
                     when 'progress' then j.progress
                     when 'duration' then live_seconds(
-                        j.billed_seconds, j.spent_seconds, j.lease_started_at, j.lease_expires_at
+                        j.billed_seconds, j.spent_seconds, j.billed_from, j.lease_expires_at
                     )
                     when 'created' then extract(epoch from j.created_at)
                 end as number_key

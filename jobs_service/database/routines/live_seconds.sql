@@ -1,5 +1,5 @@
--- GPU time of a job up to now, seconds: earlier attempts, and the time since its lease began. Time after the end of a lease
--- is never billed. `expires` is null without a lease.
+-- GPU time of a job up to now, seconds: earlier attempts, and the time since its lease began to cost. Time after the end of a
+-- lease is never billed. `expires` is null without a lease, `started` while the lease does not cost.
 create or replace function live_seconds(
     billed double precision, spent double precision, started timestamptz, expires timestamptz
 ) returns double precision

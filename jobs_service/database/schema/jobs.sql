@@ -30,6 +30,7 @@ create table lora_training_jobs (
     -- What the Estimator answered. The quote may be swept; what it said stays in `estimate`, the contract's message.
     estimated_total_cost numeric not null,
     hourly_rate numeric not null,
+    storage_usd numeric not null default 0,
     quote_id uuid,
     estimate bytea,
     -- What a finished job is compared with when forecasts are corrected.
@@ -65,11 +66,18 @@ create table lora_training_jobs (
 
     -- The trainer that has the job, or had it last, and its lease. The token stays when the lease is over.
     trainer text,
+    -- Whether that trainer only simulates: forecasts learn nothing from the job then.
+    simulated boolean not null default false,
     worker_id uuid,
     lease_epoch bigint not null default 0,
     lease_token uuid,
     lease_started_at timestamptz,
     lease_expires_at timestamptz,
+    -- When the lease began to cost: with its first report that says more than `waiting`. Null before.
+    billed_from timestamptz,
+    -- The newest checkpoint that a trainer reported: the next lease hands it over.
+    checkpoint_uri text,
+    checkpoint_step bigint,
 
     -- What it cost, US dollars, and the seconds of GPU time billed; `spent_`: the attempts before the current one.
     current_cost numeric not null default 0,
@@ -83,6 +91,12 @@ create table lora_training_jobs (
     external_job_id text,
     artifact_id uuid,
     artifact_uri text,
+    -- Bytes of its result's files; null where there are none to download.
+    artifact_size bigint,
+    -- Step of the weights in its result, where validation chose one; null: the last.
+    result_step bigint,
+    -- What its trainer measured: the contract's Measurements.
+    measurements jsonb,
     -- Peak memory of one GPU, GiB, as the trainer measured it: memory forecasts are corrected with it.
     peak_memory_gib double precision,
 
@@ -111,7 +125,8 @@ create table lora_training_jobs (
     ),
     constraint lora_training_jobs_reason_check check (
         status_reason in (
-            'trainer_error', 'lease_expired', 'cost_limit', 'duration_limit', 'cancelled_by_owner', 'released'
+            'trainer_error', 'lease_expired', 'cost_limit', 'duration_limit', 'cancelled_by_owner', 'released',
+            'out_of_memory', 'not_supported'
         )
     ),
     constraint lora_training_jobs_attempt_check check (attempt between 1 and max_attempts),
@@ -130,12 +145,18 @@ create table lora_training_jobs (
         ))
     ),
     constraint lora_training_jobs_money_check check (
-        estimated_total_cost >= 0 and client_estimated_cost >= 0 and hourly_rate >= 0
+        estimated_total_cost >= 0 and client_estimated_cost >= 0 and hourly_rate >= 0 and storage_usd >= 0
         and spent_cost >= 0 and current_cost >= spent_cost and spent_seconds >= 0 and billed_seconds >= spent_seconds
         and final_cost >= 0
     ),
     constraint lora_training_jobs_final_cost_check check (final_cost is null or completed_at is not null),
-    constraint lora_training_jobs_peak_memory_check check (peak_memory_gib > 0 and peak_memory_gib <= 10000),
+    constraint lora_training_jobs_peak_memory_check check (peak_memory_gib between 0.01 and 10000),
+    constraint lora_training_jobs_checkpoint_check check (
+        (checkpoint_uri is null) = (checkpoint_step is null) and checkpoint_step >= 0
+    ),
+    constraint lora_training_jobs_result_check check (
+        result_step between 0 and total_steps and artifact_size >= 0
+    ),
     constraint lora_training_jobs_forecast_check check (
         (model_family is null) = (forecast_seconds is null) and (model_family is null) = (base_model is null)
         and forecast_p10_seconds > 0 and forecast_seconds >= forecast_p10_seconds and forecast_p90_seconds >= forecast_seconds
@@ -156,9 +177,9 @@ where deleted_at is null;
 create index lora_training_jobs_unfinished_idx on lora_training_jobs (user_id) where completed_at is null;
 -- What forecasts are corrected with: the caller's finished jobs, and everybody's.
 create index lora_training_jobs_forecast_idx on lora_training_jobs (user_id, completed_at desc)
-where status = 'completed' and model_family is not null;
+where status = 'completed' and model_family is not null and not simulated;
 create index lora_training_jobs_accuracy_idx on lora_training_jobs (completed_at desc)
-where status = 'completed' and model_family is not null;
+where status = 'completed' and model_family is not null and not simulated;
 
 alter table lora_training_jobs enable row level security;
 alter table lora_training_jobs force row level security;
@@ -174,9 +195,9 @@ grant update (
 
 -- Figures over all users come from these columns alone, and the statements that read them need five users at least.
 create policy finished_forecasts on lora_training_jobs for select to pipeline_service
-using (status = 'completed' and model_family is not null);
+using (status = 'completed' and model_family is not null and not simulated);
 grant select (
-    user_id, worker_id, status, gpu_config, model_family, stack, started_at, completed_at, retry_count, peak_memory_gib,
+    user_id, worker_id, status, simulated, gpu_config, model_family, stack, started_at, completed_at, retry_count, peak_memory_gib,
     forecast_p10_seconds, forecast_seconds, forecast_p90_seconds, forecast_overhead_seconds, forecast_correction,
     forecast_slopes, forecast_model
 ) on lora_training_jobs to pipeline_service;

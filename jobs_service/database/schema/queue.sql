@@ -21,7 +21,10 @@ create table cost_records (
     result_digest bytea,
     hourly_rate numeric not null,
     billed_seconds double precision not null,
+    -- Of it, `storage_usd` is for keeping the result: charged once, by the lease that completed the job.
     cost_usd numeric not null,
+    storage_usd numeric not null default 0,
+    -- When the lease began to cost.
     started_at timestamptz not null,
     ended_at timestamptz not null,
     constraint cost_records_pkey primary key (job_id, lease_epoch),
@@ -29,7 +32,7 @@ create table cost_records (
     constraint cost_records_outcome_check check (
         outcome in ('completed', 'failed', 'released', 'lease_expired', 'cost_limit', 'duration_limit', 'cancelled')
     ),
-    constraint cost_records_amount_check check (cost_usd >= 0 and billed_seconds >= 0)
+    constraint cost_records_amount_check check (cost_usd >= storage_usd and storage_usd >= 0 and billed_seconds >= 0)
 );
 create index cost_records_user_idx on cost_records (user_id, ended_at);
 
@@ -38,6 +41,7 @@ create table trainer_offers (
     worker_id uuid not null,
     gpu_type text not null,
     gpu_count integer not null,
+    simulated boolean not null default false,
     seen_at timestamptz not null default now(),
     constraint trainer_offers_pkey primary key (worker_id, gpu_type)
 );
@@ -89,18 +93,19 @@ using (worker_id = (select caller_id())) with check (worker_id = (select caller_
 grant select (
     id, user_id, dataset_id, hyperparameters, gpu_config, gpu_type, gpu_count, base_model, training, allow_oom_risk,
     status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
-    hourly_rate, current_cost, final_cost, error_message, status_reason, revision, attempt, max_attempts, max_cost_usd,
+    hourly_rate, storage_usd, current_cost, final_cost, error_message, status_reason, revision, attempt, max_attempts, max_cost_usd,
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
     running_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at,
-    retry_count, external_job_id
+    retry_count, external_job_id, simulated, billed_from, checkpoint_uri, checkpoint_step, estimate
 ) on lora_training_jobs to pipeline_worker;
 grant update (
     status, current_stage, progress, current_epoch, current_step, current_metrics, error_message, status_reason,
-    retry_count, external_job_id, artifact_id, artifact_uri, peak_memory_gib, trainer, revision, attempt, worker_id,
+    retry_count, external_job_id, artifact_id, artifact_uri, artifact_size, result_step, measurements, peak_memory_gib, trainer,
+    simulated, billed_from, checkpoint_uri, checkpoint_step, revision, attempt, worker_id,
     lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since, running_from_step, spent_cost,
     spent_seconds, cost_warned, started_at, completed_at, updated_at
 ) on lora_training_jobs to pipeline_worker;
-grant select (id, name, format, total_training_pairs, total_tokens, storage_bucket, storage_path)
+grant select (id, name, format, total_training_pairs, total_tokens, storage_bucket, storage_path, stored_size)
 on lora_datasets to pipeline_worker;
 grant insert on job_events, lora_notifications to pipeline_worker;
 grant select, insert, update on job_metrics, trainer_offers to pipeline_worker;

@@ -103,7 +103,7 @@ async def test_lists_and_creation_do_not_loop_over_all_jobs(database: TestDataba
     )
     await admin.execute("vacuum analyze lora_datasets, lora_training_jobs")
     job = as_json(new_job(ANN))
-    for name, arguments in (("list_jobs", USUAL), ("list_jobs", FILTERED), ("create_job", (job, 1000))):
+    for name, arguments in (("list_jobs", USUAL), ("list_jobs", FILTERED), ("create_job", (job, 1000, ""))):
         # The sixth time, PostgreSQL may use a plan that serves any argument.
         for _ in range(6):
             plan = "\n".join(await plans_inside(admin, SQL[name], ANN, *arguments))

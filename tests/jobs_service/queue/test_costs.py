@@ -35,17 +35,15 @@ def jobs_overrides() -> dict[str, Any]:
 
 
 async def trains_for(admin: asyncpg.Connection, job_id: str, hours: float) -> None:
-    """As if its lease had begun so long ago."""
-    statement = (
-        "update lora_training_jobs set lease_started_at = lease_started_at - $2 * interval '1 hour' where id = $1"
-    )
+    """As if its lease had begun to cost so long ago."""
+    statement = "update lora_training_jobs set billed_from = billed_from - $2 * interval '1 hour' where id = $1"
     await admin.execute(statement, job_id, hours)
 
 
 async def test_cost_is_rate_times_time_over_all_attempts(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Two GPUs at 3.50: an hour and another half are 10.50 dollars; what the job waits in between costs nothing."""
+    """Two GPUs at 3.50: an hour and another half are 10.50 dollars, and storage 0.50 once; what the job waits is free."""
     job = await queue(stack, new_dataset)
     (held,) = await lease(stack)
     await report(stack, held)
@@ -61,7 +59,7 @@ async def test_cost_is_rate_times_time_over_all_attempts(
     await trains_for(admin, job.id, 0.5)
     await complete(stack, held)
     done = await get(stack, job.id)
-    assert done.final_cost == done.current_cost == pytest.approx(10.5, abs=0.021)
+    assert done.final_cost == done.current_cost == pytest.approx(10.5 + 0.5, abs=0.021)
     records = await admin.fetch("select * from cost_records order by lease_epoch")
     assert [(row["attempt"], row["outcome"]) for row in records] == [(1, "failed"), (2, "completed")]
     stored = await admin.fetchrow("select final_cost, billed_seconds from lora_training_jobs")
@@ -78,7 +76,8 @@ async def test_the_rate_is_frozen(stack: Stack, admin: asyncpg.Connection, new_d
     row = await admin.fetchrow("select * from cost_records")
     assert row["hourly_rate"] == Decimal("7.0")
     seconds = Decimal(str((row["ended_at"] - row["started_at"]).total_seconds()))
-    assert row["cost_usd"] == pytest.approx(Decimal(7) * seconds / 3600)
+    assert row["cost_usd"] - row["storage_usd"] == pytest.approx(Decimal(7) * seconds / 3600)
+    assert row["storage_usd"] == Decimal("0.5")
     assert (await get(stack, job.id)).estimated_total_cost == 6.03
 
 
@@ -87,7 +86,8 @@ async def test_nobody_pays_for_a_lost_trainers_silence(
 ) -> None:
     """A lease that ran out is paid for until it did, however late that is noticed."""
     job = await queue(stack, new_dataset)
-    await lease(stack)
+    (held,) = await lease(stack)
+    await report(stack, held)
     await trains_for(admin, job.id, 2)
     await lapse(admin, job.id)
 

@@ -76,7 +76,7 @@ async def test_a_job_is_trained_to_the_end(stack: Stack, admin: asyncpg.Connecti
     now = await get(stack, job.id)
     assert (now.status, now.progress, now.current_metrics["loss"]) == (jobs_pb2.JOB_STATUS_RUNNING, 50, 0.2)
     assert now.current_cost >= 0
-    await complete(stack, held, artifact_uri="file:///adapter", peak_memory_gib=31.5)
+    await complete(stack, held, artifact_uri="file:///adapter", measurements={"peak_memory_gib": 31.5})
     now = await get(stack, job.id)
     assert (now.status, now.progress, now.is_final) == (jobs_pb2.JOB_STATUS_COMPLETED, 100, True)
     assert (now.artifact_uri, list(now.allowed_actions)) == ("file:///adapter", [jobs_pb2.JOB_ACTION_DELETE])
@@ -84,17 +84,121 @@ async def test_a_job_is_trained_to_the_end(stack: Stack, admin: asyncpg.Connecti
     assert (cost["outcome"], cost["attempt"], str(cost["job_id"])) == ("completed", 1, job.id)
     assert await admin.fetchval("select peak_memory_gib from lora_training_jobs") == 31.5
     assert await admin.fetchval("select final_cost from lora_training_jobs") == cost["cost_usd"] > 0
-    assert float(cost["cost_usd"]) == pytest.approx(cost["billed_seconds"] * 7 / 3600)
+    assert float(cost["cost_usd"] - cost["storage_usd"]) == pytest.approx(cost["billed_seconds"] * 7 / 3600)
     request = jobs_pb2.ListJobEventsRequest(id=job.id, limit=100)
     events = (await stack.jobs.ListJobEvents(request, metadata=metadata(ANN))).events
     kinds = [jobs_pb2.JobEventType.Name(event.type).removeprefix("JOB_EVENT_TYPE_") for event in reversed(events)]
     assert kinds == ["QUEUED", "LEASED", "PROGRESS", "STARTED", "COMPLETED"]
     assert [event.revision for event in reversed(events)] == [1, 2, 3, 4, 5]
     assert events[1].log_lines == ["half way"]
-    asking = jobs_pb2.ListJobMetricsRequest(id=job.id, max_points=3)
+    asking = jobs_pb2.ListJobMetricsRequest(id=job.id, max_points=2)
     metrics = await stack.jobs.ListJobMetrics(asking, metadata=metadata(ANN))
-    assert ([point.step for point in metrics.points], metrics.total_points) == ([1, 3, 5], 5)
+    assert ([point.step for point in metrics.points], metrics.total_points) == ([1, 5], 5)
     assert await notices(admin, job.id) == ["job_queued", "job_started", "job_completed"]
+
+
+@ONE_WAY
+async def test_metrics_of_a_step_are_merged_and_no_spike_is_lost(stack: Stack, new_dataset: NewDataset) -> None:
+    """Loss, eval loss and summary of one step stay together; thinned out, each metric keeps its own extremes."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    await report(
+        stack, held, step=1, metrics=[{"step": 1, "values": {"loss": 3}}, {"step": 1, "values": {"eval_loss": 2}}]
+    )
+    await report(stack, held, step=1, metrics=[{"step": 1, "values": {"grad_norm": 1}}])
+    assert dict((await get(stack, job.id)).current_metrics) == {"loss": 3, "eval_loss": 2, "grad_norm": 1}
+    for start in range(2, 1_002, 100):
+        points = [
+            {
+                "step": step,
+                "values": {"loss": 30 if step == 777 else -5 if step == 555 else 2}
+                | ({"eval_loss": 1 / step} if step % 100 == 50 else {}),
+            }
+            for step in range(start, start + 100)
+        ]
+        await report(stack, held, step=start + 99, metrics=points)
+    request = jobs_pb2.ListJobMetricsRequest(id=job.id, max_points=50)
+    found = await stack.jobs.ListJobMetrics(request, metadata=metadata(ANN))
+    loss = {point.step: point.values["loss"] for point in found.points if "loss" in point.values}
+    evals = [point.step for point in found.points if "eval_loss" in point.values]
+    assert (found.total_points, loss[777], loss[555]) == (1_001, 30, -5)
+    assert dict(found.points[0].values) == {"loss": 3, "eval_loss": 2, "grad_norm": 1}
+    assert evals == [1, *range(50, 1_000, 100)]
+    assert 24 <= len(loss) <= 50
+    assert found.points[-1].step == 1_001
+
+
+@ONE_WAY
+async def test_waiting_for_a_scheduler_costs_nothing(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Cost runs from the first report of a lease that says more than `waiting`."""
+    job = await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    for _ in range(2):
+        await report(stack, held, epoch=0, step=0, stage="waiting")
+        await report(stack, held, epoch=0, step=0)
+        await admin.execute("update lora_training_jobs set lease_started_at = lease_started_at - interval '1 hour'")
+    now = await get(stack, job.id)
+    assert (now.current_cost, now.billed_seconds, now.current_stage) == (0, 0, "waiting")
+    await report(stack, held, epoch=0, step=0, stage="loading model")
+    await admin.execute("update lora_training_jobs set billed_from = billed_from - interval '1 hour'")
+    assert (await report(stack, held)).current_cost == pytest.approx(7.0, abs=0.011)
+    assert (await get(stack, job.id)).current_cost == pytest.approx(7.0, abs=0.011)
+
+
+@ONE_WAY
+async def test_out_of_memory_is_not_tried_again_unchanged(stack: Stack, new_dataset: NewDataset) -> None:
+    """A typed failure is final, whatever the trainer says of another try; what was measured is kept."""
+    for reason, status in (
+        ("FAILURE_REASON_OUT_OF_MEMORY", jobs_pb2.STATUS_REASON_OUT_OF_MEMORY),
+        ("FAILURE_REASON_NOT_SUPPORTED", jobs_pb2.STATUS_REASON_NOT_SUPPORTED),
+    ):
+        job = await queue(stack, new_dataset)
+        (held,) = await lease(stack)
+        measured = {"peak_memory_gib": 79.1, "stack": {"torch": "2.13.0"}}
+        await fail(stack, held, "no room", retryable=True, reason=reason, measurements=measured)
+        now = await get(stack, job.id)
+        assert (now.status, now.status_reason) == (jobs_pb2.JOB_STATUS_FAILED, status)
+        assert (now.measurements.peak_memory_gib, now.measurements.stack.torch) == (79.1, "2.13.0")
+
+
+@ONE_WAY
+async def test_a_checkpoint_goes_to_the_next_lease(stack: Stack, new_dataset: NewDataset) -> None:
+    """The newest checkpoint that was reported is handed over with the next lease, and the plan with every one."""
+    await queue(stack, new_dataset)
+    (held,) = await lease(stack)
+    assert not held.HasField("checkpoint")
+    assert (held.plan.base_model, held.plan.batch_size) == ("mistral-7b", 2)
+    assert held.estimated_seconds == pytest.approx(0.79 * 3600)
+    await report(stack, held, step=10, checkpoint={"uri": "s3://c/1", "step": 7})
+    await report(stack, held, step=12)
+    await release(stack, held)
+    (held,) = await lease(stack)
+    assert (held.checkpoint.uri, held.checkpoint.step) == ("s3://c/1", 7)
+
+
+@ONE_WAY
+async def test_a_simulated_trainer_leaves_gpu_types_to_real_ones(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """It gets no job of a type that a real trainer offers or trains on; its jobs are marked, and teach nothing."""
+    first, second = await queue(stack, new_dataset), await queue(stack, new_dataset)
+    (held,) = await lease(stack, OTHER, simulated=True)
+    assert (await get(stack, first.id)).simulated
+    assert await lease(stack, gpus=[{"type": "A100-80GB", "count": 1}]) == []
+    assert await lease(stack, OTHER, simulated=True) == []
+    await admin.execute("update trainer_offers set seen_at = seen_at - interval '2 minutes'")
+    (real,) = await lease(stack)
+    assert (real.job_id, (await get(stack, second.id)).simulated) == (second.id, False)
+    await admin.execute("update trainer_offers set seen_at = seen_at - interval '2 minutes'")
+    third = await queue(stack, new_dataset)
+    assert await lease(stack, OTHER, simulated=True) == []
+    await release(stack, real)
+    await admin.execute("update trainer_offers set seen_at = seen_at - interval '2 minutes'")
+    again = {each.job_id for each in await lease(stack, OTHER, simulated=True, max_jobs=2)}
+    assert again == {second.id, third.id}
+    await report(stack, held, OTHER)
 
 
 async def test_a_page_of_events_has_room_for_the_longest_logs(stack: Stack, new_dataset: NewDataset) -> None:
@@ -348,9 +452,9 @@ BAD_REPORTS: list[tuple[str, dict[str, Any]]] = [
     ("complete", {"artifact_uri": "x" * 2001}),
     ("complete", {"artifact_id": "adapter"}),
     ("complete", {"final_metrics": {"step": 1, "values": {"loss": float("nan")}}}),
-    ("complete", {"peak_memory_gib": 0}),
-    ("complete", {"peak_memory_gib": float("nan")}),
-    ("complete", {"peak_memory_gib": 10_001}),
+    ("complete", {"measurements": {"peak_memory_gib": 0}}),
+    ("complete", {"measurements": {"peak_memory_gib": float("nan")}}),
+    ("complete", {"measurements": {"peak_memory_gib": 10_001}}),
     ("fail", {"message": ""}),
     ("fail", {"message": "x" * 2001}),
 ]

@@ -1,0 +1,84 @@
+"""The RPCs of files: their owners' in JobsService, and trainers' in WorkerService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from uuid import UUID
+
+from google.api.httpbody_pb2 import HttpBody
+from pipeline.jobs.v1 import jobs_pb2
+from pipeline.workers.v1 import workers_pb2
+
+from jobs_service.artifacts import wire
+from jobs_service.artifacts.files import ArtifactFiles
+from jobs_service.artifacts.model import LeaseRef
+from jobs_service.artifacts.store import ArtifactStore
+from rpc.boundary import Call
+from rpc.errors import ValidationFailed
+
+
+class OwnedFiles:
+    """What owners of jobs do with the files of results."""
+
+    def __init__(self, store: ArtifactStore, files: ArtifactFiles) -> None:
+        self._store = store
+        self._files = files
+
+    async def GetJobArtifact(
+        self, request: jobs_pb2.GetJobArtifactRequest, call: Call
+    ) -> jobs_pb2.GetJobArtifactResponse:
+        artifact = await self._store.get(call.identity, UUID(request.id))
+        return jobs_pb2.GetJobArtifactResponse(artifact=wire.artifact(artifact))
+
+    async def DownloadJobArtifact(
+        self, request: jobs_pb2.DownloadJobArtifactRequest, call: Call
+    ) -> AsyncGenerator[HttpBody, None]:
+        artifact, part, chunks = await self._files.download(
+            call.identity, UUID(request.id), request.name, request.offset, request.length
+        )
+        yield wire.first_part(artifact, part, request.id)
+        async for chunk in chunks:
+            yield HttpBody(data=chunk)
+
+    async def DeleteJobArtifact(
+        self, request: jobs_pb2.DeleteJobArtifactRequest, call: Call
+    ) -> jobs_pb2.DeleteJobArtifactResponse:
+        await self._store.delete(call.identity, UUID(request.id))
+        return jobs_pb2.DeleteJobArtifactResponse()
+
+
+class LeasedFiles:
+    """What trainers do with the files of jobs that they have."""
+
+    def __init__(self, files: ArtifactFiles) -> None:
+        self._files = files
+
+    async def ReadDataset(
+        self, request: workers_pb2.ReadDatasetRequest, call: Call
+    ) -> AsyncGenerator[workers_pb2.ReadDatasetResponse, None]:
+        lease = LeaseRef(UUID(request.job_id), UUID(request.lease_token))
+        size, chunks = await self._files.dataset(call.identity, lease, request.offset)
+        yield workers_pb2.ReadDatasetResponse(file_size=size)
+        async for chunk in chunks:
+            yield workers_pb2.ReadDatasetResponse(chunk=chunk)
+
+    async def UploadArtifact(
+        self, requests: AsyncIterator[workers_pb2.UploadArtifactRequest], call: Call
+    ) -> workers_pb2.UploadArtifactResponse:
+        first = await anext(requests, None)
+        if first is None or not (first.job_id and first.lease_token and first.name):
+            raise ValidationFailed([("name", "the first message has job_id, lease_token and name")])
+        lease = LeaseRef(UUID(first.job_id), UUID(first.lease_token))
+        file = await self._files.receive(call.identity, lease, first.name, _chunks(first, requests))
+        return workers_pb2.UploadArtifactResponse(file=wire.file(file))
+
+
+async def _chunks(
+    first: workers_pb2.UploadArtifactRequest, rest: AsyncIterator[workers_pb2.UploadArtifactRequest]
+) -> AsyncIterator[bytes]:
+    yield first.chunk
+    async for request in rest:
+        for name in ("job_id", "lease_token", "name"):
+            if request.HasField(name):
+                raise ValidationFailed([(name, "belongs in the first message only")])
+        yield request.chunk

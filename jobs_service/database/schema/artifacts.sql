@@ -1,0 +1,55 @@
+-- The files of jobs' results. Trainers upload them with their lease; the owner downloads and deletes them.
+
+create table job_artifact_files (
+    job_id uuid not null,
+    user_id uuid not null,
+    -- Number of the lease that uploaded it. A job's result has those of its last lease.
+    lease_epoch bigint not null,
+    name text not null,
+    size bigint not null,
+    -- Hexadecimal digits.
+    sha256 text not null,
+    -- In the storage, below its root. Another one for each upload, so that none overwrites another.
+    path text not null,
+    created_at timestamptz not null default now(),
+    constraint job_artifact_files_pkey primary key (job_id, lease_epoch, name),
+    constraint job_artifact_files_job_fkey foreign key (job_id) references lora_training_jobs (id),
+    constraint job_artifact_files_path_key unique (path),
+    constraint job_artifact_files_size_check check (size >= 0),
+    constraint job_artifact_files_path_check check (split_part(path, '/', 2) = job_id::text)
+);
+alter table job_artifact_files enable row level security;
+alter table job_artifact_files force row level security;
+
+create policy own_artifacts on job_artifact_files to pipeline_user
+using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+grant select, delete on job_artifact_files to pipeline_user;
+grant update (artifact_size) on lora_training_jobs to pipeline_user;
+
+-- Trainers write about the jobs that they have, and about no other user's files.
+create policy leased_artifacts on job_artifact_files to pipeline_worker
+using (exists (select from lora_training_jobs j where j.id = job_id and j.worker_id = (select caller_id())))
+with check (exists (
+    select from lora_training_jobs j
+    where j.id = job_id and j.user_id = job_artifact_files.user_id and j.worker_id = (select caller_id())
+));
+create policy leased_files on unclaimed_files to pipeline_worker
+using (exists (
+    select from lora_training_jobs j
+    where j.id = case when path like 'artifacts/%' then split_part(path, '/', 2)::uuid end
+    and j.user_id = unclaimed_files.user_id and j.worker_id = (select caller_id())
+))
+with check (exists (
+    select from lora_training_jobs j
+    where j.id = case when path like 'artifacts/%' then split_part(path, '/', 2)::uuid end
+    and j.user_id = unclaimed_files.user_id and j.worker_id = (select caller_id())
+));
+grant select, insert, update, delete on job_artifact_files to pipeline_worker;
+grant select, insert, delete on unclaimed_files to pipeline_worker;
+grant update (since) on unclaimed_files to pipeline_worker;
+
+-- The sweeper removes what is too old, and what belongs to no result.
+create policy all_artifacts on job_artifact_files to pipeline_system using (true) with check (true);
+grant select, delete on job_artifact_files to pipeline_system;
+grant insert on unclaimed_files to pipeline_system;
+grant update (artifact_size) on lora_training_jobs to pipeline_system;

@@ -1,0 +1,194 @@
+"""Runs a trainer: `python -m trainer`, or `pipeline trainer` beside a stack on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+import grpc
+
+from rpc.process.settings import load
+from trainer.client import Token, Trainer, TrainerError
+from trainer.console import shown
+from trainer.settings import TrainerSettings
+from trainer.simulate import NAME as SIMULATED
+from trainer.simulate import STALL_SECONDS, Habits, Simulation
+from trainer.supervisor import gpus as gpu_types
+from trainer.supervisor.supervisor import Supervisor
+
+# GPUs that a job may ask for, at most.
+GPUS_PER_JOB = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of a trainer."""
+    parser.add_argument(
+        "--gpus",
+        type=_gpus,
+        action="append",
+        metavar="TYPE=N",
+        help="GPUs to offer: A100-80GB=2; else those found here",
+    )
+    parser.add_argument(
+        "--models", type=Path, metavar="DIR", help="folder with base models, named as the catalogue does"
+    )
+    parser.add_argument("--download", action="store_true", help="download base models from the Hugging Face hub")
+    parser.add_argument("--once", action="store_true", help="end after one job")
+    parser.add_argument("--demo-model", type=Path, metavar="DIR", help="only make the base model demo-tiny in DIR")
+    parser.add_argument("--address", help="where the Jobs service listens: HOST:PORT")
+    parser.add_argument(
+        "--token-file", type=Path, help="file with a token of the role worker, read again for each call"
+    )
+    simulated = parser.add_argument_group("a simulated trainer")
+    simulated.add_argument("--simulate", action="store_true", help="train nothing, and report made-up curves")
+    simulated.add_argument(
+        "--speed", type=_positive, metavar="N", help="N times faster than estimated; else a minute for each job"
+    )
+    simulated.add_argument(
+        "--jobs", type=int, choices=range(1, 65), default=4, metavar="N", help="jobs at once, 1 to 64"
+    )
+    simulated.add_argument("--slow", type=_positive, default=1.0, metavar="N", help="take N times as long")
+    faults = {"crash": "kill the process", "hang": "fall silent", "fail": "end with an error", "lie": "report any step"}
+    for name, effect in faults.items():
+        simulated.add_argument(
+            f"--{name}", type=_share, default=0.0, metavar="SHARE", help=f"share of jobs, 0 to 1, to {effect} in"
+        )
+    simulated.add_argument("--seed", type=int, default=0, help="chooses the jobs of those shares")
+
+
+def run(
+    chosen: argparse.Namespace, *, address: str = "", token: Token | None = None, known_types: Iterable[str] = ()
+) -> None:
+    """Trains until SIGINT or SIGTERM. Raises TrainerError, with one line for the operator.
+
+    `address` and `token` are used where neither the command line nor the environment has any. `known_types` are the
+    catalogue's GPU types; empty where the catalogue is not at hand.
+    """
+    settings = load(TrainerSettings)
+    settings = settings.model_copy(
+        update={
+            "trainer_download": chosen.download or settings.trainer_download,
+            "models_dir": chosen.models or settings.models_dir,
+        }
+    )
+    if chosen.demo_model is not None:
+        _make_demo_model(chosen.demo_model)
+        return
+    address = chosen.address or settings.jobs_address or address
+    token = chosen.token_file or settings.trainer_token_file or _secret(settings) or token
+    if not address or token is None:
+        raise TrainerError(
+            "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
+        )
+    if chosen.simulate:
+        _simulate(chosen, settings, address, token, known_types)
+    else:
+        _train(chosen, settings, address, token, frozenset(known_types))
+
+
+def _train(
+    chosen: argparse.Namespace, settings: TrainerSettings, address: str, token: Token, known_types: frozenset[str]
+) -> None:
+    if not settings.trainer_command:
+        _require_torch()
+    offered = dict(chosen.gpus or ())
+    if not offered:
+        offered, unknown = gpu_types.detect()
+        for name in unknown:
+            print(f"this machine's {name} is not offered: the catalogue has no such type", file=sys.stderr)  # noqa: T201
+    gpu_types.check(offered, known_types)
+    trainer = Trainer(
+        address,
+        token,
+        gpus=offered,
+        name=settings.trainer_name or socket.gethostname()[:100],
+        credentials=_credentials(settings),
+    )
+    with trainer, shown("") as show:
+        supervisor = Supervisor(trainer, settings, show)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: supervisor.stop())
+        supervisor.run(once=chosen.once)
+
+
+def _simulate(
+    chosen: argparse.Namespace, settings: TrainerSettings, address: str, token: Token, known_types: Iterable[str]
+) -> None:
+    habits = Habits(**{field: getattr(chosen, field) for field in Habits.__slots__})
+    trainer = Trainer(
+        address,
+        token,
+        name=settings.trainer_name or SIMULATED,
+        gpus=dict(chosen.gpus or ()) or dict.fromkeys(known_types, GPUS_PER_JOB * habits.jobs),
+        stall_seconds=STALL_SECONDS,
+        simulated=True,
+        credentials=_credentials(settings),
+    )
+    with trainer, shown(SIMULATED) as show:
+        simulation = Simulation(trainer, habits, show)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: simulation.stop())
+        simulation.run()
+
+
+def _make_demo_model(folder: Path) -> None:
+    _require_torch()
+    from trainer.train.demo_model import make
+
+    print(make(folder))  # noqa: T201 - the command's answer
+
+
+def _require_torch() -> None:
+    if find_spec("torch") is None or find_spec("trl") is None:
+        raise TrainerError("training needs PyTorch, transformers, TRL and PEFT: pip install 'pipeline-lora[train]'")
+
+
+def _secret(settings: TrainerSettings) -> str | None:
+    return settings.trainer_token.get_secret_value() if settings.trainer_token is not None else None
+
+
+def _credentials(settings: TrainerSettings) -> grpc.ChannelCredentials | None:
+    if settings.tls_ca_file is None:
+        return None
+    return grpc.ssl_channel_credentials(settings.tls_ca_file.read_bytes())
+
+
+def _gpus(text: str) -> tuple[str, int]:
+    try:
+        return gpu_types.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TYPE=N, such as A100-80GB=2") from None
+
+
+def _positive(text: str) -> float:
+    if not 0 < float(text) < math.inf:
+        raise ValueError
+    return float(text)
+
+
+def _share(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise ValueError
+    return float(text)
+
+
+def main() -> int:
+    """Returns the exit code: 2 for what only the operator can mend."""
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    add_arguments(parser)
+    try:
+        run(parser.parse_args())
+    except TrainerError as error:
+        print(f"trainer: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Calls to the Jobs service: channel, token, deadlines, and when to try again."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
+
+from trainer.client.errors import TrainerError
+from trainer.client.tokens import Token, read_token
+
+# Time that a call may take beyond what it waits for, seconds.
+CALL_SECONDS = 10.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
+OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.keepalive_time_ms", 20_000),
+]
+
+
+class Connection:
+    """A channel to the Jobs service and the token for its calls. Raises TrainerError where the address is none."""
+
+    def __init__(self, address: str, token: Token, credentials: grpc.ChannelCredentials | None = None) -> None:
+        if re.match(r"https?://", address):
+            raise TrainerError(
+                f"{address} is a URL: give the Jobs service's gRPC address as HOST:PORT, such as jobs.internal:50052"
+            )
+        self._channel = (
+            grpc.secure_channel(address, credentials, OPTIONS)
+            if credentials
+            else grpc.insecure_channel(address, OPTIONS)
+        )
+        stub: Any = WorkerServiceStub
+        self._stub = stub(self._channel)  # generated for both kinds of channel, and typed for the other one
+        self._token = token
+
+    @property
+    def can_refresh_token(self) -> bool:
+        """Whether a later call may carry another token: it is read from a file or made by a function."""
+        return not isinstance(self._token, str)
+
+    def close(self) -> None:
+        """Ends the calls that are open."""
+        self._channel.close()
+
+    def start(self, name: str, request: Any, timeout_seconds: float) -> Any:
+        """Starts a call that has one response; returns its future. Raises TrainerError for a malformed token."""
+        return getattr(self._stub, name).future(request, metadata=self._metadata(), timeout=timeout_seconds)
+
+    def stream(self, name: str, request: Any, timeout_seconds: float) -> Any:
+        """Starts a call that has many responses; iterating over it raises grpc.RpcError."""
+        return getattr(self._stub, name)(request, metadata=self._metadata(), timeout=timeout_seconds)
+
+    def upload(self, name: str, requests: Iterator[Any], timeout_seconds: float) -> Any:
+        """Makes a call that sends many requests; returns its response. Raises grpc.RpcError, TrainerError."""
+        return getattr(self._stub, name)(requests, metadata=self._metadata(), timeout=timeout_seconds)
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {read_token(self._token)}")]
+
+
+def pauses() -> Iterator[float]:
+    """Growing pauses between tries, seconds, of random length so that trainers spread out."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,63 @@
+"""Errors of a trainer's calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+# Statuses after which the same call may succeed: the server was not there, or had too much to do.
+TRANSIENT = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+# Refused for its size, which no later call changes.
+PERMANENT_REASONS = frozenset({"ARTIFACT_TOO_LARGE"})
+
+
+class Stopped(Exception):
+    """The job is no longer this trainer's: stop working on it.
+
+    `reason`: `cancelled`, `cost_limit`, `duration_limit`, `lease_lost`, or how the job ended otherwise.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"stop: {reason}")
+        self.reason = reason
+
+
+class TrainerError(Exception):
+    """A call that the service refuses however often it is repeated: an invalid token, a value out of range."""
+
+
+def is_transient(error: Any) -> bool:
+    """Whether the same call may succeed later."""
+    return error.code() in TRANSIENT and reason_of(error) not in PERMANENT_REASONS
+
+
+def reason_of(error: Any) -> str:
+    """The contract's reason of a failed call; empty where it has none."""
+    status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
+    for detail in status.details if status else ():
+        if detail.Unpack(info):
+            break
+    return str(info.reason)
+
+
+def describe(error: Any) -> str:
+    """A failed call in one line: status, reason, message, and the fields it is about."""
+    status, bad = rpc_status.from_call(error), error_details_pb2.BadRequest()
+    for detail in status.details if status else ():
+        if detail.Unpack(bad):
+            break
+    fields = "; ".join(f"{each.field}: {each.description}" for each in bad.field_violations)
+    return f"{error.code().name} {reason_of(error)}: {error.details()}" + (f" ({fields})" if fields else "")

@@ -1,0 +1,51 @@
+"""Files between a trainer and the Jobs service: the dataset in, the result out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.common.v1 import files_pb2
+from pipeline.workers.v1 import workers_pb2
+
+from trainer.client.connection import Connection
+from trainer.client.errors import TrainerError
+
+CHUNK_BYTES = 512 * 1024
+# Time that one transfer may take, by the contract, seconds.
+TRANSFER_SECONDS = 1800.0
+
+
+def download_dataset(connection: Connection, lease: workers_pb2.Lease, file: Path) -> Path:
+    """Appends what is missing of the dataset to a file. Raises grpc.RpcError, TrainerError."""
+    offset = file.stat().st_size if file.exists() else 0
+    request = workers_pb2.ReadDatasetRequest(job_id=lease.job_id, lease_token=lease.lease_token, offset=offset)
+    file_size = 0
+    with file.open("ab") as target:
+        for response in connection.stream("ReadDataset", request, TRANSFER_SECONDS):
+            file_size = file_size or response.file_size
+            target.write(response.chunk)
+    if file.stat().st_size != file_size:
+        raise TrainerError(f"the dataset has {file_size} bytes, and {file.stat().st_size} arrived")
+    return file
+
+
+def upload_file(connection: Connection, lease: workers_pb2.Lease, file: Path) -> files_pb2.StoredFile:
+    """Uploads one file of the result, and checks that it arrived whole. Raises grpc.RpcError, TrainerError."""
+    digest = hashlib.sha256()
+
+    def requests() -> Iterator[Any]:
+        with file.open("rb") as source:
+            first: dict[str, str] = {"job_id": lease.job_id, "lease_token": lease.lease_token, "name": file.name}
+            chunk = source.read(CHUNK_BYTES)
+            while first or chunk:
+                digest.update(chunk)
+                yield workers_pb2.UploadArtifactRequest(**first, chunk=chunk)
+                first, chunk = {}, source.read(CHUNK_BYTES)
+
+    uploaded = connection.upload("UploadArtifact", requests(), TRANSFER_SECONDS).file
+    if (uploaded.size, uploaded.sha256) != (file.stat().st_size, digest.hexdigest()):
+        raise TrainerError(f"{file.name} changed while it was uploaded")
+    return files_pb2.StoredFile(name=uploaded.name, size=uploaded.size, sha256=uploaded.sha256)

@@ -1,0 +1,316 @@
+"""A leased job: reports, files, and how it ends."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+from pipeline.common.v1 import files_pb2
+from pipeline.workers.v1 import workers_pb2
+
+from trainer.client.connection import CALL_SECONDS, Connection, pauses
+from trainer.client.errors import Stopped, TrainerError, describe, is_transient, reason_of
+from trainer.client.files import download_dataset, upload_file
+from trainer.client.reports import ReportBuffer, clean_text
+
+# Reports that follow each other faster are sent together.
+SEND_SECONDS = 0.5
+MAX_ERROR = 2_000
+# Refusals after which the lease goes on.
+STILL_LEASED = frozenset({"ARTIFACT_MISMATCH", "INVALID_TRANSITION"})
+
+Transferred = TypeVar("Transferred")
+
+
+class _InvalidRequest(TrainerError):
+    """A request that the contract does not take."""
+
+
+class Job:
+    """A job that this trainer holds. As a context manager it renews the lease and always ends it:
+
+    an exception fails the attempt and is raised again; leaving without a result fails it too; an interrupt returns the job
+    to the queue; Stopped leaves the body and nothing else.
+    """
+
+    def __init__(self, connection: Connection, lease: workers_pb2.Lease, *, stall_seconds: float) -> None:
+        self.lease = lease
+        self.id = lease.job_id
+        self.hyperparameters = lease.hyperparameters
+        self.gpu_config = lease.gpu_config
+        self.dataset = lease.dataset
+        self.total_steps = lease.total_steps
+        self.total_epochs = lease.total_epochs
+        self.attempt = lease.attempt
+        # How it ended: `completed`, `failed`, `released`, or why it had to stop. Empty while it runs.
+        self.outcome = ""
+        self._connection = connection
+        self._stall_seconds = stall_seconds
+        self._changed = threading.Condition()
+        self._reports = ReportBuffer(
+            lease.job_id, lease.lease_token, total_steps=lease.total_steps, total_epochs=lease.total_epochs
+        )
+        self._closing = False
+        self._error: TrainerError | None = None
+        self._reported_at = time.monotonic()
+        # By our own clock, from before the call that renewed it: never later than the lease's end on the server.
+        self._lease_ends_at = self._reported_at + lease.lease_ms / 1000
+        self._renewer = threading.Thread(target=self._renew, name=f"renew-{self.id}", daemon=True)
+
+    def __enter__(self) -> Job:
+        self._renewer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        stopped = isinstance(error, Stopped)
+        try:
+            if not self.outcome:
+                if error is None:
+                    self.fail("The trainer left the job without a result.", retryable=True)
+                elif isinstance(error, Exception):
+                    self.fail(f"{type(error).__name__}: {error}", retryable=True)
+                else:
+                    self.release()
+        except (Stopped, TrainerError) as late:
+            if error is not None:
+                error.add_note(f"and the end of the job could not be reported: {late}")
+        finally:
+            self._stop_renewing()
+        return stopped
+
+    def report(
+        self,
+        step: object = None,
+        *,
+        of: object = None,
+        epoch: object = None,
+        stage: str = "",
+        values: Mapping[Any, Any] | None = None,
+        lines: Iterable[object] | None = None,
+        platform_id: str = "",
+        checkpoint: tuple[str, int] | None = None,
+    ) -> None:
+        """Says where the training is; returns at once. Raises Stopped, TrainerError.
+
+        `step` is the optimizer step, of `of` steps where the training has another number of them than the job. `epoch` is
+        the number of epochs done, with a fraction. `values` were measured at this step, by name. `checkpoint` is the URI
+        and step of the newest checkpoint. What the service would not take (other names, values that are no finite numbers,
+        long texts) is renamed, cut or logged, and never ends the training.
+        """
+        with self._changed:
+            self.check()
+            self._reports.add(
+                step, of=of, epoch=epoch, stage=stage, values=values, lines=lines, platform_id=platform_id,
+                checkpoint=checkpoint,
+            )  # fmt: skip
+            self._reported_at = time.monotonic()
+            self._changed.notify()
+
+    @property
+    def step(self) -> int:
+        """The last reported step, of `total_steps`."""
+        return self._reports.step
+
+    def check(self) -> None:
+        """Raises Stopped once the job is no longer this trainer's, TrainerError once reports are refused for good."""
+        if self._error is not None:
+            raise self._error
+        self._raise_if_ended()
+
+    def download_dataset(self, file: Path) -> Path:
+        """Writes the dataset to a file, JSON lines, and goes on where a broken connection left off.
+
+        Raises Stopped, TrainerError.
+        """
+        return self._retried(partial(download_dataset, self._connection, self.lease, file))
+
+    def upload(self, folder: Path) -> list[files_pb2.StoredFile]:
+        """Uploads the files of a folder as the job's result; returns what `complete` takes. Raises Stopped, TrainerError."""
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        return [self._retried(partial(upload_file, self._connection, self.lease, path)) for path in files]
+
+    def complete(
+        self,
+        artifact_uri: str = "",
+        *,
+        artifact_id: str = "",
+        values: Mapping[Any, Any] | None = None,
+        files: Iterable[files_pb2.StoredFile] = (),
+        result_step: int = 0,
+        measurements: workers_pb2.Measurements | None = None,
+    ) -> None:
+        """Ends the job with its result, after everything that was reported. Raises Stopped, TrainerError.
+
+        The result is `files` that were uploaded, or a URI elsewhere. `result_step` is the job's step whose weights they
+        have, where that is not the last.
+        """
+        if not self._reports.has_started:
+            self.report(epoch=0.0)
+        self._flush()
+        request = self._request(
+            workers_pb2.CompleteJobRequest,
+            artifact_uri=artifact_uri,
+            artifact_id=artifact_id,
+            files=files,
+            result_step=result_step,
+            measurements=measurements,
+            final_metrics=self._reports.final_point(values or {}),
+        )
+        self._end("CompleteJob", request, "completed")
+
+    def fail(
+        self,
+        error_message: str,
+        *,
+        retryable: bool,
+        reason: workers_pb2.FailureReason.ValueType = workers_pb2.FAILURE_REASON_UNSPECIFIED,
+        measurements: workers_pb2.Measurements | None = None,
+    ) -> None:
+        """Ends the attempt with an error message for the job's owner. Raises Stopped, TrainerError.
+
+        `retryable`: another attempt may succeed.
+        """
+        self._flush()
+        request = self._request(
+            workers_pb2.FailJobRequest,
+            error_message=clean_text(error_message, MAX_ERROR) or "unknown error",
+            retryable=retryable,
+            reason=reason,
+            measurements=measurements,
+        )
+        self._end("FailJob", request, "failed")
+
+    def release(self) -> None:
+        """Returns the job to the queue without losing an attempt. Raises Stopped, TrainerError."""
+        self._flush()
+        self._end("ReleaseJob", self._request(workers_pb2.ReleaseJobRequest), "released")
+
+    def _request(self, kind: Callable[..., Any], **fields: Any) -> Any:
+        return kind(job_id=self.lease.job_id, lease_token=self.lease.lease_token, **fields)
+
+    def _raise_if_ended(self) -> None:
+        if self.outcome:
+            raise Stopped(self.outcome)
+
+    def _end(self, name: str, request: Any, outcome: str) -> None:
+        self._stop_renewing()
+        self._raise_if_ended()
+        self._call(name, request)
+        self.outcome = outcome
+
+    def _flush(self) -> None:
+        """Sends the rest of the reports, so that the curve is whole before the result."""
+        self._stop_renewing()
+        self._raise_if_ended()
+        while self._reports.has_news:
+            self._send_report()
+
+    def _stopped(self, reason: str) -> Stopped:
+        self.outcome = reason.lower()
+        return Stopped(self.outcome)
+
+    def _stop_renewing(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._renewer.is_alive():
+            self._renewer.join()
+
+    def _renew(self) -> None:
+        """Sends reports as they come, and at least as often as the lease asks for."""
+        while True:
+            try:
+                if not self._wait_for_report():
+                    return
+                self._send_report()
+            except Stopped:
+                return
+            except TrainerError as error:
+                with self._changed:
+                    self._error = error
+                return
+            except Exception as error:  # the caller's own function for tokens may raise anything
+                with self._changed:
+                    self._reports.add(lines=[f"a report could not be sent: {type(error).__name__}: {error}"])
+
+    def _wait_for_report(self) -> bool:
+        """Waits until a report is due; False once the lease need not be renewed."""
+        every = self.lease.renew_every_ms / 1000
+        due = time.monotonic() + every
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, timeout=min(SEND_SECONDS, every / 2))
+            self._changed.wait_for(
+                lambda: self._closing or self._reports.has_news, timeout=max(0.0, due - time.monotonic())
+            )
+            if self._closing:
+                return False
+            if time.monotonic() - self._reported_at > self._stall_seconds:
+                raise self._stopped("LEASE_LOST")
+            return True
+
+    def _send_report(self) -> None:
+        with self._changed:
+            request = self._reports.take()
+        try:
+            response, sent_at = self._call("ReportProgress", request)
+        except _InvalidRequest as error:
+            # The lease matters more than one report: it is renewed without what was refused.
+            with self._changed:
+                self._reports.add(lines=[f"a report was refused: {error}"])
+            response, sent_at = self._call("ReportProgress", self._request(workers_pb2.ReportProgressRequest))
+        if response.stop:
+            raise self._stopped(workers_pb2.StopReason.Name(response.stop_reason).removeprefix("STOP_REASON_"))
+        self._lease_ends_at = sent_at + self.lease.lease_ms / 1000
+
+    def _call(self, name: str, request: Any) -> tuple[Any, float]:
+        """The response to a call, and when it was sent; repeated while the lease lives. Raises Stopped, TrainerError."""
+        waits = pauses()
+        while True:
+            sent_at = time.monotonic()
+            try:
+                # A lease that is over by our clock may still run by the server's: one try is always worth it.
+                timeout = max(1.0, min(CALL_SECONDS, self._lease_ends_at - sent_at))
+                return self._connection.start(name, request, timeout).result(), sent_at
+            except grpc.RpcError as error:
+                self._raise_unless_transient(error)
+                pause = min(next(waits), self.lease.renew_every_ms / 1000)
+                if time.monotonic() + pause > self._lease_ends_at:
+                    raise self._stopped("LEASE_LOST") from error
+            time.sleep(pause)
+
+    def _retried(self, transfer: Callable[[], Transferred]) -> Transferred:
+        """Repeats a transfer until it succeeds or the lease is over. Raises Stopped, TrainerError."""
+        waits = pauses()
+        with self._changed:
+            self._reported_at = math.inf  # a transfer has a deadline of its own, and is no hang
+        try:
+            while True:
+                try:
+                    self.check()
+                    return transfer()
+                except grpc.RpcError as error:
+                    self._raise_unless_transient(error)
+                time.sleep(next(waits))
+        finally:
+            with self._changed:
+                self._reported_at = time.monotonic()
+
+    def _raise_unless_transient(self, error: Any) -> None:
+        code = error.code()
+        if code == grpc.StatusCode.FAILED_PRECONDITION and reason_of(error) not in STILL_LEASED:
+            raise self._stopped(reason_of(error)) from error
+        if code == grpc.StatusCode.INVALID_ARGUMENT:
+            raise _InvalidRequest(describe(error)) from error
+        if code == grpc.StatusCode.UNAUTHENTICATED and self._connection.can_refresh_token:
+            return
+        if not is_transient(error):
+            raise TrainerError(describe(error)) from error

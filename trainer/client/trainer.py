@@ -1,0 +1,98 @@
+"""A trainer that offers GPUs and takes jobs."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grpc
+from pipeline.workers.v1 import workers_pb2
+
+from trainer.client.connection import CALL_SECONDS, Connection, pauses
+from trainer.client.errors import TrainerError, describe, is_transient
+from trainer.client.job import Job
+from trainer.client.tokens import Token, read_token
+
+WAIT_SECONDS = 30
+
+
+class Trainer:
+    """A trainer with GPUs to offer. Its methods may be called from any thread; a context manager, like its jobs.
+
+    `token` is of the role `worker`: text, a file, or a function that returns one. `gpus` counts what is free for jobs, by
+    type. A job whose code does not report for `stall_seconds` hangs, and goes to other trainers. `simulated`: trains
+    nothing, so that forecasts learn nothing from its jobs. Raises TrainerError for a malformed address or token.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: Token,
+        *,
+        gpus: Mapping[str, int],
+        name: str = "",
+        stall_seconds: float = math.inf,
+        simulated: bool = False,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        if not callable(token):
+            read_token(token)
+        self._connection = Connection(address, token, credentials)
+        self._gpus = dict(gpus)
+        self._name = name
+        self._stall_seconds = stall_seconds
+        self._simulated = simulated
+        self._stopping = threading.Event()
+        self._calls: set[Any] = set()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._connection.close()
+
+    def jobs(self) -> Iterator[Job]:
+        """One job after the other, however long the wait; ends with `stop`. Raises TrainerError."""
+        while not self._stopping.is_set():
+            yield from self.lease()
+
+    def lease(self, max_jobs: int = 1, *, wait_seconds: int = WAIT_SECONDS) -> list[Job]:
+        """Takes jobs from the queue, each to be used as a context manager; empty where there are none in that time.
+
+        Waits for a service that is not reachable, until `stop`. Raises TrainerError.
+        """
+        request = workers_pb2.LeaseJobsRequest(
+            max_jobs=max_jobs,
+            gpus=[workers_pb2.GpuOffer(type=type_, count=count) for type_, count in self._gpus.items()],
+            wait_ms=int(wait_seconds * 1000),
+            trainer=self._name,
+            simulated=self._simulated,
+        )
+        for pause in pauses():
+            if self._stopping.is_set():
+                break
+            call = self._connection.start("LeaseJobs", request, wait_seconds + CALL_SECONDS)
+            self._calls.add(call)
+            if self._stopping.is_set():
+                call.cancel()
+            try:
+                leases = call.result().leases
+                return [Job(self._connection, lease, stall_seconds=self._stall_seconds) for lease in leases]
+            except grpc.FutureCancelledError:
+                break
+            except grpc.RpcError as error:
+                if not is_transient(error):
+                    raise TrainerError(describe(error)) from error
+            finally:
+                self._calls.discard(call)
+            self._stopping.wait(pause)
+        return []
+
+    def stop(self) -> None:
+        """Leases nothing more. Leased jobs go on."""
+        self._stopping.set()
+        for call in list(self._calls):
+            call.cancel()

@@ -1,0 +1,47 @@
+"""Shows what a trainer does: a bar for each job on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from trainer.client import Job
+
+# Called with a job, its steps done, and how it ended once it did.
+Show = Callable[[Job, int, str], None]
+
+
+@contextmanager
+def shown(kind: str) -> Iterator[Show]:
+    """Shows the jobs of a kind of trainer, such as `simulated`, while its body runs."""
+    console = Console(highlight=False, soft_wrap=True)
+
+    def title(job: Job) -> str:
+        return f"{kind} job {job.id}, attempt {job.attempt}".strip()
+
+    def show_line(job: Job, step: int, ended: str) -> None:
+        if ended or not step:
+            console.print(f"{title(job)}: {ended or f'{job.total_steps} steps to go'}")
+
+    if not console.is_terminal:
+        yield show_line
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as progress:
+
+        @lru_cache(maxsize=1000)
+        def bar(job: Job) -> TaskID:
+            return progress.add_task(title(job), total=job.total_steps)
+
+        def show_bar(job: Job, step: int, ended: str) -> None:
+            if ended:
+                progress.remove_task(bar(job))
+                console.print(f"{title(job)}: {ended}")
+            else:
+                progress.update(bar(job), completed=step)
+
+        yield show_bar

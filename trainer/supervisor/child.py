@@ -1,0 +1,123 @@
+"""A training process: started, listened to and stopped."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from rpc.process.workers import tie_to_parent
+from trainer.supervisor.messages import MAX_LINE_BYTES, Message, parse
+from trainer.task import REPORTS_VARIABLE, TASK_VARIABLE
+
+POLL_SECONDS = 0.2
+KILL_SECONDS = 10.0
+# Last lines of its output that are kept, for the error message of a crash.
+LAST_LINES = 20
+READ_BYTES = 65_536
+Line = tuple[str, bytes]
+
+
+class Child:
+    """One training process and those that it starts. Its output and its messages are read by the thread that started it.
+
+    The kernel kills the process when that thread ends, so nothing trains without a lease.
+    """
+
+    def __init__(self, command: Sequence[str], task_file: Path, environment: Mapping[str, str]) -> None:
+        self._pipe = task_file.with_name("reports")
+        os.mkfifo(self._pipe, 0o600)
+        # Open for both ways, so that it has no end while the process is between two writers.
+        self._reports = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._process = subprocess.Popen(  # noqa: S603 - the operator's own command or ours
+            list(command),
+            env={**environment, TASK_VARIABLE: str(task_file), REPORTS_VARIABLE: str(self._pipe)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=partial(tie_to_parent, signal.SIGKILL),
+        )
+        assert self._process.stdout is not None
+        self._output = self._process.stdout.fileno()
+        os.set_blocking(self._output, False)
+        self.pid = self._process.pid
+        self._partial = {self._reports: b"", self._output: b""}
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, negative for a signal; None while the process runs."""
+        return self._process.poll()
+
+    def messages(self) -> Iterator[Message | str | None]:
+        """Messages and lines of output as they come, None after each pause; ends when the process has ended."""
+        while True:
+            ended = self.exit_code is not None
+            ready, _, _ = select.select([self._reports, self._output], [], [], 0 if ended else POLL_SECONDS)
+            anything = False
+            for source in ready:
+                for line in self._read(source):
+                    anything = True
+                    if source == self._reports:
+                        yield parse(line)
+                    else:
+                        text = line.decode(errors="replace").rstrip()
+                        self.last_lines.append(text)
+                        yield text
+            if ended and not anything:
+                return
+            yield None
+
+    def terminate(self) -> None:
+        """Asks the training to save and to stop."""
+        self._signal(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends the process and all that it started."""
+        until = time.monotonic() + KILL_SECONDS
+        self._signal(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(max(0.1, until - time.monotonic()))
+
+    def close(self) -> None:
+        """Kills the process where it still runs, and frees what belongs to it."""
+        if self.exit_code is None:
+            self.kill()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        os.close(self._reports)
+        self._pipe.unlink(missing_ok=True)
+
+    def _read(self, source: int) -> Iterator[bytes]:
+        try:
+            data = os.read(source, READ_BYTES)
+        except BlockingIOError:
+            return
+        *lines, rest = (self._partial[source] + data).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            lines, rest = [*lines, rest[:MAX_LINE_BYTES]], b""
+        self._partial[source] = rest
+        yield from (line for line in lines if line.strip())
+
+    @staticmethod
+    def _signal(pid: int, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in signal.Signals.__members__.values() else f"signal {-code}"
+    hint = " (the machine's memory may have run out)" if code == -signal.SIGKILL else ""
+    return f"was killed by {name}{hint}"

@@ -1,0 +1,61 @@
+"""GPUs of this machine, by the catalogue's names of their types."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from trainer.client import TrainerError
+
+# How NVML names a GPU, and how the catalogue names its type. The first that matches counts.
+TYPES = (
+    (r"A100.*80GB", "A100-80GB"),
+    (r"A100.*40GB", "A100-40GB"),
+    (r"H100", "H100"),
+    (r"H200", "H200"),
+    (r"B200", "B200"),
+    (r"V100.*32GB", "V100-32GB"),
+    (r"\bL40S\b", "L40S"),
+    (r"\bL4\b", "L4"),
+    (r"\bA10G?\b", "A10G"),
+    (r"RTX 4090", "RTX-4090"),
+)
+
+
+def type_of(name: str) -> str | None:
+    """The catalogue's type of a GPU that NVML names so; None: the catalogue has none."""
+    return next((type_ for pattern, type_ in TYPES if re.search(pattern, name)), None)
+
+
+def detect() -> tuple[dict[str, int], list[str]]:
+    """GPUs of this machine by type, and the names of those that the catalogue does not have. Raises TrainerError."""
+    try:
+        import pynvml
+    except ImportError:
+        raise TrainerError(
+            "say which GPUs to offer (--gpus A100-80GB=2), or install pipeline-lora[train-gpu]"
+        ) from None
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    except pynvml.NVMLError as error:
+        raise TrainerError(f"no NVIDIA GPU was found ({error}): say which to offer with --gpus") from error
+    known = Counter(type_ for name in names if (type_ := type_of(name)))
+    return dict(known), sorted({name for name in names if type_of(name) is None})
+
+
+def parse(text: str) -> tuple[str, int]:
+    """`A100-80GB=2` as (type, count); the count is 1 where none is said. Raises ValueError."""
+    type_, _, count = text.partition("=")
+    if not type_ or (count and not re.fullmatch(r"[1-9]\d{0,4}", count)):
+        raise ValueError(text)
+    return type_, int(count or 1)
+
+
+def check(gpus: Mapping[str, int], known: frozenset[str]) -> None:
+    """Raises TrainerError where a type is none of the catalogue's. An empty catalogue knows every type."""
+    unknown = sorted(set(gpus) - known) if known else []
+    if unknown:
+        raise TrainerError(f"the catalogue has no GPU type {', '.join(unknown)}; it has {', '.join(sorted(known))}")

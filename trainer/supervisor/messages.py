@@ -1,0 +1,93 @@
+"""Messages of a training process: one JSON object a line, on the pipe that PIPELINE_REPORTS names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_LINE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the training is: the arguments of `Job.report`, as far as the line has them."""
+
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """The process that SIGTERM is to reach, where that is not the one that was started."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """The training is done: `folder` holds the result's files."""
+
+    folder: str
+    step: int
+    max_steps: int
+    stopped_early: bool = False
+    result_step: int = 0
+    values: dict[str, Any] = field(default_factory=dict)
+    measurements: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the training reached its end, and was not merely interrupted."""
+        return self.stopped_early or self.step == self.max_steps
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The training failed."""
+
+    message: str
+    retryable: bool = True
+    reason: str = ""
+    measurements: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The training stopped because of SIGTERM, and can go on elsewhere."""
+
+    step: int
+
+
+Message = Report | ProcessId | Result | Failure | Saved
+REPORT_FIELDS = ("step", "of", "epoch", "stage", "values", "lines", "platform_id", "checkpoint")
+
+
+def parse(line: bytes) -> Message:
+    """The message of a line. What is no message becomes a log line of the job."""
+    text = line.decode(errors="replace").strip()
+    try:
+        fields = json.loads(text)
+        return _message(fields)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return Report({"lines": [text]})
+
+
+def _message(fields: dict[str, Any]) -> Message:
+    if "result" in fields:
+        return Result(**fields["result"])
+    if "error" in fields:
+        return Failure(**fields["error"])
+    if "saved" in fields:
+        return Saved(int(fields["saved"]["step"]))
+    if "pid" in fields:
+        return ProcessId(int(fields["pid"]))
+    report = {name: fields[name] for name in REPORT_FIELDS if fields.get(name) is not None}
+    if not report:
+        raise ValueError("no message")
+    if not isinstance(report.get("values", {}), dict):
+        raise TypeError("values")
+    lines = report.get("lines")
+    report |= {"lines": [lines]} if isinstance(lines, str) else {}
+    if "checkpoint" in report:
+        report["checkpoint"] = (str(report["checkpoint"]["uri"]), int(report["checkpoint"]["step"]))
+    return Report(report)

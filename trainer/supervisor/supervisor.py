@@ -1,0 +1,214 @@
+"""Takes jobs and trains each in a process of its own: out of memory, a crash or a hang ends that process and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.workers.v1 import workers_pb2
+
+from trainer.client import Job, Trainer
+from trainer.settings import TrainerSettings
+from trainer.supervisor.child import Child, describe_exit
+from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
+from trainer.supervisor.tasks import NotSupported, task_of
+from trainer.task import Task
+
+# Tells an observer of a job: its steps done, and how it ended once it did.
+Show = Callable[[Job, int, str], None]
+
+
+class TrainingFailed(Exception):
+    """A training that ended without a result; says why, for the job's owner."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Interrupted(BaseException):
+    """The trainer stops: its job returns to the queue."""
+
+
+class Supervisor:
+    """Trains one job after the other until it is stopped."""
+
+    def __init__(self, trainer: Trainer, settings: TrainerSettings, show: Show) -> None:
+        self._trainer, self._settings, self._show = trainer, settings, show
+        self._stopping = threading.Event()
+        self._folder = settings.trainer_work_dir.absolute() / str(os.getpid())
+
+    def stop(self) -> None:
+        """Takes no more jobs; the one that is trained saves a checkpoint and returns to the queue."""
+        self._stopping.set()
+        self._trainer.stop()
+
+    def run(self, *, once: bool = False) -> None:
+        """Trains until `stop`; with `once`, one job. Raises TrainerError."""
+        _remove_stale(self._folder.parent)
+        try:
+            while not self._stopping.is_set():
+                for job in self._trainer.lease():
+                    self._train(job)
+                    if once:
+                        return
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _train(self, job: Job) -> None:
+        self._show(job, 0, "")
+        folder = self._folder / job.id
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            with job:
+                try:
+                    self._run(job, folder)
+                except NotSupported as error:
+                    _fail(job, Failure(str(error), retryable=False, reason="NOT_SUPPORTED"))
+                except TrainingFailed as error:
+                    _fail(job, error.failure)
+        except Interrupted:
+            pass  # `with job` has returned it to the queue
+        finally:
+            self._show(job, 0, job.outcome)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _run(self, job: Job, folder: Path) -> None:
+        job.report(stage="loading dataset")
+        dataset = job.download_dataset(folder / "dataset.jsonl")
+        task = task_of(job.lease, self._settings, folder, sha256=_sha256(dataset))
+        task_file = folder / "task.json"
+        task.write(task_file)
+        job.report(stage="starting")
+        child = Child(self._command(task), task_file, self._environment(task))
+        try:
+            result = self._follow(job, child)
+        finally:
+            child.close()
+        job.report(stage="saving result")
+        job.complete(
+            files=job.upload(Path(result.folder)),
+            values=result.values,
+            result_step=_mapped(result, job.total_steps),
+            measurements=_measurements(result.measurements),
+        )
+
+    def _follow(self, job: Job, child: Child) -> Result:
+        """Passes messages on until the process ends. Raises Stopped, TrainingFailed, Interrupted."""
+        outcome: Result | Failure | Saved | None = None
+        heard_at, stopping_since = time.monotonic(), None
+        for message in child.messages():
+            now = time.monotonic()
+            match message:
+                case Report(fields):
+                    job.report(**fields)
+                    self._show(job, job.step, "")
+                case str(line):
+                    job.report(lines=[line])
+                case ProcessId(pid):
+                    child.pid = pid
+                case Result() | Failure() | Saved():
+                    outcome = message
+                case None:
+                    job.check()
+            if message is not None:
+                heard_at = now
+            if self._stopping.is_set() and stopping_since is None and outcome is None:
+                stopping_since = now
+                child.terminate()
+            if stopping_since is not None and now - stopping_since > self._settings.trainer_stop_seconds:
+                raise Interrupted
+            if now - heard_at > self._settings.trainer_stall_seconds:
+                raise TrainingFailed(
+                    Failure(f"The training process hangs: it sent nothing for {now - heard_at:.0f} s.")
+                )
+        return self._outcome(child, outcome)
+
+    def _outcome(self, child: Child, outcome: Result | Failure | Saved | None) -> Result:
+        code = child.exit_code or 0
+        if isinstance(outcome, Result) and outcome.is_complete:
+            return outcome
+        if isinstance(outcome, Failure):
+            raise TrainingFailed(outcome)
+        if isinstance(outcome, Saved) or self._stopping.is_set():
+            raise Interrupted
+        if isinstance(outcome, Result):
+            raise TrainingFailed(Failure(f"The training ended at step {outcome.step} of {outcome.max_steps}."))
+        words = "\n".join(child.last_lines)
+        raise TrainingFailed(Failure(f"The training process {describe_exit(code)} without a result.\n{words}".strip()))
+
+    def _command(self, task: Task) -> Sequence[str]:
+        if self._settings.trainer_command:
+            return shlex.split(self._settings.trainer_command)
+        if task.gpu_count == 1:
+            return [sys.executable, "-m", "trainer.train"]
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(task.gpu_count)]
+        return [sys.executable, *torchrun, "-m", "trainer.train"]
+
+    def _environment(self, task: Task) -> dict[str, str]:
+        # What a training process need not know, it does not get: the token above all.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_TRAINER_TOKEN")}
+        offline = {} if task.may_download else {"HF_HUB_OFFLINE": "1"}
+        threads = str(max(1, (os.cpu_count() or 1) // task.gpu_count))
+        return {
+            "OMP_NUM_THREADS": threads,
+            "PYTHONUNBUFFERED": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            **kept,
+            **offline,
+        }
+
+
+def _fail(job: Job, failure: Failure) -> None:
+    names = workers_pb2.FailureReason.keys()
+    name = f"FAILURE_REASON_{failure.reason}"
+    job.fail(
+        failure.message,
+        retryable=failure.retryable,
+        reason=workers_pb2.FailureReason.Value(name if name in names else "FAILURE_REASON_UNSPECIFIED"),
+        measurements=_measurements(failure.measurements),
+    )
+
+
+def _measurements(fields: dict[str, object]) -> workers_pb2.Measurements | None:
+    """What a training process measured, as far as the contract takes it."""
+    known = workers_pb2.Measurements.DESCRIPTOR.fields_by_name
+    message = workers_pb2.Measurements()
+    for name, value in fields.items():
+        if name not in known or value is None:
+            continue
+        try:
+            if name == "stack" and isinstance(value, dict):
+                message.stack.CopyFrom(workers_pb2.TrainingStack(**value))
+            else:
+                setattr(message, name, value)
+        except (TypeError, ValueError):
+            continue
+    return message if message.ListFields() else None
+
+
+def _mapped(result: Result, total_steps: int) -> int:
+    """The step of the result in the job's own count; 0 for the last."""
+    if not result.result_step or not result.max_steps:
+        return 0
+    return min(total_steps, result.result_step * total_steps // result.max_steps)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _remove_stale(folder: Path) -> None:
+    """Removes the files of trainers that are gone: each has a folder named after its process."""
+    for each in folder.iterdir() if folder.is_dir() else ():
+        if each.name.isdigit() and not Path(f"/proc/{each.name}").exists():
+            shutil.rmtree(each, ignore_errors=True)

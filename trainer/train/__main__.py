@@ -1,0 +1,60 @@
+"""The training process: `python -m trainer.train`, with its task in the file that PIPELINE_TASK names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from rpc.process.workers import tie_to_parent
+from trainer.task import REPORTS_VARIABLE, TASK_VARIABLE, Task
+from trainer.train.errors import TrainingError
+from trainer.train.pipe import Pipe
+
+
+def main() -> int:
+    """Returns the exit code: 0 for a result or a saved checkpoint, 1 for a failure that was reported."""
+    # Where the process that started this one is gone, nothing may go on training.
+    tie_to_parent(signal.SIGKILL)
+    task = Task.read(Path(os.environ[TASK_VARIABLE]))
+    pipe = Pipe(os.environ.get(REPORTS_VARIABLE), is_first=os.environ.get("RANK", "0") == "0")
+    began = time.monotonic()
+    pipe.report(stage="starting")
+    # PyTorch takes seconds to load: by now the supervisor has heard of this process.
+    import torch
+
+    from trainer.train.measure import Meter
+    from trainer.train.run import run
+
+    meter = Meter()
+    meter.add("load", time.monotonic() - began)
+    try:
+        run(task, pipe, meter)
+    except TrainingError as error:
+        pipe.send("error", message=str(error), retryable=error.retryable, reason=error.reason)
+        return 1
+    except torch.OutOfMemoryError as error:
+        pipe.send("error", message=_out_of_memory(error), retryable=False, reason="OUT_OF_MEMORY")
+        return 1
+    except OSError as error:
+        pipe.send("error", message=f"{error.strerror or error} {error.filename or ''}".strip(), retryable=True)
+        return 1
+    except Exception as error:
+        pipe.send("error", message=f"{type(error).__name__}: {error}", retryable=True)
+        raise
+    return 0
+
+
+def _out_of_memory(error: Exception) -> str:
+    from trainer.train.measure import peak_memory_gib
+
+    reserved = peak_memory_gib()
+    first = str(error).split(". ")[0]
+    held = f" Reserved at its peak: {reserved:.2f} GiB." if reserved is not None else ""
+    return f"The GPU ran out of memory: {first}.{held}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""What happens beside the training steps: reports, checkpoints, stopping, and keeping the best state."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed
+from transformers import TrainerCallback
+
+from trainer.train.checkpoints import Checkpoints
+from trainer.train.measure import WARM_UP_STEPS, Meter
+from trainer.train.pipe import Pipe
+
+# Share of a training that lies between two checkpoints, at least.
+CHECKPOINT_SHARE = 0.02
+# Our own progress, beside what the training library saves; and the best state, inside a checkpoint.
+PROGRESS, BEST = "progress.json", "best"
+# What the library logs once a step, and what its names are for people.
+LOGGED = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy")
+
+
+def agreed(flags: Sequence[bool]) -> list[bool]:
+    """The first process's flags, in every process: all of them save and stop at the same step."""
+    if not torch.distributed.is_initialized():
+        return list(flags)
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    tensor = torch.tensor([float(flag) for flag in flags], device=device)
+    torch.distributed.broadcast(tensor, src=0)
+    return [bool(value) for value in tensor.tolist()]
+
+
+class Reports(TrainerCallback):  # type: ignore[misc] # transformers has no types
+    """Sends steps, metrics and speed to the supervisor."""
+
+    def __init__(self, pipe: Pipe, meter: Meter) -> None:
+        self._pipe, self._meter = pipe, meter
+        self._tokens = self._step = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The first step follows."""
+        self._meter.start()
+        self._step = state.global_step
+        self._pipe.report(step=state.global_step, of=state.max_steps, epoch=state.epoch or 0.0, stage="training")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """What was measured since the last time."""
+        logs = logs or {}
+        values = {name: logs[name] for name in LOGGED if name in logs}
+        if "loss" in logs and state.global_step > self._step:
+            tokens = int(logs.get("num_tokens", 0))
+            speed = self._meter.step(tokens - self._tokens, counts=state.global_step > WARM_UP_STEPS)
+            self._tokens, self._step = tokens, state.global_step
+            values["tokens_per_second"] = speed
+        if "eval_loss" in logs:
+            values |= {name: value for name, value in logs.items() if name in ("eval_loss", "eval_mean_token_accuracy")}
+            self._meter.add("eval", float(logs.get("eval_runtime", 0.0)))
+        if values:
+            self._pipe.report(step=state.global_step, of=state.max_steps, epoch=state.epoch, values=values)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Another step is done."""
+        self._pipe.report(step=state.global_step, of=state.max_steps, epoch=state.epoch, stage="training")
+
+
+class BestState(TrainerCallback):  # type: ignore[misc] # as above
+    """Keeps the state with the lowest validation loss, and ends the training that no longer improves."""
+
+    def __init__(self, folder: Path, *, patience: int | None, pipe: Pipe) -> None:
+        self.folder = folder / BEST
+        self.loss, self.step, self.stopped_early = math.inf, 0, False
+        self._patience, self._pipe = patience, pipe
+        self._worse = 0
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {"best_loss": self.loss, "best_step": self.step, "worse": self._worse} if self.step else {}
+
+    def restore(self, checkpoint: Path, progress: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        if progress.get("best_step"):
+            self.loss, self.step, self._worse = progress["best_loss"], progress["best_step"], progress["worse"]
+            shutil.copytree(checkpoint / BEST, self.folder, dirs_exist_ok=True)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], model: Any = None, **_: Any
+    ) -> None:
+        """A validation has ended."""
+        loss = metrics.get("eval_loss", math.inf)
+        if loss < self.loss:
+            self.loss, self.step, self._worse = loss, state.global_step, 0
+            if state.is_world_process_zero:
+                model.save_pretrained(self.folder)
+            return
+        self._worse += 1
+        if self._patience is not None and self._worse >= self._patience:
+            self.stopped_early = True
+            control.should_training_stop = True
+            self._pipe.log(f"Validation loss has not fallen for {self._worse} epochs: training ends early.")
+
+
+class Saving(TrainerCallback):  # type: ignore[misc] # as above
+    """Saves checkpoints from time to time, and at SIGTERM, after which it ends the training."""
+
+    def __init__(
+        self, checkpoints: Checkpoints, pipe: Pipe, meter: Meter, best: BestState, *, seconds: float, max_steps: int
+    ) -> None:
+        self._checkpoints, self._pipe, self._meter, self._best = checkpoints, pipe, meter, best
+        self._seconds, self._max_steps = seconds, max_steps
+        self._began = self._saved_at = time.monotonic()
+        self._first_step = 0
+        self._must_stop = False
+        self.stopped = False
+
+    def listen(self) -> None:
+        """Takes SIGTERM as the order to save and stop."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._must_stop = True
+
+        signal.signal(signal.SIGTERM, stop)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The first step follows."""
+        self._began = self._saved_at = time.monotonic()
+        self._first_step = state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Decides whether to save and whether to stop."""
+        now = time.monotonic()
+        per_step = (now - self._began) / max(1, state.global_step - self._first_step)
+        is_due = now - self._saved_at >= max(self._seconds, CHECKPOINT_SHARE * per_step * self._max_steps)
+        is_last = state.global_step >= state.max_steps
+        stop, save = agreed([self._must_stop, is_due])
+        if (stop or save) and not is_last:
+            control.should_save = True
+        if stop and not is_last:
+            self.stopped = True
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Every process has written its part of the checkpoint into the local folder: copies it to the storage."""
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            with self._meter.part("checkpoint"):
+                if self._best.step:
+                    shutil.copytree(self._best.folder, folder / BEST, dirs_exist_ok=True)
+                progress = {**self._best.progress, "trained_tokens": self._meter.trained_tokens}
+                (folder / PROGRESS).write_text(json.dumps(progress))
+                # The library's pickles are read by nothing of ours.
+                (folder / "training_args.bin").unlink(missing_ok=True)
+                uri = self._checkpoints.save(folder, state.global_step)
+            shutil.rmtree(folder)
+            self._pipe.report(checkpoint={"uri": uri, "step": state.global_step})
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        self._saved_at = time.monotonic()

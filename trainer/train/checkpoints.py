@@ -1,0 +1,110 @@
+"""Checkpoints in a storage that all trainers share: any that fsspec opens.
+
+A checkpoint is a folder `step-000000120`; its `manifest.json`, written last, lists every file with size and SHA-256. A folder
+without one, or with a file that differs, is half written and is not used. The newest two are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from trainer.train.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+KEPT = 2
+
+
+class Checkpoints:
+    """The checkpoints of one job. `identity` is what a checkpoint must agree in to be resumed from."""
+
+    def __init__(self, url: str, identity: Mapping[str, Any]) -> None:
+        self._url = url.rstrip("/")
+        self._filesystem, root = fsspec.core.url_to_fs(self._url)
+        self._root = root.rstrip("/")
+        self._identity = dict(identity)
+
+    def save(self, folder: Path, step: int) -> str:
+        """Copies a folder as the checkpoint of a step; returns its URI. Raises CheckpointError."""
+        name = f"step-{step:09d}"
+        target = f"{self._root}/{name}"
+        try:
+            if self._filesystem.exists(target):
+                self._filesystem.rm(target, recursive=True)
+            files = {}
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                relative = path.relative_to(folder).as_posix()
+                self._filesystem.makedirs(f"{target}/{relative}".rpartition("/")[0], exist_ok=True)
+                self._filesystem.put_file(str(path), f"{target}/{relative}")
+                files[relative] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+            manifest = {"step": step, "identity": self._identity, "files": files}
+            with self._filesystem.open(f"{target}/{MANIFEST}", "wb") as opened:
+                opened.write(json.dumps(manifest, indent=2).encode())
+            for old in self._names()[:-KEPT]:
+                self._filesystem.rm(f"{self._root}/{old}", recursive=True)
+        except Exception as error:  # each kind of storage has exceptions of its own
+            raise CheckpointError(f"The checkpoint of step {step} cannot be written to {self._url}: {error}") from error
+        return f"{self._url}/{name}"
+
+    def load(self, folder: Path) -> tuple[Path | None, list[str]]:
+        """Copies the newest whole checkpoint into a folder; None without one. Also returns lines for the job's log."""
+        remarks = list[str]()
+        for name in reversed(self._names()):
+            target = folder / f"checkpoint-{int(name.removeprefix('step-'))}"
+            try:
+                problem = self._fetch(name, target)
+            except Exception as error:  # as above
+                problem = f"cannot be read: {error}"
+            if problem is None:
+                return target, [
+                    *remarks,
+                    f"Training goes on from the checkpoint of step {int(name.removeprefix('step-'))}.",
+                ]
+            shutil.rmtree(target, ignore_errors=True)
+            remarks.append(f"The checkpoint {name} is not used: {problem}.")
+        if remarks:
+            remarks.append("Training starts anew.")
+        return None, remarks
+
+    def _fetch(self, name: str, target: Path) -> str | None:
+        """Copies a checkpoint; returns why it cannot be used, None where it can."""
+        source = f"{self._root}/{name}"
+        if not self._filesystem.exists(f"{source}/{MANIFEST}"):
+            return "it is half written"
+        manifest = json.loads(self._filesystem.cat_file(f"{source}/{MANIFEST}"))
+        for key, value in self._identity.items():
+            if manifest["identity"].get(key) != value:
+                return f"its {key} is another one"
+        for relative, expected in manifest["files"].items():
+            path = target / relative
+            if not path.resolve().is_relative_to(target.resolve()):
+                return f"it names a file outside of it, {relative}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._filesystem.exists(f"{source}/{relative}"):
+                return f"{relative} is missing"
+            self._filesystem.get_file(f"{source}/{relative}", str(path))
+            if (path.stat().st_size, _sha256(path)) != (expected["size"], expected["sha256"]):
+                return f"{relative} differs from what was written"
+        return None
+
+    def _names(self) -> list[str]:
+        """Names of the checkpoints, oldest first."""
+        try:
+            found = self._filesystem.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return []
+        except Exception as error:  # as above
+            raise CheckpointError(f"The checkpoints in {self._url} cannot be listed: {error}") from error
+        names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
+        return sorted(name for name in names if name.startswith("step-") and name.removeprefix("step-").isdigit())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

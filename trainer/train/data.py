@@ -1,0 +1,249 @@
+"""Stored samples (docs/datasets.md, "What is stored") as tokens and labels. Imports neither torch nor transformers.
+
+The loss covers the assistant's messages that are marked with `train`, the completion of a prompt, or a text as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from trainer.train.errors import DatasetError, NotSupported
+
+# The label that PyTorch's cross entropy leaves out.
+IGNORED = -100
+# Where fewer samples than this are held back, their loss says little.
+MIN_VALIDATION = 20
+# Used where a model has no chat template: ChatML, with the assistant's messages marked for the loss.
+CHATML = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' }}"
+    "{%- if message['role'] == 'assistant' %}"
+    "{% generation %}"
+    "{{- message['content'] }}"
+    "{%- for call in message.get('tool_calls') or [] %}"
+    "{{- '<tool_call>' + call['function'] | tojson + '</tool_call>' }}"
+    "{%- endfor %}"
+    "{{- '<|im_end|>' }}"
+    "{% endgeneration %}"
+    "{%- else %}{{- message['content'] + '<|im_end|>' }}{%- endif %}"
+    "{{- '\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Token ids of a sample, and for each the label that it is to be predicted as, or IGNORED."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Samples to train on and to validate with. `remarks` are for the job's log; `longest` in tokens, after cutting."""
+
+    train: list[Sample]
+    validation: list[Sample]
+    longest: int
+    remarks: list[str]
+
+
+def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The stored samples of a dataset. Raises DatasetError."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DatasetError(f"line {number} of the stored dataset is not JSON: {error}") from error
+            yield row
+
+
+def texts(row: Mapping[str, Any]) -> Iterator[str]:
+    """Every text of a sample that its token count includes."""
+    for message in row.get("messages", ()):
+        yield message["content"]
+        yield message.get("reasoning_content") or ""
+        for call in message.get("tool_calls") or ():
+            yield call["function"]["name"]
+            yield call["function"]["arguments"]
+    for key in ("tools", "prompt", "completion", "text"):
+        yield row.get(key) or ""
+
+
+def check_counts(rows: Sequence[Mapping[str, Any]], pairs: int | None, tokens: int | None) -> None:
+    """Raises DatasetError where the samples are not those that the estimate counted."""
+    if not rows:
+        raise DatasetError("the dataset has no samples")
+    for name, expected in (("pairs", pairs), ("tokens", tokens)):
+        found = sum(row.get(name, 0) for row in rows)
+        if expected is not None and found != expected:
+            raise DatasetError(f"the dataset has {found} {name}, and the estimate counted {expected}")
+
+
+def chat_template(tokenizer: Any) -> tuple[str | None, str]:
+    """A template that marks the assistant's messages, and what the log says of it. None: the model's marks none."""
+    if not tokenizer.chat_template:
+        return CHATML, "The model has no chat template: ChatML is used. The loss is on the assistant's messages."
+    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+
+    if has_generation_markers(tokenizer.chat_template):
+        return (
+            tokenizer.chat_template,
+            "The loss is on the assistant's messages, as the model's chat template marks them.",
+        )
+    try:
+        return get_training_chat_template(tokenizer), (
+            "The loss is on the assistant's messages, as TRL's training template of this model family marks them."
+        )
+    except ValueError:
+        return None, (
+            "The model's chat template does not mark the assistant's messages: the loss is on the last message of each "
+            "conversation, and what comes before it is the prompt."
+        )
+
+
+def encode(row: Mapping[str, Any], tokenizer: Any, template: str | None) -> Sample:
+    """A stored sample as tokens and labels, uncut. Raises NotSupported, DatasetError."""
+    if "messages" in row:
+        return _conversation(row, tokenizer, template) if template else _last_message(row, tokenizer)
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    if "text" in row:
+        ids = tokenizer(row["text"])["input_ids"]
+        ids += [] if ids[-1:] == end else end
+        return Sample(ids, list(ids))
+    prompt = tokenizer(row["prompt"])["input_ids"]
+    # Special tokens that a tokenizer puts at an end belong to the whole, not to each half.
+    whole = tokenizer(row["prompt"] + row["completion"])["input_ids"]
+    whole += [] if whole[-1:] == end else end
+    return _split(whole, _common_prefix(prompt, whole))
+
+
+def _conversation(row: Mapping[str, Any], tokenizer: Any, template: str) -> Sample:
+    messages, tools = _messages(row)
+    encoded = tokenizer.apply_chat_template(
+        messages, tools=tools, chat_template=template, return_dict=True, return_assistant_tokens_mask=True
+    )
+    ids, mask = list(encoded["input_ids"]), encoded["assistant_masks"]
+    spans = _spans(mask)
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if not all(message.get("train", True) for message in answers):
+        if len(spans) != len(answers):
+            raise NotSupported(
+                f"The dataset excludes messages from the loss (row {row.get('row')}), which the model's chat template "
+                "cannot mark one by one."
+            )
+        spans = [span for span, message in zip(spans, answers, strict=True) if message.get("train", True)]
+    labels = [IGNORED] * len(ids)
+    for start, end in spans:
+        labels[start:end] = ids[start:end]
+    if not spans:
+        raise DatasetError(f"the model's chat template leaves nothing to train on in row {row.get('row')}")
+    return Sample(ids, labels)
+
+
+def _last_message(row: Mapping[str, Any], tokenizer: Any) -> Sample:
+    messages, tools = _messages(row)
+    *prompt, answer = messages
+    answers = [message for message in prompt if message["role"] == "assistant" and message.get("train", True)]
+    if answer["role"] != "assistant" or not answer.get("train", True) or (answers and _has_marks(messages)):
+        raise NotSupported(
+            f"The dataset says which messages the loss includes (row {row.get('row')}), and the model's chat template can "
+            "only train on the last message of a conversation."
+        )
+    before = tokenizer.apply_chat_template(prompt, tools=tools, add_generation_prompt=True, return_dict=True)[
+        "input_ids"
+    ]
+    whole = tokenizer.apply_chat_template(messages, tools=tools, return_dict=True)["input_ids"]
+    return _split(list(whole), _common_prefix(before, whole))
+
+
+def _has_marks(messages: Sequence[Mapping[str, Any]]) -> bool:
+    return any(message["role"] == "assistant" and not message.get("train", True) for message in messages)
+
+
+def _messages(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    """Messages and tools as chat templates take them: arguments of calls as objects."""
+    messages = []
+    for message in row["messages"]:
+        calls = [_call(call) for call in message.get("tool_calls") or ()]
+        messages.append({**message, **({"tool_calls": calls} if calls else {})})
+    return messages, json.loads(row["tools"]) if row.get("tools") else None
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = dict(call["function"])
+    with suppress(ValueError):  # arguments that are no JSON go into the template as the text that they are
+        function["arguments"] = json.loads(function["arguments"] or "{}")
+    return {**call, "function": function}
+
+
+def _split(ids: list[int], prompt_length: int) -> Sample:
+    return Sample(ids, [IGNORED] * prompt_length + ids[prompt_length:])
+
+
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    length = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        length += 1
+    return length
+
+
+def _spans(mask: Sequence[int]) -> list[tuple[int, int]]:
+    """Start and end of each run of ones."""
+    spans, position = list[tuple[int, int]](), 0
+    for bit, run in groupby(mask):
+        length = len(list(run))
+        if bit:
+            spans.append((position, position + length))
+        position += length
+    return spans
+
+
+def prepare(
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    *,
+    sequence_length: int | None,
+    validation_fraction: float,
+    seed: int,
+) -> Prepared:
+    """All samples, cut and split. Raises NotSupported, DatasetError."""
+    template, remark = chat_template(tokenizer) if any("messages" in row for row in rows) else (None, "")
+    samples = [encode(row, tokenizer, template) for row in rows]
+    remarks = [remark] if remark else []
+    if sequence_length is not None:
+        longer = sum(len(sample.input_ids) > sequence_length for sample in samples)
+        if longer:
+            remarks.append(f"{longer} of {len(samples)} samples are longer than {sequence_length} tokens and are cut.")
+        samples = [Sample(each.input_ids[:sequence_length], each.labels[:sequence_length]) for each in samples]
+        whole, samples = len(samples), [each for each in samples if any(label != IGNORED for label in each.labels)]
+        if len(samples) < whole:
+            remarks.append(f"{whole - len(samples)} samples are left out: the cut leaves nothing to train on.")
+    held_back = validation_count(len(samples), validation_fraction)
+    # A hash orders the samples the same way on every machine and with every version of a library.
+    order = sorted(range(len(samples)), key=lambda index: hashlib.sha256(f"{seed}/{index}".encode()).digest())
+    validation = frozenset(order[:held_back])
+    train = [sample for index, sample in enumerate(samples) if index not in validation]
+    if held_back:
+        remarks.append(f"{held_back} of {len(samples)} samples are held back for validation.")
+    if not train:
+        raise DatasetError(f"all {len(samples)} samples would be held back for validation: it needs at least 20")
+    longest = max(len(sample.input_ids) for sample in train)
+    return Prepared(train, [samples[index] for index in sorted(validation)], longest, remarks)
+
+
+def validation_count(samples: int, fraction: float) -> int:
+    """How many samples a validation fraction holds back: at least 20 where it holds back any."""
+    return max(MIN_VALIDATION, round(samples * fraction)) if fraction > 0 else 0

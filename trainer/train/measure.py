@@ -1,0 +1,90 @@
+"""What a training measures of itself: speed, tokens, seconds of each part, memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import transformers
+
+# Steps that are left out of the speed: they warm up caches and kernels.
+WARM_UP_STEPS = 20
+GIB = 2**30
+Parts = dict[str, float]
+
+
+class Meter:
+    """Adds up what a training does. Seconds are of the wall clock."""
+
+    def __init__(self) -> None:
+        self.seconds: Parts = {"load": 0.0, "eval": 0.0, "checkpoint": 0.0}
+        self.trained_tokens = 0
+        self._speeds: list[float] = []
+        self._began = self._last_step = 0.0
+        self._elsewhere = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Counts the time of its body as one of `load`, `eval` and `checkpoint`."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add(name, time.monotonic() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Counts time that was measured elsewhere."""
+        self.seconds[name] += seconds
+        self._elsewhere += seconds
+
+    def start(self) -> None:
+        """The first step begins."""
+        self._began = self._last_step = time.monotonic()
+        self._elsewhere = 0.0
+
+    def step(self, tokens: int, *, counts: bool) -> float:
+        """Steps with so many tokens, padding not counted, have ended; returns their tokens per second.
+
+        `counts`: they are no warm-up.
+        """
+        now = time.monotonic()
+        took = now - self._last_step - self._elsewhere
+        self._last_step, self._elsewhere = now, 0.0
+        self.trained_tokens += tokens
+        speed = tokens / max(took, 1e-6)
+        if counts:
+            self._speeds.append(speed)
+        return speed
+
+    def measurements(self, *, longest: int, packing: bool, model: Any, fused: bool) -> dict[str, Any]:
+        """The fields of the contract's Measurements."""
+        total = time.monotonic() - self._began if self._began else 0.0
+        config = getattr(model, "config", None)
+        return {
+            "tokens_per_second": statistics.median(self._speeds) if self._speeds else None,
+            "trained_tokens": self.trained_tokens,
+            "load_seconds": self.seconds["load"],
+            "train_seconds": max(0.0, total - self.seconds["eval"] - self.seconds["checkpoint"]),
+            "eval_seconds": self.seconds["eval"],
+            "checkpoint_seconds": self.seconds["checkpoint"],
+            "peak_memory_gib": peak_memory_gib(),
+            "longest_sequence": longest or None,
+            "stack": {
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "attention": str(getattr(config, "_attn_implementation", "") or ""),
+                "packing": packing,
+                "kernels": "liger" if fused else "",
+            },
+        }
+
+
+def peak_memory_gib() -> float | None:
+    """Most memory that the allocator reserved on this process's GPU, GiB; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    return float(torch.cuda.max_memory_reserved()) / GIB

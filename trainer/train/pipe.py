@@ -1,0 +1,51 @@
+"""The training process's side of its messages: one JSON object a line, written by the first process of the training."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from typing import Any
+
+
+class Pipe:
+    """Writes messages to the pipe of the supervisor; nothing without one, or in another process than the first."""
+
+    def __init__(self, path: str | None, *, is_first: bool) -> None:
+        self._file = os.open(path, os.O_WRONLY) if path and is_first else None
+        self._lock = threading.Lock()
+
+    def report(self, **fields: Any) -> None:
+        """Where the training is: `step`, `of`, `epoch`, `stage`, `values`, `lines`, `checkpoint`."""
+        self._send(fields)
+
+    def log(self, *lines: str) -> None:
+        """Lines for the job's log."""
+        if lines:
+            self._send({"lines": list(lines)})
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """A message of a kind: `result`, `error` or `saved`."""
+        self._send({kind: fields})
+
+    def pid(self) -> None:
+        """Names this process as the one that SIGTERM is to reach."""
+        self._send({"pid": os.getpid()})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._file is None:
+            return
+        line = memoryview(json.dumps(message, default=_plain).encode() + b"\n")
+        with self._lock:
+            while line:
+                line = line[os.write(self._file, line) :]
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and NumPy scalars as numbers; anything else as text."""
+    try:
+        number = value.item()
+    except Exception:  # a library's own type may raise anything
+        return str(value)
+    return number if not isinstance(number, float) or math.isfinite(number) else str(number)

@@ -1,0 +1,108 @@
+"""The files of a result: adapter or model, tokenizer and template, arguments, and a model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainer.task import Task
+
+CARD = """---
+base_model: {source}
+library_name: {library}
+tags: [{method}, sft, pipeline]
+---
+# {title}
+
+{kind} of [{source}](https://huggingface.co/{source}) ({base_model}), trained on the dataset "{dataset}".
+
+| | |
+|---|---|
+{rows}
+
+## Use
+
+```python
+{usage}
+```
+"""
+ADAPTER_USAGE = """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
+MODEL_USAGE = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
+
+
+def write(
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    arguments: dict[str, Any],
+    metrics: dict[str, float],
+    *,
+    best: Path | None,
+    step: int,
+    max_steps: int,
+) -> None:
+    """Writes the result's files; `best` is a folder with the weights to take in place of the model's own."""
+    folder = task.result_dir
+    shutil.rmtree(folder, ignore_errors=True)
+    if best is None:
+        model.save_pretrained(folder)
+    else:
+        shutil.copytree(best, folder)
+    tokenizer.save_pretrained(folder)
+    for unwanted in ("training_args.bin", "README.md"):
+        (folder / unwanted).unlink(missing_ok=True)
+    _sort_lists(folder / "adapter_config.json", task)
+    (folder / "training_args.json").write_text(json.dumps(arguments, indent=2, sort_keys=True, default=str))
+    (folder / "README.md").write_text(_card(task, metrics, step=step, max_steps=max_steps))
+
+
+def _sort_lists(file: Path, task: Task) -> None:
+    """PEFT writes a set of module names in any order, and the path of the base model on this machine."""
+    if not file.exists():
+        return
+    config = json.loads(file.read_text())
+    for name, value in config.items():
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            config[name] = sorted(value)
+    if Path(task.model).is_absolute():
+        config["base_model_name_or_path"] = task.base_model
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _card(task: Task, metrics: dict[str, float], *, step: int, max_steps: int) -> str:
+    options = task.options
+    is_adapter = options.method != "full"
+    source = task.base_model if Path(task.model).is_absolute() else task.model
+    shown = {
+        "Job": task.job_id,
+        "Method": options.method,
+        "Step": f"{step} of {max_steps}",
+        "GPUs": f"{task.gpu_count} {task.gpu_type}",
+        **{
+            name.replace("_", " ").capitalize(): value if not isinstance(value, tuple) else ", ".join(value)
+            for name, value in asdict(options).items()
+            if name != "method" and value is not None
+        },
+        **{name: f"{value:.4f}" for name, value in metrics.items()},
+    }
+    return CARD.format(
+        source=source,
+        library="peft" if is_adapter else "transformers",
+        method=options.method,
+        title=f"{task.base_model} on {task.dataset_name}".replace("\n", " "),
+        kind="A LoRA adapter" if is_adapter else "A fine-tuned copy",
+        base_model=task.base_model,
+        dataset=task.dataset_name,
+        rows="\n".join(f"| {name} | {value} |" for name, value in shown.items()),
+        usage=ADAPTER_USAGE if is_adapter else MODEL_USAGE,
+    )
