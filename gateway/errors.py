@@ -83,6 +83,16 @@ class UriTooLong(ServiceError):
         )
 
 
+class RangeNotSatisfiable(ServiceError):
+    """A Range header that begins beyond the end of the file."""
+
+    code = "OUT_OF_RANGE"
+    reason = "RANGE_NOT_SATISFIABLE"
+
+    def __init__(self) -> None:
+        super().__init__("Range not satisfiable", details="The Range header begins beyond the end of the file.")
+
+
 class RequestTimeout(ServiceError):
     """A client that stopped sending in the middle of its request."""
 

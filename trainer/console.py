@@ -23,8 +23,11 @@ def shown(kind: str) -> Iterator[Show]:
     def title(job: Job) -> str:
         return f"{kind} job {job.id}, attempt {job.attempt}".strip()
 
+    begun = set[str]()
+
     def show_line(job: Job, step: int, ended: str) -> None:
-        if ended or not step:
+        if ended or job.lease.lease_token not in begun:
+            begun.add(job.lease.lease_token)
             console.print(f"{title(job)}: {ended or f'{job.total_steps} steps to go'}")
 
     if not console.is_terminal:

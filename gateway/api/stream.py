@@ -2,7 +2,7 @@
 
 Of events, a message becomes one: `id` is its field `id`, name and data are those of the field that is set in its oneof. A
 silent stream is kept open with comments. A stream that cannot go on says why with `event: error` or `event: end`.
-A stream of `google.api.HttpBody` becomes the body of the response.
+A stream of `google.api.HttpBody` becomes the body of the response: see `downloads`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.api.downloads import download_response
 from gateway.api.encode import field_encoder
 from gateway.api.headers import check_accept
 from gateway.errors import error_body
@@ -46,11 +47,11 @@ async def stream_response(
     Events end when the stream does, at `expires_at` (the token's end, seconds since the epoch) and when `closing` is set.
     """
     output = method.descriptor.output_type
-    is_file = output.full_name == HttpBody.DESCRIPTOR.full_name
-    if not is_file:
-        check_accept(request, EVENT_STREAM)
-        if request.method == "HEAD":
-            return Response(headers=EVENT_HEADERS, media_type=EVENT_STREAM)
+    if output.full_name == HttpBody.DESCRIPTOR.full_name:
+        return await download_response(request, method, call, message, metadata)
+    check_accept(request, EVENT_STREAM)
+    if request.method == "HEAD":
+        return Response(headers=EVENT_HEADERS, media_type=EVENT_STREAM)
     rpc = call(await message(), metadata=metadata, timeout=method.max_timeout_seconds)
     try:
         messages = aiter(rpc)
@@ -58,24 +59,10 @@ async def stream_response(
     except BaseException:
         rpc.cancel()
         raise
-    if is_file:
-        media_type = first.content_type if first is not None else "application/octet-stream"
-        headers = {"cache-control": "no-store"}
-        return StreamingResponse(_file(rpc, messages, first), headers=headers, media_type=media_type)
     events = _Events(rpc, messages, _event_encoder(output), request, method)
     return StreamingResponse(
         events.frames(first, closing=closing, expires_at=expires_at), headers=EVENT_HEADERS, media_type=EVENT_STREAM
     )
-
-
-async def _file(rpc: Any, messages: Any, first: HttpBody | None) -> AsyncGenerator[bytes, None]:
-    message = first
-    try:
-        while message is not None:
-            yield message.data
-            message = await anext(messages, None)
-    finally:
-        rpc.cancel()
 
 
 class _Events:
