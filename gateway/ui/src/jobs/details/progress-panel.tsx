@@ -36,7 +36,14 @@ export function ProgressPanel({ job }: { job: Job }) {
         <Fact name="Attempt">
           {job.attempt} of {job.max_attempts}
         </Fact>
-        {job.trainer && <Fact name="Trainer">{job.trainer}</Fact>}
+        {job.trainer && <Fact name="Trainer">{job.simulated ? "Simulated: nothing is trained" : job.trainer}</Fact>}
+        {job.artifact_size !== null && (
+          <Fact name="Result">
+            <a className="underline" href={`/api/jobs/${job.id}/artifact/adapter.zip`}>
+              Download adapter.zip
+            </a>
+          </Fact>
+        )}
       </dl>
     </Panel>
   );
@@ -49,6 +56,8 @@ const REASONS: Readonly<Record<NonNullable<Job["status_reason"]>, string>> = {
   duration_limit: "It reached its duration limit.",
   cancelled_by_owner: "You cancelled it.",
   released: "The trainer released it.",
+  out_of_memory: "The GPU ran out of memory.",
+  not_supported: "The trainer cannot train this configuration.",
 };
 
 function statusText(job: Job): string {
