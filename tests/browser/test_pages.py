@@ -36,7 +36,7 @@ async def test_datasets_can_be_trained_on_when_they_are_ready(page: Page, person
     await expect(ready.get_by_role("link", name="Start Training on Ready one")).to_be_visible()
     checking = page.get_by_role("row").filter(has_text="Still checking")
     await expect(checking).to_contain_text("Validating")
-    await expect(checking.get_by_role("link")).to_have_count(0)
+    await expect(checking.get_by_role("link", name="Start Training on Still checking")).to_have_count(0)
     await person.sql("update lora_datasets set status = 'ready', training_ready = true where id = $1::uuid", broken)
     await page.clock.run_for(5000)
     await expect(checking.get_by_role("link", name="Start Training on Still checking")).to_be_visible()
