@@ -61,6 +61,7 @@ from rpc.channels import open_channel
 from rpc.database.pool import Database
 from rpc.grpc_server import Services, grpc_server
 from rpc.identity.jwks import open_verifier
+from rpc.process.background import repeat
 from rpc.process.lifetime import until_stopped
 from rpc.process.logs import setup_logs
 from rpc.process.settings import load
@@ -70,6 +71,8 @@ from rpc.telemetry.exporters import open_telemetry
 
 # Webhook hosts that are looked up at once while their owners wait.
 CHECK_THREADS = 8
+# How often old notifications and expired API keys are deleted, a batch each time.
+PRUNE_SECONDS, PRUNE_TIMEOUT_SECONDS = 60.0, 15.0
 log = structlog.get_logger()
 
 ESTIMATOR = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
@@ -97,7 +100,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     artifacts = ArtifactStore(database, max_bytes=settings.max_artifact_bytes)
     days = settings.artifact_retention_days
     artifact_retention = None if days is None else timedelta(days=days)
-    notifications = NotificationService(NotificationStore(database))
+    notifications = NotificationStore(database)
     api_keys = ApiKeyStore(database, max_per_user=settings.max_api_keys_per_user)
     webhooks = WebhookStore(
         database,
@@ -119,11 +122,17 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             artifacts,
             files,
         )
+
+        async def prune() -> None:
+            await notifications.prune(timedelta(days=settings.notification_retention_days))
+            await api_keys.prune()
+
         running = {
             "tail": tailer.run(),
             "sweep": sweeper.run(),
             "sweep-files": FileSweeper(database, storage).run(),
             "sweep-artifacts": artifacts.run(artifact_retention),
+            "prune": repeat("prune", prune, every_seconds=PRUNE_SECONDS, timeout_seconds=PRUNE_TIMEOUT_SECONDS),
         }
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {
@@ -136,7 +145,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
                 UploadLimits(max_uploads=settings.max_uploads, max_per_user=settings.max_uploads_per_user),
                 silence_seconds=settings.upload_silence_ms / 1000,
             ),
-            notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: notifications,
+            notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(notifications),
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: WebhookService(webhooks, guard),
             api_keys_pb2.DESCRIPTOR.services_by_name["ApiKeyService"]: ApiKeyService(api_keys),
             audit_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditService(AuditStore(database)),

@@ -91,6 +91,7 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
     )
     max_datasets_per_user: int = Field(1_000, ge=1, le=1_000_000, description="Datasets of a user, at most.")
     max_storage_bytes_per_user: int = Field(100 << 30, ge=1, description="Bytes of a user's dataset files, at most.")
+    notification_retention_days: int = Field(365, ge=1, le=36_500, description="Days that notifications are kept.")
     max_api_keys_per_user: int = Field(20, ge=1, le=1_000, description="API keys of a user, at most.")
     webhook_max_per_user: int = Field(5, ge=1, le=100, description="Webhooks of a user, at most.")
     webhook_uses_per_hour: int = Field(

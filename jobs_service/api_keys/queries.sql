@@ -19,3 +19,8 @@ order by created_at desc, id desc;
 -- name: delete_api_key
 -- Row-level security hides keys of other users.
 delete from api_keys where id = $1 returning id;
+
+-- name: prune_api_keys
+-- Deletes up to $2 keys that expired more than $1 ago.
+delete from api_keys
+where id in (select id from api_keys where expires_at < now() - $1::interval limit $2);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from jobs_service.api_keys.model import ApiKey, NewApiKey
@@ -10,9 +11,14 @@ from jobs_service.database.rows import as_caller, reader
 from jobs_service.errors import ApiKeyLimit, ApiKeyNotFound
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
-from rpc.identity.model import Identity
+from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.api_keys", "queries.sql")
+
+# An expired key stays in its owner's list this long.
+EXPIRED_RETENTION = timedelta(days=30)
+# Rows that one clean-up deletes.
+BATCH = 1_000
 
 _api_key = reader(ApiKey)
 
@@ -52,3 +58,8 @@ class ApiKeyStore:
         async with as_caller(self._database, caller) as connection:
             if await connection.fetchval(SQL["delete_api_key"], key_id) is None:
                 raise ApiKeyNotFound
+
+    async def prune(self) -> None:
+        """Deletes a batch of keys that expired long ago."""
+        async with as_caller(self._database, SYSTEM) as connection:
+            await connection.execute(SQL["prune_api_keys"], EXPIRED_RETENTION, BATCH)

@@ -18,3 +18,13 @@ order by page.created_at desc, page.id desc;
 -- name: mark_notification_read
 -- Marking it again changes nothing and returns the row too.
 update lora_notifications set read = true where id = $1 returning *;
+
+-- name: prune_notifications
+-- Deletes up to $3 notifications that are older than $1, and as many that are superseded and older than $2. Each half uses an
+-- index of its own.
+delete from lora_notifications
+where id = any(array(
+    (select id from lora_notifications where created_at < now() - $1::interval limit $3)
+    union
+    (select id from lora_notifications where superseded and created_at < now() - $2::interval order by created_at limit $3)
+));

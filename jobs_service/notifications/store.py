@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -12,9 +13,14 @@ from jobs_service.errors import NotificationNotFound
 from jobs_service.notifications.model import Notification
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
-from rpc.identity.model import Identity
+from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.notifications", "queries.sql")
+
+# Superseded notifications are in no list; they are kept this long for operators.
+SUPERSEDED_RETENTION = timedelta(days=7)
+# Rows that one clean-up deletes.
+BATCH = 5_000
 
 _notification: Callable[[asyncpg.Record], Notification] = reader(Notification)
 
@@ -40,3 +46,8 @@ class NotificationStore:
         if row is None:
             raise NotificationNotFound
         return _notification(row)
+
+    async def prune(self, age: timedelta) -> None:
+        """Deletes a batch of notifications older than `age`, superseded ones sooner."""
+        async with as_caller(self._database, SYSTEM) as connection:
+            await connection.execute(SQL["prune_notifications"], age, min(age, SUPERSEDED_RETENTION), BATCH)

@@ -44,3 +44,7 @@ create policy find_api_keys on api_keys for select to pipeline_service using (tr
 create policy use_api_keys on api_keys for update to pipeline_service using (true) with check (true);
 grant select (id, user_id, role, scopes, key_hash, expires_at, last_used_at), update (last_used_at)
 on api_keys to pipeline_service;
+
+create policy expired_api_keys on api_keys for select to pipeline_system using (true);
+create policy delete_expired_api_keys on api_keys for delete to pipeline_system using (expires_at < now());
+grant select (id, expires_at), delete on api_keys to pipeline_system;

@@ -29,6 +29,13 @@ using (user_id = (select caller_id())) with check (user_id = (select caller_id()
 grant select, insert on lora_notifications to pipeline_user;
 grant update (read) on lora_notifications to pipeline_user;
 
+-- Old notifications are found by their age; a BRIN index costs an insertion next to nothing.
+create index lora_notifications_age_idx on lora_notifications using brin (created_at);
+create index lora_notifications_superseded_idx on lora_notifications (created_at) where superseded;
+
+create policy old_notifications on lora_notifications for select to pipeline_system using (true);
+create policy delete_old_notifications on lora_notifications for delete to pipeline_system using (true);
+grant select (id, created_at, superseded), delete on lora_notifications to pipeline_system;
 create policy all_notifications on lora_notifications for insert to pipeline_system with check (true);
 grant insert on lora_notifications to pipeline_system;
 
