@@ -101,6 +101,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
     days = settings.artifact_retention_days
     artifact_retention = None if days is None else timedelta(days=days)
     notifications = NotificationStore(database)
+    audit = AuditStore(database)
     api_keys = ApiKeyStore(database, max_per_user=settings.max_api_keys_per_user)
     webhooks = WebhookStore(
         database,
@@ -121,6 +122,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             watches,
             artifacts,
             files,
+            audit.record_download,
         )
 
         async def prune() -> None:
@@ -148,7 +150,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(notifications),
             webhooks_pb2.DESCRIPTOR.services_by_name["WebhookService"]: WebhookService(webhooks, guard),
             api_keys_pb2.DESCRIPTOR.services_by_name["ApiKeyService"]: ApiKeyService(api_keys),
-            audit_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditService(AuditStore(database)),
+            audit_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditService(audit),
         }
         try:
             yield served

@@ -11,7 +11,7 @@ from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1 import jobs_pb2
 
 from jobs_service.artifacts.files import ArtifactFiles
-from jobs_service.artifacts.service import OwnedFiles
+from jobs_service.artifacts.service import OwnedFiles, RecordDownload
 from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.errors import InvalidTransition, JobFinal
 from jobs_service.events import wire as events_wire
@@ -41,8 +41,9 @@ class JobsService(OwnedFiles):
         watches: Watches,
         artifacts: ArtifactStore,
         files: ArtifactFiles,
+        record_download: RecordDownload,
     ) -> None:
-        super().__init__(artifacts, files)
+        super().__init__(artifacts, files, record_download)
         self._jobs = jobs
         self._estimator = estimator
         self._queue = queue

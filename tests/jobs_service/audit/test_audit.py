@@ -14,12 +14,10 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.webhooks.v1 import webhooks_pb2
 
-from jobs_service.audit.store import AuditStore
-from rpc.database.pool import Database
-from rpc.identity.model import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
 from tests.jobs_service.api_keys.test_api_keys import LIST, bearer, create, revoke
+from tests.jobs_service.artifacts.test_artifacts import completed, download
 from tests.jobs_service.jobs.test_create_job import asked
 from tests.jobs_service.queue.test_leases import complete, lease, queue, report
 
@@ -111,16 +109,16 @@ async def test_an_event_says_from_where(stack: Stack, new_dataset: NewDataset) -
         assert not first.HasField("address")
 
 
-async def test_a_download_is_logged(
-    stack: Stack, database: TestDatabase, new_dataset: NewDataset, admin: asyncpg.Connection
-) -> None:
-    """A download of one's own job is an event; of another's job it is none, and no role can claim another action."""
-    job = await queue(stack, new_dataset)
-    async with Database.open(database.url, size=1) as pool:
-        store = AuditStore(pool)
-        for user in (ANN, BOB):
-            await store.record_download(Identity(user, "user", 0), uuid.UUID(job.id))
-    assert [(word(each), each.resource_id) for each in (await events(stack))[1:]] == [("artifact_downloaded", job.id)]
+async def test_a_download_is_logged(stack: Stack, new_dataset: NewDataset) -> None:
+    """Each download of a result's file is an event, of a part as well; one that is refused is none."""
+    job = await completed(stack, new_dataset)
+    before = len(await events(stack))
+    await download(stack, job.id, "adapter_config.json")
+    await download(stack, job.id, "adapter_config.json", offset=1)
+    await refused(download(stack, job.id, "nothing.bin"))
+    await refused(download(stack, job.id, "adapter_config.json", BOB))
+    after = (await events(stack))[before:]
+    assert [(word(each), each.resource_id) for each in after] == [("artifact_downloaded", job.id)] * 2
     assert await events(stack, BOB) == []
 
 
