@@ -20,7 +20,7 @@ from rpc.identity.api_keys import SHAPE as API_KEY
 LogFormat = Literal["auto", "json", "pretty"]
 Entry = EventDict | str
 Render = Callable[[Any, str, EventDict], str]
-# Lines wait for one another at most this long, and at most so many.
+# Lines are written together: after this time, or when there are so many.
 GATHER_SECONDS, MAX_GATHERED = 0.01, 256
 
 
@@ -29,7 +29,7 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     if pretty:
-        # A traceback with the values of variables would tell tokens and passwords.
+        # A traceback with the values of variables would contain tokens and passwords.
         console = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
@@ -54,7 +54,7 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
 
 
 def _stamp(logger: Any, method: str, event: EventDict) -> tuple[tuple[EventDict], dict[str, Any]]:
-    """Adds what has to be known at once; the rest of a line's making can wait."""
+    """Adds level and time. Rendering waits until the line is written."""
     event["level"], event["timestamp"] = method, datetime.now(UTC)
     return (event,), {}
 
@@ -76,11 +76,10 @@ def _pretty(console: structlog.dev.ConsoleRenderer, logger: Any, method: str, ev
 
 
 class _Stderr:
-    """Stderr that a closed pipe or a full disk cannot turn into a failed request.
+    """Writes to stderr. A closed pipe or a full disk does not fail the request that logs.
 
-    While an event loop runs, entries are gathered for a moment and made into lines and written together: one by one, each
-    would cost a system call, and its making several times as much.
-    At the end of a process `logging`, which has this as its handler's stream, flushes it.
+    While an event loop runs, entries are collected for a moment, rendered and written together: a system call for each
+    line would cost more than the line. `logging`, whose handler's stream this is, flushes it at the end of the process.
     """
 
     def __init__(self, render: Render) -> None:
@@ -89,7 +88,7 @@ class _Stderr:
         self._waiting_on: asyncio.AbstractEventLoop | None = None
 
     def write(self, entry: Entry) -> None:
-        """Takes an event, or a text that is written as it is."""
+        """Adds an event, or a text that is written as it is."""
         self._gathered.append(entry)
         if len(self._gathered) >= MAX_GATHERED:
             self.flush()
@@ -102,7 +101,7 @@ class _Stderr:
                 self._waiting_on.call_later(GATHER_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Writes what was gathered."""
+        """Writes the collected entries."""
         entries, self._gathered, self._waiting_on = self._gathered, [], None
         text = "".join(map(self._line, entries))
         if API_KEY_PREFIX in text:
@@ -120,19 +119,19 @@ class _Stderr:
         try:
             return f"{self._render(None, entry['level'], entry)}\n"
         except Exception:
-            # What cannot be said properly must not silence the lines that were gathered with it.
+            # An entry that cannot be rendered must not lose the lines that were collected with it.
             return f"{entry!r}\n"
 
 
 class _Lines:
-    """Where structlog's events go: at once where something is wrong, for whoever looks after it has ended."""
+    """structlog's logger. Warnings and errors are written at once: the process may end before the next flush."""
 
     def __init__(self, file: _Stderr) -> None:
         self.info = self.debug = file.write
         self._file = file
 
     def error(self, event: EventDict) -> None:
-        """Takes an event and writes it now, while the exception that it may be about is at hand."""
+        """Adds an event and writes at once, while its exception can still be formatted."""
         self._file.write(event)
         self._file.flush()
 

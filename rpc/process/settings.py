@@ -133,7 +133,7 @@ def check_database_url(url: SecretStr) -> None:
 def check_key_pair(certificate: Path, key: Path) -> None:
     """Raises ValueError where the two are no certificate and its key."""
     try:
-        # Nobody is there to be asked for a key's passphrase, and a server takes none.
+        # A server cannot prompt for a passphrase.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ssl.SSLError) as error:
         raise ValueError(f"{certificate} and {key} are no certificate and its key: {error}") from None

@@ -89,8 +89,8 @@ class Metrics:
 
         Several values of one name differ in their labels.
         """
-        known = self.registry._names_to_collectors.get(name)  # noqa: SLF001 - there is no public look-up
-        gauge = known if isinstance(known, Gauge) else self.gauge(name, documentation, list(labels))
+        registered = self.registry._names_to_collectors.get(name)  # noqa: SLF001 - there is no public look-up
+        gauge = registered if isinstance(registered, Gauge) else self.gauge(name, documentation, list(labels))
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
     async def measure_lag(self) -> None:

@@ -177,6 +177,7 @@ async def test_a_message_over_its_limit_is_refused_before_it_is_decoded(serve: S
         await latencies(send, 20)
         blocking = [asyncio.ensure_future(refused(compare(counts, metadata=metadata()))) for _ in range(3)]
         worst = max(await latencies(send, 50))
+        print(f"longest call of others: {worst:.4f} s")
         for refusal in await asyncio.gather(*blocking):
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")
             assert "65,536 bytes" in refusal.metadata["details"]

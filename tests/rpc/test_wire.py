@@ -98,11 +98,15 @@ async def test_a_second_message_is_never_read(serve: Serve) -> None:
     assert servicer.calls == 1
 
 
-async def test_a_silent_caller_is_let_go(serve: Serve) -> None:
-    """G04 and G10: a call that never sends its message and names no deadline ends at the server's."""
-    answer = await raw.call(
-        await serve(Servicer(), seconds=0.2), CATALOGUE, b"", ("authorization", f"Bearer {token()}"), end=False
-    )
+@pytest.mark.parametrize(("deadline_seconds", "receive_seconds"), [(0.2, 5.0), (10.0, 0.2)])
+async def test_a_call_whose_message_never_comes_ends(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, deadline_seconds: float, receive_seconds: float
+) -> None:
+    """G04, G10, X01: it ends at the server's deadline, or earlier, when the time for the message is over."""
+    monkeypatch.setattr("rpc.boundary.RECEIVE_TIMEOUT_SECONDS", receive_seconds)
+    address, caller = await serve(Servicer(), seconds=deadline_seconds), ("authorization", f"Bearer {token()}")
+    async with asyncio.timeout(5):
+        answer = await raw.call(address, CATALOGUE, b"", caller, end=False)
     assert answer.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 
 
