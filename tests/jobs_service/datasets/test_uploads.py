@@ -1,0 +1,87 @@
+"""Uploads at once: few for each user, some for all, and none that is silent for long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import grpc
+import orjson
+import pytest
+from pipeline.datasets.v1 import datasets_pb2
+
+from jobs_service.datasets.uploads import UploadLimits
+from jobs_service.errors import TooManyUploads
+from tests.conftest import Stack, metadata
+from tests.door import refused
+from tests.jobs_service.datasets.test_import import ANN, LINES, import_bytes
+from tests.jobs_service.trainers import until
+
+BOB = "bbbbbbbb-0000-4000-8000-000000000002"
+LINE = orjson.dumps(LINES["messages"]) + b"\n"
+
+
+@pytest.fixture
+def jobs_overrides() -> dict[str, Any]:
+    """Three uploads of a user at once, and two seconds of silence."""
+    return {"max_uploads_per_user": 3, "max_uploads": 8, "upload_silence_ms": 2_000}
+
+
+async def upload(stack: Stack, user: str, go_on: asyncio.Event) -> datasets_pb2.Dataset:
+    """An upload that stops after its first bytes until `go_on`."""
+
+    async def requests() -> AsyncIterator[datasets_pb2.ImportDatasetRequest]:
+        yield datasets_pb2.ImportDatasetRequest(name="slow", chunk=LINE)
+        await go_on.wait()
+        yield datasets_pb2.ImportDatasetRequest(chunk=LINE)
+
+    return (await stack.datasets.ImportDataset(requests(), metadata=metadata(user))).dataset
+
+
+async def test_a_user_has_few_uploads_at_once(stack: Stack, admin: asyncpg.Connection) -> None:
+    """X03: one upload more than a user may have is refused; others are served, and a slot is free again."""
+    go_on = asyncio.Event()
+    held = [asyncio.create_task(upload(stack, ANN, go_on)) for _ in range(3)]
+
+    async def begun() -> bool:
+        return await admin.fetchval("select count(*) from unclaimed_files") == len(held)
+
+    await until(begun)
+    told = await refused(import_bytes(stack, LINE))
+    assert (told.code, told.reason, told.metadata["limit"]) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_UPLOADS",
+        "3",
+    )
+    go_on.set()
+    assert (await upload(stack, BOB, go_on)).total_rows == 2
+    assert [dataset.total_rows for dataset in await asyncio.gather(*held)] == [2, 2, 2]
+    assert (await import_bytes(stack, LINE)).total_rows == 1
+
+
+async def test_a_silent_upload_ends(stack: Stack) -> None:
+    """An upload that sends nothing for long is ended, and gives its slot to others."""
+    never = asyncio.Event()
+    told = await asyncio.gather(*(refused(upload(stack, ANN, never)) for _ in range(3)))
+    assert {each.reason for each in told} == {"REQUEST_TIMEOUT"}
+    assert (await import_bytes(stack, LINE)).total_rows == 1
+
+
+def test_a_quarter_is_left_to_users_without_an_upload() -> None:
+    """Users who have uploads cannot take the last slots; users who have none can."""
+    limits = UploadLimits(max_uploads=8, max_per_user=8)
+    slots = [limits.slot("ann") for _ in range(6)]
+    for slot in slots:
+        slot.__enter__()
+    with pytest.raises(TooManyUploads), limits.slot("ann"):
+        pass
+    with limits.slot("bob"), pytest.raises(TooManyUploads), limits.slot("bob"):
+        pass
+    with limits.slot("bob"), limits.slot("eve"), pytest.raises(TooManyUploads), limits.slot("dan"):
+        pass
+    for slot in slots:
+        slot.__exit__(None, None, None)
+    with limits.slot("dan"), limits.slot("dan"):
+        pass
