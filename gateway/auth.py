@@ -6,12 +6,13 @@ import re
 import time
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
 
 import jwt
 from starlette.requests import Request
 
 from gateway.api.headers import header_values, one_header
-from gateway.errors import CrossSiteRequest
+from gateway.errors import CrossSiteRequest, UntrustedHost
 from gateway.settings import GatewaySettings
 from rpc.errors import Unauthenticated
 from rpc.identity.api_keys import PREFIX
@@ -56,6 +57,22 @@ def refuse_cross_site(request: Request, settings: GatewaySettings) -> None:
     same_origin = site == ["same-origin"] if site else origin == [own_origin(request, settings)]
     if not same_origin:
         raise CrossSiteRequest
+
+
+def refuse_rebound_host(request: Request, settings: GatewaySettings) -> None:
+    """Raises UntrustedHost unless the request is for localhost, an IP address, or from the page at our public origin.
+
+    A page of another site can point its own name at this machine (DNS rebinding), and is then "same-origin" to the browser.
+    """
+    host = "".join(header_values(request.scope, b"host"))
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return
+    with suppress(ValueError):
+        ip_address(name)
+        return
+    if settings.public_origin is None or header_values(request.scope, b"origin") != [settings.public_origin]:
+        raise UntrustedHost(host)
 
 
 def own_origin(request: Request, settings: GatewaySettings) -> str:

@@ -117,6 +117,20 @@ class CrossSiteRequest(ServiceError):
         )
 
 
+class UntrustedHost(ServiceError):
+    """A sign-in by the development issuer under a host name that anybody may point at this machine."""
+
+    code = "PERMISSION_DENIED"
+    reason = "CROSS_SITE_REQUEST"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            "Sign-in refused",
+            details="The development issuer signs in at localhost and IP addresses only; for "
+            f"{host[:100]} set PIPELINE_PUBLIC_ORIGIN.",
+        )
+
+
 class HeadersTooLarge(ServiceError):
     """More or longer headers than a request may have."""
 

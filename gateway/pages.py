@@ -15,7 +15,14 @@ from starlette.types import Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
 from gateway.api.headers import accepts_encoding, header_values
-from gateway.auth import SESSION_SECONDS, DevelopmentIssuer, authorization, own_origin, refuse_cross_site
+from gateway.auth import (
+    SESSION_SECONDS,
+    DevelopmentIssuer,
+    authorization,
+    own_origin,
+    refuse_cross_site,
+    refuse_rebound_host,
+)
 from gateway.endpoint import Endpoint
 from gateway.errors import RouteNotFound, UriTooLong
 from gateway.settings import GatewaySettings
@@ -90,10 +97,11 @@ class Session:
         return _data({"user_id": user_id, "dev_issuer": self._issuer is not None})
 
     async def sign_in(self, request: Request) -> Response:
-        """Sets the cookie of the demo user. Raises RouteNotFound without the development issuer."""
+        """Sets the cookie of the demo user. Raises RouteNotFound without the development issuer, and UntrustedHost."""
         if self._issuer is None:
             raise RouteNotFound
         refuse_cross_site(request, self._settings)
+        refuse_rebound_host(request, self._settings)
         token = self._issuer.token()
         identity, _ = await self._verifier.identify(f"Bearer {token}")
         response = _data({"user_id": identity.user_id})

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the JSON API, out of the contracts: their comments, types, limits and http rules."""
+"""The OpenAPI 3.1 document of the JSON API, made from the contracts: comments, types, limits and HTTP rules."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from buf.validate import validate_pb2
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.struct_pb2 import Struct
@@ -35,27 +36,32 @@ LIMITS = {"gte": "minimum", "lte": "maximum", "gt": "exclusiveMinimum", "lt": "e
 LENGTHS = {"min_len": "minLength", "max_len": "maxLength"}
 ITEMS = {"min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems"}
 ERRORS: Mapping[str, str] = {
-    "400": "The request is not valid, or cannot be met as things stand.",
-    "401": "No token, or one that does not hold.",
+    "400": "The request is not valid, or the state of something does not allow it.",
+    "401": "The token is missing or not valid.",
     "403": "The caller may not do this.",
-    "404": "There is no such thing, or it is somebody else's.",
-    "409": "It was done before with other content, or two calls met.",
+    "404": "It does not exist, or belongs to another user.",
+    "406": "The Accept header excludes the media type of the response.",
+    "408": "The body did not arrive in time.",
+    "409": "The idempotency key was used for something else, or two calls conflicted.",
     "413": "The body is too large.",
-    "415": "The body is of a kind that is not taken here.",
-    "429": "Too many calls at once, or as many of something as one may have.",
-    "500": "Our fault; quote the request id.",
-    "503": "A part is away; see Retry-After.",
-    "504": "It did not finish in its time.",
+    "414": "The path or the query is too long.",
+    "415": "The body has a media type or an encoding that is not taken here.",
+    "429": "Too many calls at once, or a limit of the caller is reached.",
+    "431": "The headers are too large.",
+    "500": "An error of the server; quote the request id.",
+    "503": "A service or the database is away; see Retry-After.",
+    "504": "The call did not finish before its deadline.",
 }
 ABOUT = """\
 Success is `{"success": true, "data": …}`, an error `{"error", "details", "code", "reason", "request_id"}`; clients may
-switch on `reason`. Enums are lower-case words, times RFC 3339 in UTC, money US dollars. Names that are not known are refused.
-In a query, `+` is a space. `grpc-timeout: 500m` asks for an earlier deadline; `x-request-id` names a request in the logs.
+switch on `reason`. Enums are lower-case words, times RFC 3339 in UTC, money US dollars. Unknown names are refused. A number may
+also be sent as text. In a query, `+` is a space. `grpc-timeout: 500m` sets an earlier deadline; `x-request-id` names a request
+in the logs.
 """
 
 
 def document(bindings: Iterable[Binding], *, cookie: str) -> Schema:
-    """The OpenAPI document of these bindings; `cookie` is the session's."""
+    """Returns the OpenAPI document of RPCs; `cookie` is the name of the session cookie."""
     return _Document(list(bindings), cookie).build()
 
 
@@ -65,7 +71,7 @@ class _Document:
         self._cookie = cookie
         self._comments = dict(_comments())
         self._schemas: dict[str, Schema] = {}
-        self._asked_for = {name for binding in bindings for name in _reachable(binding.method.descriptor.input_type)}
+        self._in_requests = {name for binding in bindings for name in _reachable(binding.method.descriptor.input_type)}
 
     def build(self) -> Schema:
         paths: dict[str, Schema] = {}
@@ -80,7 +86,7 @@ class _Document:
             "security": [{"bearer": []}, {"cookie": []}],
             "paths": dict(sorted(paths.items())),
             "components": {
-                "responses": {status: {"description": told, **failure} for status, told in ERRORS.items()},
+                "responses": {status: {"description": text, **failure} for status, text in ERRORS.items()},
                 "schemas": {**dict(sorted(self._schemas.items())), "ErrorBody": _error_body()},
                 "securitySchemes": {
                     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -107,18 +113,18 @@ class _Document:
 
     def _parameters(self, binding: Binding) -> list[Schema]:
         inputs = binding.method.descriptor.input_type.fields_by_name
-        found = [self._parameter(field, name, "path") for name, field in binding.variables.items()]
-        found += [self._parameter(field, name, "query") for name, field in binding.query.items()]
+        parameters = [self._parameter(field, name, "path") for name, field in binding.variables.items()]
+        parameters += [self._parameter(field, name, "query") for name, field in binding.query.items()]
         for name, header in {"request_id": "Idempotency-Key", "last_event_id": "Last-Event-ID"}.items():
             if name in inputs and (name, binding.verb) != ("request_id", "GET"):
-                found.append({**self._parameter(inputs[name], header, "header"), "required": False})
-        return found
+                parameters.append({**self._parameter(inputs[name], header, "header"), "required": False})
+        return parameters
 
-    def _parameter(self, field: FieldDescriptor, name: str, place: str) -> Schema:
+    def _parameter(self, field: FieldDescriptor, name: str, location: str) -> Schema:
         return {
             "name": name,
-            "in": place,
-            "required": place == "path" or is_required(field),
+            "in": location,
+            "required": location == "path" or is_required(field),
             "description": self._comments.get(field.full_name, ""),
             "schema": self._type(field),
         }
@@ -132,7 +138,7 @@ class _Document:
         return {"application/json": {"schema": self._type(message.fields_by_name[binding.body])}}
 
     def _rest(self, message: Descriptor, binding: Binding) -> Schema:
-        """What the path leaves of a message: a field of the path is refused in the body."""
+        """Returns the schema of a body without the fields that are in the path."""
         whole = self._message(message)
         if not binding.variables:
             return whole
@@ -144,19 +150,34 @@ class _Document:
 
     def _success(self, binding: Binding) -> Schema:
         output = binding.method.descriptor.output_type
-        data = (
-            self._type(output.fields_by_name[binding.response_body]) if binding.response_body else self._message(output)
-        )
+        if output.full_name == HttpBody.DESCRIPTOR.full_name:
+            return {"description": "The file.", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
         if binding.method.server_streaming:
-            return {"description": "Server-sent events.", "content": {EVENT_STREAM: {"schema": data}}}
+            return {"description": "Server-sent events.", "content": {EVENT_STREAM: {"schema": self._events(output)}}}
+        field = output.fields_by_name.get(binding.response_body)
+        data = self._message(output) if field is None else self._type(field)
         return {"description": "Success.", "content": {"application/json": {"schema": _envelope(data)}}}
+
+    def _events(self, message: Descriptor) -> Schema:
+        """Returns the schema of one event: its name, the JSON in its data, and the id to go on after it."""
+        (group,) = message.oneofs
+        kinds = {field.name: self._one(field) for field in group.fields} | {"error": _ref("ErrorBody")}
+        events = [
+            {
+                "type": "object",
+                "properties": {"event": {"const": name}, "id": {"type": "string"}, "data": data},
+                "required": ["event", "data"],
+            }
+            for name, data in kinds.items()
+        ]
+        return {"oneOf": events}
 
     def _message(self, message: Descriptor) -> Schema:
         if message.name not in self._schemas:
             schema = self._schemas[message.name] = {}
             shown = [field for field in message.fields if field.type != FieldDescriptor.TYPE_BYTES]
             properties = {json_name(field): self._property(field) for field in shown}
-            always = message.full_name not in self._asked_for
+            always = message.full_name not in self._in_requests
             required = [json_name(field) for field in shown if always or is_required(field)]
             schema |= {
                 "type": "object",
@@ -243,6 +264,11 @@ def _error_body() -> Schema:
             "code": {"type": "string", "description": "Name of the gRPC status."},
             "reason": {"type": "string", "enum": reasons, "description": "What programs may switch on."},
             "request_id": {"type": "string", "description": "Names this request in the logs."},
+            "metadata": {
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "description": "What programs may read, such as the `limit` that was reached.",
+            },
         },
         "required": ["error", "details", "code", "reason", "request_id"],
     }
