@@ -21,6 +21,7 @@ from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
 from estimator_service.forecasts.plan import TrainingSpec, plan
 from estimator_service.forecasts.repairs import Placement, repairs
 from estimator_service.forecasts.training_plan import forecast_plan, reference_plan
+from estimator_service.forecasts.warnings import learning_rate_warnings
 from estimator_service.learning.corrections import Corrections, corrected
 from estimator_service.physics.forecast import Point, fits
 from estimator_service.quotes.terms import Terms, terms
@@ -65,9 +66,16 @@ class Estimator:
             return response
         # All corrections are part of the key: repairs may be of another GPU type or method than the configuration.
         key = configuration.forecast_key, dataset, *corrections.values()
-        return _cached(
+        response = _cached(
             self._responses, key, lambda: self._forecast(configuration, spec, placement, dataset, corrections)
         )
+        # The learning rate is no part of the key: it changes neither time nor memory.
+        if warnings := learning_rate_warnings(spec, configuration.learning_rate, self.catalogue.learning_rates):
+            warned = pb.EstimateCostResponse()
+            warned.CopyFrom(response)
+            warned.warnings.extend(forecast_wire.warning(each) for each in warnings)
+            return warned
+        return response
 
     def grid(self, request: pb.CompareConfigurationsRequest) -> Grid:
         """Returns the points of a comparison. Raises what `configuration` does, and TooManyPoints."""
@@ -115,7 +123,8 @@ class Estimator:
                 if entry.type != placement.gpu.id
             ]
             changes = repairs(spec, placement, job, forecaster, others)
-        response = forecast_wire.response(job, changes, dataset, configuration.price, self.version)
+        reference = self._reference(configuration, dataset).total if isinstance(configuration.gpu, GpuType) else None
+        response = forecast_wire.response(job, changes, dataset, configuration.price, self.version, reference)
         response.plan.CopyFrom(forecast_plan(job.plan, spec.options, spec.batch))
         return response
 

@@ -9,10 +9,14 @@ from estimator_service.catalogue.wire import gpu_price
 from estimator_service.datasets.model import Dataset
 from estimator_service.reference import Estimate, to_cents
 
+REFERENCE_BASIS = (
+    "Rough: one speed for a GPU type, whatever the model. Name a base model for a forecast with its range."
+)
+
 
 def reference_template(gpu: GpuType, version: str, plan: pb.TrainingPlan) -> pb.EstimateCostResponse:
     """Returns the fields that every reference estimate of a GPU type shares."""
-    return pb.EstimateCostResponse(price=gpu_price(gpu), catalogue_version=version, plan=plan)
+    return pb.EstimateCostResponse(price=gpu_price(gpu), catalogue_version=version, plan=plan, basis=REFERENCE_BASIS)
 
 
 def reference_response(

@@ -31,6 +31,7 @@ class Model(BaseModel):
     gated_ffn: bool = True
     tied_embeddings: bool = False
     aliases: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()  # names of a layer's linear modules; empty: those of Llama
     source: str
 
     def __hash__(self) -> int:
@@ -92,8 +93,12 @@ def canonical(name: str) -> str:
 @cache
 def all_models() -> dict[str, Model]:
     """Every known model by its name."""
-    rows = tomllib.loads(files(__package__).joinpath("base_models.toml").read_text())["model"]
-    models = [Model.model_validate(row) for row in rows]
+    data = tomllib.loads(files(__package__).joinpath("base_models.toml").read_text())
+    spellings = [(re.compile(entry["match"]), entry["names"]) for entry in data["modules"]]
+    models = [
+        Model.model_validate({"modules": next(names for match, names in spellings if match.match(row["name"])), **row})
+        for row in data["model"]
+    ]
     if len({model.name for model in models}) != len(models):
         raise ValueError("base_models.toml names a model twice")
     return {model.name: model for model in models}

@@ -34,6 +34,8 @@ class JobDefaults:
     storage_usd: float
     default_pairs: int
     default_tokens_per_pair: int
+    startup_p10_seconds: float
+    startup_p90_seconds: float
 
 
 class CatalogueError(OperatorError):
@@ -142,10 +144,22 @@ class Forecasts(_Data):
     """What a forecast with a base model adds to training itself; see `plan.JobDefaults`."""
 
     startup_seconds: float = Field(ge=0, allow_inf_nan=False)
+    startup_p10_seconds: float = Field(ge=0, allow_inf_nan=False)
+    startup_p90_seconds: float = Field(ge=0, allow_inf_nan=False)
     load_gb_per_second: Positive
     validation_share: float = Field(ge=0, le=1)
     save_seconds: float = Field(ge=0, allow_inf_nan=False)
     save_gb_per_second: Positive
+
+
+class LearningRateLimit(_Data):
+    """Learning rate above which an estimate warns, for some methods and for models of some size and more."""
+
+    methods: tuple[Literal["lora", "qlora", "full"], ...]
+    min_params_b: float = Field(ge=0)
+    max: Positive
+    recipe: Name
+    source: Name
 
 
 class QuoteLimits(_Data):
@@ -167,6 +181,7 @@ class Catalogue(_Data):
     defaults: Defaults
     reference: Reference
     forecast: Forecasts
+    learning_rates: tuple[LearningRateLimit, ...] = ()
     quotes: QuoteLimits
 
     @model_validator(mode="after")
@@ -187,6 +202,9 @@ class Catalogue(_Data):
             providers = [offer.provider for offer in gpu.offers]
             if len(set(providers)) < len(providers):
                 raise ValueError(f"{gpu.type}: offers: a provider is there twice")
+        startup = self.forecast
+        if not startup.startup_p10_seconds <= startup.startup_seconds <= startup.startup_p90_seconds:
+            raise ValueError("forecast: startup_seconds must lie between startup_p10_seconds and startup_p90_seconds")
         if self.defaults.gpu_config.type not in self.by_type:
             raise ValueError(f"defaults.gpu_config.type: {self.defaults.gpu_config.type} is not in gpu_types")
         if self.default_base_model not in base_models.all_models():

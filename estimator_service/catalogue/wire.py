@@ -94,6 +94,7 @@ def _base_model(model: base_models.Model) -> pb.BaseModel:
         experts=model.experts,
         aliases=model.aliases,
         source=model.source,
+        target_modules=model.modules,
     )
 
 

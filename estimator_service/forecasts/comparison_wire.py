@@ -32,6 +32,8 @@ def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid
     """What is to be compared. Raises UnknownGpuType, UnknownBaseModel, TooManyPoints, ValidationFailed."""
     requests.check_needs_base_model(request)
     model = requests.base_model(request.base_model) if request.base_model else None
+    if model:
+        requests.check_target_modules(request.training, model)
     types, counts = _types(request, catalogue, for_models=model is not None), list(request.gpu_counts or DEFAULT_COUNTS)
     choices = _choices(request, catalogue, model)
     points = len(types) * len(counts) * len(choices)

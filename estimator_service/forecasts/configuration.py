@@ -20,6 +20,7 @@ class JobConfiguration(NamedTuple):
     provider: str
     batch: int
     epochs: int
+    learning_rate: float
     spec: TrainingSpec | None
     placement: Placement | None
 

@@ -19,6 +19,7 @@ from estimator_service.physics.workload import WEIGHT_BYTES, adapter_params
 from estimator_service.reference import MAX_STEPS, SECONDS_PER_HOUR
 
 GB = 1e9
+MAX_STARTUP_SHARE = 0.5  # above this the range says more of the start-up than of the training
 
 
 class Load(NamedTuple):
@@ -60,16 +61,24 @@ class JobForecast(NamedTuple):
     point: Point
     totals: JobTotals
     forecast: Forecast
+    defaults: JobDefaults
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What of the job lies outside the measured runs, or was not counted, in words."""
-        return self.plan.doubts + self.forecast.reasons
+        return self.plan.doubts + self.forecast.reasons + self._startup_doubt
+
+    @property
+    def _startup_doubt(self) -> tuple[str, ...]:
+        share = self.totals.startup / self.totals.hours
+        return (f"{share:.0%} of the time is start-up, which is assumed",) if share > MAX_STARTUP_SHARE else ()
 
     @property
     def confidence(self) -> Confidence:
         """How far to trust the range."""
-        return "low" if self.plan.doubts else self.forecast.confidence
+        if self.plan.doubts:
+            return "low"
+        return "medium" if self._startup_doubt and self.forecast.confidence == "high" else self.forecast.confidence
 
     @property
     def is_quotable(self) -> bool:
@@ -105,8 +114,14 @@ def totals(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDe
     save = (defaults.save_seconds + held.saved_bytes / (defaults.save_gb_per_second * GB)) / SECONDS_PER_HOUR
     steps = total_steps + validations
     hours = startup + steps * numbers.step / SECONDS_PER_HOUR + save
-    hours_p10 = startup + steps * numbers.step_p10 / SECONDS_PER_HOUR + save
-    hours_p90 = startup + steps * numbers.step_p90 / SECONDS_PER_HOUR + save
+    # Start-up and training miss independently of each other: their distances from the median add up in squares.
+    earlier = (defaults.startup_seconds - defaults.startup_p10_seconds) / SECONDS_PER_HOUR
+    later = (defaults.startup_p90_seconds - defaults.startup_seconds) / SECONDS_PER_HOUR
+    faster = steps * (numbers.step - numbers.step_p10) / SECONDS_PER_HOUR
+    slower = steps * (numbers.step_p90 - numbers.step) / SECONDS_PER_HOUR
+    root = np.sqrt if isinstance(numbers.step, np.ndarray) else math.sqrt
+    hours_p10 = hours - root(earlier * earlier + faster * faster)
+    hours_p90 = hours + root(later * later + slower * slower)
     rate = price * count
     return JobTotals(
         steps_per_epoch=steps_per_epoch,
@@ -130,7 +145,8 @@ def totals(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDe
 def job_forecast(planned: Plan, point: Point, price: float, defaults: JobDefaults) -> JobForecast:
     """Forecasts one job. Raises DatasetTooLarge."""
     found = forecast(point)
-    return JobForecast(planned, point, totals(load(planned), found.numbers, point.count, price, defaults), found)
+    job = totals(load(planned), found.numbers, point.count, price, defaults)
+    return JobForecast(planned, point, job, found, defaults)
 
 
 def job_table(

@@ -40,6 +40,9 @@ class Repair(NamedTuple):
     job: JobForecast
 
 
+Candidate = tuple[Change, TrainingSpec, Placement]
+
+
 class Forecaster(Protocol):
     """Says of a job whether it fits, and of those that do what they take."""
 
@@ -50,19 +53,22 @@ class Forecaster(Protocol):
 def repairs(
     spec: TrainingSpec, placement: Placement, job: JobForecast, forecaster: Forecaster, others: Sequence[Placement]
 ) -> list[Repair]:
-    """Up to five changes after which the job fits, at most one of a kind."""
-    found = []
-    for kind in _kinds(spec, placement, job, others):
-        for change, changed, at in kind:
-            if forecaster.fits(changed, at):
-                found.append(Repair(change, forecaster.forecast(changed, at)))
+    """Up to five changes after which the job fits, at most one of a kind; two changes together where no single one does."""
+    repairs = _first_of_each(_kinds(spec, placement, job, others), forecaster)
+    return repairs or _first_of_each(_pairs(spec, placement, job, others), forecaster)
+
+
+def _first_of_each(kinds: Iterator[Iterator[Candidate]], forecaster: Forecaster) -> list[Repair]:
+    """The first candidate of each kind that fits, up to `MAX_REPAIRS`."""
+    repairs = []
+    for kind in kinds:
+        for change, changed, placed in kind:
+            if forecaster.fits(changed, placed):
+                repairs.append(Repair(change, forecaster.forecast(changed, placed)))
                 break
-        if len(found) == MAX_REPAIRS:
+        if len(repairs) == MAX_REPAIRS:
             break
-    return found
-
-
-Candidate = tuple[Change, TrainingSpec, Placement]
+    return repairs
 
 
 def _kinds(
@@ -80,6 +86,32 @@ def _kinds(
     yield _shorter(spec, placement, job)
     yield _elsewhere(spec, placement, others)
     yield _more_gpus(spec, placement)
+
+
+def _pairs(
+    spec: TrainingSpec, placement: Placement, job: JobForecast, others: Sequence[Placement]
+) -> Iterator[Iterator[Candidate]]:
+    """Two changes together: another method or shorter samples, and other or more GPUs; or other GPUs and more of them."""
+    firsts = [_shorter(spec, placement, job), _elsewhere(spec, placement, others)]
+    if job.plan.workload.method != "qlora":
+        firsts.insert(0, _with_method(spec, placement, "qlora", "Quantise the base model to 4 bits (QLoRA)"))
+    for first in map(list, firsts):
+        if first and first[0][0].gpu_type is None:
+            yield (_together(one, two) for one in first for two in _elsewhere(one[1], one[2], others))
+        yield (_together(one, two) for one in first for two in _more_gpus(one[1], one[2]))
+
+
+def _together(first: Candidate, second: Candidate) -> Candidate:
+    """The second candidate, which was made from the first, with the changes of both."""
+    one, two = first[0], second[0]
+    change = Change(
+        f"{one.title}; {two.title[0].lower()}{two.title[1:]}",
+        {**one.options, **two.options},
+        batch=two.batch or one.batch,
+        gpu_type=two.gpu_type or one.gpu_type,
+        gpu_count=two.gpu_count or one.gpu_count,
+    )
+    return change, second[1], second[2]
 
 
 def _smaller_batches(spec: TrainingSpec, placement: Placement) -> Iterator[Candidate]:

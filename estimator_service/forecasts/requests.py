@@ -53,6 +53,7 @@ def job_configuration(request: ConfiguredRequest, catalogue: Catalogue) -> JobCo
     values, count = request.hyperparameters, request.gpu_config.count
     spec = placement = None
     if model:
+        check_target_modules(request.training, model)
         spec = TrainingSpec(model, options(request.training), values.batch_size, values.epochs, values.rank)
         placement = Placement(gpus.all_gpus()[gpu.type], count, price.price_usd_per_hour)
     return JobConfiguration(
@@ -62,6 +63,7 @@ def job_configuration(request: ConfiguredRequest, catalogue: Catalogue) -> JobCo
         provider=request.provider,
         batch=values.batch_size,
         epochs=values.epochs,
+        learning_rate=values.learning_rate,
         spec=spec,
         placement=placement,
     )
@@ -90,6 +92,20 @@ def base_model(name: str) -> base_models.Model:
         choices = ", ".join(similar or list(base_models.all_models())[:10])
         raise UnknownBaseModel([("base_model", f"{quoted} is not in the catalogue; try {choices}")])
     return model
+
+
+def check_target_modules(training: pb.TrainingOptions, model: base_models.Model) -> None:
+    """Raises ValidationFailed for modules that the model does not have; it lists those that the model has."""
+    wrong = [
+        (
+            f"training.target_modules[{index}]",
+            f"{model.name} has no {name}; it has {', '.join(model.modules)}; all-linear means all of them",
+        )
+        for index, name in enumerate(training.target_modules)
+        if name != "all-linear" and name not in model.modules
+    ]
+    if wrong:
+        raise ValidationFailed(wrong)
 
 
 def usable_types(catalogue: Catalogue, *, for_models: bool) -> Mapping[str, ModelGpuType]:

@@ -14,6 +14,8 @@ from estimator_service.datasets.model import Dataset
 from estimator_service.forecasts.job_forecast import JobForecast
 from estimator_service.forecasts.plan import Assumption, Options
 from estimator_service.forecasts.repairs import Change, Repair
+from estimator_service.forecasts.warnings import Warned
+from estimator_service.physics.evidence import run_class
 from estimator_service.physics.forecast import VERDICTS, Confidence
 from estimator_service.physics.memory import GIB
 from estimator_service.physics.parameters import fitted
@@ -31,7 +33,9 @@ TITLES = {
     "launch": "starting kernels",
     "communication": "exchanging data between GPUs",
     "optimizer": "updating weights",
+    "pipeline": "waiting for other pipeline stages",
 }
+NO_REPAIR = "It does not fit on any of our GPU types, with any single change or two together that we know."
 INSIDE = "everything about it lies within the measured runs"
 
 
@@ -59,8 +63,9 @@ def response(
     dataset: Dataset,
     price: Dated,
     catalogue_version: str,
+    reference: float | None,
 ) -> pb.EstimateCostResponse:
-    """An estimate of a job that names a base model, rounded. Its repairs are told by what they change."""
+    """Returns the estimate of a job that names a base model, rounded. `reference`: the reference estimate, US dollars."""
     seen, numbers = job.totals, job.forecast.numbers
     fields: Fields = {
         "estimated_cost": to_cents(seen.cost),
@@ -78,8 +83,44 @@ def response(
         "repairs": [_repair(repair, job) for repair in found],
         "price": gpu_price(price),
         "catalogue_version": catalogue_version,
+        "basis": _basis(job, reference),
+        "repairs_note": NO_REPAIR if job.forecast.verdict == "does_not_fit" and not found else None,
     }
     return pb.EstimateCostResponse(**fields)
+
+
+def _effective_batch(job: JobForecast) -> int:
+    w = job.plan.workload
+    return w.batch * w.accumulation * job.point.count
+
+
+def _steps_note(job: JobForecast) -> str:
+    w, seen = job.plan.workload, job.totals
+    factors = [f"{w.batch} samples a GPU"]
+    factors += [f"{w.accumulation} added up"] * (w.accumulation > 1)
+    factors += [f"{job.point.count} GPUs"] * (job.point.count > 1)
+    unit = "sequences" if w.packed else "samples"
+    return (
+        f"{' × '.join(factors)} = {_effective_batch(job)} a step; "
+        f"{job.plan.sequences:,.0f} {unit} are {seen.steps_per_epoch:,.0f} steps an epoch."
+    )
+
+
+def _basis(job: JobForecast, reference: float | None) -> str:
+    w = job.plan.workload
+    text = f"Forecast for {w.model.name}, {w.method}, on {job.point.count} × {job.point.gpu.id}."
+    if reference is None:
+        return text
+    return (
+        f"{text} Without a base model the estimate is {to_cents(reference):.2f} $: it takes one speed for a GPU type, "
+        "whatever the model."
+    )
+
+
+def _startup(job: JobForecast) -> Fields:
+    defaults, p50 = job.defaults, job.totals.startup * SECONDS_PER_HOUR
+    load = p50 - defaults.startup_seconds
+    return _range(defaults.startup_p10_seconds + load, p50, defaults.startup_p90_seconds + load)
 
 
 def _forecast(job: JobForecast) -> Fields:
@@ -104,7 +145,7 @@ def _forecast(job: JobForecast) -> Fields:
             "validation": to_cents(seen.validation),
             "save": to_cents(seen.save),
         },
-        "assumptions": assumptions(planned.assumptions),
+        "assumptions": assumptions((*planned.assumptions, *_sharding(job))),
         "learned_from_jobs": job.point.speed_jobs,
         "truncated_share": planned.lengths.truncated_share,
         "padding_share": round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
@@ -115,7 +156,24 @@ def _forecast(job: JobForecast) -> Fields:
         "correction": job.point.speed_correction,
         "slopes": job.forecast.features,
         "model_version": fitted().version,
+        "startup_seconds": _startup(job),
+        "effective_batch": _effective_batch(job),
+        "steps_note": _steps_note(job),
+        "range_sources": fitted().widths[run_class(planned.workload, job.point.gpu, job.point.count)].sources,
     }
+
+
+def _sharding(job: JobForecast) -> tuple[Assumption, ...]:
+    """The parallelism that was chosen, as an assumption; none on one GPU."""
+    count = job.point.count
+    if count == 1:
+        return ()
+    if job.forecast.zero == 3:
+        reason = (
+            "a copy of the model does not fit on each GPU" if job.plan.workload.method != "full" else "the usual way"
+        )
+        return (Assumption("parallelism", f"weights sharded over {count} GPUs", reason),)
+    return (Assumption("parallelism", f"data parallel on {count} GPUs", "a copy of the model fits on each GPU"),)
 
 
 def _range(p10: float, p50: float, p90: float) -> Fields:
@@ -133,6 +191,7 @@ def _memory(job: JobForecast) -> Fields:
         "longest_tokens": job.plan.workload.length,
         "correction": job.point.memory_correction,
         "learned_from_jobs": job.point.memory_jobs,
+        "sharded_over": job.point.count if job.forecast.zero == 3 else 1,
     }
 
 
@@ -163,6 +222,11 @@ def _patch(change: Change) -> pb.ConfigurationPatch:
         else:
             setattr(patch.training, name, value)
     return patch
+
+
+def warning(warned: Warned) -> pb.Warning:
+    """A warning as a message."""
+    return pb.Warning(field=warned.field, message=warned.message, source=warned.source)
 
 
 @lru_cache(maxsize=1024)

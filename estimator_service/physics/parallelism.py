@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import lru_cache
 
 from estimator_service.catalogue.gpus import Gpu
 from estimator_service.physics import memory
@@ -26,9 +28,14 @@ def zero_stage(w: Workload, gpu: Gpu, count: int, p: MemoryParameters) -> int:
         return 1
     if w.method == "full":
         return 3
-    f = footprint(w, zero=0, count=count)
-    full = memory.peak(memory.allocated(f, p), f, p, gpu.usable_bytes).total
-    return 0 if full < memory.TIGHT_FROM * gpu.usable_bytes else 3
+    return 0 if _copy_bytes(w, p) < memory.TIGHT_FROM * gpu.usable_bytes else 3
+
+
+@lru_cache(maxsize=4096)
+def _copy_bytes(w: Workload, p: MemoryParameters) -> float:
+    """Peak of a GPU that holds a whole copy of the model, the allocator's reserve included."""
+    f = footprint(w, zero=0, count=2 * w.gpus_per_replica)
+    return memory.peak(memory.allocated(f, p), f, p, math.inf).total
 
 
 def with_tensor_parallel(w: Workload, gpu: Gpu, count: int, p: MemoryParameters) -> Workload:

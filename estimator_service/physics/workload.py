@@ -24,6 +24,8 @@ MODULE_NAMES = {
     "c_attn": ("q", "k", "v"), "qkv_proj": ("q", "k", "v"), "query_key_value": ("q", "k", "v"), "Wqkv": ("q", "k", "v"),
     "c_proj": ("o", "down"), "gate_proj": ("gate",), "up_proj": ("up",), "down_proj": ("down",),
     "w1": ("gate",), "w2": ("down",), "w3": ("up",), "fc1": ("up",), "fc2": ("down",), "gate_up_proj": ("gate", "up"),
+    "dense_h_to_4h": ("up",), "dense_4h_to_h": ("down",), "c_fc": ("up",), "fc_in": ("up",), "fc_out": ("down",),
+    "W_pack": ("q", "k", "v"), "wqkv": ("q", "k", "v"), "wo": ("o",),
     "q": ("q",), "k": ("k",), "v": ("v",), "o": ("o",), "gate": ("gate",), "up": ("up",), "down": ("down",),
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator_service.requests import ANN, LLAMA, configuration, refusal
 
 GPUS, MODELS = gpus.all_gpus(), base_models.all_models()
-DEFAULTS = JobDefaults(600, 1.0, 0.05, 60, 0.5, 0.5, 1000, 200)
+DEFAULTS = JobDefaults(600, 1.0, 0.05, 60, 0.5, 0.5, 1000, 200, 240, 1500)
 COUNTED = {
     "longest_tokens": 2048,
     "token_histogram": orjson.dumps([[128, 1000], [256, 2500], [512, 1200], [2048, 300]]).decode(),
@@ -134,6 +134,128 @@ async def test_a_providers_price_is_taken_by_name(stack: Stack, new_dataset: New
     dataset = await new_dataset(ANN, **COUNTED)
     answer = await stack.estimator.EstimateCost(asked(dataset, provider="HF Jobs"), metadata=metadata(ANN))
     assert (answer.hourly_rate, answer.price.provider, answer.price.date) == (5.0, "HF Jobs", "2026-08-21")
+
+
+async def test_the_answer_says_where_its_figures_come_from(stack: Stack, new_dataset: NewDataset) -> None:
+    """Steps, sharding, start-up and basis are said in words and figures, and throughput by training time makes the tokens."""
+    dataset = await new_dataset(ANN, total_training_pairs=5000, total_tokens=2_000_000, **COUNTED)
+    answer = await stack.estimator.EstimateCost(
+        asked(dataset, training={"gradient_accumulation": 2}), metadata=metadata(ANN)
+    )
+    details, seen = answer.training_details, answer.forecast
+    assert (seen.effective_batch, details.steps_per_epoch) == (16, 313)
+    assert seen.steps_note.startswith("4 samples a GPU × 2 added up × 2 GPUs = 16 a step; 5,000 samples are 313 steps")
+    trained = details.estimated_throughput_tokens_per_sec * seen.split.training * 3600
+    assert trained == pytest.approx(3 * 2_000_000, rel=0.05)
+    named = {each.field: each.value for each in seen.assumptions}
+    assert (named["parallelism"], answer.memory.sharded_over) == ("data parallel on 2 GPUs", 1)
+    assert seen.startup_seconds.p10 < seen.startup_seconds.p50 < seen.startup_seconds.p90
+    assert seen.range_sources >= 5
+    large = asked(dataset, base_model="llama-3.3-70b", gpu_config={"type": "A100-80GB", "count": 8})
+    sharded = await stack.estimator.EstimateCost(large, metadata=metadata(ANN))
+    assert sharded.memory.sharded_over == 8
+    assert "weights sharded over 8 GPUs" in {each.value for each in sharded.forecast.assumptions}
+    rough = await stack.estimator.EstimateCost(asked(dataset, base_model=None), metadata=metadata(ANN))
+    assert rough.basis.startswith("Rough")
+    assert f"{rough.estimated_cost:.2f} $" in answer.basis
+
+
+async def test_a_job_that_is_mostly_start_up_has_its_range(stack: Stack, new_dataset: NewDataset) -> None:
+    """Where start-up takes most of the time, the range is at least that of the start-up and the confidence is not high."""
+    dataset = await new_dataset(ANN, total_training_pairs=40, total_tokens=8000, longest_tokens=256)
+    seen = (await stack.estimator.EstimateCost(asked(dataset), metadata=metadata(ANN))).forecast
+    assert seen.confidence == pb.CONFIDENCE_MEDIUM
+    assert "start-up" in seen.confidence_reason
+    assert seen.seconds.p90 - seen.seconds.p50 >= 890
+    assert seen.seconds.p50 - seen.seconds.p10 >= 350
+
+
+@pytest.mark.parametrize(
+    ("rate", "fields", "warned"),
+    [
+        (2e-4, {}, False),
+        (8e-4, {}, True),
+        (4e-4, {}, False),
+        (4e-4, {"base_model": "llama-3.3-70b"}, True),
+        (2e-4, {"training": {"method": "TRAINING_METHOD_FULL"}}, True),
+        (2e-5, {"training": {"method": "TRAINING_METHOD_FULL"}}, False),
+    ],
+)
+async def test_a_learning_rate_above_published_recipes_is_warned_of(
+    stack: Stack, new_dataset: NewDataset, rate: float, fields: dict[str, Any], warned: bool
+) -> None:
+    """The warning names the field and its source; other answers for the same configuration carry none."""
+    dataset = await new_dataset(ANN, **COUNTED)
+    how = {"batch_size": 4, "epochs": 3, "rank": 16}
+    request = asked(dataset, hyperparameters={**how, "learning_rate": rate}, **fields)
+    answer = await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
+    assert [each.field for each in answer.warnings] == ["hyperparameters.learning_rate"] * warned
+    assert all("arXiv" in each.source for each in answer.warnings)
+    calm = asked(dataset, hyperparameters={**how, "learning_rate": 1e-5}, **fields)
+    assert not (await stack.estimator.EstimateCost(calm, metadata=metadata(ANN))).warnings
+
+
+async def test_what_no_single_change_makes_fit_gets_two_or_is_told_that_nothing_fits(
+    stack: Stack, new_dataset: NewDataset
+) -> None:
+    """A 235B model on one L4 gets repairs of two changes that hold when merged; a 405B at 131,072 tokens is told none fits."""
+    dataset = await new_dataset(ANN, longest_tokens=2048)
+    request = asked(dataset, base_model="qwen3-235b-a22b", gpu_config={"type": "L4", "count": 1})
+    answer = await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
+    assert answer.memory.verdict == pb.MEMORY_VERDICT_DOES_NOT_FIT
+    assert answer.repairs
+    repaired = pb.EstimateCostRequest()
+    for repair in answer.repairs:
+        assert ";" in repair.title
+        repaired.CopyFrom(request)
+        for part in ("gpu_config", "hyperparameters", "training"):
+            if repair.patch.HasField(part):
+                getattr(repaired, part).MergeFrom(getattr(repair.patch, part))
+        then = await stack.estimator.EstimateCost(repaired, metadata=metadata(ANN))
+        assert then.memory.verdict == pb.MEMORY_VERDICT_FITS
+    hopeless = asked(
+        dataset,
+        base_model="nemotron-4-340b",
+        gpu_config={"type": "L4", "count": 1},
+        training={"method": "TRAINING_METHOD_FULL", "sequence_length": 131072, "packing": True},
+        hyperparameters={"batch_size": 64, "epochs": 1, "learning_rate": 1e-5, "rank": 16},
+    )
+    answer = await stack.estimator.EstimateCost(hopeless, metadata=metadata(ANN))
+    assert (list(answer.repairs), answer.repairs_note[:12]) == ([], "It does not ")
+
+
+@pytest.mark.parametrize(
+    ("model", "modules", "refused"),
+    [
+        ("phi-3-mini-3.8b", ["qkv_proj", "o_proj"], None),
+        ("phi-3-mini-3.8b", ["o_proj", "q_proj"], "training.target_modules[1]"),
+        ("chatglm3-6b", ["query_key_value"], None),
+        ("chatglm3-6b", ["q_proj"], "training.target_modules[0]"),
+        ("qwen-7b", ["c_attn", "w1"], None),
+        ("llama-3.1-8b", ["qkv_proj"], "training.target_modules[0]"),
+        ("phi-3-mini-3.8b", ["all-linear"], None),
+    ],
+)
+async def test_target_modules_are_those_of_the_model(
+    stack: Stack, new_dataset: NewDataset, model: str, modules: list[str], refused: str | None
+) -> None:
+    """A module that the model does not have is refused, in estimates and comparisons, with the names that it has."""
+    dataset = await new_dataset(ANN, **COUNTED)
+    request = asked(dataset, base_model=model, training={"target_modules": modules})
+    grid = pb.CompareConfigurationsRequest(dataset_id=dataset, base_model=model, training=request.training)
+    calls = (
+        stack.estimator.EstimateCost(request, metadata=metadata(ANN)),
+        stack.estimator.CompareConfigurations(grid, metadata=metadata(ANN)),
+    )
+    for call in calls:
+        if refused is None:
+            await call
+            continue
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call
+        code, reason, details = refusal(error.value)
+        assert (code, reason, list(details)) == ("INVALID_ARGUMENT", "VALIDATION_FAILED", [refused])
+        assert ("qkv_proj" in details[refused]) or ("query_key_value" in details[refused])
 
 
 @pytest.mark.parametrize(
