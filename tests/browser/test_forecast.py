@@ -57,8 +57,8 @@ async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: C
 
 
 async def test_what_is_outside_the_evidence_is_no_quote(page: Page, person: Person) -> None:
-    """On a GPU type without a measured run the card says so, and the price cannot be held."""
-    await open_form(page, person, "&model=llama-3.1-8b&gpu=B200")
+    """On a GPU type and a model family without a measured run the card says so, and the price cannot be held."""
+    await open_form(page, person, "&model=gemma-2-2b&gpu=L4")
     card = page.get_by_label("Estimate")
     await expect(card.get_by_text(re.compile("not a quote", re.IGNORECASE))).to_be_visible()
     await expect(card.get_by_role("button", name="Fix this price")).to_be_disabled()

@@ -15,6 +15,8 @@ export function ForecastSummary({ forecast }: { forecast: Forecast }) {
   const margin = Math.max(p90 - p10, p50 * 0.05) * 0.35;
   const [left, right] = [Math.max(0, p10 - margin), p90 + margin];
   const position = (value: number) => `${((value - left) / (right - left || 1)) * 100}%`;
+  const costs = `${money(p10)} – ${money(p90)}`;
+  const hours = `${duration(forecast.hours.p10)} – ${duration(forecast.hours.p90)}`;
   const { tone, text } = CONFIDENCE[forecast.confidence];
   return (
     <div className="mt-3">
@@ -27,19 +29,19 @@ export function ForecastSummary({ forecast }: { forecast: Forecast }) {
           className="absolute h-full rounded-full bg-brand/35"
           style={{ left: position(p10), right: `calc(100% - ${position(p90)})` }}
         />
-        <div className="absolute -inset-y-1 w-1 -translate-x-1/2 rounded bg-brand" style={{ left: position(p50) }} />
+        {/* Moved by a transform: a change of `left` would count as a shift of the layout. */}
+        <div className="absolute -inset-y-1 w-full" style={{ transform: `translateX(${position(p50)})` }}>
+          <div className="h-full w-1 -translate-x-1/2 rounded bg-brand" />
+        </div>
       </div>
-      <p className="mt-2 flex justify-between text-xs text-soft">
+      <p className="mt-2 grid grid-cols-2 text-xs text-soft">
         <span>80 % range</span>
         <span>P10 – P90</span>
       </p>
-      <p className="figures flex justify-between text-[0.8125rem] text-soft">
-        <span>
-          {money(p10)} – {money(p90)}
-        </span>
-        <span>
-          {duration(forecast.hours.p10)} – {duration(forecast.hours.p90)}
-        </span>
+      <p className="figures grid grid-cols-2 text-[0.8125rem] text-soft">
+        {/* Another text is another element: text that only grows counts as a shift of the layout. */}
+        <span key={costs}>{costs}</span>
+        <span key={hours}>{hours}</span>
       </p>
       <p className="mt-2.5 min-h-10 text-[0.8125rem] text-pretty text-soft">
         <Badge tone={tone} className="mr-1.5">
