@@ -28,7 +28,6 @@ class JobDefaults:
 
     startup_seconds: float
     load_gb_per_second: float
-    validation_share: float
     save_seconds: float
     save_gb_per_second: float
     storage_usd: float
@@ -147,7 +146,6 @@ class Forecasts(_Data):
     startup_p10_seconds: float = Field(ge=0, allow_inf_nan=False)
     startup_p90_seconds: float = Field(ge=0, allow_inf_nan=False)
     load_gb_per_second: Positive
-    validation_share: float = Field(ge=0, le=1)
     save_seconds: float = Field(ge=0, allow_inf_nan=False)
     save_gb_per_second: Positive
 

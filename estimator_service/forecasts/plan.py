@@ -159,8 +159,8 @@ def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defa
     elif held:
         validation = sequences * held / (dataset.pairs or defaults.default_pairs)
     else:
-        validation = sequences * defaults.validation_share
-        taken("dataset.total_validation_pairs", f"{defaults.validation_share:.0%} of the samples", "none are marked")
+        # The trainer holds nothing back unless it is asked to.
+        validation = 0.0
     taken("startup", f"{defaults.startup_seconds:.0f} s", "getting machines; loading the base model comes on top")
     padded = 1.0 if options.packing else lengths.padding(batch)
     return _Filled(method, precision, length, lengths, padded, sequences, validation, tuple(named))

@@ -21,7 +21,7 @@ from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator_service.requests import ANN, LLAMA, configuration, refusal
 
 GPUS, MODELS = gpus.all_gpus(), base_models.all_models()
-DEFAULTS = JobDefaults(600, 1.0, 0.05, 60, 0.5, 0.5, 1000, 200, 240, 1500)
+DEFAULTS = JobDefaults(600, 1.0, 60, 0.5, 0.5, 1000, 200, 240, 1500)
 COUNTED = {
     "longest_tokens": 2048,
     "token_histogram": orjson.dumps([[128, 1000], [256, 2500], [512, 1200], [2048, 300]]).decode(),
