@@ -160,6 +160,7 @@ class Job(NamedTuple):
     dataset_name: str
     dataset_format: str | None
     dataset_pairs: int | None
+    dataset_deleted: bool
     name: str | None
     labels: Sequence[str]
     preset_id: str

@@ -37,6 +37,7 @@ from jobs_service.wire import cents, cents_or_none, enum_word, time
 PRESETS = {name.removeprefix("PRESET_ID_").lower(): number for name, number in estimator_pb2.PresetId.items()}
 STATUSES = {state: jobs_pb2.JobStatus.Value(f"JOB_STATUS_{state.upper()}") for state in JobState}
 REASONS = {reason: jobs_pb2.StatusReason.Value(f"STATUS_REASON_{reason.upper()}") for reason in StatusReason}
+RETRY = jobs_pb2.JOB_ACTION_RETRY
 ACTIONS = {
     state: [jobs_pb2.JobAction.Value(f"JOB_ACTION_{action.upper()}") for action in allowed_actions(state)]
     for state in JobState
@@ -131,6 +132,7 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         dataset=jobs_pb2.JobDataset(
             name=model.dataset_name, format=model.dataset_format, total_training_pairs=model.dataset_pairs
         ),
+        dataset_deleted=model.dataset_deleted,
         name=model.name,
         labels=model.labels,
         preset_id=PRESETS[model.preset_id],
@@ -159,7 +161,7 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         created_at=time(model.created_at),
         updated_at=time(model.updated_at),
         is_final=model.status in FINAL,
-        allowed_actions=ACTIONS[model.status],
+        allowed_actions=[each for each in ACTIONS[model.status] if each != RETRY or not model.dataset_deleted],
         queue_position=position.position if position else None,
         waiting_reason=_waiting_reason(position) if position else None,
         max_cost_usd=float(model.max_cost_usd) if model.max_cost_usd is not None else None,

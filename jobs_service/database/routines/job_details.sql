@@ -13,7 +13,7 @@ where status = 'queued' and completed_at is null;
 create view job_columns with (security_invoker = true) as
 select
     j.id, j.user_id, j.dataset_id, d.name as dataset_name, d.format as dataset_format,
-    d.total_training_pairs as dataset_pairs, j.name, j.labels, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
+    d.total_training_pairs as dataset_pairs, d.deleted_at is not null as dataset_deleted, j.name, j.labels, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
     j.provider, j.allow_oom_risk, j.priority, j.max_cost_usd, j.max_duration_seconds, j.client_estimated_cost,
     j.request_id, j.request_digest, j.retried_from, j.estimated_total_cost, j.estimate, j.status, j.status_reason,
     j.error_message, j.revision, j.attempt, j.max_attempts, j.retry_count, j.current_stage, j.progress, j.current_epoch,

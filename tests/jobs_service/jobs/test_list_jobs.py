@@ -10,6 +10,7 @@ import asyncpg
 import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
+from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 
 from tests.conftest import NewDataset, Stack, metadata
@@ -191,3 +192,18 @@ async def test_a_retry_keeps_name_and_labels(stack: Stack, admin: asyncpg.Connec
     failed = await job_row(admin, await new_dataset(ANN), ANN, "failed", name="Long run", labels=["a"])
     job = (await stack.jobs.RetryJob(jobs_pb2.RetryJobRequest(id=str(failed)), metadata=metadata(ANN))).job
     assert (job.name, list(job.labels)) == ("Long run", ["a"])
+
+
+async def test_a_job_whose_dataset_was_deleted_offers_no_retry(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A failed job shows that its dataset was deleted, offers no retry, and a retry all the same names the dataset."""
+    dataset = await new_dataset(ANN)
+    request = jobs_pb2.GetJobRequest(id=str(await job_row(admin, dataset, ANN, "failed")))
+    before = (await stack.jobs.GetJob(request, metadata=metadata(ANN))).job
+    assert (before.dataset_deleted, jobs_pb2.JOB_ACTION_RETRY in before.allowed_actions) == (False, True)
+    await stack.datasets.DeleteDataset(datasets_pb2.DeleteDatasetRequest(id=dataset), metadata=metadata(ANN))
+    after = (await stack.jobs.GetJob(request, metadata=metadata(ANN))).job
+    assert (after.dataset_deleted, jobs_pb2.JOB_ACTION_RETRY in after.allowed_actions) == (True, False)
+    retry = jobs_pb2.RetryJobRequest(id=request.id)
+    assert (await refused(stack.jobs.RetryJob(retry, metadata=metadata(ANN)))).reason == "DATASET_NOT_FOUND"
