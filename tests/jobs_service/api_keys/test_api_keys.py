@@ -261,11 +261,12 @@ async def test_guessing_leaves_the_database_to_others(stack: Stack, admin: async
         await admin.execute("lock table api_keys in access exclusive mode")
         calls = (stack.jobs.ListJobs(LIST, metadata=bearer(new_key())) for _ in range(40))
         guesses = [asyncio.create_task(refused(call)) for call in calls]
-        waiting = "select count(*) = 2 from pg_locks where not granted and relation = 'api_keys'::regclass"
+        waiting = "select count(*) from pg_locks where not granted and relation = 'api_keys'::regclass"
         await until(lambda: admin.fetchval(waiting))
         request = notifications_pb2.ListNotificationsRequest()
         await stack.notifications.ListNotifications(request, metadata=metadata(ANN), timeout=4)
         assert not any(each.done() for each in guesses)
+        assert await admin.fetchval(waiting) <= 2
     assert {refusal.reason for refusal in await asyncio.gather(*guesses)} == {"TOKEN_INVALID"}
 
 
