@@ -261,10 +261,10 @@ async def test_guessing_leaves_the_database_to_others(stack: Stack, admin: async
         await admin.execute("lock table api_keys in access exclusive mode")
         calls = (stack.jobs.ListJobs(LIST, metadata=bearer(new_key())) for _ in range(40))
         guesses = [asyncio.create_task(refused(call)) for call in calls]
-        # The retention of keys may wait for the table as well.
+        # The deletion of old keys may wait as well, for a stronger lock.
         waiting = (
-            "select count(*) from pg_stat_activity"
-            " where wait_event_type = 'Lock' and datname = current_database() and query like '%find_api_key%'"
+            "select count(*) from pg_locks"
+            " where not granted and relation = 'api_keys'::regclass and mode = 'AccessShareLock'"
         )
         await until(lambda: admin.fetchval(waiting))
         request = notifications_pb2.ListNotificationsRequest()
