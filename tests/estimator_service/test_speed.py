@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 import tomllib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -26,6 +27,15 @@ from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.estimator_service.requests import ANN, BALANCED, LLAMA, configuration
 
 COUNTED = orjson.dumps([[128, 1000], [256, 2500], [512, 1200], [2048, 300]]).decode()
+
+
+@pytest.fixture(autouse=True)
+def frozen_heap() -> Iterator[None]:
+    """Keeps what earlier tests left on the heap out of collections, as a server does with what it has loaded."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 async def cpu_seconds(call: Callable[[], Awaitable[object]], *, calls: int, rounds: int = 5) -> float:
