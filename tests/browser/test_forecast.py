@@ -225,10 +225,10 @@ async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person
             lease = await theirs.take()
             await theirs.report(lease, 1)
             await theirs.complete(lease)
-            # As long as was said, a month ago; twice as long now. It teaches nobody: no model said so.
+            # As long as forecast a month ago; five times as long now. It teaches nothing: no model forecast it.
             await one.sql(
                 "update lora_training_jobs set forecast_model = null, completed_at = now() - $2 * interval '31 days', "
-                "started_at = now() - $2 * interval '31 days' - (2 - $2) * forecast_seconds * interval '1 second' "
+                "started_at = now() - $2 * interval '31 days' - (5 - 4 * $2) * forecast_seconds * interval '1 second' "
                 "where id = $1::uuid",
                 job["id"],
                 months_ago,

@@ -413,6 +413,7 @@ async def test_keys_outlive_their_issuer(
     alarms = [line for line in lines if line["event"] == "jwks_unavailable"]
     assert [(line["log_level"], line["cached"]) for line in alarms] == [("error", True)]
     issuer.behave = None
+    monkeypatch.setattr("rpc.identity.jwks.TIMEOUT_SECONDS", 5)
     assert await knock(by(ED, "d")) is None
 
 
@@ -428,6 +429,7 @@ async def test_without_keys_nobody_is_wrong(
     assert told is not None
     assert (told.code.name, told.reason, told.retryable) == ("UNAVAILABLE", "ISSUER_UNAVAILABLE", True)
     issuer.behave = None
+    monkeypatch.setattr("rpc.identity.jwks.TIMEOUT_SECONDS", 5)
     assert await knock(by(RSA, "r")) is None
 
 

@@ -2,6 +2,7 @@ import { useEffect, useState } from "react";
 import { useNavigation, useSearchParams } from "react-router";
 
 import type { Catalogue } from "@/api/types";
+import { router } from "@/router";
 import { fromSearch, hasConfiguration, toSearch } from "./address";
 import { startingConfiguration, type Configuration } from "./configuration";
 import { deleteDraft, getDraft, lastBaseModel, saveDraft } from "./draft";
@@ -28,6 +29,8 @@ export function useConfiguration(catalogue: Catalogue): Form {
     // A new URL would cancel a navigation to another page.
     if (isLeaving) return;
     const timer = setTimeout(() => {
+      // The router knows of a navigation before this component is rendered again.
+      if (router.state.navigation.state !== "idle") return;
       setSearch(toSearch(configuration), { replace: true, preventScrollReset: true });
     }, ADDRESS_DELAY_MS);
     return () => clearTimeout(timer);
