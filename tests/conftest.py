@@ -54,8 +54,8 @@ ISSUER, AUDIENCE = "pipeline-tests", "authenticated"
 def token(user_id: str | None = None, **claims: Any) -> str:
     """A token of the tests' issuer. Some are made when modules are read, and must last as long as a slow run does."""
     now = int(time.time())
-    held = {"iss": ISSUER, "aud": AUDIENCE, "sub": user_id or str(uuid.uuid4()), "iat": now, "exp": now + 7200}
-    return jwt.encode({**held, **claims}, SECRET, algorithm="HS256")
+    value = {"iss": ISSUER, "aud": AUDIENCE, "sub": user_id or str(uuid.uuid4()), "iat": now, "exp": now + 7200}
+    return jwt.encode({**value, **claims}, SECRET, algorithm="HS256")
 
 
 def metadata(user_id: str | None = None, **claims: Any) -> list[tuple[str, str]]:

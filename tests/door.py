@@ -34,9 +34,9 @@ class Refusal:
 
 def refusal(error: grpc.aio.AioRpcError) -> Refusal:
     """Reads an error that one of our services raised. Fails if it tells what it must not."""
-    held = dict(error.trailing_metadata() or ())
-    assert STATUS_METADATA in held, f"no status details: {error.code()} {error.details()}"
-    raw = held[STATUS_METADATA]
+    credentials = dict(error.trailing_metadata() or ())
+    assert STATUS_METADATA in credentials, f"no status details: {error.code()} {error.details()}"
+    raw = credentials[STATUS_METADATA]
     assert isinstance(raw, bytes)
     status = status_pb2.Status.FromString(raw)
     info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()

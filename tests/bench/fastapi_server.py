@@ -51,7 +51,7 @@ class Hyperparameters(BaseModel):
     dropout: Annotated[float | None, Field(ge=0, lt=1)] = None
 
 
-class Asked(BaseModel):
+class EstimateBody(BaseModel):
     """What an estimate takes."""
 
     dataset_id: uuid.UUID
@@ -59,7 +59,7 @@ class Asked(BaseModel):
     hyperparameters: Hyperparameters
 
 
-class NewJob(Asked):
+class NewJob(EstimateBody):
     """What a job takes."""
 
     preset_id: Literal["fast", "balanced", "quality", "custom"]
@@ -95,34 +95,34 @@ def caller(authorization: Annotated[str, Header()]) -> uuid.UUID:
 Caller = Annotated[uuid.UUID, Depends(caller)]
 
 
-async def price(connection: Any, user: uuid.UUID, asked: Asked) -> tuple[dict[str, Any], asyncpg.Record]:
+async def price(connection: Any, user: uuid.UUID, request: EstimateBody) -> tuple[dict[str, Any], asyncpg.Record]:
     """The reference estimate, and the dataset that it is of."""
-    if asked.gpu_config.type not in GPUS:
+    if request.gpu_config.type not in GPUS:
         raise HTTPException(400, "Unknown GPU type")
     row = await connection.fetchrow(
         "select name, format, status, training_ready, total_training_pairs, total_tokens from lora_datasets"
         " where id = $1 and user_id = $2 and deleted_at is null",
-        asked.dataset_id,
+        request.dataset_id,
         user,
     )
     if row is None:
         raise HTTPException(404, "Dataset not found or access denied")
     if row["status"] != "ready" or not row["training_ready"]:
         raise HTTPException(400, "Dataset not ready for training")
-    rate, speed = GPUS[asked.gpu_config.type]
+    rate, speed = GPUS[request.gpu_config.type]
     pairs = row["total_training_pairs"] or 1000
     tokens = row["total_tokens"] or 200 * pairs
-    batch, epochs = asked.hyperparameters.batch_size, asked.hyperparameters.epochs
+    batch, epochs = request.hyperparameters.batch_size, request.hyperparameters.epochs
     per_epoch = math.ceil(pairs / batch)
     steps = per_epoch * epochs
-    throughput = speed * asked.gpu_config.count
+    throughput = speed * request.gpu_config.count
     hours = (steps * (tokens / pairs * batch) / throughput + 600 + 300 * epochs + 300) / 3600
-    compute = rate * asked.gpu_config.count * hours
+    compute = rate * request.gpu_config.count * hours
     return {
         "estimated_cost": round(compute + 0.5, 2),
         "cost_breakdown": {"compute": round(compute, 2), "storage": 0.5},
         "estimated_duration_hours": round(hours, 2),
-        "hourly_rate": rate * asked.gpu_config.count,
+        "hourly_rate": rate * request.gpu_config.count,
         "training_details": {
             "total_steps": steps,
             "steps_per_epoch": per_epoch,
@@ -133,32 +133,32 @@ async def price(connection: Any, user: uuid.UUID, asked: Asked) -> tuple[dict[st
 
 
 @app.post("/api/jobs/estimate")
-async def estimate(asked: Asked, user: Caller) -> dict[str, Any]:
+async def estimate(request: EstimateBody, user: Caller) -> dict[str, Any]:
     """Prices a job."""
     async with app.state.pool.acquire() as connection:
-        found, _ = await price(connection, user, asked)
-    return {"success": True, "data": found}
+        terms, _ = await price(connection, user, request)
+    return {"success": True, "data": terms}
 
 
 @app.post("/api/jobs", status_code=201)
-async def create(asked: NewJob, user: Caller) -> dict[str, Any]:
+async def create(request: NewJob, user: Caller) -> dict[str, Any]:
     """Queues a job and tells its owner."""
     async with app.state.pool.acquire() as connection, connection.transaction():
-        found, dataset = await price(connection, user, asked)
+        terms, dataset = await price(connection, user, request)
         row = await connection.fetchrow(
             "insert into lora_training_jobs as j (user_id, dataset_id, preset_id, hyperparameters, gpu_config,"
             " total_epochs, total_steps, estimated_total_cost, client_estimated_cost, hourly_rate)"
             f" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning {JOB_COLUMNS}",
             user,
-            asked.dataset_id,
-            asked.preset_id,
-            asked.hyperparameters.model_dump_json(),
-            asked.gpu_config.model_dump_json(),
-            asked.hyperparameters.epochs,
-            found["training_details"]["total_steps"],
-            found["estimated_cost"],
-            asked.estimated_cost,
-            found["hourly_rate"],
+            request.dataset_id,
+            request.preset_id,
+            request.hyperparameters.model_dump_json(),
+            request.gpu_config.model_dump_json(),
+            request.hyperparameters.epochs,
+            terms["training_details"]["total_steps"],
+            terms["estimated_cost"],
+            request.estimated_cost,
+            terms["hourly_rate"],
         )
         await connection.execute(
             "insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)"

@@ -19,12 +19,12 @@ from starlette.routing import Route
 
 async def estimate(request: Request) -> Response:
     """Forwards an estimate."""
-    asked = orjson.loads(await request.body())
+    sent = orjson.loads(await request.body())
     answer = await request.app.state.stub.EstimateCost(
         estimator_pb2.EstimateCostRequest(
-            dataset_id=asked["dataset_id"],
-            gpu_config=estimator_pb2.GpuConfig(**asked["gpu_config"]),
-            hyperparameters=estimator_pb2.Hyperparameters(**asked["hyperparameters"]),
+            dataset_id=sent["dataset_id"],
+            gpu_config=estimator_pb2.GpuConfig(**sent["gpu_config"]),
+            hyperparameters=estimator_pb2.Hyperparameters(**sent["hyperparameters"]),
         ),
         timeout=10,
     )

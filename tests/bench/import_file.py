@@ -47,11 +47,11 @@ class Measured:
             f"{size:.0f} MB in {self.seconds:.1f} s ({size / self.seconds:.1f} MB/s), "
             f"{self.dataset.total_training_pairs} pairs, {self.dataset.total_tokens} tokens; "
             f"resident {self.rss_before:.0f} MB before, {self.rss_peak:.0f} MB at most; another caller waited "
-            f"{told(self.idle)} before and {told(self.busy)} meanwhile ({len(self.busy)} calls)"
+            f"{percentiles(self.idle)} before and {percentiles(self.busy)} meanwhile ({len(self.busy)} calls)"
         )
 
 
-def told(latencies: list[float]) -> str:
+def percentiles(latencies: list[float]) -> str:
     """The median and the 99th percentile."""
     return f"{statistics.median(latencies) * 1e3:.1f} ms (p99 {p99(latencies) * 1e3:.1f})"
 

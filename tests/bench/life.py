@@ -88,7 +88,7 @@ class Measured:
         )
 
 
-def held(user: str, **claims: Any) -> list[tuple[str, str]]:
+def credentials_of(user: str, **claims: Any) -> list[tuple[str, str]]:
     """Metadata of a caller for as long as this takes."""
     return metadata(user, exp=int(time.time()) + 3_600, **claims)
 
@@ -100,7 +100,7 @@ async def claims(workers: WorkerServiceStub, admin: asyncpg.Connection) -> float
     request = workers_pb2.LeaseJobsRequest(max_jobs=BATCH, gpus=GPUS)
 
     async def train(number: int) -> int:
-        caller, taken = held(str(uuid.UUID(int=number + 1)), role="worker"), 0
+        caller, taken = credentials_of(str(uuid.UUID(int=number + 1)), role="worker"), 0
         while leases := (await workers.LeaseJobs(request, metadata=caller)).leases:
             taken += len(leases)
         return taken
@@ -115,7 +115,7 @@ async def claims(workers: WorkerServiceStub, admin: asyncpg.Connection) -> float
 async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
     """Median milliseconds a claim where few jobs are finished and where many are, claimed from in turn."""
     took: list[list[float]] = [[], []]
-    caller, wanted = Identity(str(uuid.UUID(int=7)), "worker", 0), LeaseRequest(BATCH, {"H100": 100_000}, "")
+    caller, expected = Identity(str(uuid.UUID(int=7)), "worker", 0), LeaseRequest(BATCH, {"H100": 100_000}, "")
     async with AsyncExitStack() as opened:
         lives = []
         for (admin_url, url), rows in zip(urls, (FEW, MANY), strict=True):
@@ -129,7 +129,7 @@ async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
         for _ in range(CLAIMS):
             for life, times in zip(lives, took, strict=True):
                 started = time.perf_counter()
-                assert len(await life.claim(caller, wanted)) == BATCH
+                assert len(await life.claim(caller, expected)) == BATCH
                 times.append((time.perf_counter() - started) * 1e3)
     few, many = (statistics.median(times[CLAIMS // 4 :]) for times in took)
     return few, many
@@ -138,7 +138,7 @@ async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
 async def watches(jobs: JobsServiceStub, workers: WorkerServiceStub, admin: asyncpg.Connection) -> list[float]:
     """Milliseconds from event to client, of each event that each watcher was told."""
     await admin.execute(FILL, USERS, 1)
-    trainer = held(str(uuid.UUID(int=99)), role="worker")
+    trainer = credentials_of(str(uuid.UUID(int=99)), role="worker")
     request = workers_pb2.LeaseJobsRequest(max_jobs=100, gpus=GPUS)
     leases = (await workers.LeaseJobs(request, metadata=trainer)).leases
     owners = dict(await admin.fetch("select id::text, user_id::text from lora_training_jobs where lease_epoch = 1"))
@@ -149,7 +149,7 @@ async def watches(jobs: JobsServiceStub, workers: WorkerServiceStub, admin: asyn
         lease = leases[number % len(leases)]
         asking = jobs_pb2.WatchJobRequest(id=lease.job_id)
         last = 0
-        async for message in jobs.WatchJob(asking, metadata=held(owners[lease.job_id])):
+        async for message in jobs.WatchJob(asking, metadata=credentials_of(owners[lease.job_id])):
             if message.HasField("snapshot"):
                 ready.release()
             elif message.HasField("event"):

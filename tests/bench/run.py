@@ -217,8 +217,8 @@ class Bench:
         """Raises SystemExit if any call failed: over gRPC that shows in our own log lines only."""
         for name in ("estimator", "jobs", "serve", "few", "many"):
             for line in (self._folder / f"{name}.log").read_text().splitlines():
-                told = json.loads(line)
-                if told["event"] == "call" and told["code"] != "OK":
+                body = json.loads(line)
+                if body["event"] == "call" and body["code"] != "OK":
                     raise SystemExit(f"{name}: {line}")
 
     def http(self, port: int, path: str, count: int, body: Mapping[str, Any] | None = None) -> tuple[float, int]:
@@ -396,14 +396,14 @@ def report(done: list[Comparison], rounds: int) -> str:
     for each in done:
         pairs = zip(each.ours.rates, each.other.rates, strict=True)
         ratios = [other / ours if each.at_most else ours / other for ours, other in pairs]
-        wanted = "—" if each.target is None else f"{'≤' if each.at_most else '≥'} {each.target}"
+        expected = "—" if each.target is None else f"{'≤' if each.at_most else '≥'} {each.target}"
         met = each.target is None or (each.ratio <= each.target if each.at_most else each.ratio >= each.target)
         cells = [
             each.title,
             f"{statistics.median(each.ours.rates):,.0f}",
             f"{statistics.median(each.other.rates):,.0f}",
             f"**{each.ratio:.2f}** ({min(ratios):.2f} to {max(ratios):.2f})",
-            wanted + ("" if met else " **missed**"),
+            expected + ("" if met else " **missed**"),
             f"{each.work_ratio:.2f}",
             *(
                 ", ".join(f"{name} {statistics.median(spent):.2f}" for name, spent in side.cpu_ms.items())
@@ -428,8 +428,8 @@ def main() -> None:
         # What else the machine does counts less; and PostgreSQL writes to memory, so that its disk does not count at all.
         os.nice(-10)
     memory = Path("/dev/shm")
-    place = memory if memory.is_dir() and shutil.disk_usage(memory).free > MIN_FREE_BYTES else Path("/tmp")
-    with tempfile.TemporaryDirectory(prefix="pipeline-bench-", dir=place) as folder, ExitStack() as stack:
+    directory = memory if memory.is_dir() and shutil.disk_usage(memory).free > MIN_FREE_BYTES else Path("/tmp")
+    with tempfile.TemporaryDirectory(prefix="pipeline-bench-", dir=directory) as folder, ExitStack() as stack:
         bench = Bench(Path(folder), stack)
         for database, rows in {"bench": 0, "few": 10_000, "many": chosen.rows}.items():
             print(f"preparing {database}: {rows:,} rows")

@@ -61,23 +61,23 @@ async def test_three_presets_show_their_values_and_set_them_all_at_once(page: Pa
     await expect(cards).to_have_count(3)
     icons = {"Fast": "lucide-zap", "Balanced": "lucide-target", "Quality": "lucide-crown"}
     for preset in (await person.ask("GET", "/api/catalogue"))["presets"]:
-        held = preset["hyperparameters"]
+        values = preset["hyperparameters"]
         card = page.get_by_role("radio", name=preset["name"], exact=True)
         await expect(card.locator(f"svg.{icons[preset['name']]}")).to_be_visible()
         await card.click()
         await expect(card).to_be_checked()
         for shown, label, value in (
-            ("Learning rate", "Learning rate", f"{held['learning_rate']:.0e}".replace("e-0", "e-")),
-            ("Batch", "Batch size", held["batch_size"]),
-            ("Epochs", "Epochs", held["epochs"]),
-            ("LoRA rank", "LoRA rank", held["rank"]),
+            ("Learning rate", "Learning rate", f"{values['learning_rate']:.0e}".replace("e-0", "e-")),
+            ("Batch", "Batch size", values["batch_size"]),
+            ("Epochs", "Epochs", values["epochs"]),
+            ("LoRA rank", "LoRA rank", values["rank"]),
         ):
             await expect(card).to_contain_text(re.compile(rf"{shown}\s*{value}"))
             await expect(box(page, label)).to_have_value(str(value))
             await expect(slider(page, label)).to_have_attribute("aria-valuetext", str(value))
         await page.get_by_text("Alpha and dropout").click()
-        await expect(box(page, "LoRA alpha")).to_have_value(f"{held['alpha']:g}")
-        await expect(box(page, "Dropout")).to_have_value(f"{held['dropout']:g}")
+        await expect(box(page, "LoRA alpha")).to_have_value(f"{values['alpha']:g}")
+        await expect(box(page, "Dropout")).to_have_value(f"{values['dropout']:g}")
         await page.get_by_text("Alpha and dropout").click()
 
 
@@ -152,21 +152,21 @@ async def test_the_card_shows_what_the_api_says(page: Page, person: Person) -> N
     """Compute, storage, total, duration, rate, steps and throughput are the API's figures."""
     dataset_id = await person.import_dataset(pairs=333)
     await configure(page, dataset_id)
-    held = (await person.ask("GET", "/api/catalogue"))["presets"][1]["hyperparameters"]
-    body = {"dataset_id": dataset_id, "gpu_config": {"type": "A100-80GB", "count": 2}, "hyperparameters": held}
-    told = await person.ask("POST", "/api/jobs/estimate", json=body)
-    details = told["training_details"]
+    values = (await person.ask("GET", "/api/catalogue"))["presets"][1]["hyperparameters"]
+    body = {"dataset_id": dataset_id, "gpu_config": {"type": "A100-80GB", "count": 2}, "hyperparameters": values}
+    response = await person.ask("POST", "/api/jobs/estimate", json=body)
+    details = response["training_details"]
     for name, value in {
-        "Compute": f"${told['cost_breakdown']['compute']:.2f}",
-        "Storage": f"${told['cost_breakdown']['storage']:.2f}",
-        "Total": f"${told['estimated_cost']:.2f}",
-        "Duration": re.compile(rf"^{told['estimated_duration_hours']:.2f} h"),
-        "Hourly rate": f"${told['hourly_rate']:.2f}/h",
+        "Compute": f"${response['cost_breakdown']['compute']:.2f}",
+        "Storage": f"${response['cost_breakdown']['storage']:.2f}",
+        "Total": f"${response['estimated_cost']:.2f}",
+        "Duration": re.compile(rf"^{response['estimated_duration_hours']:.2f} h"),
+        "Hourly rate": f"${response['hourly_rate']:.2f}/h",
         "Total steps": f"{details['total_steps']:,}",
         "Throughput": f"{details['estimated_throughput_tokens_per_sec']:,.0f} tok/s",
     }.items():
         await expect(line(page, name)).to_have_text(value)
-    await expect(page.get_by_test_id("total")).to_have_text(f"${told['estimated_cost']:.2f}")
+    await expect(page.get_by_test_id("total")).to_have_text(f"${response['estimated_cost']:.2f}")
 
 
 async def drag(page: Page, label: str, milliseconds: int) -> None:
@@ -209,7 +209,7 @@ async def test_a_late_answer_never_shows(page: Page, person: Person) -> None:
     """The answer to an older question, arriving after the newer one's, changes nothing."""
     await configure(page, await person.import_dataset())
     late = asyncio.Event()
-    held: list[Any] = []
+    values: list[Any] = []
 
     async def hold_first(route: Route) -> None:
         body = route.request.post_data_json
@@ -217,7 +217,7 @@ async def test_a_late_answer_never_shows(page: Page, person: Person) -> None:
             await route.continue_()
             return
         response = await route.fetch()
-        held.append(await response.json())
+        values.append(await response.json())
         await late.wait()
         await route.fulfill(response=response)
 
@@ -225,7 +225,7 @@ async def test_a_late_answer_never_shows(page: Page, person: Person) -> None:
     async with page.expect_event("requestfailed", lambda request: request.url.endswith("/estimate")):
         await slider(page, "GPUs").press("End")
         async with asyncio.timeout(5):
-            while not held:
+            while not values:
                 await asyncio.sleep(0.02)
         await slider(page, "GPUs").press("Home")
     await expect(line(page, "Hourly rate")).to_have_text("$3.50/h")
@@ -233,7 +233,7 @@ async def test_a_late_answer_never_shows(page: Page, person: Person) -> None:
     late.set()
     await page.unroute_all(behavior="wait")
     await expect(page.get_by_test_id("total")).to_have_text(total or "")
-    assert held[0]["data"]["hourly_rate"] == 28
+    assert values[0]["data"]["hourly_rate"] == 28
     await expect(line(page, "Hourly rate")).to_have_text("$3.50/h")
 
 
@@ -269,8 +269,8 @@ async def test_from_a_dataset_to_a_queued_job(page: Page, person: Person) -> Non
     (row,) = await person.sql("select * from lora_training_jobs where user_id = $1::uuid", person.id)
     assert (str(row["id"]), row["status"], row["preset_id"]) == (job_id, "queued", "fast")
     assert f"${row['estimated_total_cost']:.2f}" == shown
-    (told,) = await person.sql("select * from lora_notifications where user_id = $1::uuid", person.id)
-    assert (told["type"], told["action_url"]) == ("job_queued", f"/training/jobs/{job_id}")
+    (record,) = await person.sql("select * from lora_notifications where user_id = $1::uuid", person.id)
+    assert (record["type"], record["action_url"]) == ("job_queued", f"/training/jobs/{job_id}")
     bell = page.get_by_role("button", name="Notifications, 1 unread")
     await bell.click()
     inbox = page.get_by_role("dialog", name="Notifications")
@@ -341,10 +341,10 @@ async def priced(person: Person, dataset_id: str, *, ready: bool) -> None:
         while True:
             try:
                 await person.ask("POST", "/api/jobs/estimate", json=body)
-                known = True
+                is_known = True
             except AssertionError:  # refused
-                known = False
-            if known == ready:
+                is_known = False
+            if is_known == ready:
                 return
             await asyncio.sleep(0.1)
 

@@ -91,9 +91,11 @@ def axe() -> str:
 
 async def faults(page: Page, rules: Sequence[str]) -> list[str]:
     """What axe, once it is on the page, finds there: rule and element."""
-    found = await page.evaluate("async (rules) => (await axe.run(document, { runOnly: rules })).violations", rules)
+    violations = await page.evaluate("async (rules) => (await axe.run(document, { runOnly: rules })).violations", rules)
     return [
-        f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:200]}" for each in found for node in each["nodes"]
+        f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+        for each in violations
+        for node in each["nodes"]
     ]
 
 
@@ -195,12 +197,12 @@ async def test_every_page_is_accessible_protected_and_pictured(
     new_context: NewContext, resident: Person, places: dict[str, str], name: str
 ) -> None:
     """On every page, in both themes: axe finds nothing, the policy stands, and nothing scrolls sideways at any width."""
-    place, open_it = LOOKS[name]
+    path, open_it = LOOKS[name]
     context = await new_context(signed_in=False, reduced_motion="reduce", color_scheme="light")
-    if place != "login":
+    if path != "login":
         await context.add_cookies([{"name": COOKIE, "value": resident.token, "url": resident.gateway}])
     page = await context.new_page()
-    assert_protected(await visit(page, places.get(place, f"/{place}")))
+    assert_protected(await visit(page, places.get(path, f"/{path}")))
     if open_it:
         await open_it(page)
     await page.evaluate(axe())
@@ -361,13 +363,13 @@ async def test_another_site_changes_nothing(
         async with victim(chromium, person) as (page, _):
             # Of a request that ends with the frame that sent it the browser may not tell us: the gateway's log has it.
             log = person.up.output.parent / "logs" / "gateway.log"
-            known = log.stat().st_size
+            log_size = log.stat().st_size
             await page.goto(origin)
             refused: list[str] = []
             async with asyncio.timeout(30):
                 while len(refused) < 2:
                     await asyncio.sleep(0.02)
-                    refused = re.findall(r"method=POST path=/api/jobs reason=(\w+)", log.read_text()[known:])
+                    refused = re.findall(r"method=POST path=/api/jobs reason=(\w+)", log.read_text()[log_size:])
             assert set(refused) == {reason}
     assert await person.sql("select 1 from lora_training_jobs where user_id = $1::uuid", person.id) == []
 

@@ -40,19 +40,19 @@ async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: C
     await page.get_by_role("combobox", name="Base model").click()
     await page.get_by_role("option", name="llama-3.1-8b").first.click()
     await expect(card.get_by_text(re.compile("^(High|Medium|Low) confidence"))).to_be_visible()
-    asked = calls.to("POST /api/jobs/estimate")[-1]
-    assert asked is not None
-    assert (asked["base_model"], asked["dataset_id"]) == ("llama-3.1-8b", dataset_id)
-    told = await person.ask("POST", "/api/jobs/estimate", json=asked)
-    low, middle, high = (f"${told['forecast']['cost'][name]:.2f}" for name in ("p10", "p50", "p90"))
+    request = calls.to("POST /api/jobs/estimate")[-1]
+    assert request is not None
+    assert (request["base_model"], request["dataset_id"]) == ("llama-3.1-8b", dataset_id)
+    response = await person.ask("POST", "/api/jobs/estimate", json=request)
+    low, middle, high = (f"${response['forecast']['cost'][name]:.2f}" for name in ("p10", "p50", "p90"))
     await expect(card.get_by_text(f"{low} – {high}")).to_be_visible()
     bar = card.get_by_role("img", name=f"80 % range: between {low} and {high}")
     await expect(bar).to_have_accessible_name(re.compile(re.escape(middle)))
-    await expect(card).to_contain_text(told["forecast"]["confidence_reason"][1:])
+    await expect(card).to_contain_text(response["forecast"]["confidence_reason"][1:])
     await card.get_by_text("Assumptions", exact=True).click()
-    for driver in told["forecast"]["drivers"]:
+    for driver in response["forecast"]["drivers"]:
         await expect(card).to_contain_text(driver["title"][1:])
-    for assumption in told["forecast"]["assumptions"]:
+    for assumption in response["forecast"]["assumptions"]:
         await expect(card).to_contain_text(assumption["reason"])
 
 
@@ -74,18 +74,18 @@ async def test_a_job_that_does_not_fit_is_mended_with_one_click(page: Page, pers
     ).to_be_visible()
     await expect(start(page)).to_be_disabled()
     await expect(page.get_by_label("Estimate").get_by_role("alert")).to_contain_text("GiB and a GPU has")
-    asked = calls.to("POST /api/jobs/estimate")[-1]
-    told = await person.ask("POST", "/api/jobs/estimate", json=asked)
+    request = calls.to("POST /api/jobs/estimate")[-1]
+    response = await person.ask("POST", "/api/jobs/estimate", json=request)
     repairs = memory.get_by_role("listitem").get_by_role("button")
-    await expect(repairs).to_have_count(len(told["repairs"]))
-    assert told["repairs"]
-    for repair in told["repairs"]:
+    await expect(repairs).to_have_count(len(response["repairs"]))
+    assert response["repairs"]
+    for repair in response["repairs"]:
         change = f"{'−' if repair['cost_change'] < 0 else '+'}${abs(repair['cost_change']):.2f}"
         await expect(repairs.filter(has_text=repair["title"]).filter(has_text=change)).to_have_count(1)
     await repairs.first.click()
     await expect(memory).not_to_contain_text("Does not fit")
     await expect(start(page)).to_be_enabled()
-    await expect(page.get_by_test_id("total")).to_have_text(f"${told['repairs'][0]['estimated_cost']:.2f}")
+    await expect(page.get_by_test_id("total")).to_have_text(f"${response['repairs'][0]['estimated_cost']:.2f}")
 
 
 async def test_the_risk_can_be_taken(page: Page, person: Person) -> None:
@@ -108,12 +108,12 @@ async def test_alternatives_are_compared_and_chosen(page: Page, person: Person, 
     await expect(plot).to_be_visible()
     # Besides the card's own comparison, which keeps the settings.
     (request,) = [body for body in calls.to("POST /api/jobs/compare") if body and len(body["preset_ids"]) > 1]
-    told = (await person.ask("POST", "/api/jobs/compare", json=request))["points"]
-    await expect(page.locator("[data-testid^=point-]")).to_have_count(len(told))
+    response = (await person.ask("POST", "/api/jobs/compare", json=request))["points"]
+    await expect(page.locator("[data-testid^=point-]")).to_have_count(len(response))
     await expect(plot).to_have_attribute("aria-valuetext", re.compile("^2 × A100-80GB, Balanced: "))
     await plot.focus()
     await plot.press("Home")
-    fastest = min(told, key=lambda point: point["estimated_duration_hours"])
+    fastest = min(response, key=lambda point: point["estimated_duration_hours"])
     await expect(plot).to_have_attribute("aria-valuetext", re.compile(re.escape(f"${fastest['estimated_cost']:.2f}")))
     said = await plot.get_attribute("aria-valuetext") or ""
     chosen = re.match(r"(\d) × (\S+), (\w+)", said)
@@ -125,14 +125,14 @@ async def test_alternatives_are_compared_and_chosen(page: Page, person: Person, 
     await expect(start(page)).to_be_enabled()
     await page.get_by_role("button", name="Show a table").click()
     table = page.get_by_role("region", name="Table of alternatives")
-    await expect(table.get_by_role("row")).to_have_count(len(told) + 1)
-    front = sum(point["is_pareto"] for point in told)
+    await expect(table.get_by_role("row")).to_have_count(len(response) + 1)
+    front = sum(point["is_pareto"] for point in response)
     await expect(table.get_by_text("Pareto-optimal")).to_have_count(front)
     await table.get_by_role("button", name="Select 4 × H100, Fast").click()
     await expect(page.get_by_role("radio", name="NVIDIA H100", exact=True)).to_be_checked()
     await expect(page.get_by_role("textbox", name="GPUs")).to_have_value("4")
     await expect(page.get_by_role("radio", name="Fast", exact=True)).to_be_checked()
-    (shown,) = [p for p in told if p["gpu_config"] == {"type": "H100", "count": 4} and p["preset_id"] == "fast"]
+    (shown,) = [p for p in response if p["gpu_config"] == {"type": "H100", "count": 4} and p["preset_id"] == "fast"]
     await expect(page.get_by_test_id("total")).to_have_text(f"${shown['estimated_cost']:.2f}")
 
 
@@ -151,15 +151,15 @@ async def test_goals_are_answered(page: Page, person: Person, calls: Calls) -> N
     await budget.fill("3")
     await expect(page.get_by_role("button", name=re.compile("the cheapest within 30 min"))).to_be_visible()
     await expect(page.get_by_role("button", name=re.compile(r"the fastest for at most \$3.00"))).to_be_visible()
-    asked = calls.to("POST /api/jobs/compare")[-1]
-    assert asked is not None
-    assert (asked["deadline_hours"], asked["budget_usd"]) == (0.5, 3)
-    told = await person.ask("POST", "/api/jobs/compare", json=asked)
+    request = calls.to("POST /api/jobs/compare")[-1]
+    assert request is not None
+    assert (request["deadline_hours"], request["budget_usd"]) == (0.5, 3)
+    response = await person.ask("POST", "/api/jobs/compare", json=request)
     for goal, mark in (
         ("cheapest_under_deadline", "cheapest by the deadline"),
         ("fastest_under_budget", "fastest within the budget"),
     ):
-        point = told["points"][told[goal]]
+        point = response["points"][response[goal]]
         type_, count, preset = point["gpu_config"]["type"], point["gpu_config"]["count"], point["preset_id"]
         name = f"{count} × {type_}, {preset.capitalize()}"
         # Where one point is both, it was chosen already.
@@ -192,14 +192,14 @@ async def test_modules_and_provider_are_what_is_priced(page: Page, person: Perso
     rate = f"${offer['usd_per_hour'] * 2:.2f}/h"
     await expect(page.get_by_label("Estimate").get_by_text(rate)).to_be_visible()
     await expect(page.get_by_text(f"from {offer['source']}")).to_be_visible()
-    asked = calls.to("POST /api/jobs/estimate")[-1]
-    assert asked is not None
-    assert (asked["provider"], asked["training"]) == (offer["provider"], {"target_modules": ["all-linear"]})
+    request = calls.to("POST /api/jobs/estimate")[-1]
+    assert request is not None
+    assert (request["provider"], request["training"]) == (offer["provider"], {"target_modules": ["all-linear"]})
     await expect(start(page)).to_be_enabled()
     await start(page).click()
-    held = page.get_by_role("region", name="Configuration")
-    await expect(held).to_contain_text(offer["provider"])
-    await expect(held).to_contain_text("all-linear")
+    region = page.get_by_role("region", name="Configuration")
+    await expect(region).to_contain_text(offer["provider"])
+    await expect(region).to_contain_text("all-linear")
     await page.get_by_role("link", name="Duplicate and edit").click()
     await expect(page.get_by_label("Estimate").get_by_text(rate)).to_be_visible()
     await expect(page.get_by_role("checkbox", name="all-linear")).to_be_checked()
@@ -213,10 +213,10 @@ async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person
     """Without figures it says so and why; with them it shows the share within the range, by month, and the median error."""
     await open_form(page, person, "&model=llama-3.1-8b")
     card = page.get_by_label("Estimate")
-    told = await person.ask("GET", "/api/estimates/accuracy")
-    assert told["overall"] is None
+    response = await person.ask("GET", "/api/estimates/accuracy")
+    assert response["overall"] is None
     await card.get_by_text("Forecast accuracy: not enough completed jobs").click()
-    await expect(card.get_by_text(told["note"])).to_be_visible()
+    await expect(card.get_by_text(response["note"])).to_be_visible()
     for one in [Person(person.up) for _ in range(5)]:
         theirs = Trainer(trainer.stub, one)
         dataset_id = await one.import_dataset()
@@ -238,14 +238,14 @@ async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person
     async with asyncio.timeout(patience(20)):
         while True:
             try:
-                told = await person.ask("GET", "/api/estimates/accuracy")
+                response = await person.ask("GET", "/api/estimates/accuracy")
                 break
             except AssertionError:  # it is on its way back
                 await asyncio.sleep(0.1)
-    assert (told["overall"]["jobs"], told["overall"]["inside_p10_p90"]) == (10, 0.5)
+    assert (response["overall"]["jobs"], response["overall"]["inside_p10_p90"]) == (10, 0.5)
     await page.reload()
     await card.get_by_text("Forecast accuracy: 50 % of 10 jobs in range").click()
-    error = round(told["overall"]["median_error"] * 100)
+    error = round(response["overall"]["median_error"] * 100)
     await expect(card.get_by_text(f"Median error: {error} %")).to_be_visible()
     await expect(
         card.get_by_role("img", name=re.compile("^[A-Z][a-z]{2} 20.*100 % of 5 jobs.*; .* 0 % of 5"))

@@ -34,12 +34,12 @@ async def test_a_job_is_watched_as_it_trains(page: Page, person: Person, trainer
     await expect(page.get_by_role("slider", name="Loss, by step")).to_have_attribute(
         "aria-valuetext", "0.5 at step 150"
     )
-    asked = len(calls.to(f"GET /api/jobs/{job['id']}"))
+    count = len(calls.to(f"GET /api/jobs/{job['id']}"))
     reported = time.monotonic()
     await trainer.report(lease, 225, loss=0.25)
     await expect(bar).to_have_attribute("aria-valuenow", "75")
     # Before the page polls: the event was pushed.
-    assert len(calls.to(f"GET /api/jobs/{job['id']}")) == asked or time.monotonic() - reported > 4
+    assert len(calls.to(f"GET /api/jobs/{job['id']}")) == count or time.monotonic() - reported > 4
     progress = page.get_by_role("region", name="Progress")
     await expect(progress).to_contain_text("225 of 300")
     await expect(progress).to_contain_text(re.compile(r"about|under a minute"))
@@ -54,13 +54,13 @@ async def test_a_job_is_watched_as_it_trains(page: Page, person: Person, trainer
     await trainer.complete(lease)
     await expect(progress).to_contain_text("Completed. The adapter is at s3://adapters/tests")
     await expect(cost).to_contain_text("final")
-    asked = len(calls.to(f"GET /api/jobs/{job['id']}"))
+    count = len(calls.to(f"GET /api/jobs/{job['id']}"))
     bell = len(calls.to("GET /api/notifications"))
     await page.clock.run_for(20_000)  # of the page's own time, in which it asks for notifications again
     async with asyncio.timeout(15):
         while len(calls.to("GET /api/notifications")) == bell:
             await asyncio.sleep(0.02)
-    assert len(calls.to(f"GET /api/jobs/{job['id']}")) == asked
+    assert len(calls.to(f"GET /api/jobs/{job['id']}")) == count
 
 
 async def test_without_events_the_page_asks(page: Page, person: Person, trainer: Trainer) -> None:

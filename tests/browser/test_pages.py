@@ -49,17 +49,17 @@ async def test_datasets_can_be_searched(page: Page, person: Person, calls: Calls
     await page.clock.install()
     await page.goto("/datasets")
     await expect(page.get_by_text("Pears", exact=True)).to_be_visible()
-    asked = len(calls.to("GET /api/datasets"))
+    count = len(calls.to("GET /api/datasets"))
     await stop_the_clock(page)
     for letter in "appl":
         await page.get_by_label("Search datasets by name").press(letter)
         await page.clock.run_for(200)
-    assert len(calls.to("GET /api/datasets")) == asked
+    assert len(calls.to("GET /api/datasets")) == count
     await page.clock.resume()
     await expect(page.get_by_text("Pears", exact=True)).to_have_count(0)
     await expect(page.get_by_text("Apples", exact=True)).to_be_visible()
     await expect(page).to_have_url(re.compile("search=appl$"))
-    assert len(calls.to("GET /api/datasets")) == asked + 1
+    assert len(calls.to("GET /api/datasets")) == count + 1
     await page.reload()
     await expect(page.get_by_label("Search datasets by name")).to_have_value("appl")
     await page.get_by_label("Search datasets by name").fill("nothing like it")
@@ -72,16 +72,16 @@ async def test_a_dataset_is_deleted_after_asking(page: Page, person: Person) -> 
     dataset_id = await person.import_dataset("Unwanted")
     job = await person.create_job(dataset_id)
     await page.goto("/datasets")
-    asked = page.get_by_role("dialog", name="Delete “Unwanted”?")
+    dialog = page.get_by_role("dialog", name="Delete “Unwanted”?")
     await page.get_by_role("button", name="Delete Unwanted").click()
-    await asked.get_by_role("button", name="Go back").click()
-    await expect(asked).to_have_count(0)
+    await dialog.get_by_role("button", name="Go back").click()
+    await expect(dialog).to_have_count(0)
     await page.get_by_role("button", name="Delete Unwanted").click()
-    await asked.get_by_role("button", name="Delete the dataset").click()
+    await dialog.get_by_role("button", name="Delete the dataset").click()
     await expect(page.get_by_text("Not deleted: ")).to_be_visible()
     await person.ask("POST", f"/api/jobs/{job['id']}/cancel")
     await page.get_by_role("button", name="Delete Unwanted").click()
-    await asked.get_by_role("button", name="Delete the dataset").click()
+    await dialog.get_by_role("button", name="Delete the dataset").click()
     await expect(page.get_by_text("No datasets yet")).to_be_visible()
     await page.goto(f"/training/jobs/{job['id']}")
     await expect(page.get_by_role("heading", name="Unwanted", level=1)).to_be_visible()
@@ -129,10 +129,10 @@ async def test_bad_lines_are_shown_line_by_line(page: Page) -> None:
         }"""
     )
     await page.get_by_role("dialog").get_by_role("button", name="Upload").click()
-    told = page.get_by_role("dialog", name="This file has bad lines")
-    await expect(told.get_by_role("listitem").first).to_contain_text("line 1")
-    reason = (await told.get_by_role("listitem").first.text_content()) or ""
-    await told.get_by_role("button", name="Close").last.click()
+    dialog = page.get_by_role("dialog", name="This file has bad lines")
+    await expect(dialog.get_by_role("listitem").first).to_contain_text("line 1")
+    reason = (await dialog.get_by_role("listitem").first.text_content()) or ""
+    await dialog.get_by_role("button", name="Close").last.click()
     await page.get_by_role("button", name="What is wrong with bad").click()
     later = page.get_by_role("dialog", name="What is wrong with “bad”")
     await expect(later.get_by_role("listitem").first).to_have_text(reason)
@@ -184,7 +184,7 @@ async def test_a_job_page_has_everything_and_can_be_taken_further(page: Page, pe
     job = await person.create_job(dataset_id, hyperparameters=odd, preset_id="custom")
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.goto(f"/training/jobs/{job['id']}")
-    held = page.get_by_role("region", name="Configuration")
+    region = page.get_by_role("region", name="Configuration")
     for name, value in {
         "Preset": "Custom",
         "GPUs": "2 × A100-80GB",
@@ -195,7 +195,7 @@ async def test_a_job_page_has_everything_and_can_be_taken_further(page: Page, pe
         "LoRA alpha": "default",
         "Dropout": "0.25",
     }.items():
-        fact = held.locator("dl > div").filter(has=page.get_by_text(name, exact=True))
+        fact = region.locator("dl > div").filter(has=page.get_by_text(name, exact=True))
         await expect(fact.locator("dd")).to_have_text(value)
     await expect(page.get_by_role("region", name="Cost")).to_contain_text(f"${job['estimated_total_cost']:.2f}")
     await page.get_by_role("button", name="API code").click()
@@ -306,13 +306,13 @@ async def test_every_list_and_card_loads_with_a_skeleton_and_fails_with_a_way_ou
     await page.goto(path)
     await expect(page.get_by_role("status").filter(has_text="Loading")).to_have_count(1)
     answered.set()
-    told = page.get_by_role("alert").filter(has_text="Internal error")
-    await expect(told).to_contain_text("request id r-1")
+    alert = page.get_by_role("alert").filter(has_text="Internal error")
+    await expect(alert).to_contain_text("request id r-1")
     answered.clear()  # The list asks again by itself as well: nothing is answered before the click.
-    await told.get_by_role("button", name="Try again").click()
+    await alert.get_by_role("button", name="Try again").click()
     broken = False
     answered.set()
-    await expect(told).to_have_count(0)
+    await expect(alert).to_have_count(0)
 
 
 async def test_text_of_users_is_text(page: Page, person: Person) -> None:

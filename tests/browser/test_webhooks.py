@@ -154,8 +154,8 @@ async def test_a_webhook_is_changed_and_deleted(page: Page, person: Person, rece
     await expect(brief).to_contain_text("Off")
     await expect(brief).to_contain_text("Job failed")
     await expect(brief.get_by_role("button", name="Send a test")).to_be_disabled()
-    (held,) = (await person.ask("GET", "/api/webhooks"))["webhooks"]
-    assert (held["enabled"], held["event_types"]) == (False, ["job_failed"])
+    (webhook,) = (await person.ask("GET", "/api/webhooks"))["webhooks"]
+    assert (webhook["enabled"], webhook["event_types"]) == (False, ["job_failed"])
     await brief.get_by_role("button", name="Delete").click()
     await (
         page.get_by_role("dialog", name="Delete this webhook?").get_by_role("button", name="Delete the webhook").click()

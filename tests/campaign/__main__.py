@@ -39,7 +39,7 @@ TELL_SECONDS = 10.0
 
 
 @dataclass
-class Wanted:
+class Options:
     """What a campaign is asked for."""
 
     seed: int
@@ -48,9 +48,9 @@ class Wanted:
     minutes: float
 
 
-async def campaign(wanted: Wanted, running: Stack, folder: Path, tell: Any) -> dict[str, Any]:
+async def campaign(options: Options, running: Stack, folder: Path, tell: Any) -> dict[str, Any]:
     """Runs one on a stack; returns what there is to report."""
-    chance = random.Random(wanted.seed)
+    chance = random.Random(options.seed)
     records = folder / "history"
     records.mkdir()
     issuer = running.running.issuer
@@ -70,12 +70,12 @@ async def campaign(wanted: Wanted, running: Stack, folder: Path, tell: Any) -> d
         watches = [asyncio.create_task(clients.watch(person), name="watch") for person in people]
         while not all(person.watches for person in people):
             await asyncio.sleep(0.05)
-        workers = Workers(running, records, wanted.seed, WORKERS, THREADS, worker_token)
+        workers = Workers(running, records, options.seed, WORKERS, THREADS, worker_token)
         faults = Faults(running, workers, chance, LEASE_MS / 1000)
-        telling = asyncio.create_task(_tell(tell, wanted, clients, faults), name="tell")
+        telling = asyncio.create_task(_tell(tell, options, clients, faults), name="tell")
         try:
-            striking = asyncio.create_task(faults.run(wanted.faults, wanted.minutes * 60), name="faults")
-            await _create_all(clients, wanted, chance)
+            striking = asyncio.create_task(faults.run(options.faults, options.minutes * 60), name="faults")
+            await _create_all(clients, options, chance)
             await striking
             ends = await _drain(running, people)
         finally:
@@ -97,7 +97,7 @@ async def campaign(wanted: Wanted, running: Stack, folder: Path, tell: Any) -> d
     tables["jobs"] = [job for job in tables["jobs"] if job["user_id"] in mine]
     findings = check(Evidence(entries, **tables), all_final=True)
     return {
-        "wanted": asdict(wanted),
+        "wanted": asdict(options),
         "seconds": round(time.monotonic() - started),
         "drain": ends,
         "postgres": version,
@@ -112,10 +112,10 @@ async def campaign(wanted: Wanted, running: Stack, folder: Path, tell: Any) -> d
     }
 
 
-async def _create_all(clients: People, wanted: Wanted, chance: random.Random) -> None:
+async def _create_all(clients: People, options: Options, chance: random.Random) -> None:
     """Creates the jobs, evenly over the time that the faults take."""
-    start, queue = time.monotonic(), iter(range(wanted.jobs))
-    pace = wanted.minutes * 60 * 0.95 / wanted.jobs
+    start, queue = time.monotonic(), iter(range(options.jobs))
+    pace = options.minutes * 60 * 0.95 / options.jobs
 
     async def creator() -> None:
         for number in queue:
@@ -128,19 +128,19 @@ async def _create_all(clients: People, wanted: Wanted, chance: random.Random) ->
 async def _drain(running: Stack, people: list[Person]) -> dict[str, float]:
     """Waits until every job has ended and every watcher has heard so, or time is up; how long each took."""
     start = time.monotonic()
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     admin = await _connected(running.running.database_url)
     while time.monotonic() < start + DRAIN_SECONDS:
         rows = await admin.fetch("select id::text, user_id::text, revision, completed_at from lora_training_jobs")
         if all(row["completed_at"] for row in rows):
-            found.setdefault("all jobs ended", round(time.monotonic() - start, 1))
-            told = {person.user_id: person.told for person in people}
-            if all(told[row["user_id"]][row["id"]] == row["revision"] for row in rows if row["user_id"] in told):
-                found["all watchers told"] = round(time.monotonic() - start, 1)
+            result.setdefault("all jobs ended", round(time.monotonic() - start, 1))
+            results = {person.user_id: person.revisions for person in people}
+            if all(results[row["user_id"]][row["id"]] == row["revision"] for row in rows if row["user_id"] in results):
+                result["all watchers told"] = round(time.monotonic() - start, 1)
                 break
         await asyncio.sleep(0.5)
     await admin.close()
-    return found
+    return result
 
 
 async def _connected(database_url: str) -> asyncpg.Connection:
@@ -154,19 +154,19 @@ async def _connected(database_url: str) -> asyncpg.Connection:
 
 def _recovery(faults: list[tuple[float, str]], served: list[float]) -> dict[str, list[float]]:
     """Seconds from each fault to the next creation acknowledged, by kind."""
-    found: dict[str, list[float]] = {}
+    result: dict[str, list[float]] = {}
     for moment, kind in faults:
         following = next((at for at in served if at > moment), None)
         if following is not None:
-            found.setdefault(kind, []).append(following - moment)
-    return found
+            result.setdefault(kind, []).append(following - moment)
+    return result
 
 
 def _calls(entries: Any) -> Counter[str]:
     return Counter(f"{entry['op']} {entry['outcome']}" for entry in entries)
 
 
-async def _tell(tell: Any, wanted: Wanted, clients: People, faults: Faults) -> None:
+async def _tell(tell: Any, options: Options, clients: People, faults: Faults) -> None:
     while True:
         tell(clients.acknowledged, len(faults.done))
         await asyncio.sleep(1.0)
@@ -174,12 +174,13 @@ async def _tell(tell: Any, wanted: Wanted, clients: People, faults: Faults) -> N
 
 def report(result: dict[str, Any]) -> str:
     """The result as it goes into RELIABILITY.md."""
-    wanted, findings = result["wanted"], result["findings"]
+    expected, findings = result["wanted"], result["findings"]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = [
         (
             f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {memory:.0f} GB, PostgreSQL {result['postgres']}, "
-            f"seed {wanted['seed']}: {wanted['jobs']:,} jobs, {sum(result['faults'].values())} faults in {result['seconds']} s."
+            f"seed {expected['seed']}: {expected['jobs']:,} jobs, "
+            f"{sum(result['faults'].values())} faults in {result['seconds']} s."
         ),
         "",
         "| fault | times | seconds until the next job is acknowledged: median, longest |",
@@ -211,14 +212,14 @@ def _counts(counter: Any) -> str:
 
 
 @asynccontextmanager
-async def _shown(wanted: Wanted) -> AsyncIterator[Any]:
+async def _shown(options: Options) -> AsyncIterator[Any]:
     """Bars on a terminal, a line now and then elsewhere."""
     console = Console()
     if console.is_terminal:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=console) as progress:
-            jobs = progress.add_task("jobs acknowledged", total=wanted.jobs)
-            faults = progress.add_task("faults", total=wanted.faults)
+            jobs = progress.add_task("jobs acknowledged", total=options.jobs)
+            faults = progress.add_task("faults", total=options.faults)
 
             def show(acknowledged: int, struck: int) -> None:
                 progress.update(jobs, completed=acknowledged)
@@ -233,14 +234,15 @@ async def _shown(wanted: Wanted) -> AsyncIterator[Any]:
         if time.monotonic() - last > TELL_SECONDS:
             last = time.monotonic()
             print(
-                f"{last - start:5.0f} s: {acknowledged} of {wanted.jobs} jobs acknowledged, {struck} of {wanted.faults} faults",
+                f"{last - start:5.0f} s: {acknowledged} of {options.jobs} jobs acknowledged, "
+                f"{struck} of {options.faults} faults",
                 flush=True,
             )
 
     yield line
 
 
-async def _main(wanted: Wanted, folder: Path) -> int:
+async def _main(options: Options, folder: Path) -> int:
     settings = {
         "lease_ms": LEASE_MS,
         "renew_ms": RENEW_MS,
@@ -252,8 +254,8 @@ async def _main(wanted: Wanted, folder: Path) -> int:
     }
     # The stack ends with the thread that starts it: this one.
     with stack(folder / "stack", **settings) as running:
-        async with _shown(wanted) as tell:
-            result = await campaign(wanted, running, folder, tell)
+        async with _shown(options) as tell:
+            result = await campaign(options, running, folder, tell)
     text = report(result)
     (folder / "report.md").write_text(text + "\n")
     print(text)
@@ -280,7 +282,7 @@ def main() -> int:
     folder.chmod(0o755)
     setup_logs("warning")
     print(f"seed {seed}; histories and logs in {folder}", flush=True)
-    return asyncio.run(_main(Wanted(seed, chosen.jobs, chosen.faults, minutes), folder))
+    return asyncio.run(_main(Options(seed, chosen.jobs, chosen.faults, minutes), folder))
 
 
 if __name__ == "__main__":

@@ -121,24 +121,24 @@ NOTICES = (
 
 
 def _told_once(evidence: Evidence) -> Finding:
-    told = Counter((notice["job"], notice["type"]) for notice in evidence.notices)
+    result = Counter((notice["job"], notice["type"]) for notice in evidence.notices)
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for event in evidence.events:
         kinds[event["job"]][event["type"]] += 1
     broken = [
-        f"job {job['id']}: {told[job['id'], type_]} notifications {type_}, not {due(kinds[job['id']])}"
+        f"job {job['id']}: {result[job['id'], type_]} notifications {type_}, not {due(kinds[job['id']])}"
         for job in evidence.jobs
         for type_, due in NOTICES
-        if told[job["id"], type_] != due(kinds[job["id"]])
+        if result[job["id"], type_] != due(kinds[job["id"]])
     ]
-    return _finding("an owner is told of each thing once", sum(told.values()), broken)
+    return _finding("an owner is told of each thing once", sum(result.values()), broken)
 
 
 def _by_job(evidence: Evidence) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {job["id"]: [] for job in evidence.jobs}
+    result: dict[str, list[Entry]] = {job["id"]: [] for job in evidence.jobs}
     for event in evidence.events:
-        found.setdefault(event["job"], []).append(event)
-    return found
+        result.setdefault(event["job"], []).append(event)
+    return result
 
 
 def _numbered(evidence: Evidence) -> Finding:
@@ -171,15 +171,15 @@ def _forwards(evidence: Evidence) -> Finding:
 
 
 def _leases(evidence: Evidence) -> Finding:
-    given: dict[tuple[str, int], set[str]] = defaultdict(set)
+    values: dict[tuple[str, int], set[str]] = defaultdict(set)
     for entry in _ok(evidence, "lease"):
         for lease in entry["leases"]:
-            given[lease["job"], lease["epoch"]].add(lease["token"])
+            values[lease["job"], lease["epoch"]].add(lease["token"])
     leased = Counter(event["job"] for event in evidence.events if event["type"] == "leased")
     ended = Counter(cost["job"] for cost in evidence.costs)
 
     def broken() -> Iterator[str]:
-        for (job, epoch), tokens in given.items():
+        for (job, epoch), tokens in values.items():
             if len(tokens) > 1:
                 yield f"lease {epoch} of job {job} was given {len(tokens)} times"
         for job in evidence.jobs:
@@ -236,15 +236,15 @@ def _results_stand(evidence: Evidence) -> Finding:
 
     def broken() -> Iterator[str]:
         for entry in results:
-            found = outcomes.get((entry["job"], entry["token"]))
-            if found != RESULTS[entry["op"]]:
-                yield f"lease {entry['epoch']} of job {entry['job']}: {entry['op']} was taken, and it ended as {found}"
+            result = outcomes.get((entry["job"], entry["token"]))
+            if result != RESULTS[entry["op"]]:
+                yield f"lease {entry['epoch']} of job {entry['job']}: {entry['op']} was taken, and it ended as {result}"
             job = jobs.get(entry["job"])
             if job is None:
                 continue  # lost, as another promise says
             if entry["op"] == "complete" and (job["status"], job["artifact_uri"]) != ("completed", entry["artifact"]):
-                found = f"{job['status']} with {job['artifact_uri']}"
-                yield f"job {entry['job']} was completed with {entry['artifact']}, and is {found}"
+                result = f"{job['status']} with {job['artifact_uri']}"
+                yield f"job {entry['job']} was completed with {entry['artifact']}, and is {result}"
         for entry in cancelled:
             job = jobs.get(entry["job"])
             if job is not None and job["status"] != JobState.CANCELLED:
@@ -269,17 +269,17 @@ def _costs(evidence: Evidence) -> Finding:
 def _watched(evidence: Evidence) -> Finding:
     ends = {job["id"]: job["revision"] for job in evidence.jobs}
     # watcher → job → revision told last; jobs that a snapshot left out begin with their first event.
-    told: dict[str, dict[str, int]] = defaultdict(dict)
+    result: dict[str, dict[str, int]] = defaultdict(dict)
     of_user: dict[str, set[str]] = defaultdict(set)
     for job in evidence.jobs:
         of_user[job["user_id"]].add(job["id"])
     looked_at, broken = 0, []
     for entry in evidence.history:
         if entry["op"] == "snapshot":
-            told[entry["watcher"]].update(entry["revisions"])
+            result[entry["watcher"]].update(entry["revisions"])
         elif entry["op"] == "event":
             looked_at += 1
-            seen, job, revision = told[entry["watcher"]], entry["job"], entry["revision"]
+            seen, job, revision = result[entry["watcher"]], entry["job"], entry["revision"]
             expected = seen.get(job, 0 if entry["from_start"] else revision - 1) + 1
             if revision != expected:
                 broken.append(f"watcher {entry['watcher']} got event {revision} of job {job} in place of {expected}")
@@ -287,7 +287,7 @@ def _watched(evidence: Evidence) -> Finding:
         elif entry["op"] == "watch" and entry["outcome"].startswith("refused"):
             broken.append(f"watcher {entry['watcher']} could not go on: {entry['outcome']}")
         elif entry["op"] == "caught_up":
-            seen = told[entry["watcher"]]
+            seen = result[entry["watcher"]]
             expected_jobs = of_user[entry["user"]] if entry["from_start"] else set(seen)
             broken += [
                 f"watcher {entry['watcher']} was told of job {job} up to {seen.get(job, 0)}, of {ends.get(job)}"

@@ -27,7 +27,7 @@ class Person:
     user_id: str
     token: str
     dataset_id: str
-    told: Counter[str] = field(default_factory=Counter)
+    revisions: Counter[str] = field(default_factory=Counter)
     last_event_id: str = ""
     watches: int = 0
 
@@ -133,10 +133,10 @@ class People:
         about = {"watcher": person.user_id, "from_start": True}
         if name == "event":
             about |= {"job": data["job_id"], "revision": data["revision"]}
-            person.told[data["job_id"]] = max(person.told[data["job_id"]], data["revision"])
+            person.revisions[data["job_id"]] = max(person.revisions[data["job_id"]], data["revision"])
         elif name in ("snapshot", "reset"):
             about["revisions"] = {job["id"]: job["revision"] for job in data["jobs"]}
-            person.told.update(about["revisions"])
+            person.revisions.update(about["revisions"])
         self._history.write(name, time.monotonic(), "ok", **about)
         person.last_event_id = event_id or person.last_event_id
 

@@ -88,10 +88,10 @@ class Faults:
             await asyncio.sleep(2 * self._lease_seconds)
             process.send_signal(signal.SIGCONT)
         else:
-            while (found := self._find(MARKS[kind])) is None:
+            while (result := self._find(MARKS[kind])) is None:
                 # It was killed a moment ago and is not back yet: this one shall not always hit it while it starts.
                 await asyncio.sleep(self._chance.uniform(0.1, 5.0))
-            os.kill(found, signal.SIGKILL)
+            os.kill(result, signal.SIGKILL)
         self.done.append((time.monotonic(), kind))
 
     def _find(self, mark: str) -> int | None:

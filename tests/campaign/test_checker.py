@@ -22,7 +22,7 @@ def event(job: str, revision: int, type_: str, status: str, progress: float = 0.
     return {"job": job, "revision": revision, "type": type_, "status": status, "progress": progress}
 
 
-def told(job: str, revision: int) -> dict[str, Any]:
+def notice_of(job: str, revision: int) -> dict[str, Any]:
     """A watcher's entry."""
     return {
         "op": "event", "began": 9.0, "ended": 9.0, "outcome": "ok",
@@ -49,8 +49,8 @@ def honest() -> dict[str, list[dict[str, Any]]]:
             {"op": "complete", "began": 4.2, "ended": 4.3, "outcome": "ok", "artifact": "file:///a", **second},
             {"op": "cancel", "began": 5.0, "ended": 5.1, "outcome": "ok", "user": ANN, "job": OTHER},
             {"op": "snapshot", "began": 0.0, "ended": 0.0, "outcome": "ok", "watcher": ANN, "revisions": {}},
-            *[told(JOB, revision) for revision in range(1, 8)],
-            *[told(OTHER, revision) for revision in (1, 2)],
+            *[notice_of(JOB, revision) for revision in range(1, 8)],
+            *[notice_of(OTHER, revision) for revision in (1, 2)],
             {"op": "caught_up", "began": 9.0, "ended": 9.0, "outcome": "ok", "watcher": ANN, "user": ANN, "from_start": True},
         ],
         "jobs": [
@@ -93,61 +93,63 @@ def test_an_honest_history_passes() -> None:
     assert all(finding.looked_at for finding in findings)
 
 
-def _lost(found: dict[str, list[dict[str, Any]]]) -> None:
+def _lost(tables: dict[str, list[dict[str, Any]]]) -> None:
     for name, column in (("jobs", "id"), ("events", "job"), ("notices", "job")):
-        found[name][:] = [row for row in found[name] if row[column] != OTHER]
-    found["history"][:] = [entry for entry in found["history"] if entry["op"] != "cancel" and entry.get("job") != OTHER]
-    found["history"].insert(0, honest()["history"][3])
+        tables[name][:] = [row for row in tables[name] if row[column] != OTHER]
+    tables["history"][:] = [
+        entry for entry in tables["history"] if entry["op"] != "cancel" and entry.get("job") != OTHER
+    ]
+    tables["history"].insert(0, honest()["history"][3])
 
 
-def _doubled(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["jobs"].append({**found["jobs"][1], "id": "job-3"})
-    found["events"] += [event("job-3", 1, "queued", "queued"), event("job-3", 2, "cancelled", "cancelled")]
-    found["notices"] += [{"job": "job-3", "type": f"job_{kind}"} for kind in ("queued", "cancelled")]
-    found["history"][-1:-1] = [told("job-3", 1), told("job-3", 2)]
+def _doubled(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["jobs"].append({**tables["jobs"][1], "id": "job-3"})
+    tables["events"] += [event("job-3", 1, "queued", "queued"), event("job-3", 2, "cancelled", "cancelled")]
+    tables["notices"] += [{"job": "job-3", "type": f"job_{kind}"} for kind in ("queued", "cancelled")]
+    tables["history"][-1:-1] = [notice_of("job-3", 1), notice_of("job-3", 2)]
 
 
-def _answered_twice(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"][3]["request_id"] = found["jobs"][1]["request_id"] = "k1"
+def _answered_twice(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"][3]["request_id"] = tables["jobs"][1]["request_id"] = "k1"
 
 
-def _told_twice(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["notices"].append({"job": JOB, "type": "job_queued"})
+def _told_twice(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["notices"].append({"job": JOB, "type": "job_queued"})
 
 
-def _not_told(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["notices"].remove({"job": JOB, "type": "job_completed"})
+def _not_told(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["notices"].remove({"job": JOB, "type": "job_completed"})
 
 
-def _event_missing(found: dict[str, list[dict[str, Any]]]) -> None:
-    del found["events"][3]
+def _event_missing(tables: dict[str, list[dict[str, Any]]]) -> None:
+    del tables["events"][3]
 
 
-def _state_without_event(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["events"][-1] = event(OTHER, 2, "cancelled", "failed")
+def _state_without_event(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["events"][-1] = event(OTHER, 2, "cancelled", "failed")
 
 
-def _backwards(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["events"][4] = event(JOB, 5, "leased", "running", 10.0)
+def _backwards(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["events"][4] = event(JOB, 5, "leased", "running", 10.0)
 
 
-def _after_the_end(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["jobs"][1] |= {"revision": 3}
-    found["events"].append(event(OTHER, 3, "cancelled", "cancelled"))
-    found["notices"].append({"job": OTHER, "type": "job_cancelled"})
-    found["history"].insert(-1, told(OTHER, 3))
+def _after_the_end(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["jobs"][1] |= {"revision": 3}
+    tables["events"].append(event(OTHER, 3, "cancelled", "cancelled"))
+    tables["notices"].append({"job": OTHER, "type": "job_cancelled"})
+    tables["history"].insert(-1, notice_of(OTHER, 3))
 
 
-def _progress_lost(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["events"][5] = event(JOB, 6, "started", "running", 10.0)
-    found["events"].insert(6, event(JOB, 7, "progress", "running", 5.0))
-    found["events"][7] = event(JOB, 8, "completed", "completed", 100.0)
-    found["jobs"][0]["revision"] = 8
-    found["history"].insert(-1, told(JOB, 8))
+def _progress_lost(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["events"][5] = event(JOB, 6, "started", "running", 10.0)
+    tables["events"].insert(6, event(JOB, 7, "progress", "running", 5.0))
+    tables["events"][7] = event(JOB, 8, "completed", "completed", 100.0)
+    tables["jobs"][0]["revision"] = 8
+    tables["history"].insert(-1, notice_of(JOB, 8))
 
 
-def _leased_twice(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"].append(
+def _leased_twice(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"].append(
         {
             "op": "lease",
             "began": 3.0,
@@ -158,77 +160,77 @@ def _leased_twice(found: dict[str, list[dict[str, Any]]]) -> None:
     )
 
 
-def _lease_without_end(found: dict[str, list[dict[str, Any]]]) -> None:
-    del found["costs"][0]
-    found["jobs"][0]["final_cost"] = Decimal("0.2")
+def _lease_without_end(tables: dict[str, list[dict[str, Any]]]) -> None:
+    del tables["costs"][0]
+    tables["jobs"][0]["final_cost"] = Decimal("0.2")
 
 
-def _stale(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"][7]["outcome"] = "ok"
+def _stale(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"][7]["outcome"] = "ok"
 
 
-def _late_result(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"][7] |= {"op": "fail", "outcome": "ok"}
-    found["costs"][0]["outcome"] = "failed"
+def _late_result(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"][7] |= {"op": "fail", "outcome": "ok"}
+    tables["costs"][0]["outcome"] = "failed"
 
 
-def _result_after_expiry(found: dict[str, list[dict[str, Any]]]) -> None:
-    for entry in found["history"]:
+def _result_after_expiry(tables: dict[str, list[dict[str, Any]]]) -> None:
+    for entry in tables["history"]:
         if entry["op"] == "complete":
             entry["expired"] = True
 
 
-def _after_expiry(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"][5]["expired"] = True
+def _after_expiry(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"][5]["expired"] = True
 
 
-def _after_its_result(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"].append({**found["history"][8], "began": 6.0, "ended": 6.1})
+def _after_its_result(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"].append({**tables["history"][8], "began": 6.0, "ended": 6.1})
 
 
-def _result_undone(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["jobs"][0]["artifact_uri"] = "file:///b"
+def _result_undone(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["jobs"][0]["artifact_uri"] = "file:///b"
 
 
-def _cancel_undone(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["jobs"][1]["status"] = "failed"
-    found["events"][-1] = event(OTHER, 2, "failed", "failed")
-    found["notices"][-1] = {"job": OTHER, "type": "job_failed"}
+def _cancel_undone(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["jobs"][1]["status"] = "failed"
+    tables["events"][-1] = event(OTHER, 2, "failed", "failed")
+    tables["notices"][-1] = {"job": OTHER, "type": "job_failed"}
 
 
-def _costs_differ(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["costs"][0]["cost_usd"] = Decimal("0.11")
+def _costs_differ(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["costs"][0]["cost_usd"] = Decimal("0.11")
 
 
-def _gap(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"].remove(told(JOB, 3))
+def _gap(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"].remove(notice_of(JOB, 3))
 
 
-def _repeated(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"].insert(-1, told(JOB, 7))
+def _repeated(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"].insert(-1, notice_of(JOB, 7))
 
 
-def _end_not_told(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"].remove(told(JOB, 7))
+def _end_not_told(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"].remove(notice_of(JOB, 7))
 
 
-def _job_not_told(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"].remove(told(OTHER, 1))
-    found["history"].remove(told(OTHER, 2))
+def _job_not_told(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"].remove(notice_of(OTHER, 1))
+    tables["history"].remove(notice_of(OTHER, 2))
 
 
-def _cursor_refused(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["history"].append(
+def _cursor_refused(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["history"].append(
         {"op": "watch", "began": 8.0, "ended": 8.1, "outcome": "refused:BAD_CURSOR", "watcher": ANN}
     )
 
 
-def _never_ends(found: dict[str, list[dict[str, Any]]]) -> None:
-    found["jobs"][1] |= {"status": "queued", "revision": 1}
-    del found["events"][-1]
-    del found["notices"][-1]
-    found["history"].remove(told(OTHER, 2))
-    found["history"][:] = [entry for entry in found["history"] if entry["op"] != "cancel"]
+def _never_ends(tables: dict[str, list[dict[str, Any]]]) -> None:
+    tables["jobs"][1] |= {"status": "queued", "revision": 1}
+    del tables["events"][-1]
+    del tables["notices"][-1]
+    tables["history"].remove(notice_of(OTHER, 2))
+    tables["history"][:] = [entry for entry in tables["history"] if entry["op"] != "cancel"]
 
 
 @pytest.mark.parametrize(
@@ -267,10 +269,10 @@ def test_what_is_planted_is_found(plant: Plant, promise: str) -> None:
     tables = honest()
     assert broken(copy.deepcopy(tables)) == set()
     plant(tables)
-    found = broken(tables)
-    assert promise in found
+    result = broken(tables)
+    assert promise in result
     # A plant is one fault: few other promises see it too.
-    assert len(found) <= 3, found
+    assert len(result) <= 3, result
 
 
 def test_a_result_may_be_repeated() -> None:

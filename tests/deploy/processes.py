@@ -22,10 +22,10 @@ def patience(seconds: float) -> float:
 def wait_for(condition: Callable[[], Any], seconds: float = RECOVERY_SECONDS) -> Any:
     """The first true value of a condition."""
     until = time.monotonic() + patience(seconds)
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < until, f"not within {seconds} s"
         time.sleep(0.02)
-    return found
+    return result
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:

@@ -33,10 +33,10 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def commands() -> set[tuple[str, ...]]:
     """Every command line of ours that some file starts."""
-    found = {tuple(container["command"]) for _, pod in pods() for container in pod["containers"]}
-    found |= {tuple(each["command"]) for each in COMPOSE["services"].values() if "command" in each}
+    result = {tuple(container["command"]) for _, pod in pods() for container in pod["containers"]}
+    result |= {tuple(each["command"]) for each in COMPOSE["services"].values() if "command" in each}
     (image,) = re.findall(r"^CMD (.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
-    return found | {tuple(json.loads(image))}
+    return result | {tuple(json.loads(image))}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -44,8 +44,8 @@ def test_files_set_what_there_is_and_no_development_issuer(path: Path) -> None:
     """A variable that a file sets is one that a process reads; none turns the development issuer on."""
     text = path.read_text()
     assert "DEV_ISSUER" not in text
-    known = set(re.findall(r"^#?(PIPELINE_\w+)=", env.FILE.read_text(), re.MULTILINE))
-    assert set(re.findall(r"PIPELINE_\w+", text)) <= known
+    known_names = set(re.findall(r"^#?(PIPELINE_\w+)=", env.FILE.read_text(), re.MULTILINE))
+    assert set(re.findall(r"PIPELINE_\w+", text)) <= known_names
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_network_policies_close_the_grpc_ports() -> None:
 
 def test_every_command_exists() -> None:
     """Each command that a container starts is one of ours and takes its arguments."""
-    found = commands()
-    assert len(found) == 5
-    for program, *arguments in found:
+    result = commands()
+    assert len(result) == 5
+    for program, *arguments in result:
         assert program == "python"
         done = subprocess.run([sys.executable, *arguments, "--help"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done
@@ -93,10 +93,10 @@ def test_every_command_exists() -> None:
 
 def test_pods_are_not_root_and_bounded() -> None:
     """Every pod runs as somebody else than root, writes nowhere by itself, and has a memory limit and probes."""
-    found = dict(pods())
+    result = dict(pods())
     servers = {"pipeline-estimator", "pipeline-jobs", "pipeline-gateway"}
-    assert set(found) == servers | {"pipeline-migrate", "pipeline-webhooks"}
-    for name, pod in found.items():
+    assert set(result) == servers | {"pipeline-migrate", "pipeline-webhooks"}
+    for name, pod in result.items():
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["automountServiceAccountToken"] is False, name
         # Service links would put `JOBS_PORT=tcp://…` and the like into the environment.
@@ -117,14 +117,14 @@ def test_pods_are_not_root_and_bounded() -> None:
 def test_secrets_are_named_and_not_told() -> None:
     """No file holds a secret: manifests refer to one, the compose file asks for each."""
     assert not [each for each in MANIFESTS if each["kind"] == "Secret"]
-    told = [
+    result = [
         variable["name"]
         for _, pod in pods()
         for container in pod["containers"]
         for variable in container.get("env", ())
         if "value" in variable
     ]
-    assert told == []
+    assert result == []
     (config,) = [each for each in MANIFESTS if each["kind"] == "ConfigMap"]
     assert not [name for name in config["data"] if re.search("SECRET|PASSWORD|DATABASE_URL", name)]
     for service in COMPOSE["services"].values():

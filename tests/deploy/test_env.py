@@ -20,14 +20,14 @@ def test_env_example_is_what_the_settings_say() -> None:
 def test_every_setting_is_in_it() -> None:
     """No field of any settings class of any process is missing, and each says what it is."""
     text = env.FILE.read_text()
-    found = [
+    result = [
         (cls, name, field)
         for module in MODULES
         for _, cls in inspect.getmembers(importlib.import_module(f"{module}.settings"), inspect.isclass)
         if issubclass(cls, BaseSettings)
         for name, field in cls.model_fields.items()
     ]
-    assert len(found) > 20
-    for cls, name, field in found:
+    assert len(result) > 20
+    for cls, name, field in result:
         assert f"\nPIPELINE_{name.upper()}=" in text or f"\n#PIPELINE_{name.upper()}=" in text, (cls, name)
         assert field.description, (cls, name)

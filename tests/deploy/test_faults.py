@@ -96,17 +96,17 @@ async def started_again(up: Stack, name: str, old: int, seconds: float) -> psuti
     """The process that a server runs as after the one of that id."""
 
     def new() -> psutil.Process | None:
-        found = find_child(up, name)
-        return found if found is not None and found.pid != old else None
+        child = find_child(up, name)
+        return child if child is not None and child.pid != old else None
 
     return await asyncio.to_thread(wait_for, new, seconds)
 
 
 async def some_more(load: Load, count: int, seconds: float) -> None:
     """Waits until that many more requests were answered."""
-    wanted = load.done + count
+    expected = load.done + count
     async with asyncio.timeout(patience(seconds)):
-        while load.done < wanted:
+        while load.done < expected:
             await asyncio.sleep(0.02)
 
 
@@ -160,10 +160,10 @@ async def test_a_killed_server_leaves_the_truth(up: Stack, name: str) -> None:
     connection = await asyncpg.connect(up.running.database_url)
     try:
         there = {str(row["id"]) for row in await connection.fetch("select id from lora_training_jobs")}
-        told = await connection.fetch(
+        rows = await connection.fetch(
             "select metadata ->> 'job_id' as id from lora_notifications where type = 'job_queued'"
         )
     finally:
         await connection.close()
     assert load.made <= there
-    assert sorted(row["id"] for row in told) == sorted(there)
+    assert sorted(row["id"] for row in rows) == sorted(there)

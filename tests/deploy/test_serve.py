@@ -79,21 +79,21 @@ async def test_one_process_answers_everything(
         everyone = psutil.Process(served.pid).children(recursive=True)
         assert len(everyone) == (workers if workers > 1 else 0)
 
-        asked = {
+        sent = {
             "dataset_id": dataset_id,
             "gpu_config": {"type": "A100-80GB", "count": 2},
             "hyperparameters": HYPERPARAMETERS,
         }
         headers = {"authorization": f"Bearer {token(ANN)}"}
         async with http_client(url, headers=headers) as client:
-            priced = (await client.post("/api/jobs/estimate", json=asked)).json()["data"]
-            made = await client.post("/api/jobs", json={**asked, "preset_id": "balanced"})
+            priced = (await client.post("/api/jobs/estimate", json=sent)).json()["data"]
+            made = await client.post("/api/jobs", json={**sent, "preset_id": "balanced"})
             assert made.status_code == 201, made.text
             assert made.json()["data"]["estimated_total_cost"] == priced["estimated_cost"]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['estimator_port']}") as channel:
             request = estimator_pb2.EstimateCostRequest(
                 dataset_id=dataset_id,
-                gpu_config=estimator_pb2.GpuConfig(**asked["gpu_config"]),
+                gpu_config=estimator_pb2.GpuConfig(**sent["gpu_config"]),
                 hyperparameters=estimator_pb2.Hyperparameters(**HYPERPARAMETERS),
             )
             stub = EstimatorServiceStub(channel)

@@ -99,14 +99,14 @@ def test_the_calls_of_the_readme_work(up: Stack, shared_folder: Path) -> None:
 @pytest.mark.slow
 def test_run_json_says_where_everything_is(up: Stack, shared_folder: Path) -> None:
     """The file names the gateway, both services and the database, and only its owner may read it, as the secrets."""
-    found = json.loads((shared_folder / "run.json").read_text())
-    assert found["gateway"].startswith("http://127.0.0.1:")
-    assert get_json(found["gateway"], "/readyz")[0] == 200
+    result = json.loads((shared_folder / "run.json").read_text())
+    assert result["gateway"].startswith("http://127.0.0.1:")
+    assert get_json(result["gateway"], "/readyz")[0] == 200
     for name in ("estimator", "jobs"):
-        host, _, port = found[name].partition(":")
+        host, _, port = result[name].partition(":")
         with closing(socket.create_connection((host, int(port)), timeout=5)):
             pass
-    assert found["database_url"].startswith("postgresql://postgres:@")
+    assert result["database_url"].startswith("postgresql://postgres:@")
     for name in ("run.json", "secrets.json"):
         assert stat.S_IMODE((shared_folder / name).stat().st_mode) == 0o600, name
 
@@ -120,8 +120,8 @@ def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> Non
         made = subprocess.run(
             command, env=environment(local_dir=shared_folder), capture_output=True, text=True, check=True
         )
-        status, found = get_json(up.running.gateway, "/api/datasets", made.stdout.strip())
-        assert (status, found["data"]["pagination"]["total"]) == (200, total)
+        status, result = get_json(up.running.gateway, "/api/datasets", made.stdout.strip())
+        assert (status, result["data"]["pagination"]["total"]) == (200, total)
 
 
 @pytest.mark.slow

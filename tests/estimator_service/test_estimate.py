@@ -23,7 +23,7 @@ ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-0000
 ASSUMED = Assumptions(600, 300, 300, 0.5, 1000, 200)
 
 
-def asked(dataset_id: str, **fields: Any) -> estimator_pb2.EstimateCostRequest:
+def new_request(dataset_id: str, **fields: Any) -> estimator_pb2.EstimateCostRequest:
     """The Balanced preset on two A100-80GB."""
     return estimator_pb2.EstimateCostRequest(
         **{
@@ -66,7 +66,7 @@ def test_an_estimate_is_finite_and_monotone(
 
 async def test_the_reference_estimate_is_exact(stack: Stack, new_dataset: NewDataset) -> None:
     """Every figure of the estimate is that of the formula, to the digit."""
-    answer = await stack.estimator.EstimateCost(asked(await new_dataset(ANN)), metadata=metadata(ANN))
+    answer = await stack.estimator.EstimateCost(new_request(await new_dataset(ANN)), metadata=metadata(ANN))
     assert answer.estimated_cost == 6.03
     assert (answer.cost_breakdown.compute, answer.cost_breakdown.storage) == (5.53, 0.5)
     assert (answer.estimated_duration_hours, answer.hourly_rate) == (0.79, 7.0)
@@ -98,20 +98,22 @@ async def test_the_reference_estimate_is_exact(stack: Stack, new_dataset: NewDat
 async def test_bad_input_names_its_field(stack: Stack, row: str, fields: dict[str, Any], path: str) -> None:
     """What is outside the limits is INVALID_ARGUMENT and names the field; an unknown type lists those there are."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stack.estimator.EstimateCost(asked(**{"dataset_id": str(uuid.uuid4()), **fields}), metadata=metadata(ANN))
+        await stack.estimator.EstimateCost(
+            new_request(**{"dataset_id": str(uuid.uuid4()), **fields}), metadata=metadata(ANN)
+        )
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT, row
     status = status_pb2.Status.FromString(dict(refused.value.trailing_metadata())["grpc-status-details-bin"])
-    found = error_details_pb2.BadRequest()
-    assert status.details[1].Unpack(found)
-    assert found.field_violations[0].field == path
-    assert ("A100-80GB" in found.field_violations[0].description) == row.startswith("E04")
+    result = error_details_pb2.BadRequest()
+    assert status.details[1].Unpack(result)
+    assert result.field_violations[0].field == path
+    assert ("A100-80GB" in result.field_violations[0].description) == row.startswith("E04")
 
 
 async def test_a_change_shows_within_a_second_and_never_to_another(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
     """E08 and E09: no cache crosses users, and a changed dataset has its new price within a second."""
-    request = asked(await new_dataset(ANN))
+    request = new_request(await new_dataset(ANN))
     await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stack.estimator.EstimateCost(request, metadata=metadata(BOB))
@@ -140,7 +142,7 @@ async def test_only_ready_datasets_are_priced(
     stack: Stack, new_dataset: NewDataset, columns: dict[str, Any], code: grpc.StatusCode
 ) -> None:
     """A dataset that cannot be trained on has no price, and the answer says why."""
-    request = asked(await new_dataset(ANN, **columns))
+    request = new_request(await new_dataset(ANN, **columns))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
     assert refused.value.code() is code

@@ -21,7 +21,7 @@ from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from estimator_service.settings import EstimatorSettings
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
-from tests.estimator_service.test_estimate import asked
+from tests.estimator_service.test_estimate import new_request
 from tests.processes import environment, run, running
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
@@ -32,14 +32,14 @@ ODD = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "-0.0": -0.0, "5e-32
 
 def numbers(message: Message) -> list[float]:
     """Every number in an answer, however deep."""
-    found: list[float] = []
+    values: list[float] = []
     for _, value in message.ListFields():
         for each in value if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]:
             if isinstance(each, Message):
-                found += numbers(each)
+                values += numbers(each)
             elif isinstance(each, (int, float)):
-                found.append(each)
-    return found
+                values.append(each)
+    return values
 
 
 async def test_odd_numbers_are_refused_by_name_or_harmless(stack: Stack, new_dataset: NewDataset) -> None:
@@ -48,14 +48,14 @@ async def test_odd_numbers_are_refused_by_name_or_harmless(stack: Stack, new_dat
     dataset = await new_dataset(ANN)
     for field in ("learning_rate", "dropout", "alpha"):
         for name, value in ODD.items():
-            question = asked(dataset, hyperparameters={**GOOD, field: value})
+            question = new_request(dataset, hyperparameters={**GOOD, field: value})
             call = stack.estimator.EstimateCost(question, metadata=metadata(ANN))
             if (field, name) in inside:
                 assert all(map(math.isfinite, numbers(await call))), (field, name)
                 continue
-            told = await refused(call)
-            assert told.code is grpc.StatusCode.INVALID_ARGUMENT, (field, name)
-            assert list(told.violations) == [f"hyperparameters.{field}"], (field, name)
+            error = await refused(call)
+            assert error.code is grpc.StatusCode.INVALID_ARGUMENT, (field, name)
+            assert list(error.violations) == [f"hyperparameters.{field}"], (field, name)
 
 
 STATISTICS: list[tuple[str, int | None, int | None, int | None]] = [
@@ -76,10 +76,10 @@ async def test_odd_statistics_have_a_defined_price(stack: Stack, new_dataset: Ne
     """E02 and E03: the defaults stand in for what nobody counted, and every figure is finite, or it is OUT_OF_RANGE."""
     for row, pairs, tokens, steps in STATISTICS:
         dataset = await new_dataset(ANN, total_training_pairs=pairs, total_tokens=tokens)
-        call = stack.estimator.EstimateCost(asked(dataset), metadata=metadata(ANN))
+        call = stack.estimator.EstimateCost(new_request(dataset), metadata=metadata(ANN))
         if steps is None:
-            told = await refused(call)
-            assert (told.code, told.reason) == (grpc.StatusCode.OUT_OF_RANGE, "DATASET_TOO_LARGE"), row
+            error = await refused(call)
+            assert (error.code, error.reason) == (grpc.StatusCode.OUT_OF_RANGE, "DATASET_TOO_LARGE"), row
             continue
         answer = await call
         assert answer.training_details.steps_per_epoch == steps, row
@@ -93,22 +93,22 @@ async def test_an_unknown_gpu_is_told_which_there_are(stack: Stack, new_dataset:
     """E04: the field is named, with every type of the catalogue; a long name is not sent back."""
     dataset = await new_dataset(ANN)
     for name in ("a100-80gb", "B200", "x" * 1024, "H100\u202e"):
-        question = asked(dataset, gpu_config={"type": name, "count": 1})
-        told = await refused(stack.estimator.EstimateCost(question, metadata=metadata(ANN)))
-        assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_GPU_TYPE"), name
-        assert list(told.violations) == ["gpu_config.type"]
+        question = new_request(dataset, gpu_config={"type": name, "count": 1})
+        error = await refused(stack.estimator.EstimateCost(question, metadata=metadata(ANN)))
+        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_GPU_TYPE"), name
+        assert list(error.violations) == ["gpu_config.type"]
         for gpu in ("A100-80GB", "A100-40GB", "H100", "V100-32GB"):
-            assert gpu in told.violations["gpu_config.type"]
-        assert len(told.raw) < 1_000
+            assert gpu in error.violations["gpu_config.type"]
+        assert len(error.raw) < 1_000
 
 
 async def test_a_dataset_is_priced_for_its_owner_alone(stack: Stack, new_dataset: NewDataset) -> None:
     """E09: right after its owner priced it, another gets what they would for none; and its owner's price stays theirs."""
-    question = asked(await new_dataset(ANN))
+    question = new_request(await new_dataset(ANN))
     mine = await stack.estimator.EstimateCost(question, metadata=metadata(ANN))
     for _ in range(3):
-        told = await refused(stack.estimator.EstimateCost(question, metadata=metadata(BOB)))
-        assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "DATASET_NOT_FOUND")
+        error = await refused(stack.estimator.EstimateCost(question, metadata=metadata(BOB)))
+        assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "DATASET_NOT_FOUND")
         assert await stack.estimator.EstimateCost(question, metadata=metadata(ANN)) == mine
 
 
@@ -130,15 +130,15 @@ async def test_two_processes_and_two_locales_agree_to_the_bit(database: TestData
         ):
             stub = EstimatorServiceStub(channel)
             await server.logged("database", lambda line: bool(line["healthy"]))
-            told = [
+            result = [
                 await stub.EstimateCost(
-                    asked(dataset, gpu_config={"type": gpu, "count": count}), metadata=metadata(ANN)
+                    new_request(dataset, gpu_config={"type": gpu, "count": count}), metadata=metadata(ANN)
                 )
                 for dataset in datasets
                 for gpu in ("A100-80GB", "V100-32GB")
                 for count in (1, 3, 8)
             ]
-            answers.append([each.SerializeToString(deterministic=True) for each in told])
+            answers.append([each.SerializeToString(deterministic=True) for each in result])
     assert answers[0] == answers[1]
 
 
@@ -209,7 +209,7 @@ async def test_a_deleted_dataset_has_no_price_within_a_second(
         "deleted_at = null, status = 'error'": "DATASET_NOT_READY",
         "status = 'ready', training_ready = false": "DATASET_NOT_READY",
     }
-    question = asked(await new_dataset(ANN))
+    question = new_request(await new_dataset(ANN))
     for change, reason in changes.items():
         await admin.execute("update lora_datasets set deleted_at = null, status = 'ready', training_ready = true")
         await answered(stack, question)
@@ -234,8 +234,8 @@ async def answered(stack: Stack, question: Any) -> None:
 async def test_an_id_in_capitals_is_the_same_dataset(stack: Stack, new_dataset: NewDataset) -> None:
     """Q18: a UUID in upper case is taken for what it is; one in braces, without hyphens or with a space is refused."""
     dataset = await new_dataset(ANN)
-    mine = await stack.estimator.EstimateCost(asked(dataset), metadata=metadata(ANN))
-    assert await stack.estimator.EstimateCost(asked(dataset.upper()), metadata=metadata(ANN)) == mine
+    mine = await stack.estimator.EstimateCost(new_request(dataset), metadata=metadata(ANN))
+    assert await stack.estimator.EstimateCost(new_request(dataset.upper()), metadata=metadata(ANN)) == mine
     for odd in (f"{{{dataset}}}", dataset.replace("-", ""), f" {dataset}", "", str(uuid.uuid4()) + "0", "\0"):
-        told = await refused(stack.estimator.EstimateCost(asked(odd), metadata=metadata(ANN)))
-        assert (told.code, list(told.violations)) == (grpc.StatusCode.INVALID_ARGUMENT, ["dataset_id"]), odd
+        error = await refused(stack.estimator.EstimateCost(new_request(odd), metadata=metadata(ANN)))
+        assert (error.code, list(error.violations)) == (grpc.StatusCode.INVALID_ARGUMENT, ["dataset_id"]), odd

@@ -40,32 +40,32 @@ def frozen_heap() -> Iterator[None]:
 
 async def cpu_seconds(call: Callable[[], Awaitable[object]], *, calls: int, rounds: int = 5) -> float:
     """Processor time of one call: the best of some rounds."""
-    found = []
+    values = []
     for _ in range(rounds):
         started = time.process_time()
         for _ in range(calls):
             await call()
-        found.append((time.process_time() - started) / calls)
-    return min(found)
+        values.append((time.process_time() - started) / calls)
+    return min(values)
 
 
 async def turn_by_turn(*calls: Callable[[], Awaitable[object]]) -> list[float]:
     """Processor time of some calls, the best of many rounds in turn: whatever else the machine does meets all of them."""
     rounds = [[await cpu_seconds(call, calls=20, rounds=1) for call in calls] for _ in range(25)]
-    found = [min(each) for each in zip(*rounds, strict=True)]
-    print(*(f"{1e6 * each:.0f} µs" for each in found))
-    return found
+    result = [min(each) for each in zip(*rounds, strict=True)]
+    print(*(f"{1e6 * each:.0f} µs" for each in result))
+    return result
 
 
 async def test_a_forecast_costs_at_most_half_as_much_again(stack: Stack, new_dataset: NewDataset) -> None:
     """EstimateCost with a base model takes at most 1.5 times the processor time of the reference estimate."""
     dataset = await new_dataset(ANN, longest_tokens=2048, token_histogram=COUNTED)
-    held = metadata(ANN)
+    credentials = metadata(ANN)
     plain = pb.EstimateCostRequest(**configuration(dataset))
     forecast = pb.EstimateCostRequest(**configuration(dataset, base_model=LLAMA))
     before, after = await turn_by_turn(
-        lambda: stack.estimator.EstimateCost(plain, metadata=held),
-        lambda: stack.estimator.EstimateCost(forecast, metadata=held),
+        lambda: stack.estimator.EstimateCost(plain, metadata=credentials),
+        lambda: stack.estimator.EstimateCost(forecast, metadata=credentials),
     )
     assert after < 1.5 * before
 
@@ -79,13 +79,13 @@ async def test_a_forecast_of_a_new_configuration_costs_less_than_two_reference_e
     """
     async with open_stack("grpc", database.url, tmp_path) as stack:
         dataset = await new_dataset(ANN, longest_tokens=2048, token_histogram=COUNTED)
-        held, ranks = metadata(ANN), itertools.count()
+        credentials, ranks = metadata(ANN), itertools.count()
 
         async def ask(**fields: str) -> None:
             number = next(ranks)
             odd = {**BALANCED, "rank": 4 + number % 125, "epochs": 1 + number // 125 % 20}
             request = pb.EstimateCostRequest(**configuration(dataset, hyperparameters=odd, **fields))
-            await stack.estimator.EstimateCost(request, metadata=held)
+            await stack.estimator.EstimateCost(request, metadata=credentials)
 
         before, after = await turn_by_turn(ask, lambda: ask(base_model=LLAMA))
         assert after < 2 * before
@@ -98,11 +98,13 @@ async def test_the_largest_comparison_takes_ten_milliseconds(stack: Stack, new_d
         dataset_id=dataset, base_model=LLAMA, gpu_counts=range(1, 9), preset_ids=[1, 2, 3, 4],
         hyperparameters=BALANCED, deadline_hours=8, budget_usd=100,
     )  # fmt: skip
-    held = metadata(ANN)
-    answer = await stack.estimator.CompareConfigurations(request, metadata=held)
+    credentials = metadata(ANN)
+    answer = await stack.estimator.CompareConfigurations(request, metadata=credentials)
     assert len(answer.points) == 11 * 8 * 4
     assert (
-        await cpu_seconds(lambda: stack.estimator.CompareConfigurations(request, metadata=held), calls=2, rounds=20)
+        await cpu_seconds(
+            lambda: stack.estimator.CompareConfigurations(request, metadata=credentials), calls=2, rounds=20
+        )
         < 0.010
     )
 
@@ -113,8 +115,10 @@ async def test_as_many_points_as_a_comparison_may_have_take_ten_milliseconds(job
     path = cast(Path, EstimatorSettings.model_fields["catalogue_file"].default)
     data = tomllib.loads(path.read_text())
     entries = data["model_gpu_types"]
-    known = {entry["type"] for entry in (*data["gpu_types"], *entries)}
-    entries += [{**entries[0], "type": gpu} for gpu in gpus.all_gpus() if gpu not in known][: 16 - len(known)]
+    known_names = {entry["type"] for entry in (*data["gpu_types"], *entries)}
+    entries += [{**entries[0], "type": gpu} for gpu in gpus.all_gpus() if gpu not in known_names][
+        : 16 - len(known_names)
+    ]
     estimator = Estimator(Catalogue.model_validate(data))
     request = pb.CompareConfigurationsRequest(
         dataset_id=ANN, base_model=LLAMA, gpu_counts=range(1, 9), preset_ids=[1, 2, 3, 4], hyperparameters=BALANCED

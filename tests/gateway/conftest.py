@@ -41,7 +41,7 @@ def bearer(user_id: str, **claims: Any) -> dict[str, str]:
     return {"authorization": f"Bearer {token(user_id, **claims)}"}
 
 
-def asked(dataset_id: str, **fields: Any) -> dict[str, Any]:
+def new_request(dataset_id: str, **fields: Any) -> dict[str, Any]:
     """The Balanced preset on two A100-80GB."""
     return {
         "dataset_id": dataset_id,

@@ -47,8 +47,8 @@ async def send(url: str, data: bytes) -> Answer:
 
 def request(method: str, target: str, body: bytes = b"", **headers: str) -> bytes:
     """A request that closes its connection; underscores in header names stand for hyphens."""
-    held = {"host": "localhost", "connection": "close", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    values = {"host": "localhost", "connection": "close", **{k.replace("_", "-"): v for k, v in headers.items()}}
     if body:
-        held.setdefault("content-length", str(len(body)))
-    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in held.items()], "", ""]
+        values.setdefault("content-length", str(len(body)))
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in values.items()], "", ""]
     return "\r\n".join(lines).encode("latin-1") + body

@@ -8,14 +8,14 @@ import httpx
 import orjson
 
 from tests.conftest import NewDataset
-from tests.gateway.conftest import asked, bearer
+from tests.gateway.conftest import bearer, new_request
 
 OTHER = "bbbbbbbb-0000-4000-8000-000000000002"
 
 
 async def test_an_estimate_has_every_figure(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """The estimate over JSON is that of the formula, to the digit, in the shape of the specification."""
-    answer = await api.post("/api/jobs/estimate", json=asked(await new_dataset(me)))
+    answer = await api.post("/api/jobs/estimate", json=new_request(await new_dataset(me)))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     data = answer.json()["data"]
     assert {name: data[name] for name in list(data)[:5]} == {
@@ -35,7 +35,7 @@ async def test_an_estimate_has_every_figure(api: httpx.AsyncClient, new_dataset:
 
 async def test_a_job_is_created_read_and_listed(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A job goes in with 201 and comes back alike from its address and from the list."""
-    body = asked(await new_dataset(me), preset_id="balanced", estimated_cost=6.03)
+    body = new_request(await new_dataset(me), preset_id="balanced", estimated_cost=6.03)
     created = await api.post("/api/jobs", json=body)
     assert created.status_code == 201
     job = created.json()["data"]
@@ -59,9 +59,9 @@ async def test_jobs_are_named_labelled_found_and_deleted_over_http(
     """Name and labels go in with a job and with PUT, lists filter by them and sort, and DELETE takes a final job away."""
     dataset = await new_dataset(me)
     first, second = [
-        (await api.post("/api/jobs", json=asked(dataset, preset_id="fast", name=name, labels=["a", "b c"]))).json()[
-            "data"
-        ]
+        (
+            await api.post("/api/jobs", json=new_request(dataset, preset_id="fast", name=name, labels=["a", "b c"]))
+        ).json()["data"]
         for name in ("one", "two")
     ]
     assert (first["name"], first["labels"]) == ("one", ["a", "b c"])
@@ -97,14 +97,14 @@ async def test_a_dataset_goes_up_as_its_file(api: httpx.AsyncClient) -> None:
     dataset = answer.json()["data"]
     assert (dataset["name"], dataset["status"], dataset["format"]) == ("My greetings", "ready", "prompt_completion")
     assert (dataset["total_training_pairs"], dataset["file_size"]) == (5_000, 5_000 * len(line))
-    found = (await api.get("/api/datasets?search=greet&status=ready")).json()["data"]
-    assert [each["id"] for each in found["datasets"]] == [dataset["id"]]
+    result = (await api.get("/api/datasets?search=greet&status=ready")).json()["data"]
+    assert [each["id"] for each in result["datasets"]] == [dataset["id"]]
     assert (await api.get(f"/api/datasets/{dataset['id']}")).json()["data"] == dataset
 
 
 async def test_notifications_are_listed_and_read(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A new job's notification is unread, is marked as read without a body, and then is not unread any more."""
-    job = (await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="custom"))).json()["data"]
+    job = (await api.post("/api/jobs", json=new_request(await new_dataset(me), preset_id="custom"))).json()["data"]
     unread = (await api.get("/api/notifications?unread=true")).json()["data"]
     (notice,) = unread["notifications"]
     assert notice["metadata"] == {"job_id": job["id"], "dataset_name": "Questions"}
@@ -126,35 +126,35 @@ async def test_anothers_things_are_as_absent_as_none(
 ) -> None:
     """Z01: another user's job and no job at all get the same bytes; so do datasets."""
     dataset = await new_dataset(me)
-    job = (await api.post("/api/jobs", json=asked(dataset, preset_id="fast"))).json()["data"]["id"]
-    for path, known in (("/api/jobs/{}", job), ("/api/datasets/{}", dataset)):
-        told = [
+    job = (await api.post("/api/jobs", json=new_request(dataset, preset_id="fast"))).json()["data"]["id"]
+    for path, known_names in (("/api/jobs/{}", job), ("/api/datasets/{}", dataset)):
+        result = [
             (await http.get(path.format(each), headers=bearer(OTHER) | {"x-request-id": "same"})).content
-            for each in (known, uuid.uuid4())
+            for each in (known_names, uuid.uuid4())
         ]
-        assert told[0] == told[1]
-    for body in (asked(dataset), asked(str(uuid.uuid4()))):
+        assert result[0] == result[1]
+    for body in (new_request(dataset), new_request(str(uuid.uuid4()))):
         answer = await http.post("/api/jobs/estimate", json=body, headers=bearer(OTHER))
         assert (answer.status_code, answer.json()["error"]) == (404, "Dataset not found or access denied")
 
 
 async def test_a_dataset_that_is_not_ready_says_so(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A dataset that cannot be trained on gets 400 with its status and readiness in the details."""
-    body = asked(await new_dataset(me, status="validating", training_ready=False))
+    body = new_request(await new_dataset(me, status="validating", training_ready=False))
     answer = await api.post("/api/jobs/estimate", json=body)
-    told = answer.json()
-    assert (answer.status_code, told["error"], told["reason"]) == (
+    data = answer.json()
+    assert (answer.status_code, data["error"], data["reason"]) == (
         400,
         "Dataset not ready for training",
         "DATASET_NOT_READY",
     )
-    assert "'validating'" in told["details"]
-    assert "training_ready is false" in told["details"]
+    assert "'validating'" in data["details"]
+    assert "training_ready is false" in data["details"]
 
 
 async def test_idempotency_over_http(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """I01, I02, I04 and I05: the header is the key; again is the same job, other content or a bad key is refused."""
-    body = asked(await new_dataset(me), preset_id="fast")
+    body = new_request(await new_dataset(me), preset_id="fast")
     key = {"idempotency-key": str(uuid.uuid4())}
     first, again = [(await api.post("/api/jobs", json=body, headers=key)).json()["data"]["id"] for _ in range(2)]
     assert first == again
@@ -186,8 +186,8 @@ async def test_webhooks_are_kept_over_http(api: httpx.AsyncClient) -> None:
     again = await api.put(path, json=webhook)
     assert (again.status_code, again.json()["data"] | {"updated_at": webhook["updated_at"]}) == (200, webhook)
     for other in (str(uuid.uuid4()), None):
-        told = await api.put(path, json={**webhook, "id": other})
-        assert (told.status_code, told.json()["details"]) == (400, {"id": ["differs from the path"]})
+        response = await api.put(path, json={**webhook, "id": other})
+        assert (response.status_code, response.json()["details"]) == (400, {"id": ["differs from the path"]})
     test = (await api.post(f"{path}/test")).json()["data"]
     assert (test["type"], test["status"], test["attempts"]) == ("webhook_test", "pending", [])
     listed = (await api.get(f"{path}/deliveries?limit=5")).json()["data"]
@@ -207,18 +207,18 @@ async def test_webhooks_are_kept_over_http(api: httpx.AsyncClient) -> None:
 async def test_datasets_are_deleted_over_http(api: httpx.AsyncClient, me: str, new_dataset: NewDataset) -> None:
     """A dataset in use is kept, with the reason; another is deleted, and then not found."""
     used, unused = await new_dataset(me), await new_dataset(me)
-    assert (await api.post("/api/jobs", json=asked(used, preset_id="balanced"))).status_code == 201
-    told = await api.delete(f"/api/datasets/{used}")
-    assert (told.status_code, told.json()["reason"]) == (400, "DATASET_IN_USE")
+    assert (await api.post("/api/jobs", json=new_request(used, preset_id="balanced"))).status_code == 201
+    response = await api.delete(f"/api/datasets/{used}")
+    assert (response.status_code, response.json()["reason"]) == (400, "DATASET_IN_USE")
     assert (await api.delete(f"/api/datasets/{unused}")).json() == {"success": True, "data": {}}
-    told = await api.delete(f"/api/datasets/{unused}")
-    assert (told.status_code, told.json()["reason"]) == (404, "DATASET_NOT_FOUND")
+    response = await api.delete(f"/api/datasets/{unused}")
+    assert (response.status_code, response.json()["reason"]) == (404, "DATASET_NOT_FOUND")
 
 
 async def test_a_key_that_nothing_holds_is_refused(api: httpx.AsyncClient, me: str, new_dataset: NewDataset) -> None:
     """A call that would act again refuses an idempotency key; one that changes nothing takes no notice of it."""
     key = {"idempotency-key": str(uuid.uuid4())}
-    body = asked(await new_dataset(me))
+    body = new_request(await new_dataset(me))
     upload = await api.post("/api/datasets?name=x", content=b"{}", headers=key | {"content-type": "application/jsonl"})
     assert (upload.status_code, list(upload.json()["details"])) == (400, ["Idempotency-Key"])
     assert (await api.post("/api/jobs/estimate", json=body, headers=key)).status_code == 200

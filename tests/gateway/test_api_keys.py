@@ -13,7 +13,7 @@ import structlog
 
 from rpc.identity.api_keys import new_key
 from tests.conftest import NewDataset
-from tests.gateway.conftest import asked, bearer
+from tests.gateway.conftest import bearer, new_request
 
 
 async def create(http: httpx.AsyncClient, user: str, *scopes: str, **fields: Any) -> dict[str, Any]:
@@ -34,7 +34,7 @@ async def test_a_program_uses_a_key(http: httpx.AsyncClient, new_dataset: NewDat
     made = await create(http, me, "jobs")
     program = key_headers(made["key"])
     dataset = await new_dataset(me)
-    created = await http.post("/api/jobs", json=asked(dataset, preset_id="balanced"), headers=program)
+    created = await http.post("/api/jobs", json=new_request(dataset, preset_id="balanced"), headers=program)
     assert created.status_code == 201, created.text
     job = created.json()["data"]["id"]
     listed = (await http.get("/api/jobs", headers=bearer(me))).json()["data"]["jobs"]
@@ -54,9 +54,9 @@ async def test_a_call_outside_its_scope_is_403(http: httpx.AsyncClient, new_data
     program = key_headers((await create(http, me))["key"])
     dataset = await new_dataset(me)
     assert (await http.get("/api/jobs", headers=program)).status_code == 200
-    assert (await http.post("/api/jobs/estimate", json=asked(dataset), headers=program)).status_code == 200
+    assert (await http.post("/api/jobs/estimate", json=new_request(dataset), headers=program)).status_code == 200
     for method, path, body in (
-        ("POST", "/api/jobs", asked(dataset)),
+        ("POST", "/api/jobs", new_request(dataset)),
         ("POST", "/api/webhooks", {"url": "https://example.com/"}),
         ("POST", "/api/keys", {"name": "More", "scopes": ["read"]}),
         ("GET", "/api/keys", None),
@@ -103,7 +103,7 @@ async def test_the_openapi_document_names_the_scopes(http: httpx.AsyncClient) ->
 async def test_the_audit_log_is_read_and_exported(http: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """What a program did with a key is in its user's log with the client's address, as JSON and as JSON lines."""
     program = key_headers((await create(http, me, "jobs"))["key"])
-    body = asked(await new_dataset(me), preset_id="balanced")
+    body = new_request(await new_dataset(me), preset_id="balanced")
     created = await http.post("/api/jobs", json=body, headers=program | {"x-client-address": "6.6.6.6"})
     page = (await http.get("/api/audit?limit=5", headers=bearer(me))).json()["data"]
     assert [each["action"] for each in page["events"]] == ["job_created", "api_key_used", "api_key_created"]

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tests.conftest import NewDataset
-from tests.gateway.conftest import asked
+from tests.gateway.conftest import new_request
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 AS_JSON = {"content-type": "application/json"}
@@ -18,13 +18,13 @@ AS_JSON = {"content-type": "application/json"}
 
 def body(**fields: Any) -> bytes:
     """A good request with some fields changed."""
-    return orjson.dumps({**asked(ID, preset_id="fast"), **fields})
+    return orjson.dumps({**new_request(ID, preset_id="fast"), **fields})
 
 
 def changed(path: str, text: str) -> bytes:
     """A good request in which one value is this very text."""
     group, _, name = path.rpartition(".")
-    whole: Any = asked(ID, preset_id="fast")
+    whole: Any = new_request(ID, preset_id="fast")
     (whole[group] if group else whole)[name] = "@"
     return orjson.dumps(whole).replace(b'"@"', text.encode("utf-8", "surrogatepass"))
 
@@ -59,8 +59,8 @@ async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: 
     started = time.process_time()
     answer = await api.post("/api/jobs", content=content, headers=AS_JSON)
     seconds = time.process_time() - started
-    told = answer.json()
-    assert (answer.status_code, told["reason"], type(told["details"])) == (400, "MALFORMED_REQUEST", str), row
+    data = answer.json()
+    assert (answer.status_code, data["reason"], type(data["details"])) == (400, "MALFORMED_REQUEST", str), row
     assert len(answer.content) < 1000
     # Of the processor, client and services included; a blow-up takes seconds.
     assert seconds < 0.5
@@ -125,9 +125,9 @@ async def test_what_is_not_json_is_refused_at_once(api: httpx.AsyncClient, row: 
 async def test_a_field_that_is_wrong_is_named(api: httpx.AsyncClient, row: str, content: bytes, field: str) -> None:
     """A field that is unknown, of the wrong type or outside its limits gets 400 with its path and what it must be."""
     answer = await api.post("/api/jobs", content=content, headers=AS_JSON)
-    told = answer.json()
-    assert (answer.status_code, told["error"], list(told["details"])) == (400, "Validation error", [field]), row
-    assert told["details"][field][0]
+    data = answer.json()
+    assert (answer.status_code, data["error"], list(data["details"])) == (400, "Validation error", [field]), row
+    assert data["details"][field][0]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ async def test_numbers_are_taken_as_protobuf_json_takes_them(
     api: httpx.AsyncClient, new_dataset: NewDataset, me: str, count: str, epochs: str, learning_rate: str
 ) -> None:
     """Case 30: numbers as text, and whole numbers with a fraction of zero, price as the numbers that they are."""
-    plain = asked(await new_dataset(me))
+    plain = new_request(await new_dataset(me))
     text = orjson.dumps(plain).replace(b'"count":2', b'"count":%b' % count.encode())
     text = text.replace(b'"epochs":3', b'"epochs":%b' % epochs.encode()).replace(b"0.00005", b"5e-05")
     text = text.replace(b'"learning_rate":5e-05', b'"learning_rate":%b' % learning_rate.encode())
@@ -157,8 +157,8 @@ async def test_what_only_we_can_say_is_not_a_clients_to_set(
     api: httpx.AsyncClient, new_dataset: NewDataset, me: str
 ) -> None:
     """J21, J22: a job sent back as it was told makes a new one, and nothing that only we can say is taken from it."""
-    answer = await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="fast"))
-    told = answer.json()["data"]
+    answer = await api.post("/api/jobs", json=new_request(await new_dataset(me), preset_id="fast"))
+    body = answer.json()["data"]
     said = {
         "status": "completed",
         "user_id": ID,
@@ -166,28 +166,28 @@ async def test_what_only_we_can_say_is_not_a_clients_to_set(
         "current_cost": 5,
         "progress": 1,
     }
-    answer = await api.post("/api/jobs", json={**told, **said})
+    answer = await api.post("/api/jobs", json={**body, **said})
     assert answer.status_code == 201, answer.text
     job = answer.json()["data"]
-    assert job["id"] != told["id"]
+    assert job["id"] != body["id"]
     assert {name: job[name] for name in said} == {
-        **{name: told[name] for name in said},
+        **{name: body[name] for name in said},
         "created_at": job["created_at"],
     }
-    assert job["created_at"] > told["created_at"]
+    assert job["created_at"] > body["created_at"]
 
 
 async def test_a_quote_is_not_lost_in_silence(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """J21: a job that has a quote's price, sent back, says nothing of that price: the quote's id is asked for, and enough."""
-    body = asked(await new_dataset(me))
+    body = new_request(await new_dataset(me))
     quote = (await api.post("/api/quotes", json=body)).json()["data"]
     body |= {"preset_id": "fast"}
-    told = (await api.post("/api/jobs", json={**body, "quote_id": quote["id"]})).json()["data"]
-    refused = await api.post("/api/jobs", json=told)
+    data = (await api.post("/api/jobs", json={**body, "quote_id": quote["id"]})).json()["data"]
+    refused = await api.post("/api/jobs", json=data)
     assert (refused.status_code, list(refused.json()["details"])) == (400, ["quote"])
     assert "`quote_id`" in refused.json()["details"]["quote"][0]
-    again = await api.post("/api/jobs", json={**told, "quote_id": told["quote"]["id"]})
-    assert (again.status_code, again.json()["data"]["quote"]) == (201, told["quote"]), again.text
+    again = await api.post("/api/jobs", json={**data, "quote_id": data["quote"]["id"]})
+    assert (again.status_code, again.json()["data"]["quote"]) == (201, data["quote"]), again.text
 
 
 async def test_what_a_client_writes_is_in_no_header(api: httpx.AsyncClient) -> None:
@@ -202,7 +202,7 @@ async def test_every_missing_field_is_named(api: httpx.AsyncClient) -> None:
     """G02: an empty request names each field that it needs."""
     answer = await api.post("/api/jobs", json={})
     assert set(answer.json()["details"]) == {"dataset_id", "gpu_config", "hyperparameters", "preset_id"}
-    answer = await api.post("/api/jobs", json=asked(ID, preset_id="fast", gpu_config={}))
+    answer = await api.post("/api/jobs", json=new_request(ID, preset_id="fast", gpu_config={}))
     assert set(answer.json()["details"]) == {"gpu_config.type", "gpu_config.count"}
 
 
@@ -215,8 +215,8 @@ async def test_text_is_kept_to_the_letter(api: httpx.AsyncClient, name: str) -> 
     sent = {"headers": {"content-type": "application/jsonl"}, "content": b'{"prompt":"a","completion":"b"}'}
     answer = await api.post("/api/datasets", params={"name": name}, **sent)
     assert (answer.status_code, answer.json()["data"]["name"]) == (201, name)
-    found = await api.get("/api/datasets", params={"search": name})
-    assert found.json()["data"]["pagination"]["total"] == 1
+    result = await api.get("/api/datasets", params={"search": name})
+    assert result.json()["data"]["pagination"]["total"] == 1
     refused = await api.post("/api/datasets", params={"name": "x" * 201}, **sent)
     assert (refused.status_code, list(refused.json()["details"])) == (400, ["name"])
 
@@ -228,5 +228,5 @@ async def test_limits_are_inclusive(api: httpx.AsyncClient, new_dataset: NewData
         {"batch_size": 1, "epochs": 1, "learning_rate": 1e-5, "rank": 4, "alpha": 1e-9, "dropout": 0},
         {"batch_size": 64, "epochs": 20, "learning_rate": 1e-3, "rank": 128, "alpha": None, "dropout": 0.999},
     ):
-        answer = await api.post("/api/jobs/estimate", json=asked(dataset, hyperparameters=values))
+        answer = await api.post("/api/jobs/estimate", json=new_request(dataset, hyperparameters=values))
         assert answer.status_code == 200, answer.text

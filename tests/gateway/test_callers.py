@@ -19,7 +19,7 @@ from rpc.methods import methods
 from tests.clients import http_client
 from tests.conftest import NewDataset, Stack, TestDatabase, token
 from tests.gateway import raw
-from tests.gateway.conftest import asked, bearer, open_gateway
+from tests.gateway.conftest import bearer, new_request, open_gateway
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 EVERY_CALL = sorted(
@@ -84,9 +84,9 @@ async def test_who_calls_too_often_waits(shared_stack: Stack) -> None:
         assert [each.status_code for each in answers[:4]] == [200] * 4
         refused = answers[-1]
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-        told = refused.json()
-        assert (told["code"], told["reason"]) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
-        assert "2 calls a second" in told["details"]
+        body = refused.json()
+        assert (body["code"], body["reason"]) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+        assert "2 calls a second" in body["details"]
         failed = [(await http.get("/api/catalogue", headers={"authorization": "Bearer x"})) for _ in range(8)]
         assert [each.status_code for each in failed[:4]] == [401] * 4
         assert (failed[-1].status_code, failed[-1].headers["retry-after"]) == (429, "1")
@@ -139,7 +139,7 @@ async def test_an_address_is_what_trusted_proxies_say(
 async def test_forged_headers_change_nothing(api: httpx.AsyncClient, me: str, new_dataset: NewDataset) -> None:
     """M01 and Z03: who somebody is stands in the token alone; the row belongs to the caller."""
     forged = {"x-user-id": str(uuid.uuid4()), "x-role": "worker", "x-internal-user": "x", "x-foo-bin": "AA=="}
-    body = asked(await new_dataset(me), preset_id="fast")
+    body = new_request(await new_dataset(me), preset_id="fast")
     assert (await api.post("/api/jobs", json=body, headers=forged)).json()["data"]["user_id"] == me
 
 
@@ -157,9 +157,9 @@ async def test_forged_headers_change_nothing(api: httpx.AsyncClient, me: str, ne
 async def test_a_request_id_is_one_or_is_replaced(gateway_url: str, row: str, offered: str, kept: bool) -> None:
     """M03: a request id that can be printed anywhere is kept, any other is replaced."""
     answer = await raw.send(gateway_url, raw.request("GET", "/api/jobs", x_request_id=offered))
-    told = answer.headers["x-request-id"]
-    assert (told == offered) is kept, row
-    assert answer.json()["request_id"] == told
+    result = answer.headers["x-request-id"]
+    assert (result == offered) is kept, row
+    assert answer.json()["request_id"] == result
 
 
 async def test_two_authorizations_are_refused(gateway_url: str) -> None:

@@ -11,7 +11,7 @@ import httpx
 from pipeline.workers.v1 import workers_pb2
 
 from tests.conftest import NewDataset, Stack
-from tests.gateway.conftest import asked
+from tests.gateway.conftest import new_request
 from tests.jobs_service.artifacts.test_artifacts import upload
 from tests.jobs_service.trainers import worker
 
@@ -20,16 +20,16 @@ WEIGHTS = b"0123456789" * 90_000
 
 async def completed(api: httpx.AsyncClient, stack: Stack, dataset: str) -> str:
     """A job with two files as its result, done by a trainer that takes what waits; returns its id."""
-    job = (await api.post("/api/jobs", json=asked(dataset, preset_id="balanced"))).json()["data"]
+    job = (await api.post("/api/jobs", json=new_request(dataset, preset_id="balanced"))).json()["data"]
     trainer = str(uuid.uuid4())
     offers = [workers_pb2.GpuOffer(type="A100-80GB", count=10_000)]
     request = workers_pb2.LeaseJobsRequest(max_jobs=100, gpus=offers)
     leases = (await stack.workers.LeaseJobs(request, metadata=worker(trainer))).leases
-    (held,) = (lease for lease in leases if lease.job_id == job["id"])
-    named = {"job_id": held.job_id, "lease_token": held.lease_token}
+    (leased,) = (lease for lease in leases if lease.job_id == job["id"])
+    named = {"job_id": leased.job_id, "lease_token": leased.lease_token}
     await stack.workers.ReportProgress(workers_pb2.ReportProgressRequest(**named, step=1), metadata=worker(trainer))
     files = [
-        await upload(stack, held, name, data, who=trainer)
+        await upload(stack, leased, name, data, who=trainer)
         for name, data in (("adapter_model.safetensors", WEIGHTS), ("README.md", b"# Adapter"))
     ]
     done = workers_pb2.CompleteJobRequest(**named, files=files)

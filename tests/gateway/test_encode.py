@@ -87,7 +87,7 @@ def value(field: FieldDescriptor, chance: random.Random, share: float) -> Any:
 def ours(message: Descriptor, theirs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Protobuf's JSON as the contract's: every field is there, 64-bit integers are numbers, enums are words."""
     for field in message.fields:
-        told = theirs.get(field.name)
+        result = theirs.get(field.name)
         of = field.message_type.fields_by_name["value"] if is_map(field) else field
 
         def one(each: Any, of: FieldDescriptor = of) -> Any:
@@ -95,12 +95,12 @@ def ours(message: Descriptor, theirs: dict[str, Any]) -> Iterator[tuple[str, Any
                 return dict(ours(of.message_type, each))
             if of.enum_type:
                 number = of.enum_type.values_by_name[each].number
-                return {known: word for word, known in enum_words(of.enum_type).items()}.get(number)
+                return {known_names: word for word, known_names in enum_words(of.enum_type).items()}.get(number)
             return int(each) if isinstance(each, str) and of.cpp_type == FieldDescriptor.CPPTYPE_INT64 else each
 
-        if told is None:
+        if result is None:
             yield json_name(field), None
         elif is_map(field):
-            yield json_name(field), {key: one(each) for key, each in told.items()}
+            yield json_name(field), {key: one(each) for key, each in result.items()}
         else:
-            yield json_name(field), [one(each) for each in told] if field.is_repeated else one(told)
+            yield json_name(field), [one(each) for each in result] if field.is_repeated else one(result)

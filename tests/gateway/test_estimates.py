@@ -6,14 +6,14 @@ import httpx
 import pytest
 
 from tests.conftest import NewDataset
-from tests.gateway.conftest import asked
+from tests.gateway.conftest import new_request
 
 LLAMA = {"base_model": "llama-3.1-8b"}
 
 
 async def test_a_forecast_has_words_for_what_it_says(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A forecast over JSON has a range, words for confidence and verdict, and null for what it does not know."""
-    data = (await api.post("/api/jobs/estimate", json=asked(await new_dataset(me), **LLAMA))).json()["data"]
+    data = (await api.post("/api/jobs/estimate", json=new_request(await new_dataset(me), **LLAMA))).json()["data"]
     assert data["forecast"]["hours"]["p10"] < data["estimated_duration_hours"] < data["forecast"]["hours"]["p90"]
     assert (data["forecast"]["confidence"], data["memory"]["verdict"]) == ("high", "fits")
     assert (data["forecast"]["truncated_share"], data["repairs"]) == (None, [])
@@ -21,7 +21,7 @@ async def test_a_forecast_has_words_for_what_it_says(api: httpx.AsyncClient, new
 
 async def test_a_repair_is_applied_by_merging(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A job that does not fit is refused with 400; with a repair of its estimate merged in, it is queued."""
-    body = asked(
+    body = new_request(
         await new_dataset(me),
         base_model="llama-3.1-70b",
         preset_id="balanced",
@@ -43,7 +43,7 @@ async def test_a_repair_is_applied_by_merging(api: httpx.AsyncClient, new_datase
 
 async def test_a_quote_is_made_read_and_used(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A quote comes with 201, reads the same from its address, prices its job, and refuses another with what differs."""
-    body = asked(await new_dataset(me), **LLAMA)
+    body = new_request(await new_dataset(me), **LLAMA)
     made = await api.post("/api/quotes", json=body)
     assert made.status_code == 201
     quote = made.json()["data"]
@@ -92,7 +92,7 @@ async def test_bad_bodies_are_refused(
     """J03, J06 and E04 for the new calls: wrong types, unknown names and values outside the limits are 400."""
     body = {"dataset_id": await new_dataset(me), **LLAMA, **fields}
     if path == "/api/quotes":
-        body = {**asked(body["dataset_id"]), **body}
+        body = {**new_request(body["dataset_id"]), **body}
     answer = await api.post(path, json=body)
     assert (answer.status_code, answer.json()["reason"]) == (status, reason)
 

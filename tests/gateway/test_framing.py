@@ -22,7 +22,7 @@ from gateway import http_server
 from tests.clients import http_client
 from tests.conftest import NewDataset, token
 from tests.gateway import raw
-from tests.gateway.conftest import asked
+from tests.gateway.conftest import new_request
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
 POST = b"POST /api/jobs/estimate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -155,21 +155,21 @@ async def test_a_head_within_its_limits_is_served(gateway_url: str) -> None:
 
 async def test_a_chunked_body_is_read(gateway_url: str, new_dataset: NewDataset, me: str) -> None:
     """H05: chunks of any size, with trailers and short extensions, are one body."""
-    body = orjson.dumps(asked(await new_dataset(me)))
+    body = orjson.dumps(new_request(await new_dataset(me)))
     chunks = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in body)
-    held = b"authorization: Bearer " + token(me).encode() + b"\r\nconnection: close\r\n"
+    credentials = b"authorization: Bearer " + token(me).encode() + b"\r\nconnection: close\r\n"
     answer = await raw.send(
-        gateway_url, POST + held + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\nx-trailer: y\r\n\r\n"
+        gateway_url, POST + credentials + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\nx-trailer: y\r\n\r\n"
     )
     assert (answer.status, answer.json()["success"]) == (200, True)
 
 
 async def test_a_chunk_extension_is_no_way_in(gateway_url: str, me: str) -> None:
     """H05: long chunk extensions are no part of a body, and a body of them alone is not waited for."""
-    held = b"authorization: Bearer " + token(me).encode() + b"\r\nconnection: close\r\n"
-    held += b"transfer-encoding: chunked\r\n\r\n"
+    credentials = b"authorization: Bearer " + token(me).encode() + b"\r\nconnection: close\r\n"
+    credentials += b"transfer-encoding: chunked\r\n\r\n"
     for data in (b"2;a=" + b"b" * 65_536 + b"\r\n{}\r\n0\r\n\r\n", (b"1;" + b"b" * 4096 + b"\r\n \r\n") * 200):
-        answer = await raw.send(gateway_url, POST + held + data)
+        answer = await raw.send(gateway_url, POST + credentials + data)
         assert answer.status in (400, 408)
 
 
@@ -219,9 +219,9 @@ async def test_half_a_body_is_not_waited_for(gateway_url: str, me: str, trickle:
             while trickle and not answer.done():
                 writer.write(b" ")
                 await asyncio.sleep(0.1)
-            told = await answer
-    assert told.startswith(b"HTTP/1.1 408 ")
-    assert b'"REQUEST_TIMEOUT"' in told
+            result = await answer
+    assert result.startswith(b"HTTP/1.1 408 ")
+    assert b'"REQUEST_TIMEOUT"' in result
 
 
 @pytest.mark.parametrize(
@@ -241,10 +241,10 @@ async def test_a_body_over_the_limit_is_not_read(gateway_url: str, me: str, row:
 
 async def test_a_body_that_is_asked_for_is_sent(gateway_url: str, new_dataset: NewDataset, me: str) -> None:
     """H15: a client that waits for 100 Continue gets it, and then its answer."""
-    body = orjson.dumps(asked(await new_dataset(me)))
-    held = b"authorization: Bearer " + token(me).encode() + b"\r\nconnection: close\r\n"
+    body = orjson.dumps(new_request(await new_dataset(me)))
+    credentials = b"authorization: Bearer " + token(me).encode() + b"\r\nconnection: close\r\n"
     async with connected(gateway_url) as (reader, writer), asyncio.timeout(5):
-        writer.write(POST + held + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body))
+        writer.write(POST + credentials + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body))
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(body)
         assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
@@ -254,11 +254,11 @@ async def test_what_waits_for_its_turn_is_not_done_after_a_refusal(
     gateway_url: str, new_dataset: NewDataset, me: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Requests that wait behind one another when the connection turns out not to be HTTP are neither done nor answered."""
-    held = b"host: x\r\nauthorization: Bearer " + token(me).encode() + b"\r\n"
-    body = orjson.dumps({**asked(await new_dataset(me)), "preset_id": "custom"})
-    first = b"GET /api/jobs HTTP/1.1\r\n" + held + b"\r\n"
+    credentials = b"host: x\r\nauthorization: Bearer " + token(me).encode() + b"\r\n"
+    body = orjson.dumps({**new_request(await new_dataset(me)), "preset_id": "custom"})
+    first = b"GET /api/jobs HTTP/1.1\r\n" + credentials + b"\r\n"
     head = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-    job = b"POST /api/jobs HTTP/1.1\r\n" + held + head + body
+    job = b"POST /api/jobs HTTP/1.1\r\n" + credentials + head + body
     answer = await raw.exchange(gateway_url, first + job + job + b"\0\r\n\r\n")
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"400"]
     jobs = await raw.send(gateway_url, first.replace(b"\r\nhost", b"\r\nconnection: close\r\nhost"))

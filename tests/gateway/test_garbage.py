@@ -11,7 +11,7 @@ import orjson
 from rpc.in_process import LocalChannel
 from tests.conftest import NewDataset, Stack
 from tests.gateway import raw
-from tests.gateway.conftest import asked, bearer
+from tests.gateway.conftest import bearer, new_request
 
 REQUESTS = 1_000
 MAX_UNREACHABLE = 300
@@ -39,7 +39,7 @@ async def test_requests_leave_no_reference_cycles(
     gateway_url: str, shared_stack: Stack, new_dataset: NewDataset, me: str
 ) -> None:
     """After 1,000 requests, good, refused and compressed, served with collection off, almost nothing is unreachable."""
-    estimate = orjson.dumps(asked(await new_dataset(me)))
+    estimate = orjson.dumps(new_request(await new_dataset(me)))
     headers = {"connection": "keep-alive", "content_type": "application/json", **bearer(me)}
     kinds = [
         (raw.request("POST", "/api/jobs/estimate", estimate, **headers), 200),

@@ -18,7 +18,7 @@ from gateway.settings import GatewaySettings
 from rpc.identity.tokens import SharedSecret, Verifier
 from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET, NewDataset
-from tests.gateway.conftest import asked
+from tests.gateway.conftest import new_request
 
 
 async def test_the_document_has_every_call(http: httpx.AsyncClient) -> None:
@@ -166,26 +166,26 @@ async def test_nobody_signs_in_without_the_development_issuer(tmp_path: Path) ->
 
 async def test_the_document_says_what_lists_and_absent_things_are(http: httpx.AsyncClient) -> None:
     """Limits of lists and of what is in them are told; what may be null says so; a key to repeat is for what changes things."""
-    found = (await http.get("/api/openapi.json")).json()
-    schemas = found["components"]["schemas"]
+    result = (await http.get("/api/openapi.json")).json()
+    schemas = result["components"]["schemas"]
     compared = schemas["CompareConfigurationsRequest"]["properties"]
     assert (compared["gpu_types"]["maxItems"], compared["gpu_types"]["uniqueItems"]) == (64, True)
     assert compared["gpu_counts"]["items"]["maximum"] == 8
     assert {"type": "null"} in schemas["GetEstimateAccuracyResponse"]["properties"]["overall"]["anyOf"]
-    for path, operations in found["paths"].items():
+    for path, operations in result["paths"].items():
         for verb, operation in operations.items():
             headers = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"}
             assert verb != "get" or "Idempotency-Key" not in headers, path
-    assert "Idempotency-Key" in {each["name"] for each in found["paths"]["/api/jobs"]["post"]["parameters"]}
-    assert "403" in found["paths"]["/api/session"]["post"]["responses"]
+    assert "Idempotency-Key" in {each["name"] for each in result["paths"]["/api/jobs"]["post"]["parameters"]}
+    assert "403" in result["paths"]["/api/session"]["post"]["responses"]
 
 
 async def test_answers_are_as_the_document_says(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """Every field of an answer is in the document, every field of the document in the answer, null only where it may be."""
-    found = (await api.get("/api/openapi.json")).json()
-    schemas = found["components"]["schemas"]
+    result = (await api.get("/api/openapi.json")).json()
+    schemas = result["components"]["schemas"]
     dataset = await new_dataset(me)
-    job = (await api.post("/api/jobs", json=asked(dataset, preset_id="fast"))).json()["data"]
+    job = (await api.post("/api/jobs", json=new_request(dataset, preset_id="fast"))).json()["data"]
     answers = {
         "/api/jobs": await api.get("/api/jobs"),
         "/api/jobs/{id}": await api.get(f"/api/jobs/{job['id']}"),
@@ -197,8 +197,8 @@ async def test_answers_are_as_the_document_says(api: httpx.AsyncClient, new_data
         "/api/webhooks": await api.get("/api/webhooks"),
     }
     for path, answer in answers.items():
-        told = found["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-        conforms(answer.json(), told, schemas, path)
+        results = result["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        conforms(answer.json(), results, schemas, path)
 
 
 def conforms(value: Any, schema: dict[str, Any], schemas: dict[str, Any], where: str) -> None:

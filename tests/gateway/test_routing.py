@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import NewDataset, token
 from tests.gateway import raw
-from tests.gateway.conftest import ALLOWED, asked
+from tests.gateway.conftest import ALLOWED, new_request
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 LONG = "a" * 10_240
@@ -59,12 +59,12 @@ async def test_paths_are_taken_as_they_are(
 ) -> None:
     """A path is ours to the byte or it is not there; nothing is mended and nobody is sent elsewhere."""
     answer = await raw.send(gateway_url, raw.request(method, target, authorization=f"Bearer {token(me)}"))
-    told = answer.json()
-    assert (answer.status, told.get("reason")) == (status, reason), row
+    body = answer.json()
+    assert (answer.status, body.get("reason")) == (status, reason), row
     assert answer.headers["x-request-id"]
     if status != 200:
-        assert set(told) - {"metadata"} == {"error", "details", "code", "reason", "request_id"}
-        assert told["request_id"] == answer.headers["x-request-id"]
+        assert set(body) - {"metadata"} == {"error", "details", "code", "reason", "request_id"}
+        assert body["request_id"] == answer.headers["x-request-id"]
     assert ("allow" in answer.headers) == (status == 405)
 
 
@@ -87,8 +87,8 @@ async def test_a_query_is_exact_or_refused(api: httpx.AsyncClient, row: str, que
     """What is not a value of a parameter that there is gets 400 with the parameter's name, never a default."""
     path = f"/api/jobs/{ID}" if row == "Q02" else "/api/jobs"
     answer = await api.get(f"{path}?{query}")
-    told = answer.json()
-    assert (answer.status_code, told["error"], list(told["details"])) == (400, "Validation error", [field]), row
+    body = answer.json()
+    assert (answer.status_code, body["error"], list(body["details"])) == (400, "Validation error", [field]), row
 
 
 @pytest.mark.parametrize("bad", ["1", "TRUE", "", "yes"])
@@ -100,7 +100,7 @@ async def test_a_bool_is_true_or_false(api: httpx.AsyncClient, bad: str) -> None
 
 async def test_query_and_body_do_not_mix(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """Q03 and Q11: where the body is the message, a field in the query is refused, a message's above all."""
-    body = asked(await new_dataset(me))
+    body = new_request(await new_dataset(me))
     for query in (f"dataset_id={ID}", "gpu_config=x", "gpu_config.type=H100", "gpu_config[type]=H100"):
         answer = await api.post(f"/api/jobs/estimate?{query}", json=body)
         assert (answer.status_code, answer.json()["error"]) == (400, "Validation error"), query
@@ -108,7 +108,7 @@ async def test_query_and_body_do_not_mix(api: httpx.AsyncClient, new_dataset: Ne
 
 async def test_a_page_past_the_end_is_empty(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """Q07: a page that is not there has no rows, and the true total."""
-    await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="fast"))
+    await api.post("/api/jobs", json=new_request(await new_dataset(me), preset_id="fast"))
     answer = await api.get("/api/jobs?page=7&limit=100")
     data = answer.json()["data"]
     assert (data["jobs"], data["pagination"]) == ([], {"page": 7, "limit": 100, "total": 1, "totalPages": 1})
@@ -174,6 +174,6 @@ async def test_only_json_is_taken(api: httpx.AsyncClient, row: str, headers: dic
 
 async def test_an_upper_case_id_is_the_same(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """Q18: a UUID in upper case names the same job."""
-    job = (await api.post("/api/jobs", json=asked(await new_dataset(me), preset_id="fast"))).json()["data"]
+    job = (await api.post("/api/jobs", json=new_request(await new_dataset(me), preset_id="fast"))).json()["data"]
     assert (await api.get(f"/api/jobs/{job['id'].upper()}")).json()["data"]["id"] == job["id"]
     assert uuid.UUID(job["id"])

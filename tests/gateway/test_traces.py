@@ -6,14 +6,14 @@ import httpx
 import structlog.testing
 
 from tests.conftest import NewDataset
-from tests.gateway.conftest import asked
+from tests.gateway.conftest import new_request
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 async def test_one_trace_leads_through_every_service(api: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """A browser's traceparent is in the log lines of the gateway, of Jobs, and of the Estimator that Jobs calls."""
-    job = {**asked(await new_dataset(me)), "preset_id": "custom", "estimated_cost": 1}
+    job = {**new_request(await new_dataset(me)), "preset_id": "custom", "estimated_cost": 1}
     with structlog.testing.capture_logs() as lines:
         response = await api.post("/api/jobs", json=job, headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"})
     assert response.status_code == 201, response.text

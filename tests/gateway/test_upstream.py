@@ -93,8 +93,8 @@ async def test_fifty_of_the_largest_bodies_at_once_are_bounded(api: httpx.AsyncC
     before = psutil.Process().memory_info().rss
 
     async def post() -> int:
-        held = {"content-type": "application/json"}
-        return (await api.post("/api/jobs", content=body, headers=held, timeout=60)).status_code
+        value = {"content-type": "application/json"}
+        return (await api.post("/api/jobs", content=body, headers=value, timeout=60)).status_code
 
     assert set(await asyncio.gather(*[post() for _ in range(50)])) <= {400, 408, 429, 503}
     assert psutil.Process().memory_info().rss - before < 400_000_000

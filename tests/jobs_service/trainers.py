@@ -12,7 +12,7 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from tests.conftest import NewDataset, Stack, metadata
-from tests.jobs_service.jobs.test_create_job import ANN, asked
+from tests.jobs_service.jobs.test_create_job import ANN, new_request
 
 TRAINER, OTHER = "eeeeeeee-0000-4000-8000-000000000001", "eeeeeeee-0000-4000-8000-000000000002"
 GPUS = [workers_pb2.GpuOffer(type="A100-80GB", count=1000)]
@@ -29,37 +29,37 @@ async def lease(stack: Stack, who: str = TRAINER, **fields: Any) -> list[workers
     return list((await stack.workers.LeaseJobs(request, metadata=worker(who))).leases)
 
 
-async def report(stack: Stack, held: workers_pb2.Lease, who: str = TRAINER, **fields: Any) -> Any:
+async def report(stack: Stack, leased: workers_pb2.Lease, who: str = TRAINER, **fields: Any) -> Any:
     """A report on a lease."""
     request = workers_pb2.ReportProgressRequest(
-        **{"job_id": held.job_id, "lease_token": held.lease_token, "epoch": 1, "step": 1, **fields}
+        **{"job_id": leased.job_id, "lease_token": leased.lease_token, "epoch": 1, "step": 1, **fields}
     )
     return await stack.workers.ReportProgress(request, metadata=worker(who))
 
 
-async def complete(stack: Stack, held: workers_pb2.Lease, **fields: Any) -> None:
+async def complete(stack: Stack, leased: workers_pb2.Lease, **fields: Any) -> None:
     """The result of a lease."""
-    request = workers_pb2.CompleteJobRequest(job_id=held.job_id, lease_token=held.lease_token, **fields)
+    request = workers_pb2.CompleteJobRequest(job_id=leased.job_id, lease_token=leased.lease_token, **fields)
     await stack.workers.CompleteJob(request, metadata=worker())
 
 
-async def fail(stack: Stack, held: workers_pb2.Lease, message: str = "out of memory", **fields: Any) -> None:
+async def fail(stack: Stack, leased: workers_pb2.Lease, message: str = "out of memory", **fields: Any) -> None:
     """The error of a lease."""
     request = workers_pb2.FailJobRequest(
-        job_id=held.job_id, lease_token=held.lease_token, error_message=message, **fields
+        job_id=leased.job_id, lease_token=leased.lease_token, error_message=message, **fields
     )
     await stack.workers.FailJob(request, metadata=worker())
 
 
-async def release(stack: Stack, held: workers_pb2.Lease) -> None:
+async def release(stack: Stack, leased: workers_pb2.Lease) -> None:
     """A lease given back."""
-    request = workers_pb2.ReleaseJobRequest(job_id=held.job_id, lease_token=held.lease_token)
+    request = workers_pb2.ReleaseJobRequest(job_id=leased.job_id, lease_token=leased.lease_token)
     await stack.workers.ReleaseJob(request, metadata=worker())
 
 
 async def queue(stack: Stack, new_dataset: NewDataset, user: str = ANN, **fields: Any) -> jobs_pb2.Job:
     """A new job."""
-    return (await stack.jobs.CreateJob(asked(await new_dataset(user), **fields), metadata=metadata(user))).job
+    return (await stack.jobs.CreateJob(new_request(await new_dataset(user), **fields), metadata=metadata(user))).job
 
 
 async def get(stack: Stack, job_id: str, user: str = ANN) -> jobs_pb2.Job:
@@ -70,10 +70,10 @@ async def get(stack: Stack, job_id: str, user: str = ANN) -> jobs_pb2.Job:
 async def until(what: Callable[[], Awaitable[Any]], seconds: float = 5) -> Any:
     """Waits until something is true."""
     end = time.monotonic() + seconds
-    while not (found := await what()):
+    while not (result := await what()):
         assert time.monotonic() < end, "never came true"
         await asyncio.sleep(0.01)
-    return found
+    return result
 
 
 async def notices(admin: asyncpg.Connection, job_id: str) -> list[str]:

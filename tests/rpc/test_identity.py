@@ -50,8 +50,8 @@ def public(key: Any, kid: str | None) -> dict[str, Any]:
 def claims(**changed: Any) -> dict[str, Any]:
     """Claims that hold; a change to None leaves one out."""
     now = int(time.time())
-    held = {"iss": ISSUER, "aud": AUDIENCE, "sub": ANN, "iat": now, "exp": now + 600, **changed}
-    return {name: value for name, value in held.items() if value is not None}
+    values = {"iss": ISSUER, "aud": AUDIENCE, "sub": ANN, "iat": now, "exp": now + 600, **changed}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def encoded(part: Any) -> str:
@@ -95,9 +95,9 @@ async def doors() -> AsyncIterator[Callable[[Verifier], Any]]:
             call = channel.unary_unary(CATALOGUE)
 
             async def knock(authorization: str | None) -> Refusal | None:
-                held = [] if authorization is None else [("authorization", authorization)]
+                credentials = [] if authorization is None else [("authorization", authorization)]
                 try:
-                    await call(b"", metadata=held)
+                    await call(b"", metadata=credentials)
                 except grpc.aio.AioRpcError as error:
                     return await refused(_raise(error))
                 return None
@@ -117,9 +117,9 @@ async def door(doors: Any) -> Door:
     return await doors(Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE))
 
 
-def code(told: Refusal | None) -> str:
+def code(text: Refusal | None) -> str:
     """The status word of an answer."""
-    return OK if told is None else told.code.name
+    return OK if text is None else text.code.name
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ async def test_only_a_token_of_the_issuer_opens(
     door: Door, row: str, authorization: Callable[[], str | None], wanted: str
 ) -> None:
     """A01 to A03, A13, A14, A16: everything else is UNAUTHENTICATED, with a sentence that says what to do."""
-    told = await door(authorization())
-    assert code(told) == wanted, row
-    assert told is None or told.metadata["details"].endswith(".")
+    result = await door(authorization())
+    assert code(result) == wanted, row
+    assert result is None or result.metadata["details"].endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ async def test_an_expired_token_says_so_even_where_it_was_good_before(doors: Any
     token = signed(claims(exp=future(-29)))
     assert await knock(f"Bearer {token}") is None
     async with asyncio.timeout(10):
-        while (told := await knock(f"Bearer {token}")) is None:
+        while (result := await knock(f"Bearer {token}")) is None:
             await asyncio.sleep(0.05)
-    assert told.reason == "TOKEN_EXPIRED"
+    assert result.reason == "TOKEN_EXPIRED"
 
 
 async def test_a_disabled_user_is_out_within_a_minute(doors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,9 +250,9 @@ async def test_a_disabled_user_is_out_within_a_minute(doors: Any, monkeypatch: p
     assert await knock(token) is None
     disabled.add(ANN)
     async with asyncio.timeout(5):
-        while (told := await knock(token)) is None:
+        while (result := await knock(token)) is None:
             await asyncio.sleep(0.02)
-    assert (told.code.name, told.reason) == (UNAUTHENTICATED, "USER_DISABLED")
+    assert (result.code.name, result.reason) == (UNAUTHENTICATED, "USER_DISABLED")
 
 
 @dataclass
@@ -374,8 +374,8 @@ async def test_unknown_keys_do_not_hammer_the_issuer(doors: Any, issuer: Issuer,
     odd = ["../../x", "' or 1=1 --", "k" * 1000, "", "é"]
     kids = [*odd, *(str(uuid.uuid4()) for _ in range(1000 - len(odd)))]
     for start in range(0, len(kids), 100):
-        told = await asyncio.gather(*[knock(by(RSA, kid)) for kid in kids[start : start + 100]])
-        assert {code(each) for each in told} == {UNAUTHENTICATED}
+        result = await asyncio.gather(*[knock(by(RSA, kid)) for kid in kids[start : start + 100]])
+        assert {code(each) for each in result} == {UNAUTHENTICATED}
     assert code(await knock("Bearer " + signed(claims(), {"alg": "RS256", "kid": ["r"]}))) == UNAUTHENTICATED
     assert issuer.fetched == 1
     assert await knock(by(RSA, "r")) is None
@@ -425,9 +425,9 @@ async def test_without_keys_nobody_is_wrong(
     monkeypatch.setattr("rpc.identity.jwks.TIMEOUT_SECONDS", 0.3)
     issuer.behave = BROKEN[how]
     knock = await doors(verifier(issuer, client, cooldown_seconds=0))
-    told = await knock(by(RSA, "r"))
-    assert told is not None
-    assert (told.code.name, told.reason, told.retryable) == ("UNAVAILABLE", "ISSUER_UNAVAILABLE", True)
+    result = await knock(by(RSA, "r"))
+    assert result is not None
+    assert (result.code.name, result.reason, result.retryable) == ("UNAVAILABLE", "ISSUER_UNAVAILABLE", True)
     issuer.behave = None
     monkeypatch.setattr("rpc.identity.jwks.TIMEOUT_SECONDS", 5)
     assert await knock(by(RSA, "r")) is None

@@ -30,8 +30,8 @@ def test_lines_are_kept_whatever_is_in_them() -> None:
     ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
     first, unsayable, library, failed, last = ran.stderr.splitlines()
     assert "unsayable" in unsayable
-    told = [json.loads(line) for line in (first, library, failed, last)]
-    assert [each["event"] for each in told] == ["first", "of a library", "failed", "last"]
-    assert [each["level"] for each in told] == ["info", "warning", "error", "info"]
-    assert "KeyError: 'nothing'" in told[2]["exception"]
-    assert [each["timestamp"] for each in told] == sorted(each["timestamp"] for each in told)
+    body = [json.loads(line) for line in (first, library, failed, last)]
+    assert [each["event"] for each in body] == ["first", "of a library", "failed", "last"]
+    assert [each["level"] for each in body] == ["info", "warning", "error", "info"]
+    assert "KeyError: 'nothing'" in body[2]["exception"]
+    assert [each["timestamp"] for each in body] == sorted(each["timestamp"] for each in body)

@@ -197,19 +197,19 @@ async def test_every_process_shows_its_metrics_on_a_port_of_its_own(database: Te
     async with running("estimator_service", variables, "--workers", "2") as server, http_client() as client:
         address = await server.address()
         async with asyncio.timeout(30):
-            while len(found := [line["address"] for line in server.lines if line.get("event") == "metrics"]) < 2:
+            while len(result := [line["address"] for line in server.lines if line.get("event") == "metrics"]) < 2:
                 await asyncio.sleep(0.02)
         async with grpc.aio.insecure_channel(address) as channel:
             await channel.unary_unary(CATALOGUE)(b"", metadata=metadata())
         async with asyncio.timeout(30):
             while True:
-                texts = [(await client.get(url)).text for url in found]
+                texts = [(await client.get(url)).text for url in result]
                 # The first check of the database may still be under way.
                 if all("pipeline_database_up 1.0" in text for text in texts):
                     break
                 await asyncio.sleep(0.05)
-    assert len(set(found)) == 2
-    assert all(url.startswith("http://127.0.0.1:") for url in found)
+    assert len(set(result)) == 2
+    assert all(url.startswith("http://127.0.0.1:") for url in result)
     both = [exported(text) for text in texts]
     assert sum(samples.get(("rpc_server_call_duration_seconds_count", CATALOGUE[1:], "OK"), 0) for samples in both) == 1
     for samples in both:

@@ -76,19 +76,19 @@ def theirs(tmp_path: Path) -> Authority:
     return Authority(tmp_path, "theirs")
 
 
-def settings(**held: Any) -> CommonSettings:
+def settings(**value: Any) -> CommonSettings:
     """Settings of a process."""
-    return CommonSettings(jwt_secret=SECRET, jwt_issuer=ISSUER, drain_seconds=0.2, **held)
+    return CommonSettings(jwt_secret=SECRET, jwt_issuer=ISSUER, drain_seconds=0.2, **value)
 
 
-def served(held: CommonSettings) -> AbstractAsyncContextManager[str]:
+def served(value: CommonSettings) -> AbstractAsyncContextManager[str]:
     """A server with these settings; yields its address."""
-    return serving({SERVICE: Servicer()}, boundary(), held)
+    return serving({SERVICE: Servicer()}, boundary(), value)
 
 
-async def answer(address: str, held: CommonSettings) -> str:
+async def answer(address: str, value: CommonSettings) -> str:
     """What a caller with these settings gets: OK, or a status."""
-    async with open_channel(address, [SERVICE], channel_credentials(held)) as channel:
+    async with open_channel(address, [SERVICE], channel_credentials(value)) as channel:
         try:
             call = EstimatorServiceStub(channel).GetCatalogue(
                 estimator_pb2.GetCatalogueRequest(), metadata=metadata(), timeout=10
@@ -132,15 +132,15 @@ async def test_a_certificate_is_replaced_without_a_restart(ours: Authority) -> N
         return await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
 
     believing = settings(tls_ca_file=ours.ca)
-    held = settings(**ours.issue("server"))
-    async with served(held) as address, open_channel(address, [SERVICE], channel_credentials(believing)) as channel:
+    value = settings(**ours.issue("server"))
+    async with served(value) as address, open_channel(address, [SERVICE], channel_credentials(believing)) as channel:
         stub = EstimatorServiceStub(channel)
         await stub.GetCatalogue(estimator_pb2.GetCatalogueRequest(), metadata=metadata())
         first = await shown(address)
         ours.issue("server")
         second = await shown(address)
         assert second != first
-        held.tls_key_file.write_text("broken")
+        value.tls_key_file.write_text("broken")
         assert await shown(address) == second
         await stub.GetCatalogue(estimator_pb2.GetCatalogueRequest(), metadata=metadata())
         assert await answer(address, believing) == "OK"

@@ -52,18 +52,18 @@ async def test_bytes_that_are_no_message_are_refused_with_a_fixed_text(serve: Se
     """G01: the answer is INVALID_ARGUMENT, says nothing of the decoder, and the handler is not run."""
     servicer = Servicer()
     async with grpc.aio.insecure_channel(await serve(servicer)) as channel:
-        told = await refused(channel.unary_unary(f"{PATH}EstimateCost")(data, metadata=metadata()))
-    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"), row
-    assert (told.message, servicer.calls) == ("Malformed request", 0)
-    assert told.metadata["details"] == "The bytes are not a EstimateCostRequest."
+        error = await refused(channel.unary_unary(f"{PATH}EstimateCost")(data, metadata=metadata()))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"), row
+    assert (error.message, servicer.calls) == ("Malformed request", 0)
+    assert error.metadata["details"] == "The bytes are not a EstimateCostRequest."
 
 
 async def test_an_empty_message_lacks_its_required_fields(serve: Serve) -> None:
     """G02: every required field is named."""
     async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
-        told = await refused(channel.unary_unary(f"{PATH}EstimateCost")(b"", metadata=metadata()))
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert set(told.violations) == {"dataset_id", "gpu_config", "hyperparameters"}
+        error = await refused(channel.unary_unary(f"{PATH}EstimateCost")(b"", metadata=metadata()))
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(error.violations) == {"dataset_id", "gpu_config", "hyperparameters"}
 
 
 async def test_unknown_fields_are_dropped(serve: Serve) -> None:
@@ -77,10 +77,10 @@ async def test_a_call_without_a_message_is_told_so(serve: Serve) -> None:
     """G04: a unary call that ends without its message, and one whose message is cut off, get UNIMPLEMENTED at once."""
     servicer = Servicer()
     address = await serve(servicer)
-    held = ("authorization", f"Bearer {token()}")
+    credentials = ("authorization", f"Bearer {token()}")
     async with asyncio.timeout(5):
         for body in (b"", b"\0\0\0\0\5a"):
-            answer = await raw.call(address, CATALOGUE, body, held)
+            answer = await raw.call(address, CATALOGUE, body, credentials)
             assert answer.status == UNIMPLEMENTED.value[0], body
     assert servicer.calls == 0
 
@@ -153,8 +153,8 @@ async def test_a_broken_frame_is_an_error_of_the_transport(
 ) -> None:
     """G07: the core answers INTERNAL, and no handler is run."""
     servicer = Servicer()
-    held = ("authorization", f"Bearer {token()}")
-    answer = await raw.call(await serve(servicer), CATALOGUE, body, held, *headers)
+    credentials = ("authorization", f"Bearer {token()}")
+    answer = await raw.call(await serve(servicer), CATALOGUE, body, credentials, *headers)
     assert (answer.status, servicer.calls) == (INTERNAL.value[0], 0), row
 
 
@@ -170,8 +170,8 @@ async def test_a_broken_frame_is_an_error_of_the_transport(
 )
 async def test_odd_metadata_does_not_disturb(serve: Serve, row: str, headers: list[tuple[str, str | bytes]]) -> None:
     """Metadata that nobody reads may be anything."""
-    held = ("authorization", f"Bearer {token()}")
-    answer = await raw.call(await serve(Servicer()), CATALOGUE, raw.EMPTY_MESSAGE, held, *headers)
+    credentials = ("authorization", f"Bearer {token()}")
+    answer = await raw.call(await serve(Servicer()), CATALOGUE, raw.EMPTY_MESSAGE, credentials, *headers)
     assert answer.status == 0, row
 
 
@@ -192,9 +192,9 @@ async def test_a_users_calls_have_a_rate(serve: Serve) -> None:
     async with grpc.aio.insecure_channel(await serve(Servicer(), rates=rates)) as channel:
         call, mine, trainer = channel.unary_unary(CATALOGUE), metadata(), metadata(role="worker")
         await call(ask, metadata=mine)
-        told = await refused(call(ask, metadata=mine))
-        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
-        assert told.retryable
+        error = await refused(call(ask, metadata=mine))
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+        assert error.retryable
         for _ in range(5):
             assert (await refused(call(ask, metadata=trainer))).reason == "ROLE_NOT_ALLOWED"
 
@@ -223,22 +223,22 @@ def test_who_called_last_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_two_tokens_are_none(serve: Serve) -> None:
     """M08: a caller who sends two tokens is not believed either of them."""
     async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
-        told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), *metadata()]))
-    assert told.code is grpc.StatusCode.UNAUTHENTICATED
+        error = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), *metadata()]))
+    assert error.code is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_deadline_that_is_over_runs_nothing(serve: Serve) -> None:
     """G09: over the wire and in this process, a call whose time is over gets DEADLINE_EXCEEDED and no handler."""
     servicer = Servicer()
-    held = ("authorization", f"Bearer {token()}")
-    answer = await raw.call(await serve(servicer), CATALOGUE, raw.EMPTY_MESSAGE, held, ("grpc-timeout", "0n"))
+    credentials = ("authorization", f"Bearer {token()}")
+    answer = await raw.call(await serve(servicer), CATALOGUE, raw.EMPTY_MESSAGE, credentials, ("grpc-timeout", "0n"))
     assert answer.status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     local = LocalChannel(boundary())
     local.add_service(SERVICE, servicer)
     call = local.unary_unary(CATALOGUE)
     for timeout in (0.0, -1.0):
-        told = await refused(call(estimator_pb2.GetCatalogueRequest(), metadata=metadata(), timeout=timeout))
-        assert told.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        error = await refused(call(estimator_pb2.GetCatalogueRequest(), metadata=metadata(), timeout=timeout))
+        assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert servicer.calls == 0
 
 
@@ -275,8 +275,8 @@ async def test_no_call_outlives_the_servers_limit(serve: Serve, asked: float | N
         await asyncio.sleep(30)
 
     async with grpc.aio.insecure_channel(await serve(Servicer(work), seconds=0.2)) as channel:
-        told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata(), timeout=asked))
-    assert (told.code, told.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+        error = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata(), timeout=asked))
+    assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
 
 
 @pytest.mark.parametrize("reflect", [True, False])
@@ -309,23 +309,23 @@ async def test_health_is_told_by_name(serve: Serve) -> None:
 async def test_what_anybody_may_call_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many watches of health and reflections are open at once, and checks go on; one that ends makes room."""
     monkeypatch.setattr("rpc.health.MAX_STREAMS", 3)
-    asked, listed = health_pb2.HealthCheckRequest(), reflection_pb2.ServerReflectionRequest(list_services="")
+    request, listed = health_pb2.HealthCheckRequest(), reflection_pb2.ServerReflectionRequest(list_services="")
     async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
         health, reflection = health_pb2_grpc.HealthStub(channel), reflection_pb2_grpc.ServerReflectionStub(channel)
-        watches = [health.Watch(asked) for _ in range(3)]
+        watches = [health.Watch(request) for _ in range(3)]
         assert [(await each.read()).status for each in watches] == [health_pb2.HealthCheckResponse.SERVING] * 3
         reflections = [reflection.ServerReflectionInfo() for _ in range(3)]
         for each in reflections:
             await each.write(listed)
             assert (await each.read()).list_services_response.service
-        for one_more in (health.Watch(asked), reflection.ServerReflectionInfo(iter([listed]))):
-            told = await refused(anext(aiter(one_more)))
-            assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES")
-        assert (await health.Check(asked)).status == health_pb2.HealthCheckResponse.SERVING
+        for one_more in (health.Watch(request), reflection.ServerReflectionInfo(iter([listed]))):
+            error = await refused(anext(aiter(one_more)))
+            assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES")
+        assert (await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
         watches.pop().cancel()
 
         async def has_room() -> bool:
-            watches.append(health.Watch(asked))
+            watches.append(health.Watch(request))
             # Refused, it has an error or its end to read, as it happens.
             with suppress(grpc.aio.AioRpcError):
                 return await watches[-1].read() is not grpc.aio.EOF
@@ -339,7 +339,7 @@ class Watcher:
 
     def __init__(self, *, takes: bool) -> None:
         self._takes = takes
-        self.told: asyncio.Queue[int] = asyncio.Queue()
+        self.statuses: asyncio.Queue[int] = asyncio.Queue()
 
     async def read(self) -> bytes:
         """The question: the health of all."""
@@ -347,7 +347,7 @@ class Watcher:
 
     async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
         """What flow control does to whoever answers."""
-        self.told.put_nowait(answer.status)
+        self.statuses.put_nowait(answer.status)
         if not self._takes:
             await asyncio.Event().wait()
 
@@ -358,11 +358,11 @@ async def test_a_watcher_who_takes_nothing_stops_nobody() -> None:
     stuck, other = Watcher(takes=False), Watcher(takes=True)
     tasks = [asyncio.create_task(anybody._watch(each)) for each in (stuck, other)]  # type: ignore[arg-type]
     async with asyncio.timeout(10):
-        assert [await each.told.get() for each in (stuck, other)] == [serving.NOT_SERVING] * 2
+        assert [await each.statuses.get() for each in (stuck, other)] == [serving.NOT_SERVING] * 2
         for healthy, status in ((True, serving.SERVING), (False, serving.NOT_SERVING)):
             anybody.set_status(healthy)
-            assert await other.told.get() == status
-    assert stuck.told.empty()
+            assert await other.statuses.get() == status
+    assert stuck.statuses.empty()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -420,10 +420,10 @@ async def test_a_bug_is_logged_and_not_shown(serve: Serve, response: dict[str, A
             address = await serve(Servicer(work))
             channel, empty = await opened.enter_async_context(grpc.aio.insecure_channel(address)), b""
         with structlog.testing.capture_logs() as lines:
-            held = [*metadata(), ("x-request-id", request_id)]
-            told = await refused(channel.unary_unary(CATALOGUE)(empty, metadata=held))
-    assert (told.code, told.message, told.reason) == (INTERNAL, "internal error", "INTERNAL")
-    assert told.metadata == {
+            credentials = [*metadata(), ("x-request-id", request_id)]
+            error = await refused(channel.unary_unary(CATALOGUE)(empty, metadata=credentials))
+    assert (error.code, error.message, error.reason) == (INTERNAL, "internal error", "INTERNAL")
+    assert error.metadata == {
         "request_id": request_id,
         "details": "This is an error of the server; quote the request id.",
     }
@@ -448,9 +448,9 @@ async def test_a_cancelled_sub_task_does_not_leave_its_caller_waiting(serve: Ser
     async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel, asyncio.timeout(5):
         with structlog.testing.capture_logs():
             started = time.perf_counter()
-            told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
+            error = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
             seconds = time.perf_counter() - started
-    assert told.code is INTERNAL
+    assert error.code is INTERNAL
     assert seconds < 1
 
 
@@ -463,9 +463,9 @@ async def test_an_answer_fits_what_clients_take(serve: Serve) -> None:
         raise ValidationFailed([(f"field[{number}]", "x" * 3_000) for number in range(100)])
 
     async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel:
-        told = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert 1 <= len(told.violations) < 100
+        error = await refused(channel.unary_unary(CATALOGUE)(b"", metadata=metadata()))
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert 1 <= len(error.violations) < 100
 
 
 async def test_each_call_has_one_line(serve: Serve) -> None:
@@ -475,16 +475,16 @@ async def test_each_call_has_one_line(serve: Serve) -> None:
         raise Conflict("Conflict", details="Two calls met.")
 
     user = str(uuid.uuid4())
-    held = metadata(user)
+    credentials = metadata(user)
     async with grpc.aio.insecure_channel(await serve(Servicer(work))) as channel:
         with structlog.testing.capture_logs() as lines, pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary(CATALOGUE)(b"\xba\x3e\x06secret", metadata=held)
+            await channel.unary_unary(CATALOGUE)(b"\xba\x3e\x06secret", metadata=credentials)
     (line,) = lines
     assert line["rpc"] == CATALOGUE
     assert (line["code"], line["reason"], line["user"]) == ("ABORTED", "CONFLICT", user)
     assert line["request_id"] == refusal(caught.value).metadata["request_id"]
     assert 0 <= line["duration_ms"] < 5_000
-    assert held[0][1].split()[1] not in str(lines)
+    assert credentials[0][1].split()[1] not in str(lines)
     assert "secret" not in str(lines)
 
 

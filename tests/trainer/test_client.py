@@ -64,15 +64,15 @@ async def train(address: str, work: Callable[[Job], None], **options: Any) -> Jo
 async def test_all_that_is_reported_arrives(stack: Stack, job: jobs_pb2.Job) -> None:
     """Each value reaches the job's metrics though reports are sent together; what is not finite becomes a log line."""
 
-    def work(held: Job) -> None:
-        assert (held.total_steps, held.hyperparameters.rank, held.dataset.name) == (3750, 16, "Questions")
+    def work(value: Job) -> None:
+        assert (value.total_steps, value.hyperparameters.rank, value.dataset.name) == (3750, 16, "Questions")
         for step in range(1, 251):
-            held.report(step, of=250, epoch=step * 3 / 250, values={"loss": 2 / step}, stage="training")
-        held.report(values={"loss": float("nan")}, lines=["almost done"])
-        held.complete("s3://adapters/1", values={"eval_loss": 0.5})
+            value.report(step, of=250, epoch=step * 3 / 250, values={"loss": 2 / step}, stage="training")
+        value.report(values={"loss": float("nan")}, lines=["almost done"])
+        value.complete("s3://adapters/1", values={"eval_loss": 0.5})
 
-    held = await train(stack.jobs_address, work)
-    assert held.outcome == "completed"
+    value = await train(stack.jobs_address, work)
+    assert value.outcome == "completed"
     done = await get(stack, job.id)
     assert (done.status, done.artifact_uri) == (jobs_pb2.JOB_STATUS_COMPLETED, "s3://adapters/1")
     assert (done.trainer, done.current_epoch, done.attempt) == ("tests", 3, 1)
@@ -88,11 +88,11 @@ async def test_a_long_step_keeps_the_lease(stack: Stack, job: jobs_pb2.Job, admi
     began = asyncio.get_running_loop().create_future()
     go_on, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def work(held: Job) -> None:
-        held.report(1)
+    def work(leased: Job) -> None:
+        leased.report(1)
         loop.call_soon_threadsafe(began.set_result, None)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-        held.complete("s3://adapters/1")
+        leased.complete("s3://adapters/1")
 
     training = asyncio.create_task(train(stack.jobs_address, work))
     await began
@@ -109,11 +109,11 @@ async def test_a_cancelled_job_stops_its_trainer(stack: Stack, job: jobs_pb2.Job
     loop = asyncio.get_running_loop()
     cancel = jobs_pb2.CancelJobRequest(id=job.id)
 
-    def work(held: Job) -> None:
-        held.report(1)
+    def work(leased: Job) -> None:
+        leased.report(1)
         asyncio.run_coroutine_threadsafe(cancelled(), loop).result()
         while True:
-            held.report(2)
+            leased.report(2)
             time.sleep(0.01)
 
     async def cancelled() -> None:
@@ -175,28 +175,28 @@ async def test_a_cut_line(stack: Stack, job: jobs_pb2.Job, seconds: float | None
     """A line that is cut for less than the lease goes unnoticed; after longer the job is another trainer's."""
     loop = asyncio.get_running_loop()
 
-    def work(held: Job) -> None:
-        held.report(1)
+    def work(leased: Job) -> None:
+        leased.report(1)
         loop.call_soon_threadsafe(line.cut)
         if seconds is not None:
             loop.call_soon_threadsafe(loop.call_later, seconds, line.mend)
-            held.report(2, values={"loss": 1.0})
-            held.complete("s3://adapters/1")
+            leased.report(2, values={"loss": 1.0})
+            leased.complete("s3://adapters/1")
         while True:
-            held.report(3)
+            leased.report(3)
             time.sleep(0.01)
 
     async with Line(stack.jobs_address).opened() as line:
-        held = await train(line.address, work)
+        leased = await train(line.address, work)
     if seconds is not None:
-        assert held.outcome == "completed"
+        assert leased.outcome == "completed"
         assert (await get(stack, job.id)).current_metrics["loss"] == 1.0
     else:
-        assert held.outcome == "lease_lost"
+        assert leased.outcome == "lease_lost"
 
         async def queued() -> bool:
-            found = await get(stack, job.id)
-            return (found.status, found.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 2)
+            result = await get(stack, job.id)
+            return (result.status, result.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 2)
 
         await until(queued, 15)
 
@@ -204,29 +204,29 @@ async def test_a_cut_line(stack: Stack, job: jobs_pb2.Job, seconds: float | None
 async def test_how_a_body_ends(stack: Stack, job: jobs_pb2.Job) -> None:
     """An error fails the attempt and is retried, an interrupt costs no attempt, and a body without a result is an error."""
 
-    def fails(held: Job) -> None:
+    def fails(leased: Job) -> None:
         raise RuntimeError("CUDA out of memory")
 
     with pytest.raises(RuntimeError):
         await train(stack.jobs_address, fails)
-    found = await get(stack, job.id)
-    assert (found.status, found.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 2)
-    assert found.error_message == "RuntimeError: CUDA out of memory"
+    result = await get(stack, job.id)
+    assert (result.status, result.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 2)
+    assert result.error_message == "RuntimeError: CUDA out of memory"
     # An interrupt would end the test's own loop on its way through a task: it stays in the thread.
-    await train(stack.jobs_address, lambda held: None)
-    found = await get(stack, job.id)
-    assert (found.attempt, found.error_message) == (3, "The trainer left the job without a result.")
+    await train(stack.jobs_address, lambda leased: None)
+    result = await get(stack, job.id)
+    assert (result.attempt, result.error_message) == (3, "The trainer left the job without a result.")
 
     def give_back() -> str:
         with Trainer(stack.jobs_address, WORKER, gpus=GPUS) as trainer:
-            (held,) = trainer.lease()
-            with pytest.raises(KeyboardInterrupt), held:
+            (leased,) = trainer.lease()
+            with pytest.raises(KeyboardInterrupt), leased:
                 raise KeyboardInterrupt
-            return held.outcome
+            return leased.outcome
 
     assert await asyncio.to_thread(give_back) == "released"
-    found = await get(stack, job.id)
-    assert (found.status, found.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 3)
+    result = await get(stack, job.id)
+    assert (result.status, result.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 3)
 
 
 async def test_a_trainer_that_hangs_gives_up(stack: Stack, job: jobs_pb2.Job) -> None:
@@ -236,10 +236,10 @@ async def test_a_trainer_that_hangs_gives_up(stack: Stack, job: jobs_pb2.Job) ->
     async def lost() -> bool:
         return (await get(stack, job.id)).attempt == 2
 
-    def work(held: Job) -> None:
-        held.report(1)
+    def work(leased: Job) -> None:
+        leased.report(1)
         asyncio.run_coroutine_threadsafe(until(lost, 15), loop).result()
-        held.report(2)
+        leased.report(2)
 
     assert (await train(stack.jobs_address, work, stall_seconds=0.5)).outcome == "lease_lost"
 
@@ -270,14 +270,14 @@ async def test_no_report_ends_a_training(stack: Stack, job: jobs_pb2.Job) -> Non
         **{f"metric_{number}": number for number in range(86)},
     }
 
-    def work(held: Job) -> None:
-        held.report(1, values=values, stage="s\0t" * 40, lines=["a\0b", "\ud800", "l" * 5_000], platform_id="p" * 999)
-        held.report("two", epoch=None, of=0, values={"loss": float("-inf")})
-        held.report(3, values={"loss": 0.25})
-        held.complete("s3://adapters/1", values={"final score": Tensor(1.0), "none": None})
+    def work(value: Job) -> None:
+        value.report(1, values=values, stage="s\0t" * 40, lines=["a\0b", "\ud800", "l" * 5_000], platform_id="p" * 999)
+        value.report("two", epoch=None, of=0, values={"loss": float("-inf")})
+        value.report(3, values={"loss": 0.25})
+        value.complete("s3://adapters/1", values={"final score": Tensor(1.0), "none": None})
 
-    held = await train(stack.jobs_address, work)
-    assert held.outcome == "completed"
+    value = await train(stack.jobs_address, work)
+    assert value.outcome == "completed"
     done = await get(stack, job.id)
     metrics = dict(done.current_metrics)
     assert (metrics["eval_cosine_accuracy_1"], metrics["timing_s_/gen"], metrics["GPU_0_memory"]) == (0.5, 2, 3)
@@ -305,9 +305,9 @@ async def test_a_refused_report_costs_the_report_alone(
 
     monkeypatch.setattr(ReportBuffer, "take", spoiled)
 
-    def work(held: Job) -> None:
-        held.report(1, values={"loss": 1.0})
-        held.complete("s3://adapters/1")
+    def work(leased: Job) -> None:
+        leased.report(1, values={"loss": 1.0})
+        leased.complete("s3://adapters/1")
 
     assert (await train(stack.jobs_address, work)).outcome == "completed"
     log = await stack.jobs.ListJobEvents(jobs_pb2.ListJobEventsRequest(id=job.id, limit=100), metadata=metadata_of(ANN))
@@ -325,18 +325,18 @@ async def test_a_token_that_fails_for_a_while(stack: Stack, job: jobs_pb2.Job, t
             raise RuntimeError("the issuer is away")
         return token(TRAINER, role="worker", exp=int(time.time()) - 60) if calls == 4 else WORKER
 
-    def work(held: Job) -> None:
+    def work(leased: Job) -> None:
         for step in range(1, 8):
-            held.report(step)
+            leased.report(step)
             time.sleep(0.15)
-        held.complete("s3://adapters/1")
+        leased.complete("s3://adapters/1")
 
     def run(source: Any) -> Job:
         with Trainer(stack.jobs_address, source, gpus=GPUS) as trainer:
-            (held,) = trainer.lease(wait_seconds=10)
-            with held:
-                work(held)
-            return held
+            (leased,) = trainer.lease(wait_seconds=10)
+            with leased:
+                work(leased)
+            return leased
 
     assert (await asyncio.to_thread(run, make)).outcome == "completed"
     assert calls > 5
@@ -418,14 +418,14 @@ async def test_the_example_in_the_docstring_trains(
             if step % 10 == 0:
                 callbacks[0].on_log(None, state, control, logs={"loss": 1 / step, "note": "words"})
         assert not control.should_training_stop
-        known["trainer"].stop()
+        known_names["trainer"].stop()
         folder = tmp_path / "result"
         folder.mkdir()
         (folder / "adapter_model.safetensors").write_bytes(b"weights")
         return folder
 
-    known: dict[str, Any] = {"train": train}
-    await asyncio.to_thread(exec, code, known)
+    known_names: dict[str, Any] = {"train": train}
+    await asyncio.to_thread(exec, code, known_names)
     done = await get(stack, job.id)
     assert (done.status, done.artifact_size) == (jobs_pb2.JOB_STATUS_COMPLETED, 7)
     assert (done.current_step, done.current_epoch, done.trainer) == (done.total_steps, 3, "gpu-7")

@@ -93,8 +93,8 @@ async def until(stack: Stack, job: jobs_pb2.Job, condition: Callable[[jobs_pb2.J
     """Waits for something to be true of a job."""
 
     async def look() -> jobs_pb2.Job | None:
-        found = await get(stack, job.id)
-        return found if condition(found) else None
+        result = await get(stack, job.id)
+        return result if condition(result) else None
 
     return await trainers.until(look, 30)
 
@@ -110,7 +110,7 @@ async def test_a_job_runs_to_its_end(stack: Stack, job: jobs_pb2.Job, tmp_path: 
     async with simulated(stack, tmp_path, "--speed", "1000") as process:
         running = await until(stack, job, trains)
         assert WORDS in running.current_stage
-        done = await until(stack, job, lambda found: found.is_final)
+        done = await until(stack, job, lambda result: result.is_final)
         process.send_signal(signal.SIGTERM)
         said, _ = await process.communicate()
     assert process.returncode == 0, said
@@ -137,7 +137,7 @@ async def test_it_goes_wrong_as_it_is_told(
 ) -> None:
     """K06: one that crashes takes its process with it and the job waits again; an error fails the job after two attempts."""
     async with simulated(stack, tmp_path, "--speed", "1000", f"--{fault}", "1") as process:
-        ended = await until(stack, job, lambda found: (found.status, found.attempt) == (status, 2))
+        ended = await until(stack, job, lambda result: (result.status, result.attempt) == (status, 2))
         assert words in ended.error_message
         if fault == "crash":
             assert await process.wait() == -signal.SIGKILL
@@ -147,7 +147,7 @@ async def test_it_goes_wrong_as_it_is_told(
 async def test_lies_stay_within_bounds(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
     """Steps that are made up move progress forwards only, and the job ends like any other."""
     async with simulated(stack, tmp_path, "--speed", "1500", "--lie", "1"):
-        await until(stack, job, lambda found: found.is_final)
+        await until(stack, job, lambda result: result.is_final)
     log = await stack.jobs.ListJobEvents(jobs_pb2.ListJobEventsRequest(id=job.id, limit=100), metadata=metadata(ANN))
     progress = [event.progress for event in reversed(log.events)]
     assert progress == sorted(progress)
@@ -161,5 +161,5 @@ async def test_it_gives_its_jobs_back(stack: Stack, job: jobs_pb2.Job, tmp_path:
         await until(stack, job, trains)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0
-    found = await until(stack, job, lambda _: True)
-    assert (found.status, found.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 1)
+    result = await until(stack, job, lambda _: True)
+    assert (result.status, result.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 1)

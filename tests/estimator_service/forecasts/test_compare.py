@@ -26,7 +26,7 @@ CATALOGUE = Path(EstimatorSettings.model_fields["catalogue_file"].default)
 PRESETS = ["PRESET_ID_FAST", "PRESET_ID_BALANCED", "PRESET_ID_QUALITY", "PRESET_ID_CUSTOM"]
 
 
-def asked(dataset_id: str, **fields: Any) -> pb.CompareConfigurationsRequest:
+def new_request(dataset_id: str, **fields: Any) -> pb.CompareConfigurationsRequest:
     """An 8B model on everything there is, in every preset."""
     return pb.CompareConfigurationsRequest(
         **{
@@ -46,14 +46,14 @@ async def test_every_point_is_a_single_estimate_to_the_digit(
 ) -> None:
     """Each point has exactly the figures that EstimateCost gives for it, with and without a base model."""
     dataset = await new_dataset(ANN)
-    found = await stack.estimator.CompareConfigurations(
-        asked(dataset, base_model=base_model, gpu_counts=[1, 3, 8]), metadata=metadata(ANN)
+    result = await stack.estimator.CompareConfigurations(
+        new_request(dataset, base_model=base_model, gpu_counts=[1, 3, 8]), metadata=metadata(ANN)
     )
     shown = await stack.estimator.GetCatalogue(pb.GetCatalogueRequest(), metadata=metadata(ANN))
     presets = {preset.id: preset.hyperparameters for preset in shown.presets}
     presets[pb.PRESET_ID_CUSTOM] = pb.Hyperparameters(**{**BALANCED, "batch_size": 16})
-    assert len(found.points) == (11 if base_model else 4) * 3 * 4
-    for point in found.points:
+    assert len(result.points) == (11 if base_model else 4) * 3 * 4
+    for point in result.points:
         single = pb.EstimateCostRequest(
             dataset_id=dataset,
             gpu_config=point.gpu_config,
@@ -79,9 +79,9 @@ async def test_every_point_is_a_single_estimate_to_the_digit(
 
 async def test_the_pareto_front_and_the_goals_hold(stack: Stack, new_dataset: NewDataset) -> None:
     """No fitting point beats one of the front; a goal's point meets it, and no cheaper (faster) point does."""
-    request = asked(await new_dataset(ANN), base_model="llama-3.1-70b", deadline_hours=8, budget_usd=40)
-    found = await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN))
-    points = list(found.points)
+    request = new_request(await new_dataset(ANN), base_model="llama-3.1-70b", deadline_hours=8, budget_usd=40)
+    result = await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN))
+    points = list(result.points)
     fitting = [point for point in points if point.verdict != pb.MEMORY_VERDICT_DOES_NOT_FIT]
     assert 0 < len(fitting) < len(points)
     for point in points:
@@ -93,7 +93,7 @@ async def test_the_pareto_front_and_the_goals_hold(stack: Stack, new_dataset: Ne
             for other in fitting
         )
         assert point.is_pareto == (point in fitting and not beaten)
-    cheap, fast = points[found.cheapest_under_deadline], points[found.fastest_under_budget]
+    cheap, fast = points[result.cheapest_under_deadline], points[result.fastest_under_budget]
     assert cheap.hours_p90 <= 8
     assert cheap.estimated_cost == min(point.estimated_cost for point in fitting if point.hours_p90 <= 8)
     assert fast.cost_p90 <= 40
@@ -103,18 +103,18 @@ async def test_the_pareto_front_and_the_goals_hold(stack: Stack, new_dataset: Ne
 
 async def test_a_goal_that_nothing_meets_has_no_answer(stack: Stack, new_dataset: NewDataset) -> None:
     """A deadline of a minute and a budget of a cent are met by no point: the answer says none, not the nearest."""
-    request = asked(await new_dataset(ANN), deadline_hours=0.01, budget_usd=0.01)
-    found = await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN))
-    assert not found.HasField("cheapest_under_deadline")
-    assert not found.HasField("fastest_under_budget")
+    request = new_request(await new_dataset(ANN), deadline_hours=0.01, budget_usd=0.01)
+    result = await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN))
+    assert not result.HasField("cheapest_under_deadline")
+    assert not result.HasField("fastest_under_budget")
 
 
 async def test_defaults_are_everything_usable(stack: Stack, new_dataset: NewDataset) -> None:
     """Nothing but a dataset compares the four reference types in 1, 2, 4 and 8 over the three presets."""
     request = pb.CompareConfigurationsRequest(dataset_id=await new_dataset(ANN))
-    found = await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN))
-    assert len(found.points) == 4 * 4 * 3
-    assert any(point.is_pareto for point in found.points)
+    result = await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN))
+    assert len(result.points) == 4 * 4 * 3
+    assert any(point.is_pareto for point in result.points)
 
 
 @pytest.mark.parametrize(
@@ -138,18 +138,18 @@ async def test_defaults_are_everything_usable(stack: Stack, new_dataset: NewData
 async def test_bad_comparisons_name_their_field(stack: Stack, fields: dict[str, Any], reason: str, path: str) -> None:
     """E01 and E04: what is unknown or outside its limits is INVALID_ARGUMENT and names its field."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stack.estimator.CompareConfigurations(asked(str(uuid.uuid4()), **fields), metadata=metadata(ANN))
-    code, why, told = refusal(refused.value)
+        await stack.estimator.CompareConfigurations(new_request(str(uuid.uuid4()), **fields), metadata=metadata(ANN))
+    code, why, error = refusal(refused.value)
     assert (code, why) == ("INVALID_ARGUMENT", reason)
-    assert path in told
+    assert path in error
 
 
 async def test_others_datasets_are_absent(stack: Stack, new_dataset: NewDataset) -> None:
     """E09: a comparison over another user's dataset gets the answer of one that never was."""
     dataset = await new_dataset(ANN)
-    await stack.estimator.CompareConfigurations(asked(dataset), metadata=metadata(ANN))
+    await stack.estimator.CompareConfigurations(new_request(dataset), metadata=metadata(ANN))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stack.estimator.CompareConfigurations(asked(dataset), metadata=metadata(BOB))
+        await stack.estimator.CompareConfigurations(new_request(dataset), metadata=metadata(BOB))
     assert refusal(refused.value)[:2] == ("NOT_FOUND", "DATASET_NOT_FOUND")
 
 
@@ -161,7 +161,7 @@ def test_cents_of_a_table_are_those_of_each(amounts: list[float]) -> None:
 
 async def test_equal_input_gets_equal_bits(stack: Stack, new_dataset: NewDataset) -> None:
     """E06: the same comparison twice gives the same bytes."""
-    request = asked(await new_dataset(ANN))
+    request = new_request(await new_dataset(ANN))
     first, second = [
         await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN)) for _ in range(2)
     ]  # fmt: skip
@@ -186,7 +186,7 @@ def test_at_most_512_points_are_compared(tmp_path: Path, types: int, fits: bool)
     file = tmp_path / "catalogue.toml"
     file.write_text(text[:start] + more + text[start:])
     estimator = Estimator(read_catalogue(file))
-    request = asked(str(uuid.uuid4()), base_model=None)
+    request = new_request(str(uuid.uuid4()), base_model=None)
     if fits:
         grid = estimator.grid(request)
         assert len(grid.types) * len(grid.counts) * len(grid.choices) == 512

@@ -28,7 +28,7 @@ COUNTED = {
 }
 
 
-def asked(dataset_id: str, **fields: Any) -> pb.EstimateCostRequest:
+def new_request(dataset_id: str, **fields: Any) -> pb.EstimateCostRequest:
     """The Balanced preset on two A100-80GB, for an 8B model."""
     return pb.EstimateCostRequest(**configuration(dataset_id, **{"base_model": LLAMA, **fields}))
 
@@ -44,7 +44,7 @@ def forecast_of(model: str, gpu: str, count: int, dataset: Dataset, price: float
 async def test_a_base_model_gets_a_range_its_reasons_and_its_memory(stack: Stack, new_dataset: NewDataset) -> None:
     """The answer has P10 to P90 of time and cost around the plain figures, drivers in order, parts that add up, no repair."""
     dataset = await new_dataset(ANN, **COUNTED)
-    answer = await stack.estimator.EstimateCost(asked(dataset), metadata=metadata(ANN))
+    answer = await stack.estimator.EstimateCost(new_request(dataset), metadata=metadata(ANN))
     seen, memory = answer.forecast, answer.memory
     assert seen.cost.p10 < answer.estimated_cost == seen.cost.p50 < seen.cost.p90
     assert seen.hours.p10 < answer.estimated_duration_hours == seen.hours.p50 < seen.hours.p90
@@ -73,7 +73,7 @@ async def test_what_is_given_is_not_assumed(stack: Stack, new_dataset: NewDatase
         "target_modules": ["all-linear"], "stack": "SOFTWARE_STACK_TUNED",
     }  # fmt: skip
     dataset = await new_dataset(ANN, **COUNTED)
-    answer = await stack.estimator.EstimateCost(asked(dataset, training=training), metadata=metadata(ANN))
+    answer = await stack.estimator.EstimateCost(new_request(dataset, training=training), metadata=metadata(ANN))
     assert not [each.field for each in answer.forecast.assumptions if each.field.startswith("training.")]
     assert (answer.forecast.truncated_share, answer.memory.longest_tokens) == (0.06, 512)
     assert (answer.forecast.padding_share, answer.forecast.stack) == (0, pb.SOFTWARE_STACK_TUNED)
@@ -84,7 +84,7 @@ async def test_what_is_given_is_not_assumed(stack: Stack, new_dataset: NewDatase
 
 async def test_without_a_base_model_it_is_the_reference_estimate(stack: Stack, new_dataset: NewDataset) -> None:
     """Every digit of the reference estimate stays, and nothing is forecast."""
-    request = asked(await new_dataset(ANN, **COUNTED), base_model=None)
+    request = new_request(await new_dataset(ANN, **COUNTED), base_model=None)
     answer = await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
     assert (answer.estimated_cost, answer.estimated_duration_hours) == (6.03, 0.79)
     assert not answer.HasField("forecast")
@@ -93,7 +93,7 @@ async def test_without_a_base_model_it_is_the_reference_estimate(stack: Stack, n
 
 async def test_what_does_not_fit_comes_with_repairs_that_do(stack: Stack, new_dataset: NewDataset) -> None:
     """A 70B LoRA on one A100-80GB does not fit; each repair, merged into the request, gives the job it promised."""
-    request = asked(
+    request = new_request(
         await new_dataset(ANN, **COUNTED), base_model="llama-3.3-70b", gpu_config={"type": "A100-80GB", "count": 1}
     )
     answer = await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
@@ -118,13 +118,13 @@ async def test_what_does_not_fit_comes_with_repairs_that_do(stack: Stack, new_da
 async def test_outside_the_evidence_it_is_not_a_quote(stack: Stack, new_dataset: NewDataset) -> None:
     """Two doubts make it no quote, with the hourly rate in its place; so does a dataset that nobody counted."""
     dataset = await new_dataset(ANN, **COUNTED)
-    far = asked(dataset, base_model="gemma-2-9b", gpu_config={"type": "RTX-4090", "count": 1})
+    far = new_request(dataset, base_model="gemma-2-9b", gpu_config={"type": "RTX-4090", "count": 1})
     answer = await stack.estimator.EstimateCost(far, metadata=metadata(ANN))
     assert (answer.forecast.is_quote, answer.forecast.confidence) == (False, pb.CONFIDENCE_LOW)
     assert "RTX-4090" in answer.forecast.confidence_reason
     assert answer.forecast.note.startswith("Not a quote")
     assert "1.12 $/h" in answer.forecast.note
-    uncounted = asked(await new_dataset(ANN, total_tokens=None))
+    uncounted = new_request(await new_dataset(ANN, total_tokens=None))
     answer = await stack.estimator.EstimateCost(uncounted, metadata=metadata(ANN))
     assert (answer.forecast.is_quote, answer.forecast.HasField("truncated_share")) == (False, False)
 
@@ -132,7 +132,7 @@ async def test_outside_the_evidence_it_is_not_a_quote(stack: Stack, new_dataset:
 async def test_a_providers_price_is_taken_by_name(stack: Stack, new_dataset: NewDataset) -> None:
     """A named provider's price replaces the catalogue's own, with its day and source."""
     dataset = await new_dataset(ANN, **COUNTED)
-    answer = await stack.estimator.EstimateCost(asked(dataset, provider="HF Jobs"), metadata=metadata(ANN))
+    answer = await stack.estimator.EstimateCost(new_request(dataset, provider="HF Jobs"), metadata=metadata(ANN))
     assert (answer.hourly_rate, answer.price.provider, answer.price.date) == (5.0, "HF Jobs", "2026-08-21")
 
 
@@ -140,7 +140,7 @@ async def test_the_answer_says_where_its_figures_come_from(stack: Stack, new_dat
     """Steps, sharding, start-up and basis are said in words and figures, and throughput by training time makes the tokens."""
     dataset = await new_dataset(ANN, total_training_pairs=5000, total_tokens=2_000_000, **COUNTED)
     answer = await stack.estimator.EstimateCost(
-        asked(dataset, training={"gradient_accumulation": 2}), metadata=metadata(ANN)
+        new_request(dataset, training={"gradient_accumulation": 2}), metadata=metadata(ANN)
     )
     details, seen = answer.training_details, answer.forecast
     assert (seen.effective_batch, details.steps_per_epoch) == (16, 313)
@@ -151,11 +151,11 @@ async def test_the_answer_says_where_its_figures_come_from(stack: Stack, new_dat
     assert (named["parallelism"], answer.memory.sharded_over) == ("data parallel on 2 GPUs", 1)
     assert seen.startup_seconds.p10 < seen.startup_seconds.p50 < seen.startup_seconds.p90
     assert seen.range_sources >= 5
-    large = asked(dataset, base_model="llama-3.3-70b", gpu_config={"type": "A100-80GB", "count": 8})
+    large = new_request(dataset, base_model="llama-3.3-70b", gpu_config={"type": "A100-80GB", "count": 8})
     sharded = await stack.estimator.EstimateCost(large, metadata=metadata(ANN))
     assert sharded.memory.sharded_over == 8
     assert "weights sharded over 8 GPUs" in {each.value for each in sharded.forecast.assumptions}
-    rough = await stack.estimator.EstimateCost(asked(dataset, base_model=None), metadata=metadata(ANN))
+    rough = await stack.estimator.EstimateCost(new_request(dataset, base_model=None), metadata=metadata(ANN))
     assert rough.basis.startswith("Rough")
     assert f"{rough.estimated_cost:.2f} $" in answer.basis
 
@@ -163,7 +163,7 @@ async def test_the_answer_says_where_its_figures_come_from(stack: Stack, new_dat
 async def test_a_job_that_is_mostly_start_up_has_its_range(stack: Stack, new_dataset: NewDataset) -> None:
     """Where start-up takes most of the time, the range is at least that of the start-up and the confidence is not high."""
     dataset = await new_dataset(ANN, total_training_pairs=40, total_tokens=8000, longest_tokens=256)
-    seen = (await stack.estimator.EstimateCost(asked(dataset), metadata=metadata(ANN))).forecast
+    seen = (await stack.estimator.EstimateCost(new_request(dataset), metadata=metadata(ANN))).forecast
     assert seen.confidence == pb.CONFIDENCE_MEDIUM
     assert "start-up" in seen.confidence_reason
     assert seen.seconds.p90 - seen.seconds.p50 >= 890
@@ -187,11 +187,11 @@ async def test_a_learning_rate_above_published_recipes_is_warned_of(
     """The warning names the field and its source; other answers for the same configuration carry none."""
     dataset = await new_dataset(ANN, **COUNTED)
     how = {"batch_size": 4, "epochs": 3, "rank": 16}
-    request = asked(dataset, hyperparameters={**how, "learning_rate": rate}, **fields)
+    request = new_request(dataset, hyperparameters={**how, "learning_rate": rate}, **fields)
     answer = await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
     assert [each.field for each in answer.warnings] == ["hyperparameters.learning_rate"] * warned
     assert all("arXiv" in each.source for each in answer.warnings)
-    calm = asked(dataset, hyperparameters={**how, "learning_rate": 1e-5}, **fields)
+    calm = new_request(dataset, hyperparameters={**how, "learning_rate": 1e-5}, **fields)
     assert not (await stack.estimator.EstimateCost(calm, metadata=metadata(ANN))).warnings
 
 
@@ -200,7 +200,7 @@ async def test_what_no_single_change_makes_fit_gets_two_or_is_told_that_nothing_
 ) -> None:
     """A 235B model on one L4 gets repairs of two changes that hold when merged; a 405B at 131,072 tokens is told none fits."""
     dataset = await new_dataset(ANN, longest_tokens=2048)
-    request = asked(dataset, base_model="qwen3-235b-a22b", gpu_config={"type": "L4", "count": 1})
+    request = new_request(dataset, base_model="qwen3-235b-a22b", gpu_config={"type": "L4", "count": 1})
     answer = await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
     assert answer.memory.verdict == pb.MEMORY_VERDICT_DOES_NOT_FIT
     assert answer.repairs
@@ -213,7 +213,7 @@ async def test_what_no_single_change_makes_fit_gets_two_or_is_told_that_nothing_
                 getattr(repaired, part).MergeFrom(getattr(repair.patch, part))
         then = await stack.estimator.EstimateCost(repaired, metadata=metadata(ANN))
         assert then.memory.verdict == pb.MEMORY_VERDICT_FITS
-    hopeless = asked(
+    hopeless = new_request(
         dataset,
         base_model="nemotron-4-340b",
         gpu_config={"type": "L4", "count": 1},
@@ -241,7 +241,7 @@ async def test_target_modules_are_those_of_the_model(
 ) -> None:
     """A module that the model does not have is refused, in estimates and comparisons, with the names that it has."""
     dataset = await new_dataset(ANN, **COUNTED)
-    request = asked(dataset, base_model=model, training={"target_modules": modules})
+    request = new_request(dataset, base_model=model, training={"target_modules": modules})
     grid = pb.CompareConfigurationsRequest(dataset_id=dataset, base_model=model, training=request.training)
     calls = (
         stack.estimator.EstimateCost(request, metadata=metadata(ANN)),
@@ -279,15 +279,15 @@ async def test_target_modules_are_those_of_the_model(
 async def test_bad_options_name_their_field(stack: Stack, fields: dict[str, Any], reason: str, path: str) -> None:
     """E04: unknown names and values outside the limits are INVALID_ARGUMENT with their field, before anything is read."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stack.estimator.EstimateCost(asked(ANN, **fields), metadata=metadata(ANN))
-    code, why, told = refusal(refused.value)
-    assert (code, why, list(told)) == ("INVALID_ARGUMENT", reason, [path])
+        await stack.estimator.EstimateCost(new_request(ANN, **fields), metadata=metadata(ANN))
+    code, why, error = refusal(refused.value)
+    assert (code, why, list(error)) == ("INVALID_ARGUMENT", reason, [path])
 
 
 @pytest.mark.parametrize("pairs", [None, 0, 1, 2**50, 2**62])
 async def test_any_dataset_gets_a_defined_answer(stack: Stack, new_dataset: NewDataset, pairs: int | None) -> None:
     """E02 and E03: no, one or very many pairs make a finite forecast, or OUT_OF_RANGE where steps cannot be counted."""
-    request = asked(await new_dataset(ANN, total_training_pairs=pairs, total_tokens=pairs))
+    request = new_request(await new_dataset(ANN, total_training_pairs=pairs, total_tokens=pairs))
     if pairs == 2**62:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stack.estimator.EstimateCost(request, metadata=metadata(ANN))

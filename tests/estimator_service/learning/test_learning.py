@@ -54,8 +54,8 @@ def ran(times: float, *, training: float = 36_000, overhead: float = 600, about:
 
 def factors(*finished: FinishedJob, about: Point = POINT) -> tuple[float, float]:
     """Factors of speed and of the range's width after some runs."""
-    found = corrected(about, {("llama", "A100-80GB", "plain"): correct_for(finished)})
-    return found.speed_correction, found.range_correction
+    result = corrected(about, {("llama", "A100-80GB", "plain"): correct_for(finished)})
+    return result.speed_correction, result.range_correction
 
 
 def test_one_odd_run_moves_little_and_five_agreeing_runs_most_of_the_way() -> None:
@@ -228,15 +228,15 @@ async def test_others_jobs_count_from_five_people_on(
         for _ in range(2):
             await finish(user, 1.2)
     assert (await forecast(stack, dataset)).learned_from_jobs == 0
-    told = await stack.estimator.GetEstimateAccuracy(accuracy, metadata=metadata(ANN))
-    assert (told.HasField("overall"), list(told.months)) == (False, [])
-    assert "at least 5 users" in told.note
+    response = await stack.estimator.GetEstimateAccuracy(accuracy, metadata=metadata(ANN))
+    assert (response.HasField("overall"), list(response.months)) == (False, [])
+    assert "at least 5 users" in response.note
     await finish(OTHERS[4], 5.0)
     assert (await forecast(stack, dataset)).learned_from_jobs == 9
-    told = await stack.estimator.GetEstimateAccuracy(accuracy, metadata=metadata(ANN))
-    assert (told.overall.jobs, told.overall.inside_p10_p90) == (9, round(8 / 9, 4))
-    assert told.overall.median_error == pytest.approx(0.2 / 1.2, abs=0.001)
-    assert [(month.jobs, len(month.month)) for month in told.months] == [(9, 7)]
+    response = await stack.estimator.GetEstimateAccuracy(accuracy, metadata=metadata(ANN))
+    assert (response.overall.jobs, response.overall.inside_p10_p90) == (9, round(8 / 9, 4))
+    assert response.overall.median_error == pytest.approx(0.2 / 1.2, abs=0.001)
+    assert [(month.jobs, len(month.month)) for month in response.months] == [(9, 7)]
 
 
 async def test_one_worker_teaches_nobody_and_an_operator_withdraws_lessons(
@@ -329,8 +329,8 @@ def test_no_worker_outweighs_another() -> None:
 
 async def test_without_finished_jobs_it_says_so(stack: Stack) -> None:
     """There is no figure before there are jobs, and the answer says so."""
-    told = await stack.estimator.GetEstimateAccuracy(pb.GetEstimateAccuracyRequest(), metadata=metadata(ANN))
-    assert told.note.startswith("No figure yet")
+    response = await stack.estimator.GetEstimateAccuracy(pb.GetEstimateAccuracyRequest(), metadata=metadata(ANN))
+    assert response.note.startswith("No figure yet")
 
 
 async def test_the_services_login_reads_finished_forecasts_and_nothing_else(

@@ -165,16 +165,16 @@ async def test_anothers_quote_is_as_absent_as_none(stack: Stack, new_dataset: Ne
     """Z01: reading or using somebody else's quote, and one that never was, get the same answer."""
     quote = await quoted(stack, await new_dataset(ANN))
     theirs = await new_dataset(BOB)
-    told = []
+    values = []
     for quote_id in (quote.id, str(uuid.uuid4())):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stack.estimator.GetQuote(pb.GetQuoteRequest(id=quote_id), metadata=metadata(BOB))
-        told.append((*refusal(refused.value), refused.value.details()))
+        values.append((*refusal(refused.value), refused.value.details()))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stack.jobs.CreateJob(job(theirs, quote_id), metadata=metadata(BOB))
-        told.append((*refusal(refused.value), refused.value.details()))
-    assert len({str(each) for each in told}) == 1
-    assert told[0][:2] == ("NOT_FOUND", "QUOTE_NOT_FOUND")
+        values.append((*refusal(refused.value), refused.value.details()))
+    assert len({str(each) for each in values}) == 1
+    assert values[0][:2] == ("NOT_FOUND", "QUOTE_NOT_FOUND")
 
 
 async def test_what_nobody_can_promise_is_not_quoted(stack: Stack, new_dataset: NewDataset) -> None:

@@ -28,7 +28,7 @@ from jobs_service.api_keys.model import NewApiKey
 from rpc.identity.api_keys import SHAPE, key_hash, new_key
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import call_empty, every_method, refused
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 from tests.jobs_service.queue.test_leases import GPUS, queue, until
 from tests.jobs_service.queue.test_leases import worker as worker_metadata
 
@@ -75,11 +75,11 @@ async def test_a_key_is_its_user(stack: Stack, new_dataset: NewDataset) -> None:
     assert SHAPE.fullmatch(made.key)
     dataset = await new_dataset(ANN)
     others = await new_dataset(BOB)
-    job = (await stack.jobs.CreateJob(asked(dataset), metadata=bearer(made.key))).job
+    job = (await stack.jobs.CreateJob(new_request(dataset), metadata=bearer(made.key))).job
     assert job.user_id == ANN
     seen = (await stack.jobs.ListJobs(LIST, metadata=metadata(ANN))).jobs
     assert [each.id for each in seen] == [job.id]
-    refusal = await refused(stack.jobs.CreateJob(asked(others), metadata=bearer(made.key)))
+    refusal = await refused(stack.jobs.CreateJob(new_request(others), metadata=bearer(made.key)))
     assert refusal.reason == "DATASET_NOT_FOUND"
     await stack.estimator.GetCatalogue(estimator_pb2.GetCatalogueRequest(), metadata=bearer(made.key))
     caller = await caller_of(stack, made.key)
@@ -115,8 +115,8 @@ async def test_keys_are_random() -> None:
     assert all(SHAPE.fullmatch(key) for key in keys)
     entropy = sum(
         -share * math.log2(share)
-        for place in range(3, 45)
-        for count in ([[key[place] for key in keys].count(letter) for letter in {key[place] for key in keys}],)
+        for position in range(3, 45)
+        for count in ([[key[position] for key in keys].count(letter) for letter in {key[position] for key in keys}],)
         for share in (each / 1000 for each in count)
     )
     # 42 places of 6 bits, less what a sample of a thousand misses.
@@ -352,7 +352,7 @@ async def test_a_job_of_a_key_is_priced_with_the_key(stack: Stack, new_dataset: 
     """CreateJob passes the key on to the Estimator, which verifies it itself; a reading key prices and makes nothing."""
     dataset = await new_dataset(ANN)
     reader = await create(stack, [READ])
-    refusal = await refused(stack.jobs.CreateJob(asked(dataset), metadata=bearer(reader.key)))
+    refusal = await refused(stack.jobs.CreateJob(new_request(dataset), metadata=bearer(reader.key)))
     assert (refusal.reason, refusal.metadata["scope"]) == ("SCOPE_NOT_ALLOWED", "jobs")
     request = datasets_pb2.ListDatasetsRequest()
     assert len((await stack.datasets.ListDatasets(request, metadata=bearer(reader.key))).datasets) == 1

@@ -28,12 +28,12 @@ FILES = {"adapter_model.safetensors": b"weights" * 200_000, "adapter_config.json
 
 
 async def upload(
-    stack: Stack, held: workers_pb2.Lease, name: str, data: bytes, who: str = TRAINER, **fields: Any
+    stack: Stack, leased: workers_pb2.Lease, name: str, data: bytes, who: str = TRAINER, **fields: Any
 ) -> files_pb2.StoredFile:
     """Uploads a file in pieces."""
 
     async def requests() -> AsyncIterator[workers_pb2.UploadArtifactRequest]:
-        first = {"job_id": held.job_id, "lease_token": held.lease_token, "name": name, **fields}
+        first = {"job_id": leased.job_id, "lease_token": leased.lease_token, "name": name, **fields}
         yield workers_pb2.UploadArtifactRequest(**first)
         for start in range(0, len(data), 300_000):
             yield workers_pb2.UploadArtifactRequest(chunk=data[start : start + 300_000])
@@ -59,9 +59,9 @@ async def artifact(stack: Stack, job_id: str, user: str = ANN) -> jobs_pb2.JobAr
 async def completed(stack: Stack, new_dataset: NewDataset) -> jobs_pb2.Job:
     """A job with FILES as its result."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
-    await complete(stack, held, files=[await upload(stack, held, name, data) for name, data in FILES.items()])
+    (leased,) = await lease(stack)
+    await report(stack, leased)
+    await complete(stack, leased, files=[await upload(stack, leased, name, data) for name, data in FILES.items()])
     return job
 
 
@@ -124,17 +124,17 @@ async def test_a_stale_lease_does_nothing_with_files(
     async def again() -> list[workers_pb2.Lease]:
         return await lease(stack, OTHER, wait_ms=5_000)
 
-    (held,) = await again()
+    (value,) = await again()
     for call in (
         upload(stack, stale, "adapter_config.json", b"new"),
         complete(stack, stale, files=[old]),
         read_dataset(stack, stale),
     ):
         assert (await refused(call)).reason == "LEASE_LOST"
-    assert (await refused(upload(stack, held, "x.bin", b"x", who=TRAINER))).reason == "LEASE_LOST"
-    await report(stack, held, OTHER)
-    new = await upload(stack, held, "adapter_config.json", b"mine", who=OTHER)
-    request = workers_pb2.CompleteJobRequest(job_id=held.job_id, lease_token=held.lease_token, files=[new])
+    assert (await refused(upload(stack, value, "x.bin", b"x", who=TRAINER))).reason == "LEASE_LOST"
+    await report(stack, value, OTHER)
+    new = await upload(stack, value, "adapter_config.json", b"mine", who=OTHER)
+    request = workers_pb2.CompleteJobRequest(job_id=value.job_id, lease_token=value.lease_token, files=[new])
     await stack.workers.CompleteJob(request, metadata=worker(OTHER))
     assert (await download(stack, job.id, "adapter_config.json"))[1] == b"mine"
     kept = {path.read_bytes() for path in (tmp_path / "storage" / "artifacts").rglob("*") if path.is_file()}
@@ -147,21 +147,21 @@ async def test_a_stale_lease_does_nothing_with_files(
 async def test_a_job_completes_only_with_what_arrived(stack: Stack, new_dataset: NewDataset) -> None:
     """CompleteJob names files that are missing or differ: it is refused, the lease goes on, and the right ones are taken."""
     await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
-    file = await upload(stack, held, "adapter_config.json", b"{}")
+    (leased,) = await lease(stack)
+    await report(stack, leased)
+    file = await upload(stack, leased, "adapter_config.json", b"{}")
     for wrong in (
         files_pb2.StoredFile(name="missing.bin", size=2, sha256=file.sha256),
         files_pb2.StoredFile(name=file.name, size=3, sha256=file.sha256),
         files_pb2.StoredFile(name=file.name, size=2, sha256="0" * 64),
     ):
-        refusal = await refused(complete(stack, held, files=[file, wrong] if wrong.name != file.name else [wrong]))
+        refusal = await refused(complete(stack, leased, files=[file, wrong] if wrong.name != file.name else [wrong]))
         assert (refusal.reason, refusal.metadata["files"]) == ("ARTIFACT_MISMATCH", wrong.name)
-    again = await upload(stack, held, "adapter_config.json", b"{ }")
-    assert (await refused(complete(stack, held, files=[file]))).reason == "ARTIFACT_MISMATCH"
-    await complete(stack, held, files=[again])
-    await complete(stack, held, files=[again])
-    assert (await refused(complete(stack, held, files=[]))).reason == "JOB_FINAL"
+    again = await upload(stack, leased, "adapter_config.json", b"{ }")
+    assert (await refused(complete(stack, leased, files=[file]))).reason == "ARTIFACT_MISMATCH"
+    await complete(stack, leased, files=[again])
+    await complete(stack, leased, files=[again])
+    assert (await refused(complete(stack, leased, files=[]))).reason == "JOB_FINAL"
 
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
@@ -169,18 +169,18 @@ async def test_a_job_completes_only_with_what_arrived(stack: Stack, new_dataset:
 async def test_uploads_have_limits(stack: Stack, new_dataset: NewDataset, tmp_path: Path) -> None:
     """Results larger than the server takes, names with folders, and messages out of order are refused; nothing stays."""
     await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    assert (await refused(upload(stack, held, "big.bin", b"x" * 1_001))).reason == "ARTIFACT_TOO_LARGE"
-    await upload(stack, held, "most.bin", b"x" * 1_000)
-    await upload(stack, held, "most.bin", b"y" * 1_000)
-    assert (await refused(upload(stack, held, "more.bin", b"x"))).reason == "ARTIFACT_TOO_LARGE"
+    (leased,) = await lease(stack)
+    assert (await refused(upload(stack, leased, "big.bin", b"x" * 1_001))).reason == "ARTIFACT_TOO_LARGE"
+    await upload(stack, leased, "most.bin", b"x" * 1_000)
+    await upload(stack, leased, "most.bin", b"y" * 1_000)
+    assert (await refused(upload(stack, leased, "more.bin", b"x"))).reason == "ARTIFACT_TOO_LARGE"
     for name in ("../x", "a/b", "", ".hidden", "x" * 101):
-        assert (await refused(upload(stack, held, name, b"x"))).reason == "VALIDATION_FAILED", name
+        assert (await refused(upload(stack, leased, name, b"x"))).reason == "VALIDATION_FAILED", name
 
     async def named_twice() -> AsyncIterator[workers_pb2.UploadArtifactRequest]:
         for _ in range(2):
             yield workers_pb2.UploadArtifactRequest(
-                job_id=held.job_id, lease_token=held.lease_token, name="most.bin", chunk=b"z"
+                job_id=leased.job_id, lease_token=leased.lease_token, name="most.bin", chunk=b"z"
             )
 
     late = await refused(stack.workers.UploadArtifact(named_twice(), metadata=worker()))
@@ -190,9 +190,9 @@ async def test_uploads_have_limits(stack: Stack, new_dataset: NewDataset, tmp_pa
     assert not any(b"z" in data for data in files)
 
 
-async def read_dataset(stack: Stack, held: workers_pb2.Lease, offset: int = 0) -> tuple[int, bytes]:
+async def read_dataset(stack: Stack, leased: workers_pb2.Lease, offset: int = 0) -> tuple[int, bytes]:
     """Size of a leased job's dataset, and its bytes from an offset on."""
-    request = workers_pb2.ReadDatasetRequest(job_id=held.job_id, lease_token=held.lease_token, offset=offset)
+    request = workers_pb2.ReadDatasetRequest(job_id=leased.job_id, lease_token=leased.lease_token, offset=offset)
     messages = [message async for message in stack.workers.ReadDataset(request, metadata=worker())]
     return messages[0].file_size, b"".join(message.chunk for message in messages)
 
@@ -205,16 +205,16 @@ async def test_a_trainer_reads_its_jobs_dataset(stack: Stack, new_dataset: NewDa
         return dataset.id
 
     await queue(stack, imported)
-    (held,) = await lease(stack)
-    size, data = await read_dataset(stack, held)
-    assert size == len(data) == held.dataset.file_size > 1_000_000
+    (leased,) = await lease(stack)
+    size, data = await read_dataset(stack, leased)
+    assert size == len(data) == leased.dataset.file_size > 1_000_000
     assert len(data.splitlines()) == 1_000
-    assert await read_dataset(stack, held, 600_001) == (size, data[600_001:])
-    assert await read_dataset(stack, held, size) == (size, b"")
-    assert list((await refused(read_dataset(stack, held, size + 1))).violations) == ["offset"]
+    assert await read_dataset(stack, leased, 600_001) == (size, data[600_001:])
+    assert await read_dataset(stack, leased, size) == (size, b"")
+    assert list((await refused(read_dataset(stack, leased, size + 1))).violations) == ["offset"]
     await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    assert (await refused(read_dataset(stack, held))).reason in ("DATASET_FILE_NOT_FOUND", "STORAGE_UNAVAILABLE")
+    (leased,) = await lease(stack)
+    assert (await refused(read_dataset(stack, leased))).reason in ("DATASET_FILE_NOT_FOUND", "STORAGE_UNAVAILABLE")
 
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
@@ -224,9 +224,9 @@ async def test_old_results_go(
     """Files of results older than the retention, and of jobs that ended without a result, are left to the sweeper."""
     job = await completed(stack, new_dataset)
     await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await upload(stack, held, "half.bin", b"half")
-    cancel = jobs_pb2.CancelJobRequest(id=held.job_id)
+    (leased,) = await lease(stack)
+    await upload(stack, leased, "half.bin", b"half")
+    cancel = jobs_pb2.CancelJobRequest(id=leased.job_id)
     await stack.jobs.CancelJob(cancel, metadata=metadata(ANN))
     async with Database.open(database.url, size=1) as pool:
         store = ArtifactStore(pool, max_bytes=1)

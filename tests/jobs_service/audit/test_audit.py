@@ -18,7 +18,7 @@ from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
 from tests.jobs_service.api_keys.test_api_keys import LIST, bearer, create, revoke
 from tests.jobs_service.artifacts.test_artifacts import completed, download
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 from tests.jobs_service.queue.test_leases import complete, lease, queue, report
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
@@ -51,7 +51,7 @@ async def test_what_a_user_does_is_logged(stack: Stack, new_dataset: NewDataset,
     """Jobs, datasets, webhooks and keys: each change is one event with its resource; what trainers do is none of the user's."""
     dataset = await new_dataset(ANN)
     caller = metadata(ANN)
-    job = (await stack.jobs.CreateJob(asked(dataset), metadata=caller)).job
+    job = (await stack.jobs.CreateJob(new_request(dataset), metadata=caller)).job
     other = await queue(stack, new_dataset)
     await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=caller)
     (leased,) = await lease(stack)
@@ -91,9 +91,9 @@ async def test_an_event_says_from_where(stack: Stack, new_dataset: NewDataset) -
     dataset = await new_dataset(ANN)
     made = await create(stack, [options_pb2.SCOPE_JOBS])
     call = [*bearer(made.key), ("x-request-id", "r-1"), ("x-client-address", "203.0.113.9")]
-    await stack.jobs.CreateJob(asked(dataset), metadata=call)
+    await stack.jobs.CreateJob(new_request(dataset), metadata=call)
     bad = [*bearer(made.key), ("x-request-id", 'r"2'), ("x-client-address", '1.1.1.1","sub":"x')]
-    await stack.jobs.CreateJob(asked(dataset), metadata=bad)
+    await stack.jobs.CreateJob(new_request(dataset), metadata=bad)
     _, used, first, second = await events(stack)
     assert word(used) == "api_key_used"
     assert used.resource_id == made.api_key.id
@@ -140,7 +140,7 @@ async def test_a_change_that_fails_is_no_event(
 ) -> None:
     """An event is written in the transaction of its change: rolled back, neither is there."""
     await admin.execute("alter table lora_notifications add constraint broken check (type <> 'job_queued')")
-    await refused(stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN)))
+    await refused(stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN)))
     assert await events(stack) == []
     await admin.execute("alter table audit_events add constraint broken check (action <> 'api_key_created')")
     await refused(create(stack))

@@ -29,7 +29,7 @@ from rpc.identity.model import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.databases import SERVICE_PASSWORD
 from tests.door import refused
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 from tests.jobs_service.rows import new_job
 from tests.processes import environment, run
 
@@ -171,7 +171,7 @@ async def test_servers_live_through_a_migration(
 ) -> None:
     """S12: after a column is added, every call is answered by servers that prepared their statements before."""
     dataset = await new_dataset(ANN)
-    job = asked(dataset)
+    job = new_request(dataset)
     question = estimator_pb2.EstimateCostRequest(
         dataset_id=dataset, gpu_config=job.gpu_config, hyperparameters=job.hyperparameters
     )
@@ -264,7 +264,7 @@ async def test_who_loses_a_deadlock_is_run_again(
         # Whoever looks first is ended, and that shall be the server.
         await admin.execute("set deadlock_timeout = '10s'; begin")
         await admin.execute("select from lora_datasets where id = $1 for update", dataset)
-        creating = asyncio.ensure_future(stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN)))
+        creating = asyncio.ensure_future(stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN)))
         while not await admin.fetchval(waiting):
             await admin.execute("select pg_stat_clear_snapshot()")
         await admin.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"jobs of {ANN}")
@@ -297,16 +297,16 @@ async def test_a_busy_pool_is_not_a_database_that_is_away(
     """S06: health waits for a connection as long as callers have all of them, and says then what is so."""
     monkeypatch.setattr("rpc.database.pool.ACQUIRE_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr("rpc.database.pool.HEALTH_INTERVAL_SECONDS", 0.05)
-    told: asyncio.Queue[bool] = asyncio.Queue()
+    result: asyncio.Queue[bool] = asyncio.Queue()
     async with Database.open(database.url, size=1) as pool, asyncio.timeout(20):
-        watching = asyncio.create_task(pool.watch(told.put))
-        assert await told.get()
+        watching = asyncio.create_task(pool.watch(result.put))
+        assert await result.get()
         async with pool.as_caller(CALLER):
             for _ in range(4):
                 with pytest.raises(DatabaseUnavailable):
                     await pool.is_disabled(ANN)
         assert not await pool.is_disabled(ANN)
-        assert told.empty()
+        assert result.empty()
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 
@@ -417,6 +417,6 @@ async def test_a_row_that_the_database_refuses_is_a_bug_of_ours(
     """A constraint that nobody foresaw is INTERNAL, and neither its name nor the statement is told."""
     dataset = await new_dataset(ANN)
     await admin.execute("alter table lora_training_jobs add constraint surprise check (gpu_count <> 2)")
-    told = await refused(stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN)))
-    assert (told.code, told.message) == (grpc.StatusCode.INTERNAL, "internal error")
-    assert "surprise" not in str(told)
+    error = await refused(stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN)))
+    assert (error.code, error.message) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert "surprise" not in str(error)

@@ -27,7 +27,7 @@ from jobs_service.database.migrate import migrate
 from tests.conftest import NewDataset, Stack, metadata
 from tests.databases import SERVICE_PASSWORD
 from tests.door import Refusal, refusal, refused
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 from tests.processes import Server, environment, running
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -160,7 +160,7 @@ async def new_dataset(cluster: Cluster) -> str:
 
 def question(dataset: str) -> estimator_pb2.EstimateCostRequest:
     """What the job would cost."""
-    job = asked(dataset)
+    job = new_request(dataset)
     return estimator_pb2.EstimateCostRequest(
         dataset_id=dataset, gpu_config=job.gpu_config, hyperparameters=job.hyperparameters
     )
@@ -168,7 +168,7 @@ def question(dataset: str) -> estimator_pb2.EstimateCostRequest:
 
 async def without_a_database(served: Served, dataset: str) -> dict[str, Refusal]:
     """How every other question to the Estimator that needs the database is refused."""
-    job, llama, estimator = asked(dataset), "llama-3.1-8b", served.estimator
+    job, llama, estimator = new_request(dataset), "llama-3.1-8b", served.estimator
     configured = {"dataset_id": dataset, "gpu_config": job.gpu_config, "hyperparameters": job.hyperparameters}
     grid = {"dataset_id": dataset, "gpu_counts": [1, 2], "preset_ids": [1, 2]}
     questions = {
@@ -196,24 +196,28 @@ async def test_a_database_that_goes_and_comes(own_cluster: Cluster, served: Serv
     """
     # S01: down at start.
     assert await served.healths() == [NOT_SERVING, NOT_SERVING]
-    told = await refused(served.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(ANN), timeout=10))
-    assert (told.code, told.reason, told.retryable) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", True)
+    refusal_status = await refused(served.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(ANN), timeout=10))
+    assert (refusal_status.code, refusal_status.reason, refusal_status.retryable) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "DATABASE_UNAVAILABLE",
+        True,
+    )
     own_cluster.start()
     await served.become(SERVING)
     assert [server.process.returncode for server in served.servers] == [None, None]
 
     # S02: a crash under load.
     dataset = await new_dataset(own_cluster)
-    held = metadata(ANN)
+    credentials = metadata(ANN)
     acknowledged: list[str] = []
     codes: set[grpc.StatusCode] = set()
     recovered = asyncio.Event()
 
     async def create() -> None:
         while not recovered.is_set():
-            request = asked(dataset, request_id=str(uuid.uuid4()))
+            request = new_request(dataset, request_id=str(uuid.uuid4()))
             try:
-                acknowledged.append((await served.jobs.CreateJob(request, metadata=held, timeout=10)).job.id)
+                acknowledged.append((await served.jobs.CreateJob(request, metadata=credentials, timeout=10)).job.id)
             except grpc.aio.AioRpcError as error:
                 codes.add(refusal(error).code)
                 await asyncio.sleep(0.05)
@@ -228,14 +232,16 @@ async def test_a_database_that_goes_and_comes(own_cluster: Cluster, served: Serv
     while True:
         asked_at = time.monotonic()
         try:
-            await served.estimator.EstimateCost(question(dataset), metadata=held, timeout=10)
+            await served.estimator.EstimateCost(question(dataset), metadata=credentials, timeout=10)
         except grpc.aio.AioRpcError as error:
             away = refusal(error)
             break
         assert asked_at - stopped < 1
     assert away.code is grpc.StatusCode.UNAVAILABLE
-    for name, told in (await without_a_database(served, dataset)).items():
-        assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"), name
+    for name, refusal_status in (await without_a_database(served, dataset)).items():
+        assert (refusal_status.code, refusal_status.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"), (
+            name
+        )
     await served.become(NOT_SERVING)
     before = len(acknowledged)
     own_cluster.start()
@@ -272,8 +278,10 @@ async def test_a_database_that_goes_and_comes(own_cluster: Cluster, served: Serv
         for server, seen in zip(served.servers, lines, strict=True):
             alarm = next(line for line in server.lines[seen:] if line["event"] == "database" and not line["healthy"])
             assert alarm["level"] == "error"
-        told = await refused(served.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(ANN), timeout=10))
-        assert told.code is grpc.StatusCode.UNAVAILABLE
+        refusal_status = await refused(
+            served.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(ANN), timeout=10)
+        )
+        assert refusal_status.code is grpc.StatusCode.UNAVAILABLE
         await own_cluster.execute(f"alter role pipeline_service {back}")
         await served.become(SERVING)
     for server in served.servers:
@@ -288,15 +296,15 @@ async def test_backends_that_are_killed_are_retryable(
     """S03: while backends are terminated at random, callers see an answer or an error that says to come back."""
     random = Random(3)
     dataset = await new_dataset(ANN)
-    held, done, answered, codes = metadata(ANN), asyncio.Event(), [0], set()
+    credentials, done, answered, codes = metadata(ANN), asyncio.Event(), [0], set()
 
     async def call() -> None:
         while not done.is_set():
             try:
                 # Well below the limit on open jobs, however fast this is.
                 if answered[0] < 300:
-                    await stack.jobs.CreateJob(asked(dataset), metadata=held, timeout=10)
-                await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=held, timeout=10)
+                    await stack.jobs.CreateJob(new_request(dataset), metadata=credentials, timeout=10)
+                await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=credentials, timeout=10)
                 answered[0] += 1
             except grpc.aio.AioRpcError as error:
                 codes.add(refusal(error).code)

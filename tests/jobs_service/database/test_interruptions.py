@@ -29,7 +29,7 @@ from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.gateway.conftest import bearer, open_gateway
 from tests.jobs_service.events.test_watch import watching
-from tests.jobs_service.jobs.test_create_job import ANN, asked
+from tests.jobs_service.jobs.test_create_job import ANN, new_request
 from tests.jobs_service.trainers import get, lease, queue, report, until
 from tests.proxy import Proxy, proxy
 from tests.serving import serving
@@ -60,7 +60,7 @@ async def test_a_caller_that_leaves_finds_its_job(
     """D02, I07: whenever a caller leaves, asking again with the same key gets one job, with one notification."""
     dataset = await new_dataset(ANN)
     for _ in range(40):
-        request = asked(dataset, request_id=str(uuid.uuid4()))
+        request = new_request(dataset, request_id=str(uuid.uuid4()))
         leaving = stack.jobs.CreateJob(request, metadata=metadata(ANN))
         await asyncio.sleep(random.uniform(0, 0.03))
         leaving.cancel()
@@ -80,7 +80,7 @@ for each row execute function slow();
 @ONE_WAY
 async def test_a_deadline_inside_the_commit(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """D03, D05: a deadline that passes while the transaction commits is told as such, and asking again is safe."""
-    request = asked(await new_dataset(ANN), request_id=str(uuid.uuid4()))
+    request = new_request(await new_dataset(ANN), request_id=str(uuid.uuid4()))
     await admin.execute(SLOW_COMMIT)
     with pytest.raises(grpc.aio.AioRpcError) as late:
         await stack.jobs.CreateJob(request, metadata=metadata(ANN), timeout=0.4)
@@ -96,18 +96,18 @@ async def test_a_deadline_as_long_as_the_work(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, calls: int
 ) -> None:
     """D04: with a deadline about as long as the work, an answer means that all of it is there, and no answer never half."""
-    dataset, held = await new_dataset(ANN), metadata(ANN)
+    dataset, credentials = await new_dataset(ANN), metadata(ANN)
     took = []
     for _ in range(5):
         started = time.perf_counter()
-        await stack.jobs.CreateJob(asked(dataset), metadata=held)
+        await stack.jobs.CreateJob(new_request(dataset), metadata=credentials)
         took.append(time.perf_counter() - started)
     outcomes = []
     for _ in range(calls):
-        request = asked(dataset, request_id=str(uuid.uuid4()))
+        request = new_request(dataset, request_id=str(uuid.uuid4()))
         try:
             timeout = random.uniform(0.3, 1.3) * sorted(took)[2]
-            await stack.jobs.CreateJob(request, metadata=held, timeout=timeout)
+            await stack.jobs.CreateJob(request, metadata=credentials, timeout=timeout)
             expected = {(1, 1)}
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -148,8 +148,8 @@ async def test_a_storm_of_leavers_leaves_nothing(
         return len(asyncio.all_tasks()) <= before + 2
 
     await until(quiet, 15)
-    held = "select count(*) from pg_stat_activity where usename = 'pipeline_service' and state <> 'idle'"
-    await until(partial(_none, admin, held))
+    value = "select count(*) from pg_stat_activity where usename = 'pipeline_service' and state <> 'idle'"
+    await until(partial(_none, admin, value))
     assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_QUEUED
     async with watching(stack, job.id) as watcher:
         await watcher.has("snapshot")
@@ -172,8 +172,8 @@ async def test_an_open_transaction_delays_no_claim(
     await idle.execute("insert into disabled_users (user_id) values (gen_random_uuid())")
     async with watching(stack, job.id) as watcher:
         await watcher.has("snapshot")
-        (held,) = await lease(stack)
-        await report(stack, held)
+        (leased,) = await lease(stack)
+        await report(stack, leased)
         assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_RUNNING
         assert watcher.kinds() == ["snapshot"]
         await opened.rollback()
@@ -207,7 +207,7 @@ async def test_a_way_to_the_database_that_is_lost(
         job = await queue(stack, new_dataset)
         async with watching(stack, job.id) as watcher:
             await watcher.has("snapshot")
-            (held,) = await lease(stack)
+            (leased,) = await lease(stack)
             way.stall()
             for _ in range(3):
                 started = time.monotonic()
@@ -221,7 +221,7 @@ async def test_a_way_to_the_database_that_is_lost(
 
             async def reported() -> bool:
                 try:
-                    await report(stack, held)
+                    await report(stack, leased)
                 except grpc.aio.AioRpcError as error:
                     if error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
                         raise
@@ -230,8 +230,8 @@ async def test_a_way_to_the_database_that_is_lost(
 
             await until(reported, 10)
             await watcher.has("event", 2)
-            told = watcher.revisions(job.id)
-            assert told == list(range(2, 2 + len(told)))
+            messages = watcher.revisions(job.id)
+            assert messages == list(range(2, 2 + len(messages)))
 
 
 @ONE_WAY

@@ -203,9 +203,9 @@ async def test_functions_that_become_their_caller_obey_the_policies(
                 assert await connection.fetchval("select current_user") == "pipeline_service"
                 assert not await connection.fetchval("select current_setting('request.jwt.claims', true)")
 
-        for user, found in ((ANN, 1), (BOB, 0), (ANN, 1)):
+        for user, result in ((ANN, 1), (BOB, 0), (ANN, 1)):
             (row, *_) = await pool.call_as(Identity(user, "user", 0), *page)
-            assert row["total"] == found
+            assert row["total"] == result
             await is_nobodys()
         with pytest.raises(asyncpg.CheckViolationError):
             job = as_json(new_job(dataset, preset_id="no preset"))

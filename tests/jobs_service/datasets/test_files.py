@@ -18,7 +18,7 @@ from pipeline.jobs.v1 import jobs_pb2
 from tests.conftest import Stack, metadata
 from tests.door import refusal, refused
 from tests.jobs_service.datasets.test_import import ANN, LINES, STORED, files_in, import_bytes
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 from tests.jobs_service.trainers import until
 
 BOB = "bbbbbbbb-0000-4000-8000-000000000002"
@@ -46,13 +46,13 @@ async def delete(stack: Stack, dataset_id: str, user: str = ANN) -> None:
 async def test_a_dataset_goes_with_its_file(stack: Stack, tmp_path: Path) -> None:
     """A deleted dataset is not there for anything any more; its file goes soon after; a second deletion finds nothing."""
     kept, gone = [await import_bytes(stack, LINE) for _ in range(2)]
-    told = [await refused(delete(stack, each, BOB)) for each in (gone.id, str(uuid.uuid4()))]
-    assert told[0].code is grpc.StatusCode.NOT_FOUND
+    errors = [await refused(delete(stack, each, BOB)) for each in (gone.id, str(uuid.uuid4()))]
+    assert errors[0].code is grpc.StatusCode.NOT_FOUND
     await delete(stack, gone.id)
     get = datasets_pb2.GetDatasetRequest(id=gone.id)
     for call in (
         stack.datasets.GetDataset(get, metadata=metadata(ANN)),
-        stack.jobs.CreateJob(asked(gone.id), metadata=metadata(ANN)),
+        stack.jobs.CreateJob(new_request(gone.id), metadata=metadata(ANN)),
         delete(stack, gone.id),
     ):
         assert (await refused(call)).reason == "DATASET_NOT_FOUND"
@@ -68,21 +68,21 @@ async def test_a_dataset_goes_with_its_file(stack: Stack, tmp_path: Path) -> Non
 async def test_a_dataset_in_use_stays(stack: Stack, tmp_path: Path) -> None:
     """While a job that is not final trains on it a dataset stays; then it goes, and the job keeps its name."""
     dataset = await import_bytes(stack, LINE)
-    job = (await stack.jobs.CreateJob(asked(dataset.id), metadata=metadata(ANN))).job
-    told = await refused(delete(stack, dataset.id))
-    assert (told.code, told.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "DATASET_IN_USE")
-    assert told.metadata["jobs"] == "1"
+    job = (await stack.jobs.CreateJob(new_request(dataset.id), metadata=metadata(ANN))).job
+    error = await refused(delete(stack, dataset.id))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "DATASET_IN_USE")
+    assert error.metadata["jobs"] == "1"
     await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
     await delete(stack, dataset.id)
-    found = (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job.id), metadata=metadata(ANN))).job
-    assert found.dataset.name == dataset.name
+    result = (await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job.id), metadata=metadata(ANN))).job
+    assert result.dataset.name == dataset.name
 
 
 async def test_no_job_begins_on_a_dataset_that_goes(stack: Stack, admin: asyncpg.Connection) -> None:
     """Deleted and asked for at the same time, a dataset has no open job or is still there, ten times over."""
     for _ in range(10):
         dataset = await import_bytes(stack, LINE)
-        calls = [stack.jobs.CreateJob(asked(dataset.id), metadata=metadata(ANN)), delete(stack, dataset.id)]
+        calls = [stack.jobs.CreateJob(new_request(dataset.id), metadata=metadata(ANN)), delete(stack, dataset.id)]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert sum(isinstance(each, grpc.aio.AioRpcError) for each in outcomes) == 1, outcomes
         await admin.execute("delete from job_events; delete from lora_training_jobs; delete from lora_datasets")
@@ -96,8 +96,8 @@ async def test_a_user_keeps_so_much(stack: Stack, tmp_path: Path) -> None:
     ] * 2
     assert {each.metadata["room"] for each in refusals} == {"1"}
     await until(lambda: counted(tmp_path, 3))
-    told = await refused(import_bytes(stack, LINE))
-    assert (told.reason, told.metadata["room"]) == ("STORAGE_QUOTA", "1")
+    error = await refused(import_bytes(stack, LINE))
+    assert (error.reason, error.metadata["room"]) == ("STORAGE_QUOTA", "1")
     assert (await import_bytes(stack, b"{")).status == datasets_pb2.DATASET_STATUS_ERROR
     await delete(stack, first.id)
     await import_bytes(stack, LINE)

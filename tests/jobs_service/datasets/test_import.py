@@ -508,5 +508,5 @@ async def test_lists_search_by_name(stack: Stack) -> None:
     await import_bytes(stack, orjson.dumps(LINES["messages"]))
     for search, total in {"greet": 1, "GREETINGS": 1, "%": 0, "": 1}.items():
         request = datasets_pb2.ListDatasetsRequest(search=search)
-        found = await stack.datasets.ListDatasets(request, metadata=metadata(ANN))
-        assert found.pagination.total == total, search
+        page_of = await stack.datasets.ListDatasets(request, metadata=metadata(ANN))
+        assert page_of.pagination.total == total, search

@@ -19,11 +19,11 @@ async def test_a_large_file_takes_little_memory_and_nobodys_time(database: TestD
     async with running("jobs_service", variables) as server:
         address = await server.address()
         await server.logged("database", lambda line: bool(line["healthy"]))
-        found = await measure(address, server.process.pid, 60_000_000, metadata())
-        print(found)
-    assert found.dataset.status == datasets_pb2.DATASET_STATUS_READY
-    assert found.dataset.file_size >= 60_000_000
-    assert found.rss_peak < 300
-    assert found.rss_peak - found.rss_before < 80
+        result = await measure(address, server.process.pid, 60_000_000, metadata())
+        print(result)
+    assert result.dataset.status == datasets_pb2.DATASET_STATUS_READY
+    assert result.dataset.file_size >= 60_000_000
+    assert result.rss_peak < 300
+    assert result.rss_peak - result.rss_before < 80
     # Off the event loop: a call waits for others' work on this machine, never for the import itself.
-    assert p99(found.busy) < 1
+    assert p99(result.busy) < 1

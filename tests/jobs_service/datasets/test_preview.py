@@ -99,8 +99,8 @@ async def test_a_bad_file_shows_its_first_rows_and_bad_rows(stack: Stack) -> Non
     good = orjson.dumps({"prompt": "a", "completion": "b"})
     data = b"\n".join([good] * 150 + [b'{"prompt": "a"}', b"{"] + [good] * 150)
     dataset = await import_bytes(stack, data, size=1 << 20)
-    found = await page(stack, dataset.id, limit=50)
-    assert (found.total_rows, found.rows[0].completion) == (102, "b")
+    preview = await page(stack, dataset.id, limit=50)
+    assert (preview.total_rows, preview.rows[0].completion) == (102, "b")
     bad = (await page(stack, dataset.id, line=151)).rows
     assert [(row.row, row.line, row.source) for row in bad] == [(101, 151, '{"prompt":"a"}'), (102, 152, "{")]
     assert all(row.error for row in bad)
@@ -113,5 +113,5 @@ async def test_rows_are_their_owners(stack: Stack, tmp_path: Path) -> None:
         await refused(page(stack, dataset.id, "bbbbbbbb-0000-4000-8000-000000000002"))
     ).reason == "DATASET_NOT_FOUND"
     (tmp_path / "storage" / dataset.storage_path).unlink()
-    told = await refused(page(stack, dataset.id))
-    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+    error = await refused(page(stack, dataset.id))
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")

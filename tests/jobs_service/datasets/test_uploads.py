@@ -43,29 +43,29 @@ async def upload(stack: Stack, user: str, go_on: asyncio.Event) -> datasets_pb2.
 async def test_a_user_has_few_uploads_at_once(stack: Stack, admin: asyncpg.Connection) -> None:
     """X03: one upload more than a user may have is refused; others are served, and a slot is free again."""
     go_on = asyncio.Event()
-    held = [asyncio.create_task(upload(stack, ANN, go_on)) for _ in range(3)]
+    value = [asyncio.create_task(upload(stack, ANN, go_on)) for _ in range(3)]
 
     async def begun() -> bool:
-        return await admin.fetchval("select count(*) from unclaimed_files") == len(held)
+        return await admin.fetchval("select count(*) from unclaimed_files") == len(value)
 
     await until(begun)
-    told = await refused(import_bytes(stack, LINE))
-    assert (told.code, told.reason, told.metadata["limit"]) == (
+    error = await refused(import_bytes(stack, LINE))
+    assert (error.code, error.reason, error.metadata["limit"]) == (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "TOO_MANY_UPLOADS",
         "3",
     )
     go_on.set()
     assert (await upload(stack, BOB, go_on)).total_rows == 2
-    assert [dataset.total_rows for dataset in await asyncio.gather(*held)] == [2, 2, 2]
+    assert [dataset.total_rows for dataset in await asyncio.gather(*value)] == [2, 2, 2]
     assert (await import_bytes(stack, LINE)).total_rows == 1
 
 
 async def test_a_silent_upload_ends(stack: Stack) -> None:
     """An upload that sends nothing for long is ended, and gives its slot to others."""
     never = asyncio.Event()
-    told = await asyncio.gather(*(refused(upload(stack, ANN, never)) for _ in range(3)))
-    assert {each.reason for each in told} == {"REQUEST_TIMEOUT"}
+    error = await asyncio.gather(*(refused(upload(stack, ANN, never)) for _ in range(3)))
+    assert {each.reason for each in error} == {"REQUEST_TIMEOUT"}
     assert (await import_bytes(stack, LINE)).total_rows == 1
 
 

@@ -19,7 +19,7 @@ from gateway import http_server
 from jobs_service.events import watch as watch_module
 from tests.clients import http_client
 from tests.conftest import NewDataset, Stack
-from tests.gateway.conftest import asked, bearer, open_gateway
+from tests.gateway.conftest import bearer, new_request, open_gateway
 from tests.jobs_service.trainers import complete, lease, report
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
@@ -72,9 +72,9 @@ class Reader:
 
     async def _split(self) -> AsyncIterator[str]:
         """Lines end with LF, as the server ends them; httpx would end them at U+2028 as well, which an EventSource does not."""
-        held = b""
+        value = b""
         async for part in self.answer.aiter_bytes():
-            *lines, held = (held + part).split(b"\n")
+            *lines, value = (value + part).split(b"\n")
             for line in lines:
                 assert b"\r" not in line
                 yield line.decode()
@@ -106,11 +106,11 @@ class Reader:
 
     async def rest(self) -> list[Event]:
         """All events up to the end, pings left out."""
-        found = []
+        values = []
         while event := await self.next():
             if event.name != "ping":
-                found.append(event)
-        return found
+                values.append(event)
+        return values
 
 
 @asynccontextmanager
@@ -122,7 +122,7 @@ async def watching(client: httpx.AsyncClient, path: str, **headers: str) -> Asyn
 
 async def create(client: httpx.AsyncClient, dataset_id: str) -> str:
     """A new job's id."""
-    answer = await client.post("/api/jobs", json=asked(dataset_id, preset_id="balanced"))
+    answer = await client.post("/api/jobs", json=new_request(dataset_id, preset_id="balanced"))
     assert answer.status_code == 201, answer.text
     return str(answer.json()["data"]["id"])
 
@@ -138,10 +138,10 @@ async def test_a_browser_follows_a_job_to_its_end(
         assert watch.answer.headers["cache-control"] == "no-store, no-transform"
         first = await watch.next()
         assert (first.name, first.data["jobs"][0]["id"], first.data["jobs"][0]["status"]) == ("snapshot", job, "queued")
-        (held,) = await lease(stack)
+        (leased,) = await lease(stack)
         for step in range(1, 4):
-            await report(stack, held, step=step)
-        await complete(stack, held)
+            await report(stack, leased, step=step)
+        await complete(stack, leased)
         rest = await watch.rest()
     assert [event.name for event in rest] == ["event"] * 5 + ["end"]
     assert [event.data["revision"] for event in rest[:-1]] == [2, 3, 4, 5, 6]
@@ -152,13 +152,13 @@ async def test_a_browser_follows_a_job_to_its_end(
     )
     for number, seen in enumerate([first, *rest[:-1]]):
         async with watching(ann, f"/api/jobs/{job}/events", **{"last-event-id": seen.id}) as again:
-            told = await again.rest()
-        assert told[:-1] == rest[number:-1], number
-        assert (told[-1].name, told[-1].data) == ("end", {"reason": "job_final"})
+            messages = await again.rest()
+        assert messages[:-1] == rest[number:-1], number
+        assert (messages[-1].name, messages[-1].data) == ("end", {"reason": "job_final"})
     async with watching(ann, f"/api/jobs/{job}/events") as late:
-        told = await late.rest()
-    assert [event.name for event in told] == ["snapshot", "end"]
-    assert told[0].data["jobs"][0]["status"] == "completed"
+        messages = await late.rest()
+    assert [event.name for event in messages] == ["snapshot", "end"]
+    assert messages[0].data["jobs"][0]["status"] == "completed"
 
 
 @ONE_WAY
@@ -169,7 +169,7 @@ async def test_all_jobs_over_one_stream(
     dataset, theirs = await new_dataset(ANN), await new_dataset(BOB)
     async with watching(ann, "/api/jobs/events") as watch:
         assert (await watch.next()).data == {"jobs": []}
-        answer = await http.post("/api/jobs", json=asked(theirs, preset_id="balanced"), headers=bearer(BOB))
+        answer = await http.post("/api/jobs", json=new_request(theirs, preset_id="balanced"), headers=bearer(BOB))
         assert answer.status_code == 201
         job = await create(ann, dataset)
         event = await watch.until("event")
@@ -196,8 +196,8 @@ async def test_before_the_first_event_an_error_is_a_status(ann: httpx.AsyncClien
     job, absent = await create(ann, await new_dataset(ANN)), uuid.uuid4()
     tag = sha256(ANN.encode()).hexdigest()[:8]
     for row, path, headers, status, reason in EARLY:
-        held = {name: value.format(tag=tag) for name, value in headers.items()}
-        answer = await ann.get(path.format(job=job, absent=absent), headers={**STREAM, **held})
+        values = {name: value.format(tag=tag) for name, value in headers.items()}
+        answer = await ann.get(path.format(job=job, absent=absent), headers={**STREAM, **values})
         assert (answer.status_code, answer.json()["reason"]) == (status, reason), (row, path, answer.text)
 
 
@@ -208,8 +208,8 @@ async def test_text_of_any_kind_fits_a_frame(stack: Stack, ann: httpx.AsyncClien
     lines = ["a\nb", "c\rd", "e\r\nf", "g\u2028h\u2029i", "\n\nevent: end\ndata: {}\n\n", "é😀\x85", "\ufeff"]
     async with watching(ann, f"/api/jobs/{job}/events") as watch:
         await watch.until("snapshot")
-        (held,) = await lease(stack)
-        await report(stack, held, log_lines=lines)
+        (leased,) = await lease(stack)
+        await report(stack, leased, log_lines=lines)
         while True:
             event = await watch.until("event")
             if event.data["type"] == "started":
@@ -228,9 +228,9 @@ async def test_an_error_in_the_stream_is_an_event(
     async with watching(ann, f"/api/jobs/{job}/events") as watch:
         await watch.until("snapshot")
         await lease(stack)
-        told = await watch.rest()
-    assert [event.name for event in told] == ["error"]
-    body = told[0].data
+        messages = await watch.rest()
+    assert [event.name for event in messages] == ["error"]
+    body = messages[0].data
     assert (body["code"], body["reason"]) == ("RESOURCE_EXHAUSTED", "BUFFER_OVERRUN")
     assert set(body) == {"error", "details", "code", "reason", "request_id"}
 
@@ -241,10 +241,10 @@ async def test_a_token_that_ends_ends_the_stream(
 ) -> None:
     """W08: when the token's time and leeway are over, the stream says so and ends."""
     job = await create(ann, await new_dataset(ANN))
-    held = bearer(ANN, exp=int(time.time()) - 28)
-    async with watching(http, f"/api/jobs/{job}/events", **held) as watch:
-        told = await watch.rest()
-    assert [(event.name, event.data.get("reason")) for event in told] == [("snapshot", None), ("end", "auth")]
+    credentials = bearer(ANN, exp=int(time.time()) - 28)
+    async with watching(http, f"/api/jobs/{job}/events", **credentials) as watch:
+        messages = await watch.rest()
+    assert [(event.name, event.data.get("reason")) for event in messages] == [("snapshot", None), ("end", "auth")]
 
 
 @ONE_WAY
@@ -271,12 +271,12 @@ async def test_who_does_not_read_is_let_go(
     await reader.read(10)
     async with watching(ann, f"/api/jobs/{job}/events") as eager:
         await eager.until("snapshot")
-        (held,) = await lease(stack)
-        told = 0
+        (leased,) = await lease(stack)
+        result = 0
         for step in range(1, 160):
-            await report(stack, held, step=step, log_lines=["x" * 2000] * 60)
-            told = (await eager.until("event")).data["revision"]
-        assert told >= 100
+            await report(stack, leased, step=step, log_lines=["x" * 2000] * 60)
+            result = (await eager.until("event")).data["revision"]
+        assert result >= 100
 
     async def closed() -> None:
         while await reader.read(1 << 20):
@@ -294,8 +294,8 @@ async def test_a_stopping_gateway_says_so(stack: Stack, ann: httpx.AsyncClient, 
     async with watching(ann, f"/api/jobs/{job}/events") as watch:
         await watch.until("snapshot")
         stack.draining.set()
-        told = await watch.rest()
-    assert [(event.name, event.data) for event in told] == [("end", {"reason": "server_stops"})]
+        messages = await watch.rest()
+    assert [(event.name, event.data) for event in messages] == [("end", {"reason": "server_stops"})]
 
 
 @ONE_WAY

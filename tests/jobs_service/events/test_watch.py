@@ -42,33 +42,33 @@ class Watcher:
 
     def __init__(self, call: Any) -> None:
         self.call = call
-        self.told: list[Any] = []
+        self.messages: list[Any] = []
         self.error: grpc.aio.AioRpcError | None = None
         self._reading = asyncio.create_task(self._read(), name="watcher")
 
     async def _read(self) -> None:
         try:
             async for message in self.call:
-                self.told.append(message)
+                self.messages.append(message)
         except grpc.aio.AioRpcError as error:
             self.error = error
 
     def kinds(self) -> list[str]:
         """What the messages were, pings left out."""
-        kinds = [message.WhichOneof("update") for message in self.told]
+        kinds = [message.WhichOneof("update") for message in self.messages]
         return [kind for kind in kinds if kind != "ping"]
 
     def revisions(self, job_id: str) -> list[int]:
         """Numbers of the events of one job."""
-        events = [message.event for message in self.told if message.WhichOneof("update") == "event"]
+        events = [message.event for message in self.messages if message.WhichOneof("update") == "event"]
         return [event.revision for event in events if event.job_id == job_id]
 
     async def has(self, kind: str, count: int = 1) -> Any:
         """Waits for so many messages of a kind and returns the last."""
 
         async def look() -> Any:
-            found = [message for message in self.told if message.WhichOneof("update") == kind]
-            return found[count - 1] if len(found) >= count else None
+            result = [message for message in self.messages if message.WhichOneof("update") == kind]
+            return result[count - 1] if len(result) >= count else None
 
         return await until(look, 10)
 
@@ -88,11 +88,11 @@ async def watching(
     stack: Stack, job_id: str | None = None, user: str = ANN, *, after: str = "", **claims: Any
 ) -> AsyncIterator[Watcher]:
     """A watch of one job, or of all."""
-    held = metadata(user, **claims)
+    credentials = metadata(user, **claims)
     if job_id is None:
-        call = stack.jobs.WatchJobs(jobs_pb2.WatchJobsRequest(last_event_id=after), metadata=held)
+        call = stack.jobs.WatchJobs(jobs_pb2.WatchJobsRequest(last_event_id=after), metadata=credentials)
     else:
-        call = stack.jobs.WatchJob(jobs_pb2.WatchJobRequest(id=job_id, last_event_id=after), metadata=held)
+        call = stack.jobs.WatchJob(jobs_pb2.WatchJobRequest(id=job_id, last_event_id=after), metadata=credentials)
     watcher = Watcher(call)
     try:
         yield watcher
@@ -108,21 +108,21 @@ async def test_a_job_is_watched_from_queue_to_end(stack: Stack, new_dataset: New
         assert [(each.id, each.revision) for each in snapshot.jobs] == [(job.id, 1)]
         await all_.has("snapshot")
         other = await queue(stack, new_dataset)
-        (held,) = await lease(stack)
-        await report(stack, held, log_lines=["hello"])
-        await report(stack, held, step=1875, metrics=[{"step": 1875, "values": {"loss": 0.25}}])
-        await complete(stack, held)
+        (leased,) = await lease(stack)
+        await report(stack, leased, log_lines=["hello"])
+        await report(stack, leased, step=1875, metrics=[{"step": 1875, "values": {"loss": 0.25}}])
+        await complete(stack, leased)
         await one.ended()
         assert one.kinds() == ["snapshot", "event", "event", "event", "event", "end"]
-        assert one.told[-1].end.reason == FINAL
+        assert one.messages[-1].end.reason == FINAL
         assert one.revisions(job.id) == [2, 3, 4, 5]
-        half = next(message.event for message in one.told if message.event.current_step == 1875)
+        half = next(message.event for message in one.messages if message.event.current_step == 1875)
         assert (half.progress, half.current_metrics["loss"], half.is_final) == (50, 0.25, False)
         assert list(half.allowed_actions) == [jobs_pb2.JOB_ACTION_CANCEL]
         await all_.has("event", 5)
         assert all_.revisions(job.id) == [2, 3, 4, 5]
         assert all_.revisions(other.id) == [1]
-        ids = [message.id for message in one.told]
+        ids = [message.id for message in one.messages]
         assert ids == sorted(ids, key=lambda cursor: parse_cursor(cursor, ANN))
 
 
@@ -132,19 +132,19 @@ async def test_a_watch_goes_on_where_it_was_left(stack: Stack, new_dataset: NewD
     job = await queue(stack, new_dataset)
     async with watching(stack, job.id) as first:
         await first.has("snapshot")
-        (held,) = await lease(stack)
+        (leased,) = await lease(stack)
         for step in range(1, 6):
-            await report(stack, held, step=step)
-        await complete(stack, held)
+            await report(stack, leased, step=step)
+        await complete(stack, leased)
         await first.ended()
-    events = [message for message in first.told if message.WhichOneof("update") != "ping"]
+    events = [message for message in first.messages if message.WhichOneof("update") != "ping"]
     for seen in range(len(events)):
         async with watching(stack, job.id, after=events[seen].id) as again:
             await again.ended()
             rest = [message.event.revision for message in events[seen + 1 :] if message.HasField("event")]
             assert again.revisions(job.id) == rest
-            assert again.told[0].HasField("ping")
-            assert again.told[-1].end.reason == FINAL
+            assert again.messages[0].HasField("ping")
+            assert again.messages[-1].end.reason == FINAL
 
 
 @ONE_WAY
@@ -178,7 +178,7 @@ async def test_cursors_are_looked_at(stack: Stack, new_dataset: NewDataset, curs
             assert refusal(watcher.error).reason == expected
         else:
             first = await watcher.has(expected)
-            assert watcher.told[0] == first
+            assert watcher.messages[0] == first
             assert [each.id for each in getattr(first, expected).jobs] == [job.id]
 
 
@@ -201,14 +201,14 @@ async def test_what_commits_late_is_not_missed(
         await held_back.start()
         await slow.execute(insert, early, uuid.UUID(ANN), 1)
         await admin.execute(insert, late, uuid.UUID(ANN), 1)
-        events, place, _ = await history.tail(start)
+        events, position, _ = await history.tail(start)
         # The one that committed has a later number than the one that has not: it waits, or a cursor would pass both.
         assert events == []
         await admin.execute(insert, late, uuid.UUID(ANN), 2)
-        events, place, _ = await history.tail(place)
+        events, position, _ = await history.tail(position)
         assert events == []
         await held_back.commit()
-        events, _, _ = await history.tail(place)
+        events, _, _ = await history.tail(position)
         assert [(event.job_id, event.revision) for event in events] == [(early, 1), (late, 1), (late, 2)]
     await slow.close()
 
@@ -219,15 +219,15 @@ async def test_events_are_read_by_their_weight_too(
 ) -> None:
     """Of events with long logs few are read at once, and all of them reach a watch that goes on from before them."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
+    (leased,) = await lease(stack)
     async with watching(stack, job.id) as watcher:
         start = (await watcher.has("snapshot")).id
     for step in range(1, 8):
-        await report(stack, held, step=step, log_lines=["€" * 2000] * 100)
+        await report(stack, leased, step=step, log_lines=["€" * 2000] * 100)
     async with Database.open(database.url, size=1) as pool:
-        place, sizes, more = Cursor(0, 0, 0), [], True
+        position, sizes, more = Cursor(0, 0, 0), [], True
         while more:
-            events, place, more = await EventStore(pool).tail(place)
+            events, position, more = await EventStore(pool).tail(position)
             sizes.append(len(events))
     # Queued, leased and the first four reports: 600 kB of lines each.
     assert sizes == [6, 3]
@@ -244,7 +244,7 @@ async def test_watchers_miss_nothing_under_load(
     jobs = [await queue(stack, new_dataset) for _ in range(8)]
     async with watching(stack) as steady:
         await steady.has("snapshot")
-        taken = [held for _ in jobs for held in await lease(stack)]
+        taken = [value for _ in jobs for value in await lease(stack)]
 
         async def disturb() -> None:
             connection = await asyncpg.connect(database.admin_url)
@@ -260,9 +260,9 @@ async def test_watchers_miss_nothing_under_load(
                 await change.rollback()
             await connection.close()
 
-        async def work(held: Any) -> None:
+        async def work(value: Any) -> None:
             for step in range(1, 16):
-                await report(stack, held, step=step)
+                await report(stack, value, step=step)
 
         async def come_and_go() -> list[int]:
             """Reconnects all the time and puts together what it was told."""
@@ -271,12 +271,12 @@ async def test_watchers_miss_nothing_under_load(
                 async with watching(stack, jobs[0].id, after=after) as brief:
                     await brief.has("event" if after else "snapshot")
                 if not after:
-                    seen.append(brief.told[0].snapshot.jobs[0].revision)
+                    seen.append(brief.messages[0].snapshot.jobs[0].revision)
                 seen += brief.revisions(jobs[0].id)
-                after = brief.told[-1].id
+                after = brief.messages[-1].id
             return seen
 
-        results = await asyncio.gather(disturb(), disturb(), come_and_go(), *[work(held) for held in taken])
+        results = await asyncio.gather(disturb(), disturb(), come_and_go(), *[work(value) for value in taken])
         seen = results[2]
         assert seen == list(range(seen[0], 18))
 
@@ -323,10 +323,10 @@ async def test_who_does_not_read_is_closed_and_others_go_on(
     seen = [await lazy.read()]
     async with watching(stack, job.id) as eager:
         await eager.has("snapshot")
-        (held,) = await lease(stack)
+        (leased,) = await lease(stack)
         lines = ["x" * 2000] * 50
         for step in range(1, 80):
-            await report(stack, held, step=step, log_lines=lines)
+            await report(stack, leased, step=step, log_lines=lines)
             if step % 8 == 0:
                 # A whole buffer between two looks for events would be too many for any reader.
                 await eager.has("event", step + 1)
@@ -336,10 +336,10 @@ async def test_who_does_not_read_is_closed_and_others_go_on(
                 seen.append(await lazy.read())
         assert refusal(error.value).reason == "BUFFER_OVERRUN"
         async with watching(stack, job.id, after=seen[-1].id) as again:
-            await complete(stack, held)
+            await complete(stack, leased)
             await again.ended()
-        told = [message.event.revision for message in seen if message.HasField("event")]
-        assert told + again.revisions(job.id) == list(range(2, 83))
+        result = [message.event.revision for message in seen if message.HasField("event")]
+        assert result + again.revisions(job.id) == list(range(2, 83))
 
 
 @ONE_WAY
@@ -364,7 +364,7 @@ async def test_what_fails_before_the_first_event_is_a_status(stack: Stack, new_d
         async with watching(stack, job_id, user) as watcher:
             await watcher.ended()
             assert refusal(watcher.error).reason == reason
-            assert watcher.told == []
+            assert watcher.messages == []
     async with watching(stack, job.id, role="worker") as watcher:
         await watcher.ended()
         assert refusal(watcher.error).reason == "ROLE_NOT_ALLOWED"
@@ -380,7 +380,7 @@ async def test_a_token_that_ends_ends_the_watch(
     async with watching(stack, job.id, exp=int(time.time()) - 28) as watcher:
         await watcher.has("snapshot")
         await watcher.ended()
-        assert watcher.told[-1].end.reason == jobs_pb2.WATCH_END_REASON_AUTH
+        assert watcher.messages[-1].end.reason == jobs_pb2.WATCH_END_REASON_AUTH
 
 
 @ONE_WAY
@@ -389,7 +389,7 @@ async def test_the_tailer_comes_back(stack: Stack, admin: asyncpg.Connection, ne
     job = await queue(stack, new_dataset)
     async with watching(stack) as watcher:
         await watcher.has("snapshot")
-        (held,) = await lease(stack)
+        (leased,) = await lease(stack)
         for step in range(1, 8):
             await admin.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
@@ -398,7 +398,7 @@ async def test_the_tailer_comes_back(stack: Stack, admin: asyncpg.Connection, ne
 
             async def reported(step: int = step) -> bool:
                 try:
-                    await report(stack, held, step=step)
+                    await report(stack, leased, step=step)
                 except grpc.aio.AioRpcError as error:
                     if error.code() is not grpc.StatusCode.UNAVAILABLE:
                         raise
@@ -411,9 +411,9 @@ async def test_the_tailer_comes_back(stack: Stack, admin: asyncpg.Connection, ne
             return len(watcher.revisions(job.id)) >= 8
 
         await until(all_there)
-        told = watcher.revisions(job.id)
-        assert told == list(range(2, 2 + len(told)))
-        assert told[-1] == await admin.fetchval("select revision from lora_training_jobs")
+        messages = watcher.revisions(job.id)
+        assert messages == list(range(2, 2 + len(messages)))
+        assert messages[-1] == await admin.fetchval("select revision from lora_training_jobs")
 
 
 @ONE_WAY
@@ -424,7 +424,7 @@ async def test_a_finished_job_shows_its_end_at_once(stack: Stack, new_dataset: N
     async with watching(stack, job.id) as watcher:
         await watcher.ended()
         assert watcher.kinds() == ["snapshot", "end"]
-        assert watcher.told[0].snapshot.jobs[0].status == jobs_pb2.JOB_STATUS_CANCELLED
+        assert watcher.messages[0].snapshot.jobs[0].status == jobs_pb2.JOB_STATUS_CANCELLED
 
 
 @ONE_WAY
@@ -432,8 +432,10 @@ async def test_a_finished_job_shows_its_end_at_once(stack: Stack, new_dataset: N
 async def test_many_watch_one_job(stack: Stack, new_dataset: NewDataset, watchers: int) -> None:
     """W11: of 500 watchers of one job, each is told every event once."""
     job = await queue(stack, new_dataset)
-    held = metadata(ANN)
-    calls = [Watcher(stack.jobs.WatchJob(jobs_pb2.WatchJobRequest(id=job.id), metadata=held)) for _ in range(watchers)]
+    credentials = metadata(ANN)
+    calls = [
+        Watcher(stack.jobs.WatchJob(jobs_pb2.WatchJobRequest(id=job.id), metadata=credentials)) for _ in range(watchers)
+    ]
     for each in calls:
         await each.has("snapshot")
     (taken,) = await lease(stack)
@@ -443,7 +445,7 @@ async def test_many_watch_one_job(stack: Stack, new_dataset: NewDataset, watcher
     for each in calls:
         await each.ended()
     expected = list(range(2, 14))
-    wrong = [(each.told[0].snapshot.jobs[0].revision, each.revisions(job.id)) for each in calls]
+    wrong = [(each.messages[0].snapshot.jobs[0].revision, each.revisions(job.id)) for each in calls]
     assert [each for each in wrong if each != (1, expected)] == []
 
 
@@ -457,8 +459,8 @@ async def test_watches_have_limits(stack: Stack, new_dataset: NewDataset) -> Non
         await two.has("snapshot")
         async with watching(stack) as three:
             await three.ended()
-            told = refusal(three.error)
-            assert (told.code.name, told.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_WATCHES")
+            error = refusal(three.error)
+            assert (error.code.name, error.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_WATCHES")
         async with watching(stack, user=BOB) as theirs:
             await theirs.has("snapshot")
             async with watching(stack, user="cccccccc-0000-4000-8000-000000000003") as too_many:
@@ -475,7 +477,7 @@ async def test_watches_have_limits(stack: Stack, new_dataset: NewDataset) -> Non
 
 
 async def _anything(watcher: Watcher) -> bool:
-    return bool(watcher.told or watcher.error)
+    return bool(watcher.messages or watcher.error)
 
 
 @ONE_WAY
@@ -483,41 +485,41 @@ async def test_a_deadline_ends_a_watch_well(stack: Stack, new_dataset: NewDatase
     """A watch with a deadline says goodbye before it, with the place to go on from."""
     job = await queue(stack, new_dataset)
     request = jobs_pb2.WatchJobRequest(id=job.id)
-    told = [each async for each in stack.jobs.WatchJob(request, metadata=metadata(ANN), timeout=1)]
-    assert told[-1].end.reason == jobs_pb2.WATCH_END_REASON_TIME_UP
-    assert parse_cursor(told[-1].id, ANN)
+    result = [each async for each in stack.jobs.WatchJob(request, metadata=metadata(ANN), timeout=1)]
+    assert result[-1].end.reason == jobs_pb2.WATCH_END_REASON_TIME_UP
+    assert parse_cursor(result[-1].id, ANN)
 
 
 async def test_nothing_is_read_for_nobody(database: TestDatabase) -> None:
     """Without watchers the tailer asks the database nothing; the first one starts where the events stand then."""
     async with Database.open(database.url, size=2) as pool:
         history = EventStore(pool)
-        asked: list[Cursor] = []
+        values: list[Cursor] = []
         tail = history.tail
 
         async def counted(after: Cursor) -> Any:
-            asked.append(after)
+            values.append(after)
             return await tail(after)
 
         history.tail = counted  # type: ignore[method-assign]
         tailer = Tailer(history, poll_seconds=0.01)
         running = asyncio.create_task(tailer.run(), name="tail")
         await asyncio.sleep(0.05)
-        assert asked == []
+        assert values == []
         now = (await history.position()).safe
         with tailer.subscribe(ANN, None, now):
-            await until(lambda: _some(asked))
-        assert asked[0] == now
+            await until(lambda: _some(values))
+        assert values[0] == now
         await asyncio.sleep(0.03)
-        count = len(asked)
+        count = len(values)
         await asyncio.sleep(0.1)
-        assert len(asked) == count
+        assert len(values) == count
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def _some(found: list[Any]) -> bool:
-    return bool(found)
+async def _some(page_of: list[Any]) -> bool:
+    return bool(page_of)
 
 
 async def test_old_reports_are_forgotten(

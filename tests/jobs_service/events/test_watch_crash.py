@@ -20,7 +20,7 @@ from deploy.postgres import Postgres, PostgresError
 from jobs_service.database.migrate import migrate
 from tests.conftest import Stack, insert_dataset, metadata, open_stack
 from tests.databases import SERVICE_PASSWORD
-from tests.jobs_service.jobs.test_create_job import ANN, asked
+from tests.jobs_service.jobs.test_create_job import ANN, new_request
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def create(stack: Stack, dataset: str) -> str:
     """A new job, once the database answers again."""
     while True:
         try:
-            return (await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))).job.id
+            return (await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))).job.id
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.UNAVAILABLE:
                 raise
@@ -77,14 +77,14 @@ async def test_a_crash_hides_no_event(server: Postgres, tmp_path: Path) -> None:
     await admin.execute("select pg_reload_conf()")
     dataset = await insert_dataset(admin, ANN)
     url = server.url.replace("postgres:@", f"pipeline_service:{SERVICE_PASSWORD}@", 1)
-    held = metadata(ANN)
+    credentials = metadata(ANN)
     async with open_stack("local", url, tmp_path, watch_poll_ms=10, watch_ping_ms=50) as stack:
         await create(stack, dataset)
         for _ in range(50):
             await admin.execute("begin; select pg_current_xact_id(); rollback")
         number = "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
         before = await admin.fetchval(number)
-        stream = stack.jobs.WatchJobs(jobs_pb2.WatchJobsRequest(), metadata=held)
+        stream = stack.jobs.WatchJobs(jobs_pb2.WatchJobsRequest(), metadata=credentials)
         messages = [await stream.read() for _ in range(3)]
         assert [message.WhichOneof("update") for message in messages] == ["snapshot", "ping", "ping"]
         await asyncio.to_thread(crash, server)
@@ -96,6 +96,6 @@ async def test_a_crash_hides_no_event(server: Postgres, tmp_path: Path) -> None:
         assert await first_event(stream) == job
         stream.cancel()
         for message in messages:
-            again = stack.jobs.WatchJobs(jobs_pb2.WatchJobsRequest(last_event_id=message.id), metadata=held)
+            again = stack.jobs.WatchJobs(jobs_pb2.WatchJobsRequest(last_event_id=message.id), metadata=credentials)
             assert await first_event(again) == job
             again.cancel()

@@ -18,7 +18,7 @@ from tests.conftest import NewDataset, Stack, metadata
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 
 
-def asked(dataset_id: str, **fields: Any) -> jobs_pb2.CreateJobRequest:
+def new_request(dataset_id: str, **fields: Any) -> jobs_pb2.CreateJobRequest:
     """The Balanced preset on two A100-80GB."""
     return jobs_pb2.CreateJobRequest(
         **{
@@ -44,7 +44,7 @@ async def test_a_new_job_is_queued_at_the_estimators_price(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
     """A job has the price that the Estimator says, keeps the one the person saw, and its owner is told."""
-    request = asked(await new_dataset(ANN), estimated_cost=1.0)
+    request = new_request(await new_dataset(ANN), estimated_cost=1.0)
     job = (await stack.jobs.CreateJob(request, metadata=metadata(ANN))).job
     assert (job.status, job.current_stage, job.progress) == (jobs_pb2.JOB_STATUS_QUEUED, "queued", 0)
     # 3750 steps of 1000 tokens at 3600 tokens/s, and 1800 s around them: 0.7894 hours at 7 dollars.
@@ -58,9 +58,9 @@ async def test_a_new_job_is_queued_at_the_estimators_price(
 
 async def test_the_same_key_makes_one_job(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """I01: ten callers with one key and one request get one job, and its owner one notification."""
-    request = asked(await new_dataset(ANN), request_id=str(uuid.uuid4()))
-    held = metadata(ANN)
-    answers = await asyncio.gather(*[stack.jobs.CreateJob(request, metadata=held) for _ in range(10)])
+    request = new_request(await new_dataset(ANN), request_id=str(uuid.uuid4()))
+    credentials = metadata(ANN)
+    answers = await asyncio.gather(*[stack.jobs.CreateJob(request, metadata=credentials) for _ in range(10)])
     assert len({answer.job.id for answer in answers}) == 1
     assert await admin.fetchval("select count(*) from lora_training_jobs") == 1
     assert await admin.fetchval("select count(*) from lora_notifications") == 1
@@ -69,14 +69,14 @@ async def test_the_same_key_makes_one_job(stack: Stack, admin: asyncpg.Connectio
 async def test_a_key_with_other_content_is_refused(stack: Stack, new_dataset: NewDataset) -> None:
     """I02 and Z03: a key stands for one request of one user; the refusal names the job it belongs to."""
     dataset, other, key = await new_dataset(ANN), await new_dataset(BOB), str(uuid.uuid4())
-    job = (await stack.jobs.CreateJob(asked(dataset, request_id=key), metadata=metadata(ANN))).job
-    changed = asked(dataset, request_id=key, gpu_config={"type": "H100", "count": 1})
+    job = (await stack.jobs.CreateJob(new_request(dataset, request_id=key), metadata=metadata(ANN))).job
+    changed = new_request(dataset, request_id=key, gpu_config={"type": "H100", "count": 1})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stack.jobs.CreateJob(changed, metadata=metadata(ANN))
     info = reason_of(refused.value)
     assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert (info.reason, info.metadata["job_id"]) == ("IDEMPOTENCY_KEY_REUSED", job.id)
-    theirs = (await stack.jobs.CreateJob(asked(other, request_id=key), metadata=metadata(BOB))).job
+    theirs = (await stack.jobs.CreateJob(new_request(other, request_id=key), metadata=metadata(BOB))).job
     assert theirs.id != job.id
 
 
@@ -87,22 +87,22 @@ async def test_neither_job_nor_notification_without_the_other(
     dataset = await new_dataset(ANN)
     await admin.execute("alter table lora_notifications add constraint broken check (type <> 'job_queued')")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))
+        await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))
     assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INTERNAL, "internal error")
     assert await admin.fetchval("select count(*) from lora_training_jobs") == 0
 
 
 async def test_anothers_job_is_as_absent_as_none(stack: Stack, new_dataset: NewDataset) -> None:
     """Z01: reading somebody else's job and reading no job at all get the same answer."""
-    job = (await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))).job
-    told = []
+    job = (await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN))).job
+    values = []
     for job_id in (job.id, str(uuid.uuid4())):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job_id), metadata=metadata(BOB))
         info = reason_of(refused.value)
-        told.append((refused.value.code(), refused.value.details(), info.reason, info.metadata["details"]))
-    assert told[0] == told[1]
-    assert told[0][0] is grpc.StatusCode.NOT_FOUND
+        values.append((refused.value.code(), refused.value.details(), info.reason, info.metadata["details"]))
+    assert values[0] == values[1]
+    assert values[0][0] is grpc.StatusCode.NOT_FOUND
     listed = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(BOB))
     assert (list(listed.jobs), listed.pagination.total) == ([], 0)
 
@@ -110,7 +110,7 @@ async def test_anothers_job_is_as_absent_as_none(stack: Stack, new_dataset: NewD
 async def test_lists_have_pages_totals_and_filters(stack: Stack, new_dataset: NewDataset) -> None:
     """Q07: jobs come newest first with the exact total, and a page past the end is empty with the same total."""
     dataset = await new_dataset(ANN)
-    made = [(await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))).job.id for _ in range(3)]
+    made = [(await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))).job.id for _ in range(3)]
     first = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=2), metadata=metadata(ANN))
     assert [job.id for job in first.jobs] == made[:0:-1]
     assert (first.pagination.total, first.pagination.total_pages, first.pagination.page) == (3, 2, 1)
@@ -123,18 +123,18 @@ async def test_lists_have_pages_totals_and_filters(stack: Stack, new_dataset: Ne
 
 async def test_notifications_are_read_once(stack: Stack, new_dataset: NewDataset) -> None:
     """A notification is unread until its owner reads it; reading it twice changes nothing; nobody else can."""
-    await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))
+    await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN))
     unread = notifications_pb2.ListNotificationsRequest(unread=True)
-    found = await stack.notifications.ListNotifications(unread, metadata=metadata(ANN))
-    assert (found.unread_count, found.pagination.total) == (1, 1)
-    mark = notifications_pb2.MarkNotificationReadRequest(id=found.notifications[0].id)
+    page_of = await stack.notifications.ListNotifications(unread, metadata=metadata(ANN))
+    assert (page_of.unread_count, page_of.pagination.total) == (1, 1)
+    mark = notifications_pb2.MarkNotificationReadRequest(id=page_of.notifications[0].id)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stack.notifications.MarkNotificationRead(mark, metadata=metadata(BOB))
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     for _ in range(2):
         assert (await stack.notifications.MarkNotificationRead(mark, metadata=metadata(ANN))).notification.read
-    found = await stack.notifications.ListNotifications(unread, metadata=metadata(ANN))
-    assert (found.unread_count, found.pagination.total) == (0, 0)
+    page_of = await stack.notifications.ListNotifications(unread, metadata=metadata(ANN))
+    assert (page_of.unread_count, page_of.pagination.total) == (0, 0)
     everything = notifications_pb2.ListNotificationsRequest()
     assert (await stack.notifications.ListNotifications(everything, metadata=metadata(ANN))).pagination.total == 1
 

@@ -16,7 +16,7 @@ from pipeline.notifications.v1 import notifications_pb2
 from jobs_service.jobs import wire
 from tests.conftest import NewDataset, Stack, metadata
 from tests.door import refused
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -40,7 +40,7 @@ async def test_a_request_repeated_is_one_job(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, callers: int
 ) -> None:
     """I01: one job and one notification, however often and however many at once; every answer names the same job."""
-    request = asked(await new_dataset(ANN), request_id=str(uuid.uuid4()))
+    request = new_request(await new_dataset(ANN), request_id=str(uuid.uuid4()))
     ids = {await created(stack, request)} if callers == 1 else set()
     ids |= set(await asyncio.gather(*[created(stack, request) for _ in range(callers)]))
     assert len(ids) == 1
@@ -50,7 +50,7 @@ async def test_a_request_repeated_is_one_job(
 async def test_a_key_stands_for_one_content(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """I02: any other content under a used key is refused and names the job; the right content still finds it."""
     dataset, key = await new_dataset(ANN), str(uuid.uuid4())
-    job = await created(stack, asked(dataset, request_id=key))
+    job = await created(stack, new_request(dataset, request_id=key))
     other: list[dict[str, Any]] = [
         {"gpu_config": {"type": "A100-80GB", "count": 3}},
         {"gpu_config": {"type": "H100", "count": 2}},
@@ -60,10 +60,12 @@ async def test_a_key_stands_for_one_content(stack: Stack, admin: asyncpg.Connect
         {"estimated_cost": 6.04},
     ]
     for changed in other:
-        told = await refused(stack.jobs.CreateJob(asked(dataset, request_id=key, **changed), metadata=metadata(ANN)))
-        assert (told.code, told.reason) == (grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_KEY_REUSED"), changed
-        assert told.metadata["job_id"] == job
-    assert await created(stack, asked(dataset, request_id=key.upper())) == job
+        error = await refused(
+            stack.jobs.CreateJob(new_request(dataset, request_id=key, **changed), metadata=metadata(ANN))
+        )
+        assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_KEY_REUSED"), changed
+        assert error.metadata["job_id"] == job
+    assert await created(stack, new_request(dataset, request_id=key.upper())) == job
     assert await counts(admin) == (1, 1)
 
 
@@ -73,7 +75,7 @@ async def test_who_comes_second_waits_for_the_first(
 ) -> None:
     """I03: while the first attempt is in its transaction the second waits, then has its job, or makes one if there is none."""
     dataset, key = await new_dataset(ANN), str(uuid.uuid4())
-    request = asked(dataset, request_id=key)
+    request = new_request(dataset, request_id=key)
     digest = wire.configuration(request).digest()
     first = admin.transaction()
     await first.start()
@@ -105,14 +107,14 @@ async def test_a_key_is_a_uuid(stack: Stack, new_dataset: NewDataset) -> None:
     """I04: anything else is refused and names the field."""
     dataset = await new_dataset(ANN)
     for key in ("x", "1" * 1000, f"{{{ANN}}}", " ", "\0"):
-        told = await refused(stack.jobs.CreateJob(asked(dataset, request_id=key), metadata=metadata(ANN)))
-        assert (told.code, list(told.violations)) == (INVALID, ["request_id"]), key
+        error = await refused(stack.jobs.CreateJob(new_request(dataset, request_id=key), metadata=metadata(ANN)))
+        assert (error.code, list(error.violations)) == (INVALID, ["request_id"]), key
 
 
 async def test_no_key_is_no_promise(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """I04: without a key, and with an empty one, every call makes a job of its own."""
     dataset = await new_dataset(ANN)
-    ids = {await created(stack, asked(dataset, request_id=key)) for key in ("", "")}
+    ids = {await created(stack, new_request(dataset, request_id=key)) for key in ("", "")}
     assert len(ids) == 2
     assert await counts(admin) == (2, 2)
 
@@ -122,27 +124,27 @@ async def test_a_key_is_good_as_long_as_its_job(
 ) -> None:
     """I06: a key is kept with its job, whatever became of the dataset; once the job's row is gone it makes a new one."""
     dataset, key = await new_dataset(ANN), str(uuid.uuid4())
-    job = await created(stack, asked(dataset, request_id=key))
+    job = await created(stack, new_request(dataset, request_id=key))
     await admin.execute("update lora_datasets set status = 'error', training_ready = false")
-    assert await created(stack, asked(dataset, request_id=key)) == job
+    assert await created(stack, new_request(dataset, request_id=key)) == job
     await admin.execute("truncate lora_training_jobs cascade")
     await admin.execute("update lora_datasets set status = 'ready', training_ready = true")
-    assert await created(stack, asked(dataset, request_id=key)) != job
+    assert await created(stack, new_request(dataset, request_id=key)) != job
 
 
 async def test_an_answer_lost_after_the_commit_is_had_again(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I07: a crash between COMMIT and the answer leaves the job, and the retry is answered with it."""
-    request = asked(await new_dataset(ANN), request_id=str(uuid.uuid4()))
+    request = new_request(await new_dataset(ANN), request_id=str(uuid.uuid4()))
 
     def crash(job: Any) -> Any:
         raise RuntimeError("crash point")
 
     with monkeypatch.context() as planted:
         planted.setattr(wire, "job", crash)
-        told = await refused(stack.jobs.CreateJob(request, metadata=metadata(ANN)))
-    assert told.code is grpc.StatusCode.INTERNAL
+        error = await refused(stack.jobs.CreateJob(request, metadata=metadata(ANN)))
+    assert error.code is grpc.StatusCode.INTERNAL
     assert await counts(admin) == (1, 1)
     assert await created(stack, request) == str(await admin.fetchval("select id from lora_training_jobs"))
     assert await counts(admin) == (1, 1)
@@ -167,9 +169,9 @@ async def walk(stack: Stack, *, limit: int) -> tuple[list[str], int]:
     page = 0
     while True:
         page += 1
-        found = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(page=page, limit=limit), metadata=metadata(ANN))
-        ids += [job.id for job in found.jobs]
-        if len(found.jobs) < limit:
+        page_of = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(page=page, limit=limit), metadata=metadata(ANN))
+        ids += [job.id for job in page_of.jobs]
+        if len(page_of.jobs) < limit:
             return ids, page
 
 
@@ -190,7 +192,7 @@ async def test_a_row_that_comes_first_moves_the_rest_on(
     dataset = await new_dataset(ANN)
     await many(admin, dataset, 10)
     first = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=5), metadata=metadata(ANN))
-    await created(stack, asked(dataset))
+    await created(stack, new_request(dataset))
     second = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(page=2, limit=5), metadata=metadata(ANN))
     third = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(page=3, limit=5), metadata=metadata(ANN))
     assert second.jobs[0].id == first.jobs[-1].id
@@ -203,8 +205,8 @@ async def test_a_full_last_page_ends_the_walk(stack: Stack, admin: asyncpg.Conne
     await many(admin, await new_dataset(ANN), 20)
     ids, pages = await walk(stack, limit=10)
     assert (len(ids), pages) == (20, 3)
-    found = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(page=2, limit=10), metadata=metadata(ANN))
-    assert (found.pagination.total_pages, found.pagination.total, len(found.jobs)) == (2, 20, 10)
+    page_of = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(page=2, limit=10), metadata=metadata(ANN))
+    assert (page_of.pagination.total_pages, page_of.pagination.total, len(page_of.jobs)) == (2, 20, 10)
 
 
 async def test_a_page_size_may_change_on_the_way(
@@ -229,5 +231,5 @@ async def test_a_page_is_a_whole_number_in_range(stack: Stack) -> None:
     for call, request in calls:
         for path in set(rows) & {field.name for field in request.DESCRIPTOR.fields}:
             for value in rows[path]:
-                told = await refused(call(request(**{path: value}), metadata=metadata(ANN)))
-                assert (told.code, list(told.violations)) == (INVALID, [path]), (request, value)
+                error = await refused(call(request(**{path: value}), metadata=metadata(ANN)))
+                assert (error.code, list(error.violations)) == (INVALID, [path]), (request, value)

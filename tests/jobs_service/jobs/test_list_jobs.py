@@ -15,7 +15,7 @@ from pipeline.jobs.v1 import jobs_pb2
 
 from tests.conftest import NewDataset, Stack, metadata
 from tests.door import refused
-from tests.jobs_service.jobs.test_create_job import ANN, BOB, asked
+from tests.jobs_service.jobs.test_create_job import ANN, BOB, new_request
 from tests.jobs_service.rows import job_row
 
 SORTS = ("created", "name", "dataset", "base_model", "status", "cost", "estimated_cost", "progress", "duration")
@@ -23,7 +23,7 @@ SORTS = ("created", "name", "dataset", "base_model", "status", "cost", "estimate
 
 async def create(stack: Stack, dataset: str, **fields: Any) -> jobs_pb2.Job:
     """A new job."""
-    return (await stack.jobs.CreateJob(asked(dataset, **fields), metadata=metadata(ANN))).job
+    return (await stack.jobs.CreateJob(new_request(dataset, **fields), metadata=metadata(ANN))).job
 
 
 async def names(stack: Stack, **fields: Any) -> list[str]:
@@ -38,7 +38,7 @@ async def test_a_job_is_found_by_name_label_model_and_dataset(stack: Stack, new_
     await create(stack, questions, name="First Try", labels=["baseline", "team a"])
     await create(stack, questions, name="Second", labels=["baseline"])
     await create(stack, reviews, name="third", labels=["team a"], base_model="llama-3.1-8b", allow_oom_risk=True)
-    bobs = asked(await new_dataset(BOB), name="First Try", labels=["baseline"])
+    bobs = new_request(await new_dataset(BOB), name="First Try", labels=["baseline"])
     await stack.jobs.CreateJob(bobs, metadata=metadata(BOB))
     assert await names(stack) == ["third", "Second", "First Try"]
     assert await names(stack, labels=["baseline"]) == ["Second", "First Try"]
@@ -126,8 +126,8 @@ async def test_an_owner_edits_name_and_labels_alone(
     cleared = (await stack.jobs.UpdateJob(jobs_pb2.UpdateJobRequest(id=job.id), metadata=metadata(ANN))).job
     assert (cleared.HasField("name"), list(cleared.labels)) == (False, [])
     for user, job_id in ((BOB, job.id), (ANN, str(uuid.uuid4()))):
-        told = await refused(stack.jobs.UpdateJob(jobs_pb2.UpdateJobRequest(id=job_id), metadata=metadata(user)))
-        assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
+        error = await refused(stack.jobs.UpdateJob(jobs_pb2.UpdateJobRequest(id=job_id), metadata=metadata(user)))
+        assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ async def test_odd_names_and_labels_are_refused(stack: Stack, new_dataset: NewDa
     """A name or label outside its limits is a validation error that names the field, when creating and when editing."""
     job = await create(stack, await new_dataset(ANN), name="é" * 200, labels=["ü" * 64, "a b"])
     for call in (
-        stack.jobs.CreateJob(asked(job.dataset_id, **fields), metadata=metadata(ANN)),
+        stack.jobs.CreateJob(new_request(job.dataset_id, **fields), metadata=metadata(ANN)),
         stack.jobs.UpdateJob(jobs_pb2.UpdateJobRequest(id=job.id, **fields), metadata=metadata(ANN)),
     ):
-        told = await refused(call)
-        assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
-        assert next(iter(fields)) in str(told)
+        error = await refused(call)
+        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
+        assert next(iter(fields)) in str(error)
 
 
 async def test_a_deleted_job_is_gone_and_its_costs_stay(
@@ -158,8 +158,8 @@ async def test_a_deleted_job_is_gone_and_its_costs_stay(
     dataset, key = await new_dataset(ANN), str(uuid.uuid4())
     job = await create(stack, dataset, request_id=key)
     delete, get = jobs_pb2.DeleteJobRequest(id=job.id), jobs_pb2.GetJobRequest(id=job.id)
-    told = await refused(stack.jobs.DeleteJob(delete, metadata=metadata(ANN)))
-    assert (told.code, told.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "INVALID_TRANSITION")
+    error = await refused(stack.jobs.DeleteJob(delete, metadata=metadata(ANN)))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "INVALID_TRANSITION")
     await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
     assert (await refused(stack.jobs.DeleteJob(delete, metadata=metadata(BOB)))).reason == "JOB_NOT_FOUND"
     await admin.execute(

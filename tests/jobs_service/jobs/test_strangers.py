@@ -15,7 +15,7 @@ from pipeline.notifications.v1 import notifications_pb2
 from rpc.methods import Method
 from tests.conftest import NewDataset, Stack, metadata
 from tests.door import call_empty, call_with, every_method, refused
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
@@ -39,59 +39,61 @@ async def test_no_rpc_serves_nobody(stack: Stack, row: str, held: list[tuple[str
     every = every_method(stack)
     assert {"EstimateCost", "CreateJob", "ListJobs", "ImportDataset", "ListNotifications"} <= names(every)
     for channel, method in every:
-        told = await refused(call_empty(channel, method, metadata=held))
-        assert told.code is UNAUTHENTICATED, (row, method.path)
+        error = await refused(call_empty(channel, method, metadata=held))
+        assert error.code is UNAUTHENTICATED, (row, method.path)
 
 
 async def test_every_rpc_is_for_its_role_alone(stack: Stack) -> None:
     """Z05 and Z06: a person calls no worker's RPC, a worker calls no person's; both get PERMISSION_DENIED."""
     for channel, method in every_method(stack):
         for role in {"user", "worker"} - method.roles:
-            told = await refused(call_empty(channel, method, metadata=metadata(ANN, role=role)))
-            assert (told.code, told.reason) == (DENIED, "ROLE_NOT_ALLOWED"), (role, method.path)
+            error = await refused(call_empty(channel, method, metadata=metadata(ANN, role=role)))
+            assert (error.code, error.reason) == (DENIED, "ROLE_NOT_ALLOWED"), (role, method.path)
 
 
 async def test_anothers_is_byte_for_byte_what_is_not_there(stack: Stack, new_dataset: NewDataset) -> None:
     """Z01: whatever Bob does with Ann's ids, he is told the same, byte for byte, as with ids that never were."""
     dataset = await new_dataset(ANN)
-    job = (await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))).job.id
+    job = (await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))).job.id
     inbox = await stack.notifications.ListNotifications(
         notifications_pb2.ListNotificationsRequest(), metadata=metadata(ANN)
     )
-    question = asked(dataset)
+    question = new_request(dataset)
     attempts: dict[str, tuple[str, Any]] = {
-        "GetJob": (job, lambda each, **held: stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=each), **held)),
-        "CreateJob": (dataset, lambda each, **held: stack.jobs.CreateJob(asked(each), **held)),
+        "GetJob": (job, lambda each, **credentials: stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=each), **credentials)),
+        "CreateJob": (dataset, lambda each, **credentials: stack.jobs.CreateJob(new_request(each), **credentials)),
         "EstimateCost": (
             dataset,
-            lambda each, **held: stack.estimator.EstimateCost(
+            lambda each, **credentials: stack.estimator.EstimateCost(
                 estimator_pb2.EstimateCostRequest(
                     dataset_id=each, gpu_config=question.gpu_config, hyperparameters=question.hyperparameters
                 ),
-                **held,
+                **credentials,
             ),
         ),
         "GetDataset": (
             dataset,
-            lambda each, **held: stack.datasets.GetDataset(datasets_pb2.GetDatasetRequest(id=each), **held),
+            lambda each, **credentials: stack.datasets.GetDataset(
+                datasets_pb2.GetDatasetRequest(id=each), **credentials
+            ),
         ),
         "MarkNotificationRead": (
             inbox.notifications[0].id,
-            lambda each, **held: stack.notifications.MarkNotificationRead(
-                notifications_pb2.MarkNotificationReadRequest(id=each), **held
+            lambda each, **credentials: stack.notifications.MarkNotificationRead(
+                notifications_pb2.MarkNotificationReadRequest(id=each), **credentials
             ),
         ),
     }
     for name, (real, attempt) in attempts.items():
-        held = [*metadata(BOB), ("x-request-id", "same")]
-        told = [await refused(attempt(each, metadata=held)) for each in (real, str(uuid.uuid4()))]
-        assert told[0].code is grpc.StatusCode.NOT_FOUND, name
-        assert told[0].raw == told[1].raw, name
+        credentials = [*metadata(BOB), ("x-request-id", "same")]
+        errors = [await refused(attempt(each, metadata=credentials)) for each in (real, str(uuid.uuid4()))]
+        assert errors[0].code is grpc.StatusCode.NOT_FOUND, name
+        assert errors[0].raw == errors[1].raw, name
 
 
 async def test_every_rpc_of_a_job_tells_strangers_nothing(stack: Stack, new_dataset: NewDataset) -> None:
     """Z01: reading, cancelling, retrying and watching: for each RPC that takes a job's id, Ann's is to Bob as none at all."""
-    job = (await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))).job.id
+    job = (await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN))).job.id
     of_a_job = [
         (channel, method)
         for channel, method in every_method(stack)
@@ -99,16 +101,16 @@ async def test_every_rpc_of_a_job_tells_strangers_nothing(stack: Stack, new_data
     ]
     assert {"GetJob", "CancelJob", "RetryJob", "WatchJob", "ListJobEvents", "ListJobMetrics"} <= names(of_a_job)
     for channel, method in of_a_job:
-        held = [*metadata(BOB), ("x-request-id", "same")]
+        credentials = [*metadata(BOB), ("x-request-id", "same")]
         fields = {"name": "adapter.zip"} if method.name == "DownloadJobArtifact" else {}
-        told = [
-            await refused(call_with(channel, method, method.request(id=each, **fields), metadata=held))
+        errors = [
+            await refused(call_with(channel, method, method.request(id=each, **fields), metadata=credentials))
             for each in (job, str(uuid.uuid4()))
         ]
-        assert told[0].code is grpc.StatusCode.NOT_FOUND, method.path
-        assert told[0].raw == told[1].raw, method.path
-    found = await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job), metadata=metadata(ANN))
-    assert found.job.status == jobs_pb2.JOB_STATUS_QUEUED
+        assert errors[0].code is grpc.StatusCode.NOT_FOUND, method.path
+        assert errors[0].raw == errors[1].raw, method.path
+    result = await stack.jobs.GetJob(jobs_pb2.GetJobRequest(id=job), metadata=metadata(ANN))
+    assert result.job.status == jobs_pb2.JOB_STATUS_QUEUED
 
 
 async def test_every_rpc_of_the_contracts_is_served(stack: Stack) -> None:
@@ -119,7 +121,7 @@ async def test_every_rpc_of_the_contracts_is_served(stack: Stack) -> None:
 
 async def test_lists_hold_ones_own_alone(stack: Stack, new_dataset: NewDataset) -> None:
     """Z02: no page of any list has another's rows, and no total counts them."""
-    await stack.jobs.CreateJob(asked(await new_dataset(ANN)), metadata=metadata(ANN))
+    await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN))
     for page in (1, 2):
         lists = [
             await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(page=page), metadata=metadata(BOB)),
@@ -136,8 +138,10 @@ async def test_lists_hold_ones_own_alone(stack: Stack, new_dataset: NewDataset) 
 async def test_a_key_is_its_owners(stack: Stack, new_dataset: NewDataset) -> None:
     """Z03: the same idempotency key in another's hand makes another job, on the other's own data only."""
     key = str(uuid.uuid4())
-    hers = await stack.jobs.CreateJob(asked(await new_dataset(ANN), request_id=key), metadata=metadata(ANN))
-    told = await refused(stack.jobs.CreateJob(asked(hers.job.dataset_id, request_id=key), metadata=metadata(BOB)))
-    assert told.code is grpc.StatusCode.NOT_FOUND
-    his = await stack.jobs.CreateJob(asked(await new_dataset(BOB), request_id=key), metadata=metadata(BOB))
+    hers = await stack.jobs.CreateJob(new_request(await new_dataset(ANN), request_id=key), metadata=metadata(ANN))
+    error = await refused(
+        stack.jobs.CreateJob(new_request(hers.job.dataset_id, request_id=key), metadata=metadata(BOB))
+    )
+    assert error.code is grpc.StatusCode.NOT_FOUND
+    his = await stack.jobs.CreateJob(new_request(await new_dataset(BOB), request_id=key), metadata=metadata(BOB))
     assert (his.job.user_id, his.job.id != hers.job.id) == (BOB, True)

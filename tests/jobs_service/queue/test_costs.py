@@ -12,7 +12,7 @@ from pipeline.workers.v1 import workers_pb2
 
 from tests.conftest import NewDataset, Stack, metadata
 from tests.door import refused
-from tests.jobs_service.jobs.test_create_job import ANN, asked
+from tests.jobs_service.jobs.test_create_job import ANN, new_request
 from tests.jobs_service.trainers import (
     complete,
     fail,
@@ -45,19 +45,19 @@ async def test_cost_is_rate_times_time_over_all_attempts(
 ) -> None:
     """Two GPUs at 3.50: an hour and another half are 10.50 dollars, and storage 0.50 once; what the job waits is free."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
     await trains_for(admin, job.id, 1)
     assert (await get(stack, job.id)).current_cost == pytest.approx(7.0, abs=0.011)
-    await fail(stack, held, retryable=True)
+    await fail(stack, leased, retryable=True)
     await admin.execute("update lora_training_jobs set updated_at = updated_at - interval '9 hours'")
     waiting = await get(stack, job.id)
     assert (waiting.current_cost, waiting.billed_seconds) == (pytest.approx(7.0, abs=0.011), pytest.approx(3600, abs=5))
     assert not waiting.HasField("final_cost")
-    (held,) = await lease(stack)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
     await trains_for(admin, job.id, 0.5)
-    await complete(stack, held)
+    await complete(stack, leased)
     done = await get(stack, job.id)
     assert done.final_cost == done.current_cost == pytest.approx(10.5 + 0.5, abs=0.021)
     records = await admin.fetch("select * from cost_records order by lease_epoch")
@@ -70,9 +70,9 @@ async def test_cost_is_rate_times_time_over_all_attempts(
 async def test_the_rate_is_frozen(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """A job costs the rate of the moment it was created, to the last digit of its records."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
-    await complete(stack, held)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
+    await complete(stack, leased)
     row = await admin.fetchrow("select * from cost_records")
     assert row["hourly_rate"] == Decimal("7.0")
     seconds = Decimal(str((row["ended_at"] - row["started_at"]).total_seconds()))
@@ -86,8 +86,8 @@ async def test_nobody_pays_for_a_lost_trainers_silence(
 ) -> None:
     """A lease that ran out is paid for until it did, however late that is noticed."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
     await trains_for(admin, job.id, 2)
     await lapse(admin, job.id)
 
@@ -101,9 +101,9 @@ async def test_nobody_pays_for_a_lost_trainers_silence(
 async def test_a_cost_limit_warns_and_stops(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """At 80 % of its limit a job's owner is told; at 100 % it is stopped, told twice, and costs not a cent more."""
     job = await queue(stack, new_dataset, max_cost_usd=10)
-    (held,) = await lease(stack)
-    assert held.seconds_left == pytest.approx(10 / 7 * 3600, abs=5)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    assert leased.seconds_left == pytest.approx(10 / 7 * 3600, abs=5)
+    await report(stack, leased)
     await trains_for(admin, job.id, 1.2)
 
     async def warned() -> bool:
@@ -123,8 +123,8 @@ async def test_a_cost_limit_warns_and_stops(stack: Stack, admin: asyncpg.Connect
     assert (now.final_cost, now.cost_limit_share, now.error_message) == (10, 1, "Stopped at its cost limit of $10.")
     kinds = await notices(admin, job.id)
     assert kinds == ["job_queued", "job_started", "job_cost_warning", "job_cost_limit", "job_failed"]
-    told = await report(stack, held)
-    assert (told.stop, told.stop_reason) == (True, workers_pb2.STOP_REASON_COST_LIMIT)
+    status = await report(stack, leased)
+    assert (status.stop, status.stop_reason) == (True, workers_pb2.STOP_REASON_COST_LIMIT)
     assert (await admin.fetchval("select outcome from cost_records")) == "cost_limit"
 
 
@@ -134,19 +134,19 @@ async def test_a_report_learns_of_the_limit_at_once(
 ) -> None:
     """A limit holds without the sweeper: the report that passes it stops the job, and both thresholds are told."""
     job = await queue(stack, new_dataset, max_duration_seconds=3600, max_cost_usd=100)
-    (held,) = await lease(stack)
-    assert held.seconds_left == pytest.approx(3600, abs=5)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    assert leased.seconds_left == pytest.approx(3600, abs=5)
+    await report(stack, leased)
     await trains_for(admin, job.id, 1)
-    told = await report(stack, held)
-    assert (told.stop, told.stop_reason) == (True, workers_pb2.STOP_REASON_DURATION_LIMIT)
+    status = await report(stack, leased)
+    assert (status.stop, status.stop_reason) == (True, workers_pb2.STOP_REASON_DURATION_LIMIT)
     now = await get(stack, job.id)
     assert (now.status, now.status_reason) == (jobs_pb2.JOB_STATUS_FAILED, jobs_pb2.STATUS_REASON_DURATION_LIMIT)
     job = await queue(stack, new_dataset, max_cost_usd=1)
-    (held,) = await lease(stack)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
     await trains_for(admin, job.id, 1)
-    assert (await report(stack, held)).stop_reason == workers_pb2.STOP_REASON_COST_LIMIT
+    assert (await report(stack, leased)).stop_reason == workers_pb2.STOP_REASON_COST_LIMIT
     kinds = set(await notices(admin, job.id))
     assert kinds == {"job_queued", "job_started", "job_cost_warning", "job_cost_limit", "job_failed"}
 
@@ -163,5 +163,5 @@ async def test_limits_have_limits(stack: Stack, new_dataset: NewDataset) -> None
         {"priority": -1},
         {"priority": 10},
     ):
-        told = await refused(stack.jobs.CreateJob(asked(dataset, **fields), metadata=metadata(ANN)))
-        assert list(told.violations) == list(fields)
+        error = await refused(stack.jobs.CreateJob(new_request(dataset, **fields), metadata=metadata(ANN)))
+        assert list(error.violations) == list(fields)

@@ -23,7 +23,7 @@ from rpc.database.pool import Database
 from rpc.identity.model import Identity
 from tests.conftest import ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
-from tests.jobs_service.jobs.test_create_job import ANN, BOB, asked
+from tests.jobs_service.jobs.test_create_job import ANN, BOB, new_request
 from tests.jobs_service.rows import job_row
 from tests.jobs_service.trainers import (
     GPUS,
@@ -63,20 +63,20 @@ async def test_a_job_is_trained_to_the_end(stack: Stack, admin: asyncpg.Connecti
     """From the queue through a trainer to `completed`, with its costs, metrics, events and notifications."""
     job = await queue(stack, new_dataset)
     assert (job.queue_position, job.waiting_reason.code) == (1, jobs_pb2.WAITING_CODE_NO_TRAINER)
-    (held,) = await lease(stack)
-    assert (held.job_id, held.attempt, held.total_steps, held.dataset.name) == (job.id, 1, 3750, "Questions")
-    assert (held.lease_epoch, held.gpu_config.count, held.hyperparameters.rank) == (1, 2, 16)
+    (leased,) = await lease(stack)
+    assert (leased.job_id, leased.attempt, leased.total_steps, leased.dataset.name) == (job.id, 1, 3750, "Questions")
+    assert (leased.lease_epoch, leased.gpu_config.count, leased.hyperparameters.rank) == (1, 2, 16)
     now = await get(stack, job.id)
     assert (now.status, now.trainer, now.is_final) == (jobs_pb2.JOB_STATUS_INITIALIZING, "tests", False)
     assert not now.HasField("queue_position")
-    await report(stack, held, epoch=0, step=0, stage="loading model")
+    await report(stack, leased, epoch=0, step=0, stage="loading model")
     assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_INITIALIZING
     points = [{"step": step, "epoch": 1, "values": {"loss": 1 / step}} for step in range(1, 6)]
-    await report(stack, held, step=1875, metrics=points, log_lines=["half way"])
+    await report(stack, leased, step=1875, metrics=points, log_lines=["half way"])
     now = await get(stack, job.id)
     assert (now.status, now.progress, now.current_metrics["loss"]) == (jobs_pb2.JOB_STATUS_RUNNING, 50, 0.2)
     assert now.current_cost >= 0
-    await complete(stack, held, artifact_uri="file:///adapter", measurements={"peak_memory_gib": 31.5})
+    await complete(stack, leased, artifact_uri="file:///adapter", measurements={"peak_memory_gib": 31.5})
     now = await get(stack, job.id)
     assert (now.status, now.progress, now.is_final) == (jobs_pb2.JOB_STATUS_COMPLETED, 100, True)
     assert (now.artifact_uri, list(now.allowed_actions)) == ("file:///adapter", [jobs_pb2.JOB_ACTION_DELETE])
@@ -101,11 +101,11 @@ async def test_a_job_is_trained_to_the_end(stack: Stack, admin: asyncpg.Connecti
 async def test_metrics_of_a_step_are_merged_and_no_spike_is_lost(stack: Stack, new_dataset: NewDataset) -> None:
     """Loss, eval loss and summary of one step stay together; thinned out, each metric keeps its own extremes."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
+    (leased,) = await lease(stack)
     await report(
-        stack, held, step=1, metrics=[{"step": 1, "values": {"loss": 3}}, {"step": 1, "values": {"eval_loss": 2}}]
+        stack, leased, step=1, metrics=[{"step": 1, "values": {"loss": 3}}, {"step": 1, "values": {"eval_loss": 2}}]
     )
-    await report(stack, held, step=1, metrics=[{"step": 1, "values": {"grad_norm": 1}}])
+    await report(stack, leased, step=1, metrics=[{"step": 1, "values": {"grad_norm": 1}}])
     assert dict((await get(stack, job.id)).current_metrics) == {"loss": 3, "eval_loss": 2, "grad_norm": 1}
     for start in range(2, 1_002, 100):
         points = [
@@ -116,16 +116,16 @@ async def test_metrics_of_a_step_are_merged_and_no_spike_is_lost(stack: Stack, n
             }
             for step in range(start, start + 100)
         ]
-        await report(stack, held, step=start + 99, metrics=points)
+        await report(stack, leased, step=start + 99, metrics=points)
     request = jobs_pb2.ListJobMetricsRequest(id=job.id, max_points=50)
-    found = await stack.jobs.ListJobMetrics(request, metadata=metadata(ANN))
-    loss = {point.step: point.values["loss"] for point in found.points if "loss" in point.values}
-    evals = [point.step for point in found.points if "eval_loss" in point.values]
-    assert (found.total_points, loss[777], loss[555]) == (1_001, 30, -5)
-    assert dict(found.points[0].values) == {"loss": 3, "eval_loss": 2, "grad_norm": 1}
+    page_of = await stack.jobs.ListJobMetrics(request, metadata=metadata(ANN))
+    loss = {point.step: point.values["loss"] for point in page_of.points if "loss" in point.values}
+    evals = [point.step for point in page_of.points if "eval_loss" in point.values]
+    assert (page_of.total_points, loss[777], loss[555]) == (1_001, 30, -5)
+    assert dict(page_of.points[0].values) == {"loss": 3, "eval_loss": 2, "grad_norm": 1}
     assert evals == [1, *range(50, 1_000, 100)]
     assert 24 <= len(loss) <= 50
-    assert found.points[-1].step == 1_001
+    assert page_of.points[-1].step == 1_001
 
 
 @ONE_WAY
@@ -134,16 +134,16 @@ async def test_waiting_for_a_scheduler_costs_nothing(
 ) -> None:
     """Cost runs from the first report of a lease that says more than `waiting`."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
+    (leased,) = await lease(stack)
     for _ in range(2):
-        await report(stack, held, epoch=0, step=0, stage="waiting")
-        await report(stack, held, epoch=0, step=0)
+        await report(stack, leased, epoch=0, step=0, stage="waiting")
+        await report(stack, leased, epoch=0, step=0)
         await admin.execute("update lora_training_jobs set lease_started_at = lease_started_at - interval '1 hour'")
     now = await get(stack, job.id)
     assert (now.current_cost, now.billed_seconds, now.current_stage) == (0, 0, "waiting")
-    await report(stack, held, epoch=0, step=0, stage="loading model")
+    await report(stack, leased, epoch=0, step=0, stage="loading model")
     await admin.execute("update lora_training_jobs set billed_from = billed_from - interval '1 hour'")
-    assert (await report(stack, held)).current_cost == pytest.approx(7.0, abs=0.011)
+    assert (await report(stack, leased)).current_cost == pytest.approx(7.0, abs=0.011)
     assert (await get(stack, job.id)).current_cost == pytest.approx(7.0, abs=0.011)
 
 
@@ -155,9 +155,9 @@ async def test_out_of_memory_is_not_tried_again_unchanged(stack: Stack, new_data
         ("FAILURE_REASON_NOT_SUPPORTED", jobs_pb2.STATUS_REASON_NOT_SUPPORTED),
     ):
         job = await queue(stack, new_dataset)
-        (held,) = await lease(stack)
+        (leased,) = await lease(stack)
         measured = {"peak_memory_gib": 79.1, "stack": {"torch": "2.13.0"}}
-        await fail(stack, held, "no room", retryable=True, reason=reason, measurements=measured)
+        await fail(stack, leased, "no room", retryable=True, reason=reason, measurements=measured)
         now = await get(stack, job.id)
         assert (now.status, now.status_reason) == (jobs_pb2.JOB_STATUS_FAILED, status)
         assert (now.measurements.peak_memory_gib, now.measurements.stack.torch) == (79.1, "2.13.0")
@@ -167,15 +167,15 @@ async def test_out_of_memory_is_not_tried_again_unchanged(stack: Stack, new_data
 async def test_a_checkpoint_goes_to_the_next_lease(stack: Stack, new_dataset: NewDataset) -> None:
     """The newest checkpoint that was reported is handed over with the next lease, and the plan with every one."""
     await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    assert not held.HasField("checkpoint")
-    assert (held.plan.base_model, held.plan.batch_size) == ("mistral-7b", 2)
-    assert held.estimated_seconds == pytest.approx(0.79 * 3600)
-    await report(stack, held, step=10, checkpoint={"uri": "s3://c/1", "step": 7})
-    await report(stack, held, step=12)
-    await release(stack, held)
-    (held,) = await lease(stack)
-    assert (held.checkpoint.uri, held.checkpoint.step) == ("s3://c/1", 7)
+    (leased,) = await lease(stack)
+    assert not leased.HasField("checkpoint")
+    assert (leased.plan.base_model, leased.plan.batch_size) == ("mistral-7b", 2)
+    assert leased.estimated_seconds == pytest.approx(0.79 * 3600)
+    await report(stack, leased, step=10, checkpoint={"uri": "s3://c/1", "step": 7})
+    await report(stack, leased, step=12)
+    await release(stack, leased)
+    (leased,) = await lease(stack)
+    assert (leased.checkpoint.uri, leased.checkpoint.step) == ("s3://c/1", 7)
 
 
 @ONE_WAY
@@ -184,7 +184,7 @@ async def test_a_simulated_trainer_leaves_gpu_types_to_real_ones(
 ) -> None:
     """It gets no job of a type that a real trainer offers or trains on; its jobs are marked, and teach nothing."""
     first, second = await queue(stack, new_dataset), await queue(stack, new_dataset)
-    (held,) = await lease(stack, OTHER, simulated=True)
+    (leased,) = await lease(stack, OTHER, simulated=True)
     assert (await get(stack, first.id)).simulated
     assert await lease(stack, gpus=[{"type": "A100-80GB", "count": 1}]) == []
     assert await lease(stack, OTHER, simulated=True) == []
@@ -198,42 +198,42 @@ async def test_a_simulated_trainer_leaves_gpu_types_to_real_ones(
     await admin.execute("update trainer_offers set seen_at = seen_at - interval '2 minutes'")
     again = {each.job_id for each in await lease(stack, OTHER, simulated=True, max_jobs=2)}
     assert again == {second.id, third.id}
-    await report(stack, held, OTHER)
+    await report(stack, leased, OTHER)
 
 
 async def test_a_page_of_events_has_room_for_the_longest_logs(stack: Stack, new_dataset: NewDataset) -> None:
     """Whatever a trainer logs, its owner gets every page of events; lines that a long page leaves out, on a short one."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
+    (leased,) = await lease(stack)
     lines = ["€" * 2000] * 100
     for step in range(1, 13):
-        await report(stack, held, step=step, log_lines=lines)
+        await report(stack, leased, step=step, log_lines=lines)
 
     async def logged(limit: int) -> list[list[str]]:
         request = jobs_pb2.ListJobEventsRequest(id=job.id, limit=limit)
         events = (await stack.jobs.ListJobEvents(request, metadata=metadata(ANN))).events
         return [list(event.log_lines) for event in events]
 
-    whole, told = lines, ["(100 lines are too long for this page; a page of fewer events has room for them)"]
-    assert await logged(100) == [whole] * 3 + [told] * 9 + [[], []]
+    whole, result = lines, ["(100 lines are too long for this page; a page of fewer events has room for them)"]
+    assert await logged(100) == [whole] * 3 + [result] * 9 + [[], []]
     assert await logged(3) == [whole] * 3
 
 
-def results(stack: Stack, held: workers_pb2.Lease) -> dict[str, Any]:
+def results(stack: Stack, leased: workers_pb2.Lease) -> dict[str, Any]:
     """Every kind of report on a lease, to be made."""
     return {
-        "report": lambda: report(stack, held),
-        "complete": lambda: complete(stack, held, artifact_uri="s3://a"),
-        "fail": lambda: fail(stack, held),
-        "retry": lambda: fail(stack, held, retryable=True),
-        "release": lambda: release(stack, held),
+        "report": lambda: report(stack, leased),
+        "complete": lambda: complete(stack, leased, artifact_uri="s3://a"),
+        "fail": lambda: fail(stack, leased),
+        "retry": lambda: fail(stack, leased, retryable=True),
+        "release": lambda: release(stack, leased),
     }
 
 
 async def refusal_of(call: Any) -> str:
     """Code and reason of a call that fails."""
-    told = await refused(call)
-    return f"{told.code.name} {told.reason}"
+    error = await refused(call)
+    return f"{error.code.name} {error.reason}"
 
 
 @ONE_WAY
@@ -241,20 +241,20 @@ async def refusal_of(call: Any) -> str:
 async def test_only_the_lease_itself_reports(stack: Stack, new_dataset: NewDataset, how: str) -> None:
     """K01: with a token that is wrong, missing, of an earlier lease or another trainer's, nothing is taken or changed."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
     if how == "old":
-        await release(stack, held)
+        await release(stack, leased)
         await lease(stack)
     elif how == "another trainer's":
-        await release(stack, held)
-        (held,) = await lease(stack, OTHER)
-        await report(stack, held, OTHER)
+        await release(stack, leased)
+        (leased,) = await lease(stack, OTHER)
+        await report(stack, leased, OTHER)
     else:
-        held = workers_pb2.Lease(job_id=job.id, lease_token="" if how == "missing" else str(uuid.uuid4()))
+        leased = workers_pb2.Lease(job_id=job.id, lease_token="" if how == "missing" else str(uuid.uuid4()))
     before = await get(stack, job.id)
     expected = "INVALID_ARGUMENT VALIDATION_FAILED" if how == "missing" else "FAILED_PRECONDITION LEASE_LOST"
-    for kind, say in results(stack, held).items():
+    for kind, say in results(stack, leased).items():
         if (how, kind) == ("old", "release"):
             # The lease did end that way: saying so again is no harm.
             await say()
@@ -269,9 +269,9 @@ async def test_the_same_result_again_is_fine(stack: Stack, admin: asyncpg.Connec
     """K02: reports of the same result, at once and later, are all OK and make one transition."""
     for kind in ("complete", "fail", "retry", "release"):
         job = await queue(stack, new_dataset)
-        (held,) = await lease(stack)
-        await report(stack, held)
-        say = results(stack, held)[kind]
+        (leased,) = await lease(stack)
+        await report(stack, leased)
+        say = results(stack, leased)[kind]
         await asyncio.gather(say(), say(), say())
         await say()
         assert (await get(stack, job.id)).revision == 4, kind
@@ -285,11 +285,11 @@ async def test_the_same_result_again_is_fine(stack: Stack, admin: asyncpg.Connec
 async def test_another_result_is_not(stack: Stack, new_dataset: NewDataset) -> None:
     """K03: after a result, another one with the same token is refused, and so is the same kind with other content."""
     await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    assert await refusal_of(complete(stack, held)) == "FAILED_PRECONDITION INVALID_TRANSITION"
-    await report(stack, held)
-    await complete(stack, held, artifact_uri="s3://a")
-    for call in (fail(stack, held), complete(stack, held, artifact_uri="s3://b"), report(stack, held)):
+    (leased,) = await lease(stack)
+    assert await refusal_of(complete(stack, leased)) == "FAILED_PRECONDITION INVALID_TRANSITION"
+    await report(stack, leased)
+    await complete(stack, leased, artifact_uri="s3://a")
+    for call in (fail(stack, leased), complete(stack, leased, artifact_uri="s3://b"), report(stack, leased)):
         assert await refusal_of(call) == "FAILED_PRECONDITION JOB_FINAL"
 
 
@@ -300,16 +300,16 @@ async def test_a_lease_that_ran_out_is_over(
 ) -> None:
     """K04, K05, K11: whoever comes back after the lease ran out is refused; what the next trainer says counts."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
     await lapse(admin, job.id)
     if not taken:
-        assert await refusal_of(report(stack, held)) == "FAILED_PRECONDITION LEASE_LOST"
+        assert await refusal_of(report(stack, leased)) == "FAILED_PRECONDITION LEASE_LOST"
     again = await in_queue(stack, job.id)
     assert (again.attempt, again.retry_count, again.status_reason) == (2, 1, jobs_pb2.STATUS_REASON_LEASE_EXPIRED)
     (second,) = await lease(stack, OTHER)
     assert (second.attempt, second.lease_epoch) == (2, 2)
-    for call in results(stack, held).values():
+    for call in results(stack, leased).values():
         assert await refusal_of(call()) == "FAILED_PRECONDITION LEASE_LOST"
     await report(stack, second, OTHER, step=7)
     assert (await get(stack, job.id)).current_step == 7
@@ -358,12 +358,12 @@ async def test_one_job_goes_to_one_trainer_a_thousand_times(
 ) -> None:
     """K08: a thousand rounds of 20 trainers that ask the database for one job at once: exactly one gets it."""
     job_id = await job_row(admin, await new_dataset(ANN), ANN, "queued")
-    life, wanted = QueueStore(pool, lease_time=LEASE_TIME), LeaseRequest(1, {"A100-80GB": 8}, "")
+    life, expected = QueueStore(pool, lease_time=LEASE_TIME), LeaseRequest(1, {"A100-80GB": 8}, "")
     trainers = [Identity(str(uuid.UUID(int=number)), "worker", 0) for number in range(1, 21)]
     for number in range(1, 1_001):
-        claims = await asyncio.gather(*[life.claim(trainer, wanted) for trainer in trainers])
+        claims = await asyncio.gather(*[life.claim(trainer, expected) for trainer in trainers])
         ((winner, taken),) = [(trainer, each) for trainer, each in zip(trainers, claims, strict=True) if each]
-        assert [(held.job_id, held.lease_epoch) for held in taken] == [(job_id, number)]
+        assert [(leased.job_id, leased.lease_epoch) for leased in taken] == [(job_id, number)]
         await life.release(winner, LeaseRef(job_id, taken[0].lease_token))
 
 
@@ -372,10 +372,10 @@ async def test_one_job_goes_to_one_trainer(stack: Stack, new_dataset: NewDataset
     """K08: of 20 trainers that ask for one job at once, exactly one gets it, each time."""
     job = await queue(stack, new_dataset)
     for number in range(20):
-        found = [held for taken in await asyncio.gather(*[lease(stack) for _ in range(20)]) for held in taken]
-        assert [held.job_id for held in found] == [job.id], f"round {number}"
-        assert found[0].lease_epoch == number + 1
-        await release(stack, found[0])
+        result = [leased for taken in await asyncio.gather(*[lease(stack) for _ in range(20)]) for leased in taken]
+        assert [leased.job_id for leased in result] == [job.id], f"round {number}"
+        assert result[0].lease_epoch == number + 1
+        await release(stack, result[0])
 
 
 @ONE_WAY
@@ -386,11 +386,11 @@ async def test_cancel_and_result_race_to_one_end(
     """K09: of a cancel and a result at the same time one wins, both sides learn which, and the events agree."""
     dataset = await new_dataset(ANN)
     for number in range(rounds):
-        job = (await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))).job
-        (held,) = await lease(stack)
-        await report(stack, held)
+        job = (await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))).job
+        (leased,) = await lease(stack)
+        await report(stack, leased)
         cancel = stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
-        calls = [cancel, complete(stack, held)]
+        calls = [cancel, complete(stack, leased)]
         random.shuffle(calls)
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert sum(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes) == 1, f"round {number}"
@@ -409,11 +409,11 @@ async def test_sweep_and_result_race_to_one_end(
     life = QueueStore(pool, lease_time=LEASE_TIME)
     job = await queue(stack, new_dataset)
     for number in range(rounds):
-        (held,) = await lease(stack, wait_ms=5_000)
-        assert held.job_id == job.id, f"round {number}"
-        await report(stack, held)
+        (leased,) = await lease(stack, wait_ms=5_000)
+        assert leased.job_id == job.id, f"round {number}"
+        await report(stack, leased)
         # Statements at once, each with its own look at the row.
-        racing = [complete(stack, held), lapse(admin, job.id), life.expire(), life.expire()]
+        racing = [complete(stack, leased), lapse(admin, job.id), life.expire(), life.expire()]
         random.shuffle(racing)
         await asyncio.gather(*racing, return_exceptions=True)
 
@@ -422,11 +422,11 @@ async def test_sweep_and_result_race_to_one_end(
             return now if now.is_final or now.status == jobs_pb2.JOB_STATUS_QUEUED else None
 
         now = await until(settled)
-        told = await admin.fetch("select outcome from cost_records where job_id = $1 order by lease_epoch", job.id)
+        rows = await admin.fetch("select outcome from cost_records where job_id = $1 order by lease_epoch", job.id)
         if now.status == jobs_pb2.JOB_STATUS_COMPLETED:
-            assert [row["outcome"] for row in told] == ["completed"], f"round {number}"
+            assert [row["outcome"] for row in rows] == ["completed"], f"round {number}"
         else:
-            assert [row["outcome"] for row in told] == ["lease_expired"], f"round {number}"
+            assert [row["outcome"] for row in rows] == ["lease_expired"], f"round {number}"
             await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
         job = await queue(stack, new_dataset)
 
@@ -464,14 +464,14 @@ BAD_REPORTS: list[tuple[str, dict[str, Any]]] = [
 async def test_a_bad_report_leaves_the_lease(stack: Stack, new_dataset: NewDataset) -> None:
     """K12: a report outside its limits, or of what is no number, is refused and the job stays leased."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
     revision = (await get(stack, job.id)).revision
     for kind, fields in BAD_REPORTS:
         call = {"report": report, "complete": complete, "fail": fail}[kind]
-        assert await refusal_of(call(stack, held, **fields)) == "INVALID_ARGUMENT VALIDATION_FAILED", fields
+        assert await refusal_of(call(stack, leased, **fields)) == "INVALID_ARGUMENT VALIDATION_FAILED", fields
     assert (await get(stack, job.id)).revision == revision
-    await complete(stack, held)
+    await complete(stack, leased)
 
 
 BAD_ASKING: list[dict[str, Any]] = [
@@ -517,17 +517,17 @@ async def test_an_error_worth_another_try_gets_one(
 ) -> None:
     """A retryable error queues the job again while there is an attempt left; the owner hears of both."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await fail(stack, held, "node lost", retryable=True)
+    (leased,) = await lease(stack)
+    await fail(stack, leased, "node lost", retryable=True)
     now = await get(stack, job.id)
     assert (now.status, now.attempt, now.error_message) == (jobs_pb2.JOB_STATUS_QUEUED, 2, "node lost")
-    (held,) = await lease(stack)
-    await fail(stack, held, "node lost again", retryable=True)
+    (leased,) = await lease(stack)
+    await fail(stack, leased, "node lost again", retryable=True)
     now = await get(stack, job.id)
     assert (now.status, now.attempt, now.retry_count) == (jobs_pb2.JOB_STATUS_FAILED, 2, 1)
     assert await notices(admin, job.id) == ["job_queued", "job_retried", "job_failed"]
-    told = await admin.fetchval("select message from lora_notifications where type = 'job_failed'")
-    assert told == 'Your training job for "Questions" has failed: node lost again'
+    result = await admin.fetchval("select message from lora_notifications where type = 'job_failed'")
+    assert result == 'Your training job for "Questions" has failed: node lost again'
 
 
 @ONE_WAY
@@ -535,9 +535,9 @@ async def test_giving_a_job_back_costs_no_attempt(stack: Stack, new_dataset: New
     """A trainer that shuts down gives its job back; the next one starts with the same attempt."""
     job = await queue(stack, new_dataset)
     for _ in range(3):
-        (held,) = await lease(stack)
-        await report(stack, held)
-        await release(stack, held)
+        (leased,) = await lease(stack)
+        await report(stack, leased)
+        await release(stack, leased)
     now = await get(stack, job.id)
     assert (now.status, now.attempt, now.status_reason) == (
         jobs_pb2.JOB_STATUS_QUEUED,
@@ -550,14 +550,14 @@ async def test_giving_a_job_back_costs_no_attempt(stack: Stack, new_dataset: New
 async def test_progress_never_goes_back_within_an_attempt(stack: Stack, new_dataset: NewDataset) -> None:
     """A report that comes late renews the lease and leaves step, epoch and metrics; a new attempt starts over."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held, epoch=2, step=2000, metrics=[{"step": 2000, "values": {"loss": 0.5}}])
-    await report(stack, held, epoch=1, step=900, metrics=[{"step": 900, "values": {"loss": 0.9}}])
+    (leased,) = await lease(stack)
+    await report(stack, leased, epoch=2, step=2000, metrics=[{"step": 2000, "values": {"loss": 0.5}}])
+    await report(stack, leased, epoch=1, step=900, metrics=[{"step": 900, "values": {"loss": 0.9}}])
     now = await get(stack, job.id)
     assert (now.current_epoch, now.current_step, now.current_metrics["loss"]) == (2, 2000, 0.5)
-    await release(stack, held)
-    (held,) = await lease(stack)
-    await report(stack, held, step=3)
+    await release(stack, leased)
+    (leased,) = await lease(stack)
+    await report(stack, leased, step=3)
     assert (await get(stack, job.id)).current_step == 3
 
 
@@ -566,9 +566,9 @@ async def test_progress_never_goes_back_within_an_attempt(stack: Stack, new_data
 async def test_owners_cancel(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, state: str) -> None:
     """A job is cancelled from every state that is not final, once; its trainer is told to stop with its next report."""
     job = await queue(stack, new_dataset)
-    held = (await lease(stack))[0] if state != "queued" else None
+    leased = (await lease(stack))[0] if state != "queued" else None
     if state == "running":
-        await report(stack, held)
+        await report(stack, leased)
     request = jobs_pb2.CancelJobRequest(id=job.id)
     for _ in range(2):
         now = (await stack.jobs.CancelJob(request, metadata=metadata(ANN))).job
@@ -579,10 +579,10 @@ async def test_owners_cancel(stack: Stack, admin: asyncpg.Connection, new_datase
         assert now.HasField("final_cost")
     assert (await notices(admin, job.id))[-1:] == ["job_cancelled"]
     assert await admin.fetchval("select count(*) from cost_records") == (state != "queued")
-    if held:
-        told = await report(stack, held)
-        assert (told.stop, told.stop_reason) == (True, workers_pb2.STOP_REASON_CANCELLED)
-        assert await refusal_of(complete(stack, held)) == "FAILED_PRECONDITION JOB_FINAL"
+    if leased:
+        status = await report(stack, leased)
+        assert (status.stop, status.stop_reason) == (True, workers_pb2.STOP_REASON_CANCELLED)
+        assert await refusal_of(complete(stack, leased)) == "FAILED_PRECONDITION JOB_FINAL"
     theirs = stack.jobs.CancelJob(request, metadata=metadata(BOB))
     assert (await refused(theirs)).reason == "JOB_NOT_FOUND"
 
@@ -591,11 +591,15 @@ async def test_owners_cancel(stack: Stack, admin: asyncpg.Connection, new_datase
 async def test_a_final_job_cannot_be_cancelled(stack: Stack, new_dataset: NewDataset) -> None:
     """Cancelling what completed is refused and names the state."""
     job = await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
-    await complete(stack, held)
-    told = await refused(stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN)))
-    assert (told.code.name, told.reason, told.metadata["status"]) == ("FAILED_PRECONDITION", "JOB_FINAL", "completed")
+    (leased,) = await lease(stack)
+    await report(stack, leased)
+    await complete(stack, leased)
+    error = await refused(stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN)))
+    assert (error.code.name, error.reason, error.metadata["status"]) == (
+        "FAILED_PRECONDITION",
+        "JOB_FINAL",
+        "completed",
+    )
 
 
 @ONE_WAY
@@ -603,10 +607,10 @@ async def test_a_failed_job_is_asked_for_again(stack: Stack, new_dataset: NewDat
     """RetryJob makes a new job of a failed one's configuration and limits, once for a key; others cannot be retried."""
     job = await queue(stack, new_dataset, max_cost_usd=50, priority=8)
     request = jobs_pb2.RetryJobRequest(id=job.id, request_id=str(uuid.uuid4()))
-    told = await refused(stack.jobs.RetryJob(request, metadata=metadata(ANN)))
-    assert (told.reason, told.metadata["status"]) == ("INVALID_TRANSITION", "queued")
-    (held,) = await lease(stack)
-    await fail(stack, held)
+    error = await refused(stack.jobs.RetryJob(request, metadata=metadata(ANN)))
+    assert (error.reason, error.metadata["status"]) == ("INVALID_TRANSITION", "queued")
+    (leased,) = await lease(stack)
+    await fail(stack, leased)
     made = [(await stack.jobs.RetryJob(request, metadata=metadata(ANN))).job for _ in range(2)]
     assert made[0].id == made[1].id != job.id
     assert (made[0].retried_from, made[0].status) == (job.id, jobs_pb2.JOB_STATUS_QUEUED)

@@ -34,7 +34,7 @@ from tests.campaign.checker import Evidence, check, read_tables
 from tests.conftest import Stack, insert_dataset, metadata, open_stack
 from tests.databases import Databases
 from tests.door import refusal
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 
 # Four times 75 runs of 50 steps, in pieces so that several processes share them.
 PIECES, RUNS, STEPS = 4, 75, 50
@@ -104,7 +104,7 @@ class World:
         self.leases: list[dict[str, Any]] = []
         self.expired: set[str] = set()
         self.cursors: dict[str, str] = {}
-        self.told: dict[str, dict[str, int]] = {}
+        self.revisions: dict[str, dict[str, int]] = {}
         self.watches: dict[str, asyncio.Task[None]] = {}
 
     async def note(self, op: str, call: Awaitable[Any], about: dict[str, Any]) -> Any:
@@ -127,7 +127,7 @@ class World:
         return answer, entry
 
     async def create(self, user: str, key: str, batch: int) -> None:
-        request = asked(self.datasets[user], request_id=key)
+        request = new_request(self.datasets[user], request_id=key)
         request.hyperparameters.batch_size = batch
         call = self.stack.jobs.CreateJob(request, metadata=self.users[user])
         answer, entry = await self.note("create", call, {"user": user, "request_id": key})
@@ -140,14 +140,14 @@ class World:
         request = workers_pb2.LeaseJobsRequest(max_jobs=count, gpus=GPUS, trainer="tests")
         call = self.stack.workers.LeaseJobs(request, metadata=self.workers[worker])
         answer, entry = await self.note("lease", call, {"worker": worker})
-        given = [
+        values = [
             {"job": each.job_id, "token": each.lease_token, "epoch": each.lease_epoch}
             for each in (answer.leases if answer else [])
         ]
-        entry["leases"] = given
+        entry["leases"] = values
         # An answer that is lost leaves a lease that nobody knows of.
         if heard:
-            self.leases += [{**each, "worker": worker} for each in given]
+            self.leases += [{**each, "worker": worker} for each in values]
         else:
             entry["outcome"] = "unknown"
 
@@ -219,15 +219,15 @@ class World:
     def hear(self, user: str, message: jobs_pb2.WatchJobsResponse) -> None:
         """Writes down one message of a watch."""
         self.cursors[user] = message.id
-        told = self.told.setdefault(user, {})
+        result = self.revisions.setdefault(user, {})
         kind = message.WhichOneof("update")
         entry = {"op": kind, "watcher": user, "outcome": "ok", "from_start": True}
         if kind == "event":
             entry |= {"job": message.event.job_id, "revision": message.event.revision}
-            told[message.event.job_id] = message.event.revision
+            result[message.event.job_id] = message.event.revision
         elif kind == "snapshot":
             entry["revisions"] = {job.id: job.revision for job in message.snapshot.jobs}
-            told.update(entry["revisions"])
+            result.update(entry["revisions"])
         self.history.append(entry)
 
     async def watch(self, user: str) -> None:
@@ -262,14 +262,14 @@ class World:
         for user in USERS:
             ends = {job["id"]: job["revision"] for job in tables["jobs"] if job["user_id"] == user}
             until = time.monotonic() + 10
-            while self.told.get(user, {}) != ends and time.monotonic() < until:
+            while self.revisions.get(user, {}) != ends and time.monotonic() < until:
                 await asyncio.sleep(0.005)
             await self.unwatch(user)
             self.history.append({"op": "caught_up", "watcher": user, "user": user, "from_start": True, "outcome": "ok"})
-        found = check(Evidence(self.history, **tables), all_final=False)
-        broken = [words for finding in found for words in finding.broken]
+        result = check(Evidence(self.history, **tables), all_final=False)
+        broken = [words for finding in result for words in finding.broken]
         assert not broken, "\n".join(broken)
-        for finding in found:
+        for finding in result:
             self.looked_at[finding.promise] += finding.looked_at
 
     def move(self, kind: str, who: int, what: int) -> Awaitable[None] | None:

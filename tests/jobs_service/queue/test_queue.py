@@ -17,7 +17,7 @@ from rpc.database.pool import Database
 from rpc.identity.model import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
-from tests.jobs_service.jobs.test_create_job import ANN, BOB, asked
+from tests.jobs_service.jobs.test_create_job import ANN, BOB, new_request
 from tests.jobs_service.rows import job_row
 from tests.jobs_service.trainers import TRAINER, fail, get, lease, queue, report
 
@@ -51,7 +51,7 @@ async def test_users_take_turns(stack: Stack, admin: asyncpg.Connection, new_dat
     for user in (BOB, CAROL):
         await many(admin, await new_dataset(user), user, 3)
     await admin.execute("analyze lora_training_jobs")
-    taken = [held for _ in range(9) for held in await lease(stack)]
+    taken = [leased for _ in range(9) for leased in await lease(stack)]
     owners = await owners_of(admin, taken)
     for turn in range(3):
         assert sorted(owners[3 * turn : 3 * turn + 3]) == [ANN, BOB, CAROL], owners
@@ -71,7 +71,7 @@ async def owners_of(admin: asyncpg.Connection, leases: list[workers_pb2.Lease]) 
     """Whose jobs they are, in their order."""
     rows = await admin.fetch("select id, user_id from lora_training_jobs where lease_epoch > 0")
     owner = {str(row["id"]): str(row["user_id"]) for row in rows}
-    return [owner[held.job_id] for held in leases]
+    return [owner[leased.job_id] for leased in leases]
 
 
 async def test_a_new_job_is_told_as_it_is_read(stack: Stack, new_dataset: NewDataset) -> None:
@@ -79,12 +79,12 @@ async def test_a_new_job_is_told_as_it_is_read(stack: Stack, new_dataset: NewDat
     dataset = await new_dataset(ANN)
     places = []
     for kind, priority in (("H100", 5), ("A100-80GB", 5), ("H100", 9), ("H100", 0), ("H100", 5)):
-        wanted = asked(dataset, gpu_config={"type": kind, "count": 1}, priority=priority, max_cost_usd=50)
-        told = (await stack.jobs.CreateJob(wanted, metadata=metadata(ANN))).job
-        assert told == await get(stack, told.id)
+        expected = new_request(dataset, gpu_config={"type": kind, "count": 1}, priority=priority, max_cost_usd=50)
+        response = (await stack.jobs.CreateJob(expected, metadata=metadata(ANN))).job
+        assert response == await get(stack, response.id)
         listed = (await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=1), metadata=metadata(ANN))).jobs
-        assert list(listed) == [told]
-        places.append(told.queue_position)
+        assert list(listed) == [response]
+        places.append(response.queue_position)
     assert places == [1, 1, 1, 3, 3]
 
 
@@ -95,15 +95,15 @@ async def test_priority_comes_first_and_age_in_the_end(
     """K15: a user's higher priority goes first, then the older; a job that waited an hour a step longer goes before both."""
     dataset = await new_dataset(ANN)
     low, old, new, high = [
-        (await stack.jobs.CreateJob(asked(dataset, priority=priority), metadata=metadata(ANN))).job.id
+        (await stack.jobs.CreateJob(new_request(dataset, priority=priority), metadata=metadata(ANN))).job.id
         for priority in (0, 5, 5, 9)
     ]
     assert [(await get(stack, job)).queue_position for job in (low, old, new, high)] == [4, 2, 3, 1]
-    assert [held.job_id for _ in range(2) for held in await lease(stack)] == [high, old]
+    assert [leased.job_id for _ in range(2) for leased in await lease(stack)] == [high, old]
     await admin.execute(
         "update lora_training_jobs set queued_at = queued_at - interval '5 hours 1 second' where id = $1", low
     )
-    assert [held.job_id for _ in range(2) for held in await lease(stack)] == [low, new]
+    assert [leased.job_id for _ in range(2) for leased in await lease(stack)] == [low, new]
 
 
 @ONE_WAY
@@ -112,30 +112,30 @@ async def test_jobs_fit_into_the_gpus_offered(stack: Stack, new_dataset: NewData
     dataset = await new_dataset(ANN)
     sizes = [("H100", 8), ("A100-80GB", 2), ("A100-80GB", 2), ("A100-80GB", 1), ("V100-32GB", 1)]
     for type_, count in sizes:
-        request = asked(dataset, gpu_config={"type": type_, "count": count})
+        request = new_request(dataset, gpu_config={"type": type_, "count": count})
         await stack.jobs.CreateJob(request, metadata=metadata(ANN))
     offers = [{"type": "A100-80GB", "count": 3}, {"type": "H100", "count": 4}]
     taken = await lease(stack, max_jobs=10, gpus=offers)
-    assert [(held.gpu_config.type, held.gpu_config.count) for held in taken] == [("A100-80GB", 2)]
+    assert [(leased.gpu_config.type, leased.gpu_config.count) for leased in taken] == [("A100-80GB", 2)]
     taken = await lease(stack, max_jobs=10, gpus=[{"type": "A100-80GB", "count": 3}])
-    assert sum(held.gpu_config.count for held in taken) == 3
+    assert sum(leased.gpu_config.count for leased in taken) == 3
 
 
 @ONE_WAY
 async def test_a_user_has_so_many_open_jobs(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """L04: one job more than a user may have open is refused, however many ask at once; the same request again is not."""
     dataset = await new_dataset(ANN)
-    keyed = asked(dataset, request_id=str(uuid.uuid4()))
+    keyed = new_request(dataset, request_id=str(uuid.uuid4()))
     first = (await stack.jobs.CreateJob(keyed, metadata=metadata(ANN))).job
-    calls = [stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN)) for _ in range(10)]
+    calls = [stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN)) for _ in range(10)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(answer, jobs_pb2.CreateJobResponse) for answer in answers) == 4
-    told = await refused(stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN)))
-    assert (told.code.name, told.reason, told.metadata["limit"]) == ("RESOURCE_EXHAUSTED", "QUOTA", "5")
+    error = await refused(stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN)))
+    assert (error.code.name, error.reason, error.metadata["limit"]) == ("RESOURCE_EXHAUSTED", "QUOTA", "5")
     assert (await stack.jobs.CreateJob(keyed, metadata=metadata(ANN))).job.id == first.id
     await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=first.id), metadata=metadata(ANN))
-    await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))
-    await stack.jobs.CreateJob(asked(await new_dataset(BOB)), metadata=metadata(BOB))
+    await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))
+    await stack.jobs.CreateJob(new_request(await new_dataset(BOB)), metadata=metadata(BOB))
 
 
 @ONE_WAY
@@ -145,7 +145,7 @@ async def test_a_job_that_waits_says_why(stack: Stack, admin: asyncpg.Connection
     await lease(stack, gpus=[{"type": "A100-80GB", "count": 1}])
     await admin.execute('update lora_training_jobs set gpu_config = \'{"type": "A100-80GB", "count": 2}\'')
     dataset = await new_dataset(ANN)
-    jobs = [(await stack.jobs.CreateJob(asked(dataset), metadata=metadata(ANN))).job for _ in range(3)]
+    jobs = [(await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))).job for _ in range(3)]
     # Two of Bob's wait: one goes before Ann's first, two before her second and her third.
     assert [job.queue_position for job in jobs] == [2, 4, 5]
     reason = jobs[0].waiting_reason
@@ -191,9 +191,9 @@ async def _list(stack: Stack, request: jobs_pb2.ListJobsRequest) -> jobs_pb2.Lis
 async def test_a_failed_attempt_keeps_its_place(stack: Stack, new_dataset: NewDataset) -> None:
     """A job that is queued again goes before what was queued after it."""
     first, second = await queue(stack, new_dataset), await queue(stack, new_dataset)
-    (held,) = await lease(stack)
-    await report(stack, held)
-    await fail(stack, held, retryable=True)
+    (leased,) = await lease(stack)
+    await report(stack, leased)
+    await fail(stack, leased, retryable=True)
     assert [taken.job_id for _ in range(2) for taken in await lease(stack)] == [first.id, second.id]
 
 

@@ -66,11 +66,11 @@ class Receiver:
                 writer.write(self.endless)
                 await writer.drain()
                 self.sent += len(self.endless)
-            told = self.answers.pop(0) if self.answers else self.always
-            if told is None:
+            result = self.answers.pop(0) if self.answers else self.always
+            if result is None:
                 await reader.read()
             else:
-                writer.write(told)
+                writer.write(result)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             return

@@ -125,9 +125,9 @@ async def test_good_urls_are_taken(url: str, authority: str, path: str) -> None:
 @pytest.mark.parametrize("address", PRIVATE)
 async def test_names_that_point_inside_are_refused(address: str) -> None:
     """A name is refused when any one of its addresses is not public, wherever it stands among them."""
-    for found in ((address,), (PUBLIC, address), (address, PUBLIC)):
+    for result in ((address,), (PUBLIC, address), (address, PUBLIC)):
         with pytest.raises(WebhookUrlRefused) as caught:
-            await guard(*found).check("https://hook.example/")
+            await guard(*result).check("https://hook.example/")
         assert caught.value.violations == [("url", NOT_PUBLIC)]
 
 
@@ -158,9 +158,9 @@ async def test_creation_looks_and_so_does_each_delivery(database: TestDatabase, 
         ):
             update = webhooks_pb2.UpdateWebhookRequest(id=before.id, url=url)
             for call in (create(stack, url), stack.webhooks.UpdateWebhook(update, metadata=metadata(ANN))):
-                told = await refused(call)
-                assert (told.code.name, told.reason) == ("INVALID_ARGUMENT", "WEBHOOK_URL_REFUSED")
-                assert list(told.violations) == ["url"]
+                error = await refused(call)
+                assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "WEBHOOK_URL_REFUSED")
+                assert list(error.violations) == ["url"]
         await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=before.id), metadata=metadata(ANN))
         newest, _ = await finished(stack, before.id, 2)
         assert newest.status == webhooks_pb2.WEBHOOK_DELIVERY_STATUS_FAILED

@@ -142,8 +142,8 @@ async def test_the_next_attempt_waits_for_retry_after(
         await until(lambda: asyncio.sleep(0, len(busy.received) == 1))
         # Another event of the same webhook waits as well.
         await admin.execute(INSERT_DELIVERIES, uuid.UUID(made.id), ANN, 1)
-        found = await finished(stack, made.id, 2)
-        starts = sorted(each.started_at.ToDatetime(UTC) for delivery in found for each in delivery.attempts)
+        result = await finished(stack, made.id, 2)
+        starts = sorted(each.started_at.ToDatetime(UTC) for delivery in result for each in delivery.attempts)
     assert len(starts) == 3
     earliest = (
         starts[0] + timedelta(seconds=1)

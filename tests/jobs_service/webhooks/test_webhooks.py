@@ -25,7 +25,7 @@ from jobs_service.webhooks.outbox import Outbox, Shares
 from rpc.database.pool import Database
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.door import refused
-from tests.jobs_service.jobs.test_create_job import asked
+from tests.jobs_service.jobs.test_create_job import new_request
 from tests.jobs_service.queue.test_leases import complete, get, lease, queue, report, until
 from tests.jobs_service.queue.test_leases import worker as worker_metadata
 from tests.jobs_service.webhooks.receiver import Receiver, answer, receiver
@@ -69,8 +69,8 @@ async def finished(stack: Stack, webhook_id: str, count: int = 1, user: str = AN
     """The deliveries of a webhook once so many are delivered or failed."""
 
     async def all_finished() -> Any:
-        found = await deliveries(stack, webhook_id, user)
-        return found if sum(each.HasField("finished_at") for each in found) >= count else None
+        result = await deliveries(stack, webhook_id, user)
+        return result if sum(each.HasField("finished_at") for each in result) >= count else None
 
     return await until(all_finished)
 
@@ -101,21 +101,21 @@ async def test_a_job_is_told_to_its_owner_s_receiver(
     assert made.secret.startswith(SECRET_PREFIX)
     job = await queue(stack, new_dataset)
     await queue(stack, new_dataset, user=BOB)
-    (held,) = [each for each in await lease(stack, max_jobs=2) if each.job_id == job.id]
-    await report(stack, held)
-    await complete(stack, held)
-    found = await finished(stack, made.webhook.id, 3)
-    kinds = [webhooks_pb2.WebhookEventType.Name(each.type).removeprefix("WEBHOOK_EVENT_TYPE_") for each in found]
+    (leased,) = [each for each in await lease(stack, max_jobs=2) if each.job_id == job.id]
+    await report(stack, leased)
+    await complete(stack, leased)
+    result = await finished(stack, made.webhook.id, 3)
+    kinds = [webhooks_pb2.WebhookEventType.Name(each.type).removeprefix("WEBHOOK_EVENT_TYPE_") for each in result]
     assert kinds == ["JOB_COMPLETED", "JOB_STARTED", "JOB_QUEUED"]
-    assert {each.status for each in found} == {webhooks_pb2.WEBHOOK_DELIVERY_STATUS_DELIVERED}
+    assert {each.status for each in result} == {webhooks_pb2.WEBHOOK_DELIVERY_STATUS_DELIVERED}
     assert len(receiving.received) == 3
     for request in receiving.received:
         assert request.line == "POST /hook?from=tests HTTP/1.1"
         assert request.headers["content-type"] == "application/json"
         assert Verifier(made.secret).verify(request.body, request.headers) == orjson.loads(request.body)
     bodies = {each.message_id: each.body.decode() for each in receiving.received}
-    assert bodies == {f"msg_{uuid.UUID(each.id).hex}": each.body for each in found}
-    queued = orjson.loads(found[-1].body)
+    assert bodies == {f"msg_{uuid.UUID(each.id).hex}": each.body for each in result}
+    queued = orjson.loads(result[-1].body)
     notice = await admin.fetchrow("select * from lora_notifications where type = 'job_queued' and user_id = $1", ANN)
     assert queued["type"] == "job_queued"
     assert queued["timestamp"] == notice["created_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -129,7 +129,7 @@ async def test_a_job_is_told_to_its_owner_s_receiver(
         "job_id": job.id,
         "dataset_name": "Questions",
     }
-    (attempt,) = found[0].attempts
+    (attempt,) = result[0].attempts
     assert (attempt.number, attempt.http_status, attempt.response, attempt.error) == (1, 200, "ok", "")
     assert attempt.HasField("duration_ms")
 
@@ -231,8 +231,8 @@ async def test_a_receiver_that_wants_no_more_is_disabled(
 
     async def is_disabled() -> Any:
         request = webhooks_pb2.GetWebhookRequest(id=made.webhook.id)
-        found = (await stack.webhooks.GetWebhook(request, metadata=metadata(ANN))).webhook
-        return None if found.enabled else found
+        result = (await stack.webhooks.GetWebhook(request, metadata=metadata(ANN))).webhook
+        return None if result.enabled else result
 
     assert (await until(is_disabled)).disabled_reason == webhooks_pb2.WEBHOOK_DISABLED_REASON_GONE
     (ended,) = await finished(stack, made.webhook.id)
@@ -243,8 +243,8 @@ async def test_a_receiver_that_wants_no_more_is_disabled(
     assert "its receiver answered 410" in notice["message"]
     assert receiving.url not in str(dict(notice))
     request = webhooks_pb2.TestWebhookRequest(id=made.webhook.id)
-    told = await refused(stack.webhooks.TestWebhook(request, metadata=metadata(ANN)))
-    assert told.reason == "WEBHOOK_DISABLED"
+    error = await refused(stack.webhooks.TestWebhook(request, metadata=metadata(ANN)))
+    assert error.reason == "WEBHOOK_DISABLED"
     again = webhooks_pb2.RedeliverWebhookRequest(id=made.webhook.id, delivery_id=ended.id)
     assert (await refused(stack.webhooks.RedeliverWebhook(again, metadata=metadata(ANN)))).reason == "WEBHOOK_DISABLED"
     update = webhooks_pb2.UpdateWebhookRequest(id=made.webhook.id, url=receiving.url)
@@ -261,13 +261,13 @@ async def test_a_webhook_that_fails_for_days_is_disabled(
     receiving.always = answer(503)
     async with receiver() as other:
         made = await create(stack, receiving.url, event_types=[webhooks_pb2.WEBHOOK_EVENT_TYPE_JOB_QUEUED])
-        told = await create(stack, other.url, event_types=[webhooks_pb2.WEBHOOK_EVENT_TYPE_WEBHOOK_DISABLED])
+        result = await create(stack, other.url, event_types=[webhooks_pb2.WEBHOOK_EVENT_TYPE_WEBHOOK_DISABLED])
         await queue(stack, new_dataset)
         await finished(stack, made.webhook.id)
         days = "update webhooks set failing_since = now() - interval '121 hours' where id = $1"
         await admin.execute(days, uuid.UUID(made.webhook.id))
         await queue(stack, new_dataset)
-        (news,) = await finished(stack, told.webhook.id)
+        (news,) = await finished(stack, result.webhook.id)
         assert orjson.loads(news.body)["data"]["webhook_id"] == made.webhook.id
     hooks = (await stack.webhooks.ListWebhooks(webhooks_pb2.ListWebhooksRequest(), metadata=metadata(ANN))).webhooks
     assert [each.disabled_reason for each in hooks] == [webhooks_pb2.WEBHOOK_DISABLED_REASON_FAILING, 0]
@@ -295,10 +295,10 @@ async def test_secrets_are_shown_once(
         receiving.always = answer(500)
         made = await create(stack, receiving.url)
         await queue(stack, new_dataset)
-        found = await finished(stack, made.webhook.id)
+        result = await finished(stack, made.webhook.id)
         listed = await stack.webhooks.ListWebhooks(webhooks_pb2.ListWebhooksRequest(), metadata=metadata(ANN))
     secret = made.secret.removeprefix(SECRET_PREFIX)
-    said = f"{listed} {found} {logs} {capfd.readouterr()}"
+    said = f"{listed} {result} {logs} {capfd.readouterr()}"
     assert "webhook" in said
     assert secret not in said
     assert SECRET_PREFIX not in said
@@ -321,11 +321,11 @@ async def test_another_s_webhooks_are_as_absent_as_none(stack: Stack, receiving:
             hooks.TestWebhook(webhooks_pb2.TestWebhookRequest(**named), metadata=bob),
             hooks.ListWebhookDeliveries(webhooks_pb2.ListWebhookDeliveriesRequest(**named), metadata=bob),
         ):
-            told = await refused(call)
-            assert (told.code.name, told.reason) == ("NOT_FOUND", "WEBHOOK_NOT_FOUND")
+            error = await refused(call)
+            assert (error.code.name, error.reason) == ("NOT_FOUND", "WEBHOOK_NOT_FOUND")
         again = webhooks_pb2.RedeliverWebhookRequest(delivery_id=delivery_id, **named)
-        told = await refused(hooks.RedeliverWebhook(again, metadata=bob))
-        assert (told.code.name, told.reason) == ("NOT_FOUND", "WEBHOOK_DELIVERY_NOT_FOUND")
+        error = await refused(hooks.RedeliverWebhook(again, metadata=bob))
+        assert (error.code.name, error.reason) == ("NOT_FOUND", "WEBHOOK_DELIVERY_NOT_FOUND")
     assert (await deliveries(stack, made.webhook.id)) == [delivery]
 
 
@@ -337,11 +337,11 @@ async def test_trainers_have_no_webhooks(stack: Stack) -> None:
 
 async def test_a_user_has_so_many_and_no_more(stack: Stack, receiving: Receiver) -> None:
     """The limit holds when many are asked for at once; a deleted one makes room, and its deliveries are gone."""
-    asked = [create(stack, receiving.url) for _ in range(9)]
-    made = [each for each in await asyncio.gather(*asked, return_exceptions=True) if not isinstance(each, Exception)]
+    request = [create(stack, receiving.url) for _ in range(9)]
+    made = [each for each in await asyncio.gather(*request, return_exceptions=True) if not isinstance(each, Exception)]
     assert len(made) == 5
-    told = await refused(create(stack, receiving.url))
-    assert (told.code.name, told.reason, told.metadata["limit"]) == ("RESOURCE_EXHAUSTED", "WEBHOOK_LIMIT", "5")
+    error = await refused(create(stack, receiving.url))
+    assert (error.code.name, error.reason, error.metadata["limit"]) == ("RESOURCE_EXHAUSTED", "WEBHOOK_LIMIT", "5")
     delete = webhooks_pb2.DeleteWebhookRequest(id=made[0].webhook.id)
     await stack.webhooks.DeleteWebhook(delete, metadata=metadata(ANN))
     await create(stack, receiving.url)
@@ -354,12 +354,12 @@ async def test_a_creation_repeated_is_one_webhook(stack: Stack, receiving: Recei
     assert len({each.webhook.id for each in made}) == 1
     assert len({each.secret for each in made}) == 2
     assert sorted(each.secret for each in made)[:7] == [""] * 7
-    told = await refused(create(stack, receiving.url, request_id=key, description="Another"))
-    assert (told.code.name, told.reason) == ("ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED")
-    assert told.metadata["webhook_id"] == made[0].webhook.id
+    error = await refused(create(stack, receiving.url, request_id=key, description="Another"))
+    assert (error.code.name, error.reason) == ("ALREADY_EXISTS", "IDEMPOTENCY_KEY_REUSED")
+    assert error.metadata["webhook_id"] == made[0].webhook.id
     assert (await create(stack, receiving.url, BOB, request_id=key)).secret
-    told = await refused(create(stack, receiving.url, request_id="1"))
-    assert list(told.violations) == ["request_id"]
+    error = await refused(create(stack, receiving.url, request_id="1"))
+    assert list(error.violations) == ["request_id"]
 
 
 async def test_a_user_has_us_call_others_so_often(stack: Stack, receiving: Receiver, admin: asyncpg.Connection) -> None:
@@ -375,9 +375,9 @@ async def test_a_user_has_us_call_others_so_often(stack: Stack, receiving: Recei
         stack.webhooks.TestWebhook(test, metadata=metadata(ANN)),
         stack.webhooks.UpdateWebhook(update, metadata=metadata(ANN)),
     ):
-        told = await refused(call)
-        assert (told.code.name, told.reason) == ("RESOURCE_EXHAUSTED", "WEBHOOK_RATE")
-        assert told.metadata["limit"] == "300"
+        error = await refused(call)
+        assert (error.code.name, error.reason) == ("RESOURCE_EXHAUSTED", "WEBHOOK_RATE")
+        assert error.metadata["limit"] == "300"
     await create(stack, receiving.url, BOB)
     await admin.execute("update webhook_uses set since = now() - interval '61 minutes'")
     await create(stack, receiving.url)
@@ -405,8 +405,8 @@ async def test_who_has_all_webhooks_has_no_name_looked_up(stack: Stack, receivin
     """At the limit the answer is the limit, whatever the host; no resolver is asked."""
     for _ in range(5):
         await create(stack, receiving.url)
-    told = await refused(create(stack, "http://no-such-host.invalid/"))
-    assert told.reason == "WEBHOOK_LIMIT"
+    error = await refused(create(stack, "http://no-such-host.invalid/"))
+    assert error.reason == "WEBHOOK_LIMIT"
 
 
 async def test_a_webhook_deleted_meanwhile_stops_no_job(
@@ -414,7 +414,7 @@ async def test_a_webhook_deleted_meanwhile_stops_no_job(
 ) -> None:
     """A job's change whose webhook is just being deleted neither waits nor fails; what is left over ends in time."""
     await create(stack, receiving.url)
-    request = asked(await new_dataset(ANN))
+    request = new_request(await new_dataset(ANN))
     async with admin.transaction():
         await admin.execute("delete from webhooks")
         job = (await stack.jobs.CreateJob(request, metadata=metadata(ANN))).job
@@ -492,14 +492,14 @@ async def test_the_documented_code_verifies_our_signatures(stack: Stack, receivi
     """The Python of docs/webhooks.md accepts our requests, and none that was changed or replayed."""
     readme = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text()
     (code,) = [block for block in readme.split("```") if "def verify(" in block]
-    told: dict[str, Any] = {}
-    exec(code.removeprefix("python"), told)
+    result: dict[str, Any] = {}
+    exec(code.removeprefix("python"), result)
     made = await create(stack, receiving.url)
     await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=made.webhook.id), metadata=metadata(ANN))
     await finished(stack, made.webhook.id)
     (request,) = receiving.received
     headers, body = request.headers, request.body
-    assert told["verify"](made.secret, headers, body)
+    assert result["verify"](made.secret, headers, body)
     old = int(headers["webhook-timestamp"]) - 600
     key = base64.b64decode(made.secret.removeprefix(SECRET_PREFIX))
     signed_then = Verifier(key).sign(request.message_id, datetime.fromtimestamp(old, UTC), body.decode())
@@ -509,7 +509,7 @@ async def test_the_documented_code_verifies_our_signatures(stack: Stack, receivi
         ({"webhook-signature": signed_then}, body),
         ({"webhook-signature": signed_then, "webhook-timestamp": str(old)}, body),
     ):
-        assert not told["verify"](made.secret, {**headers, **changed}, content)
+        assert not result["verify"](made.secret, {**headers, **changed}, content)
 
 
 def test_the_contract_knows_every_notice() -> None:

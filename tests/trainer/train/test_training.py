@@ -126,12 +126,12 @@ async def files_of(stack: Stack, job: jobs_pb2.Job) -> dict[str, bytes]:
     """The files of a completed job."""
     assert job.status == jobs_pb2.JOB_STATUS_COMPLETED, job.error_message
     listed = await stack.jobs.GetJobArtifact(jobs_pb2.GetJobArtifactRequest(id=job.id), metadata=metadata(ANN))
-    found = {}
+    result = {}
     for file in listed.artifact.files:
         request = jobs_pb2.DownloadJobArtifactRequest(id=job.id, name=file.name)
         parts = [part.data async for part in stack.jobs.DownloadJobArtifact(request, metadata=metadata(ANN))]
-        found[file.name] = b"".join(parts)
-    return found
+        result[file.name] = b"".join(parts)
+    return result
 
 
 async def log_of(stack: Stack, job: jobs_pb2.Job) -> list[str]:
@@ -385,18 +385,18 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     assert sorted(path.name for path in kept.iterdir()) == ["step-000000002", "step-000000003"]
     (kept / "step-000000003" / "state").write_text("?")
-    found, remarks = store.load(tmp_path / "one")
-    assert found is not None
-    assert (found / "state").read_text() == "2"
+    result, remarks = store.load(tmp_path / "one")
+    assert result is not None
+    assert (result / "state").read_text() == "2"
     assert "differs" in remarks[0]
     (kept / "step-000000003" / "manifest.json").unlink()
-    found, remarks = store.load(tmp_path / "two")
-    assert found is not None
-    assert (found / "state").read_text() == "2"
+    result, remarks = store.load(tmp_path / "two")
+    assert result is not None
+    assert (result / "state").read_text() == "2"
     assert "half written" in remarks[0]
     other = Checkpoints(f"file://{tmp_path}/kept", {"base_model": "b", "world_size": 1})
-    found, remarks = other.load(tmp_path / "three")
-    assert found is None
+    result, remarks = other.load(tmp_path / "three")
+    assert result is None
     assert "its base_model is another one" in remarks[1]
 
 
