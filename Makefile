@@ -41,7 +41,7 @@ ui: $(UI)/dist/index.html ## Build the page
 
 # Debian's where there is apt, else Playwright's own.
 chromium: .venv/installed
-	@command -v chromium-headless-shell > /dev/null || command -v chromium > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y install chromium-headless-shell > /dev/null; } || $(BIN)/playwright install --only-shell chromium
+	@command -v chromium-headless-shell > /dev/null || command -v chromium > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y -o DPkg::Lock::Timeout=300 install chromium-headless-shell > /dev/null; } || $(BIN)/playwright install --only-shell chromium
 
 check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
 
@@ -98,7 +98,7 @@ attack: .venv/installed ## Attack a stack of this machine and measure what other
 
 # h2load is Debian's; where there is no apt, it has to be there.
 bench: .venv/installed ## Compare with the least that does the same, and write BENCHMARKS.md
-	@command -v h2load > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y install nghttp2-client > /dev/null; } || true
+	@command -v h2load > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y -o DPkg::Lock::Timeout=300 install nghttp2-client > /dev/null; } || true
 	$(BIN)/python -m tests.bench.run
 	$(BIN)/python -m tests.bench.life
 
