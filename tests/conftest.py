@@ -117,7 +117,7 @@ def jobs_overrides() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture(params=["grpc", "local"])
+@pytest.fixture(params=["grpc", pytest.param("local", marks=pytest.mark.slow)])
 async def stack(
     request: pytest.FixtureRequest, database: TestDatabase, tmp_path: Path, jobs_overrides: dict[str, Any]
 ) -> AsyncIterator[Stack]:
