@@ -108,6 +108,7 @@ def _train(
         token,
         gpus=offered,
         name=settings.trainer_name or socket.gethostname()[:100],
+        transfer_seconds=settings.trainer_transfer_seconds,
         credentials=_credentials(settings),
     )
     with trainer, shown("") as show:

@@ -34,6 +34,9 @@ class TrainerSettings(BaseSettings):
     trainer_stop_seconds: float = Field(
         300, ge=1, description="Time that a training process gets at SIGTERM to save a checkpoint, seconds."
     )
+    trainer_transfer_seconds: float = Field(
+        1_800, ge=1, description="Time that the transfer of a dataset or of a result's file is repeated for, seconds."
+    )
     models_dir: Path | None = Field(
         None, description="Folder with a base model in each folder, named as the catalogue does."
     )

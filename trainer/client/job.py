@@ -40,7 +40,9 @@ class Job:
     to the queue; Stopped leaves the body and nothing else.
     """
 
-    def __init__(self, connection: Connection, lease: workers_pb2.Lease, *, stall_seconds: float) -> None:
+    def __init__(
+        self, connection: Connection, lease: workers_pb2.Lease, *, stall_seconds: float, transfer_seconds: float
+    ) -> None:
         self.lease = lease
         self.id = lease.job_id
         self.hyperparameters = lease.hyperparameters
@@ -53,6 +55,7 @@ class Job:
         self.outcome = ""
         self._connection = connection
         self._stall_seconds = stall_seconds
+        self._transfer_seconds = transfer_seconds
         self._changed = threading.Condition()
         self._reports = ReportBuffer(
             lease.job_id, lease.lease_token, total_steps=lease.total_steps, total_epochs=lease.total_epochs
@@ -288,8 +291,8 @@ class Job:
             time.sleep(pause)
 
     def _retried(self, transfer: Callable[[], Transferred]) -> Transferred:
-        """Repeats a transfer until it succeeds or the lease is over. Raises Stopped, TrainerError."""
-        waits = pauses()
+        """Repeats a transfer until it succeeds, for `transfer_seconds` at most. Raises Stopped, TrainerError."""
+        waits, deadline = pauses(), time.monotonic() + self._transfer_seconds
         with self._changed:
             self._reported_at = math.inf  # a transfer has a deadline of its own, and is no hang
         try:
@@ -299,6 +302,8 @@ class Job:
                     return transfer()
                 except grpc.RpcError as error:
                     self._raise_unless_transient(error)
+                    if time.monotonic() > deadline:
+                        raise TrainerError(f"not in {self._transfer_seconds:.0f} s: {describe(error)}") from error
                 time.sleep(next(waits))
         finally:
             with self._changed:

@@ -12,6 +12,7 @@ from pipeline.workers.v1 import workers_pb2
 
 from trainer.client.connection import CALL_SECONDS, Connection, pauses
 from trainer.client.errors import TrainerError, describe, is_transient
+from trainer.client.files import TRANSFER_SECONDS
 from trainer.client.job import Job
 from trainer.client.tokens import Token, read_token
 
@@ -22,8 +23,9 @@ class Trainer:
     """A trainer with GPUs to offer. Its methods may be called from any thread; a context manager, like its jobs.
 
     `token` is of the role `worker`: text, a file, or a function that returns one. `gpus` counts what is free for jobs, by
-    type. A job whose code does not report for `stall_seconds` hangs, and goes to other trainers. `simulated`: trains
-    nothing, so that forecasts learn nothing from its jobs. Raises TrainerError for a malformed address or token.
+    type. A job whose code does not report for `stall_seconds` hangs, and goes to other trainers. The transfer of a file
+    that fails is repeated for `transfer_seconds`. `simulated`: trains nothing, so that forecasts learn nothing from its
+    jobs. Raises TrainerError for a malformed address or token.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Trainer:
         gpus: Mapping[str, int],
         name: str = "",
         stall_seconds: float = math.inf,
+        transfer_seconds: float = TRANSFER_SECONDS,
         simulated: bool = False,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
@@ -42,7 +45,7 @@ class Trainer:
         self._connection = Connection(address, token, credentials)
         self._gpus = dict(gpus)
         self._name = name
-        self._stall_seconds = stall_seconds
+        self._times = {"stall_seconds": stall_seconds, "transfer_seconds": transfer_seconds}
         self._simulated = simulated
         self._stopping = threading.Event()
         self._calls: set[Any] = set()
@@ -80,7 +83,7 @@ class Trainer:
                 call.cancel()
             try:
                 leases = call.result().leases
-                return [Job(self._connection, lease, stall_seconds=self._stall_seconds) for lease in leases]
+                return [Job(self._connection, lease, **self._times) for lease in leases]
             except grpc.FutureCancelledError:
                 break
             except grpc.RpcError as error:

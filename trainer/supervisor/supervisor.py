@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.workers.v1 import workers_pb2
 
-from trainer.client import Job, Trainer
+from trainer.client import Job, Trainer, TrainerError
 from trainer.settings import TrainerSettings
 from trainer.supervisor.child import Child, describe_exit
 from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
@@ -66,15 +66,22 @@ class Supervisor:
         self._show(job, 0, "")
         folder = self._folder / job.id
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         try:
             with job:
                 try:
+                    folder.mkdir(parents=True)
                     self._run(job, folder)
                 except NotSupported as error:
                     _fail(job, Failure(str(error), retryable=False, reason="NOT_SUPPORTED"))
                 except TrainingFailed as error:
                     _fail(job, error.failure)
+                except TrainerError as error:
+                    # Where every call is refused, the next lease is as well, and ends the trainer.
+                    _fail(job, Failure(str(error)))
+                except OSError as error:
+                    # Every other job would fail here as well.
+                    _fail(job, Failure(f"The trainer cannot keep its files: {error.strerror or error}."))
+                    raise TrainerError(f"files cannot be kept in {folder}: {error}") from error
         except Interrupted:
             pass  # `with job` has returned it to the queue
         finally:

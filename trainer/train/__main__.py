@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rpc.process.workers import tie_to_parent
 from trainer.task import REPORTS_VARIABLE, TASK_VARIABLE, Task
-from trainer.train.errors import TrainingError
+from trainer.train.errors import TrainingError, disk_error
 from trainer.train.pipe import Pipe
 
 
@@ -38,11 +38,9 @@ def main() -> int:
     except torch.OutOfMemoryError as error:
         pipe.send("error", message=_out_of_memory(error), retryable=False, reason="OUT_OF_MEMORY")
         return 1
-    except OSError as error:
-        pipe.send("error", message=f"{error.strerror or error} {error.filename or ''}".strip(), retryable=True)
-        return 1
     except Exception as error:
-        pipe.send("error", message=f"{type(error).__name__}: {error}", retryable=True)
+        message = disk_error(error, Path(task.work_dir)) or f"{type(error).__name__}: {error}"
+        pipe.send("error", message=message, retryable=True)
         raise
     return 0
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class Checkpoints:
             for old in self._names()[:-KEPT]:
                 self._filesystem.rm(f"{self._root}/{old}", recursive=True)
         except Exception as error:  # each kind of storage has exceptions of its own
+            with suppress(Exception):  # half a checkpoint is of no use, and a full storage has no room for it
+                self._filesystem.rm(target, recursive=True)
             raise CheckpointError(f"The checkpoint of step {step} cannot be written to {self._url}: {error}") from error
         return f"{self._url}/{name}"
 
