@@ -39,7 +39,7 @@ def curves(**hyperparameters: Any) -> Curves:
         estimated_seconds=2842,
         estimated_tokens_per_second=3600,
     )
-    return Curves(Job(Connection("127.0.0.1:1", "token"), lease, stall_seconds=1))
+    return Curves(Job(Connection("127.0.0.1:1", "token"), lease, stall_seconds=1, transfer_seconds=1))
 
 
 def test_curves_could_be_true() -> None:
