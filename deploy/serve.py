@@ -40,11 +40,11 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         verifier.watch_caches(telemetry.metrics)
         pricing.watch_limits("estimator")
         queueing.watch_limits("jobs")
-        estimator = estimator_services(settings, database)
+        estimator = estimator_services(settings, database, telemetry.metrics)
         prices = _local(pricing, estimator)
-        jobs = await stack.enter_async_context(open_services(settings, database, prices))
+        jobs = await stack.enter_async_context(open_services(settings, database, prices, telemetry.metrics))
         # Webhooks are sent from this process too. Apart from it they are sent by `python -m jobs_service webhooks`.
-        dispatcher = await stack.enter_async_context(open_dispatcher(settings, database))
+        dispatcher = await stack.enter_async_context(open_dispatcher(settings, database, telemetry.metrics))
         channels = dict.fromkeys((service.full_name for service in estimator), prices)
         channels |= dict.fromkeys((service.full_name for service in jobs), _local(queueing, jobs))
         reports = []

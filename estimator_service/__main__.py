@@ -24,6 +24,7 @@ from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load
 from rpc.process.workers import run_server
 from rpc.telemetry.exporters import open_telemetry
+from rpc.telemetry.metrics import Metrics
 
 # `evaluate` and `fit` are for developers of the model, `lessons` is for operators.
 COMMANDS = {
@@ -33,9 +34,11 @@ COMMANDS = {
 }
 
 
-def services(settings: EstimatorSettings, database: Database) -> Services:
+def services(settings: EstimatorSettings, database: Database, metrics: Metrics) -> Services:
     """The service of this process; SIGHUP makes it read its catalogue again. Raises CatalogueError."""
-    servicer = EstimatorService(settings.catalogue_file, Datasets(database), Quotes(database), FinishedJobs(database))
+    servicer = EstimatorService(
+        settings.catalogue_file, Datasets(database), Quotes(database), FinishedJobs(database), metrics
+    )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, servicer.reload)
     return {estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]: servicer}
 
@@ -47,7 +50,8 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
-        served, boundary = services(settings, database), Boundary.from_settings(settings, verifier, telemetry)
+        served = services(settings, database, telemetry.metrics)
+        boundary = Boundary.from_settings(settings, verifier, telemetry)
         _, report = await stack.enter_async_context(
             grpc_server(served, boundary, settings, port=settings.estimator_port, share_port=share_port)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,7 @@ from estimator_service.learning.finished_jobs import MIN_USERS, FinishedJobs
 from estimator_service.quotes import wire as quote_wire
 from estimator_service.quotes.store import Quotes
 from rpc.boundary import Call
+from rpc.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -25,13 +27,29 @@ log = structlog.get_logger()
 class EstimatorService:
     """Estimates what training jobs cost and how long they take. Raises CatalogueError if the catalogue file is invalid."""
 
-    def __init__(self, catalogue_file: Path, datasets: Datasets, quotes: Quotes, finished: FinishedJobs) -> None:
+    def __init__(
+        self,
+        catalogue_file: Path,
+        datasets: Datasets,
+        quotes: Quotes,
+        finished: FinishedJobs,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._file = catalogue_file
         self._datasets = datasets
         self._quotes = quotes
         self._finished = finished
         catalogue = read_catalogue(catalogue_file)
         self._estimator, self._catalogue_response = Estimator(catalogue), catalogue_wire.catalogue(catalogue)
+        metrics = metrics or Metrics()
+        metrics.watch(
+            "pipeline_price_book_age_seconds",
+            "Time since the catalogue's prices took effect.",
+            lambda: time.time() - self._estimator.catalogue.effective_at.timestamp(),
+        )
+        estimates = metrics.counter("pipeline_estimates_total", "Estimates, by kind.", ["kind"])
+        self._references, self._forecasts = estimates.labels("reference"), estimates.labels("forecast")
+        self._comparisons, self._quoted = estimates.labels("comparison"), estimates.labels("quote")
 
     def reload(self) -> None:
         """Reads the catalogue file again. An invalid file is logged, and the catalogue stays as it was."""
@@ -47,6 +65,7 @@ class EstimatorService:
         configuration = estimator.configuration(request)
         dataset, corrections = await self._inputs(request, call)
         response = estimator.estimate(configuration, dataset, corrections)
+        (self._forecasts if request.base_model else self._references).inc()
         if not request.quote_id:
             return response
         quote = await self._quotes.get(call.identity, request.quote_id)
@@ -62,7 +81,9 @@ class EstimatorService:
         estimator = self._estimator
         grid = estimator.grid(request)
         dataset, corrections = await self._inputs(request, call)
-        return estimator.compare(request, grid, dataset, corrections)
+        response = estimator.compare(request, grid, dataset, corrections)
+        self._comparisons.inc()
+        return response
 
     async def CreateQuote(self, request: pb.CreateQuoteRequest, call: Call) -> pb.CreateQuoteResponse:
         estimator = self._estimator
@@ -80,6 +101,7 @@ class EstimatorService:
             (request.SerializeToString(), response.SerializeToString()),
             estimator.catalogue.quotes,
         )
+        self._quoted.inc()
         return pb.CreateQuoteResponse(quote=quote_wire.quote(quote))
 
     async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> pb.GetQuoteResponse:

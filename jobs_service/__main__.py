@@ -42,6 +42,7 @@ from jobs_service.datasets.uploads import UploadLimits
 from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Tailer, Watches
 from jobs_service.jobs.store import JobStore
+from jobs_service.monitoring.figures import Figures
 from jobs_service.notifications.service import NotificationService
 from jobs_service.notifications.store import NotificationStore
 from jobs_service.queue.positions import QueuePositions
@@ -68,6 +69,7 @@ from rpc.process.settings import load
 from rpc.process.tls import channel_credentials
 from rpc.process.workers import run_server
 from rpc.telemetry.exporters import open_telemetry
+from rpc.telemetry.metrics import Metrics
 
 # Webhook hosts that are looked up at once while their owners wait.
 CHECK_THREADS = 8
@@ -79,15 +81,18 @@ ESTIMATOR = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
 
 
 @asynccontextmanager
-async def open_services(settings: JobsSettings, database: Database, estimator: Any) -> AsyncIterator[Services]:
+async def open_services(
+    settings: JobsSettings, database: Database, estimator: Any, metrics: Metrics
+) -> AsyncIterator[Services]:
     """The services of this process, and their background tasks as long as its body runs.
 
     `estimator` is a channel to the Estimator, of either kind.
     """
     jobs = JobStore(database, max_open_jobs=settings.max_open_jobs, max_attempts=settings.max_attempts)
-    queue = QueueStore(database, lease_time=timedelta(milliseconds=settings.lease_ms))
+    queue = QueueStore(database, lease_time=timedelta(milliseconds=settings.lease_ms), metrics=metrics)
     events, retention = EventStore(database), timedelta(hours=settings.event_retention_hours)
     tailer = Tailer(events, poll_seconds=settings.watch_poll_ms / 1000)
+    tailer.watch_lag(metrics)
     storage = Storage(settings.storage_url)
     datasets = DatasetStore(
         database,
@@ -109,7 +114,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
         max_uses_per_hour=settings.webhook_uses_per_hour,
     )
     async with (
-        Importer.open(storage, max_bytes=settings.max_dataset_bytes) as importer,
+        Importer.open(storage, max_bytes=settings.max_dataset_bytes, metrics=metrics) as importer,
         ArtifactFiles.open(artifacts, storage) as files,
         open_address_guard(settings, CHECK_THREADS) as guard,
     ):
@@ -134,6 +139,7 @@ async def open_services(settings: JobsSettings, database: Database, estimator: A
             "sweep": sweeper.run(),
             "sweep-files": FileSweeper(database, storage).run(),
             "sweep-artifacts": artifacts.run(artifact_retention),
+            "figures": Figures(database, metrics, every_seconds=settings.figures_ms / 1000).run(),
             "prune": repeat("prune", prune, every_seconds=PRUNE_SECONDS, timeout_seconds=PRUNE_TIMEOUT_SECONDS),
         }
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
@@ -173,7 +179,9 @@ async def open_address_guard(settings: WebhookAddressSettings, threads: int) -> 
 
 
 @asynccontextmanager
-async def open_dispatcher(settings: WebhookSenderSettings, database: Database) -> AsyncIterator[Dispatcher]:
+async def open_dispatcher(
+    settings: WebhookSenderSettings, database: Database, metrics: Metrics
+) -> AsyncIterator[Dispatcher]:
     """Opens what sends webhooks; its caller runs it."""
     timeout_seconds, concurrency = settings.webhook_timeout_ms / 1000, settings.webhook_concurrency
     outbox = Outbox(
@@ -193,6 +201,7 @@ async def open_dispatcher(settings: WebhookSenderSettings, database: Database) -
             sender,
             poll_seconds=settings.webhook_poll_ms / 1000,
             back_off_seconds=settings.webhook_back_off_seconds,
+            metrics=metrics,
         )
 
 
@@ -202,7 +211,7 @@ async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) ->
         telemetry = await stack.enter_async_context(open_telemetry(settings, "webhooks"))
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
-        dispatcher = await stack.enter_async_context(open_dispatcher(settings, database))
+        dispatcher = await stack.enter_async_context(open_dispatcher(settings, database, telemetry.metrics))
         database.watch_pool(telemetry.metrics)
 
         async def report(healthy: bool) -> None:
@@ -225,7 +234,7 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
         channel = await stack.enter_async_context(
             open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
         )
-        opened = await stack.enter_async_context(open_services(settings, database, channel))
+        opened = await stack.enter_async_context(open_services(settings, database, channel, telemetry.metrics))
         boundary = Boundary.from_settings(settings, verifier, telemetry)
         _, report = await stack.enter_async_context(
             grpc_server(opened, boundary, settings, port=settings.jobs_port, share_port=share_port)

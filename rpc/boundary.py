@@ -310,7 +310,13 @@ class Boundary:
                 request_id=request_id,
                 trace_id=span.trace_id,
             )
-            self._telemetry.metrics.observe_call(method.path[1:], code, seconds, span.recorded_id)
+            self._telemetry.metrics.observe_call(
+                method.path[1:],
+                code,
+                seconds,
+                reason=failure.reason if failure else None,
+                trace_id=span.recorded_id,
+            )
             span.end("rpc.response.status_code", code, is_error=code in SERVER_ERRORS)
 
 

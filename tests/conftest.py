@@ -38,6 +38,8 @@ from rpc.channels import open_channel
 from rpc.database.pool import Database
 from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.in_process import LocalChannel
+from rpc.telemetry.exporters import Telemetry
+from rpc.telemetry.metrics import Metrics
 from tests.databases import Databases, TestDatabase, postgres
 from tests.serving import serving
 
@@ -109,6 +111,7 @@ class Stack:
     jobs_address: str
     # Told to the streams of the Jobs services when they stop.
     draining: asyncio.Event
+    metrics: Metrics
 
 
 @pytest.fixture
@@ -152,7 +155,7 @@ async def open_stack(
         )
 
         async def serve(services: Any) -> tuple[Any, str, asyncio.Event]:
-            boundary = Boundary.from_settings(jobs_settings, verifier)
+            boundary = Boundary.from_settings(jobs_settings, verifier, Telemetry(metrics))
             if way == "local":
                 channel = LocalChannel(boundary)
                 for descriptor, servicer in services.items():
@@ -161,14 +164,15 @@ async def open_stack(
             address = await opened.enter_async_context(serving(services, boundary, jobs_settings))
             return await opened.enter_async_context(open_channel(address, services)), address, boundary.draining
 
-        pricing = estimator_services(estimator_settings, pool)
+        metrics = Metrics()
+        pricing = estimator_services(estimator_settings, pool, metrics)
         estimator, _, _ = await serve(pricing)
-        queueing = await opened.enter_async_context(open_jobs_services(jobs_settings, pool, estimator))
+        queueing = await opened.enter_async_context(open_jobs_services(jobs_settings, pool, estimator, metrics))
         sender_settings = WebhookSenderSettings(
             database_url=database_url, **_fields(WebhookSenderSettings, jobs_overrides)
         )
         if sends_webhooks:
-            await opened.enter_async_context(sending(sender_settings, pool))
+            await opened.enter_async_context(sending(sender_settings, pool, metrics))
         jobs, address, draining = await serve(queueing)
         yield Stack(
             EstimatorServiceStub(estimator),
@@ -187,6 +191,7 @@ async def open_stack(
             },
             address,
             draining,
+            metrics,
         )
 
 
@@ -195,9 +200,11 @@ def _fields(settings: type[BaseSettings], overrides: Mapping[str, Any]) -> dict[
 
 
 @asynccontextmanager
-async def sending(settings: WebhookSenderSettings, pool: Database) -> AsyncIterator[None]:
+async def sending(
+    settings: WebhookSenderSettings, pool: Database, metrics: Metrics | None = None
+) -> AsyncIterator[None]:
     """Sends webhooks while its body runs, as the process of its own does."""
-    async with open_dispatcher(settings, pool) as dispatcher:
+    async with open_dispatcher(settings, pool, metrics or Metrics()) as dispatcher:
         task = asyncio.create_task(dispatcher.run(), name="webhooks")
         try:
             yield

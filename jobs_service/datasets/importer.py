@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
@@ -15,11 +16,13 @@ from jobs_service.datasets.ingestion import Ingestion, Summary
 from jobs_service.datasets.storage import Storage
 from jobs_service.errors import StorageQuota
 from rpc.errors import DatabaseUnavailable, DeadlineExceeded, TooLarge
+from rpc.telemetry.metrics import Metrics
 
 # Counting tokens lets other threads run, parsing does not: more threads would only slow down the event loop.
 THREADS = 2
 # Bytes handed to a thread at once: large enough to be worth it, small enough to be in memory twice.
 BATCH_BYTES = 256 * 1024
+DURATION_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,10 @@ class Importer:
     Files of one folder, which is one user's, take turns, so that many files of one user leave a thread to others.
     """
 
-    def __init__(self, storage: Storage, threads: ThreadPoolExecutor, *, max_bytes: int) -> None:
+    def __init__(
+        self, storage: Storage, threads: ThreadPoolExecutor, *, max_bytes: int, metrics: Metrics | None = None
+    ) -> None:
+        self._metrics = ImportMetrics(metrics or Metrics())
         self._storage = storage
         self._threads = threads
         self._max_bytes = max_bytes
@@ -47,11 +53,11 @@ class Importer:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, storage: Storage, *, max_bytes: int) -> AsyncIterator[Importer]:
+    async def open(cls, storage: Storage, *, max_bytes: int, metrics: Metrics | None = None) -> AsyncIterator[Importer]:
         """Opens an importer. Closing it waits for the steps that its threads are running."""
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="import")
         try:
-            yield cls(storage, threads, max_bytes=max_bytes)
+            yield cls(storage, threads, max_bytes=max_bytes, metrics=metrics)
         finally:
             await asyncio.to_thread(threads.shutdown)
 
@@ -65,14 +71,18 @@ class Importer:
         kept, unless it is unknown whether the file was recorded: then the sweeper removes it later if no dataset has it.
         Raises TooLarge, StorageQuota, StorageUnavailable, and what `chunks` raises.
         """
+        started = time.monotonic()
         turn = self._turns.setdefault(path.rpartition("/")[0], asyncio.Lock())
         work = _Work(self._threads, turn, self._storage, path, room=room, max_bytes=self._max_bytes, mapping=mapping)
         try:
             await self._receive(chunks, work)
             file = work.result()
         except BaseException:
+            self._metrics.count("interrupted", started, work.received, 0)
             await work.discard()
             raise
+        rejected = file.summary.error_count
+        self._metrics.count("rejected" if rejected else "accepted", started, file.file_size, rejected)
         try:
             yield file
         except (DatabaseUnavailable, DeadlineExceeded):
@@ -92,6 +102,26 @@ class Importer:
                 await work.take(data)
         await work.take(bytes(batch))
         await work.end()
+
+
+class ImportMetrics:
+    """Metrics of imports, by outcome: `accepted`, `rejected` for its rows, `interrupted` before its end."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._seconds = metrics.histogram(
+            "pipeline_import_duration_seconds",
+            "Time from the first byte of an upload to its last row.",
+            ["outcome"],
+            buckets=DURATION_BUCKETS,
+        )
+        self._bytes = metrics.counter("pipeline_import_bytes_total", "Bytes of datasets received.")
+        self._rejected = metrics.counter("pipeline_import_rejected_lines_total", "Errors in rows of datasets.")
+
+    def count(self, outcome: str, started: float, size: int, rejected: int) -> None:
+        """Counts an import of `size` bytes with `rejected` errors. `started`: of the monotonic clock."""
+        self._seconds.labels(outcome).observe(time.monotonic() - started)
+        self._bytes.inc(size)
+        self._rejected.inc(rejected)
 
 
 class _Work:

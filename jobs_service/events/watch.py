@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -20,6 +21,7 @@ from jobs_service.jobs.model import FINAL, Job
 from rpc.boundary import Call
 from rpc.errors import BufferOverrun, Unauthenticated
 from rpc.process.background import repeat
+from rpc.telemetry.metrics import Metrics
 
 # Events that a watch may be behind.
 BUFFER = 256
@@ -114,14 +116,16 @@ class Tailer:
         self._events = events
         self._poll_seconds = poll_seconds
         self._buffers: dict[str, set[Buffer]] = {}
-        # All events up to here have been offered.
+        # All events up to here have been offered; `_complete_at`: when there were no others.
         self.position = Cursor(0, 0, 0)
+        self._complete_at = 0.0
 
     @contextmanager
     def subscribe(self, user_id: str, job_id: UUID | None, now: Cursor) -> Iterator[Buffer]:
         """Yields a buffer of a user's events. `now`: the safe cursor to start at if this is the only watch."""
         if not self._buffers:
             self.position = now
+            self._complete_at = time.monotonic()
         buffer = Buffer(job_id)
         self._buffers.setdefault(user_id, set()).add(buffer)
         try:
@@ -130,6 +134,14 @@ class Tailer:
             self._buffers[user_id].discard(buffer)
             if not self._buffers[user_id]:
                 del self._buffers[user_id]
+
+    def watch_lag(self, metrics: Metrics) -> None:
+        """Shows as a metric how far watches are behind."""
+        metrics.watch(
+            "pipeline_events_lag_seconds",
+            "Time since open watches had all events; 0 without watches.",
+            lambda: time.monotonic() - self._complete_at if self._buffers else 0.0,
+        )
 
     async def run(self) -> None:
         """Tails until cancelled."""
@@ -140,7 +152,7 @@ class Tailer:
         await repeat("tail", poll, every_seconds=PAUSE_SECONDS, timeout_seconds=POLL_TIMEOUT_SECONDS)
 
     async def _poll(self) -> bool:
-        start = self.position
+        start, started = self.position, time.monotonic()
         events, position, more = await self._events.tail(start)
         if self.position != start:
             # Meanwhile the last watch ended and another began, which set its own start.
@@ -149,6 +161,8 @@ class Tailer:
             for buffer in self._buffers.get(str(event.user_id), ()):
                 buffer.offer(event)
         self.position = position
+        if not more:
+            self._complete_at = started
         return more
 
 

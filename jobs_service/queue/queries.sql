@@ -70,7 +70,9 @@ update lora_training_jobs j set
     running_since = null, status_reason = null, error_message = null, revision = revision + 1, updated_at = now()
 from fitting f
 where j.id = f.id and j.status = 'queued'
-returning j.id, f.round, f.lap, f.user_id;
+returning
+    j.id, f.round, f.lap, f.user_id, j.gpu_type,
+    case when j.lease_epoch = 1 then extract(epoch from now() - j.queued_at)::double precision end as waited_seconds;
 
 -- name: trained_types
 -- GPU types that a trainer which trains (and does not simulate) offered in the last minute, or has a job of now.
@@ -131,7 +133,7 @@ returning
     ) as seconds_left;
 
 -- name: complete_job
--- Running to completed, by whoever has the lease.
+-- Running to completed, by whoever has the lease. `duration_ratio`: what a job that trained in one go took, of what was forecast.
 update lora_training_jobs set
     status = 'completed', current_stage = 'completed', progress = 100,
     current_metrics = case
@@ -142,7 +144,11 @@ update lora_training_jobs set
     peak_memory_gib = $6, checkpoint_uri = null, checkpoint_step = null, error_message = null, status_reason = null,
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'running'
-returning id;
+returning
+    id, case
+        when not simulated and retry_count = 0
+        then extract(epoch from completed_at - started_at)::double precision / forecast_seconds
+    end as duration_ratio;
 
 -- name: fail_job
 -- Back to the queue while the error is worth another attempt and there is one; else failed.
@@ -166,12 +172,12 @@ where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and 
 returning id;
 
 -- name: cancel_job
--- From any state that is not final. The trainer's lease ends with it.
-update lora_training_jobs set
+-- From any state that is not final. The trainer's lease ends with it; `had_lease` is as of before.
+update lora_training_jobs j set
     status = 'cancelled', current_stage = 'cancelled', status_reason = 'cancelled_by_owner',
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and status in ('queued', 'initializing', 'running')
-returning id;
+returning id, (select before.lease_expires_at is not null from lora_training_jobs before where before.id = j.id) as had_lease;
 
 -- name: expire_leases
 -- Back to the queue with an attempt more, or failed after the last. A report at the same instant wins or loses the row;

@@ -35,10 +35,12 @@ from jobs_service.queue.lease import (
     Report,
     digest,
 )
+from jobs_service.queue.metrics import QueueMetrics
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.database.transaction import Transaction
 from rpc.identity.model import SYSTEM, Identity
+from rpc.telemetry.metrics import Metrics
 
 SQL = load_queries("jobs_service.queue", "queries.sql")
 # Jobs that one pass of the sweeper moves in a transaction.
@@ -50,8 +52,9 @@ LATEST_POINTS = 4
 class QueueStore:
     """Leases jobs and changes their state. Methods act as their caller, under row-level security, or as the system."""
 
-    def __init__(self, database: Database, *, lease_time: timedelta) -> None:
+    def __init__(self, database: Database, *, lease_time: timedelta, metrics: Metrics | None = None) -> None:
         self._database = database
+        self._metrics = QueueMetrics(metrics or Metrics())
         self._lease_time = lease_time
         # The user id at which the next claim begins. Each process has its own: taking turns needs no agreement.
         self._turn = uuid4()
@@ -84,12 +87,14 @@ class QueueStore:
             leases = [_lease(row) for row in await connection.fetch(SQL["leases"], ids)]
         last = max(rows, key=lambda row: (row["round"], row["lap"], row["user_id"]))
         self._turn = UUID(int=(last["user_id"].int + 1) % (1 << 128))
+        self._metrics.leased(rows)
         return leases
 
     async def report(self, caller: Identity, lease: LeaseRef, report: Report) -> LeaseStatus:
         """Renews the lease and stores the report. Raises LeaseLost, JobFinal, ValidationFailed."""
         latest = {name: value for point in report.metrics[-LATEST_POINTS:] for name, value in point.values.items()}
         uri, step = report.checkpoint or (None, None)
+        stop: Outcome | None = None
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(
                 SQL["report_progress"],
@@ -112,7 +117,10 @@ class QueueStore:
             await _record_metrics(connection, lease.job_id, report.metrics)
             if row["over_limit"]:
                 await _warn(connection, lease.job_id)
-                return LeaseStatus(stop=(await _stop(connection, lease.job_id))[lease.job_id])
+                stop = (await _stop(connection, lease.job_id))[lease.job_id]
+        if stop is not None:
+            self._metrics.ended(stop, JobState.FAILED)
+            return LeaseStatus(stop=stop)
         return LeaseStatus(
             expires_at=row["expires_at"], seconds_left=row["seconds_left"], current_cost=row["current_cost"]
         )
@@ -146,6 +154,7 @@ class QueueStore:
                 outcome=Outcome.COMPLETED,
                 result=digest(result),
             )
+        self._metrics.completed(row["duration_ratio"])
 
     async def fail(self, caller: Identity, lease: LeaseRef, result: Failure) -> None:
         """Ends the attempt: → queued or failed. Raises LeaseLost, JobFinal."""
@@ -171,6 +180,7 @@ class QueueStore:
                 outcome=Outcome.FAILED,
                 result=digest(result),
             )
+        self._metrics.ended(Outcome.FAILED, JobState(row["status"]))
 
     async def release(self, caller: Identity, lease: LeaseRef) -> None:
         """Returns the job to the queue: → queued. Raises LeaseLost, JobFinal."""
@@ -180,6 +190,7 @@ class QueueStore:
                 await self._ended(connection, lease, Outcome.RELEASED, None)
                 return
             await _record(connection, [lease.job_id], EventType.RELEASED, outcome=Outcome.RELEASED)
+        self._metrics.ended(Outcome.RELEASED, JobState.QUEUED)
 
     async def cancel(self, caller: Identity, job_id: UUID) -> bool:
         """Any state that is not final → cancelled. False if the job is final or not the caller's."""
@@ -187,7 +198,13 @@ class QueueStore:
             row = await connection.fetchrow(SQL["cancel_job"], job_id)
             if row is not None:
                 await _record(connection, [job_id], EventType.CANCELLED, notices=[CANCELLED], outcome=Outcome.CANCELLED)
-        return row is not None
+        if row is None:
+            return False
+        if row["had_lease"]:
+            self._metrics.ended(Outcome.CANCELLED, JobState.CANCELLED)
+        else:
+            self._metrics.finished(JobState.CANCELLED)
+        return True
 
     async def expire(self) -> int:
         """Ends leases that ran out: → queued or failed. Returns how many, up to `BATCH`."""
@@ -199,13 +216,18 @@ class QueueStore:
             ):
                 ids = [row["id"] for row in rows if row["status"] == state]
                 await _record(connection, ids, type_, notices=[notice], outcome=Outcome.LEASE_EXPIRED)
+        for row in rows:
+            self._metrics.ended(Outcome.LEASE_EXPIRED, JobState(row["status"]))
         return len(rows)
 
     async def stop_at_limits(self) -> int:
         """Warns of jobs near their cost limit and stops those at a limit. Returns how many it stopped, up to `BATCH`."""
         async with as_caller(self._database, SYSTEM) as connection:
             await _warn(connection, None)
-            return len(await _stop(connection, None))
+            stopped = await _stop(connection, None)
+        for outcome in stopped.values():
+            self._metrics.ended(outcome, JobState.FAILED)
+        return len(stopped)
 
     async def forget_offers(self) -> None:
         """Deletes offers that are an hour old."""

@@ -14,11 +14,13 @@ from jobs_service.webhooks.delivery import ClaimedDelivery, retry_pause
 from jobs_service.webhooks.outbox import RESPONSIVE_MS, BusyWebhook, Outbox
 from jobs_service.webhooks.sender import Sender
 from rpc.process.background import repeat
+from rpc.telemetry.metrics import Metrics
 
 CLEAN_UP_SECONDS = 60.0
 PASS_TIMEOUT_SECONDS = 15.0
 # Pause between two claims, so that several short deliveries share one.
 PAUSE_SECONDS = 0.02
+ATTEMPT_BUCKETS = (0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 
 log = structlog.get_logger()
 
@@ -30,8 +32,20 @@ class Dispatcher:
     """
 
     def __init__(
-        self, outbox: Outbox, sender: Sender, *, poll_seconds: float, back_off_seconds: Sequence[float]
+        self,
+        outbox: Outbox,
+        sender: Sender,
+        *,
+        poll_seconds: float,
+        back_off_seconds: Sequence[float],
+        metrics: Metrics | None = None,
     ) -> None:
+        self._attempts = (metrics or Metrics()).histogram(
+            "pipeline_webhook_attempt_duration_seconds",
+            "Requests to webhooks: delivered (2xx), refused (another status), failed (no answer).",
+            ["outcome"],
+            buckets=ATTEMPT_BUCKETS,
+        )
         self._outbox = outbox
         self._sender = sender
         self._poll_seconds = poll_seconds
@@ -93,6 +107,8 @@ class Dispatcher:
 
     async def _deliver(self, claimed: ClaimedDelivery) -> None:
         result = await self._sender.post(claimed.url, claimed.headers(datetime.now(UTC)), claimed.body)
+        outcome = "delivered" if result.delivered else "failed" if result.http_status is None else "refused"
+        self._attempts.labels(outcome).observe(result.duration_ms / 1000)
         spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
         try:
             await self._outbox.finish(claimed, result, retry_pause(claimed, result, self._back_off_seconds, spread))

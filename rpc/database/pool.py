@@ -47,11 +47,13 @@ class Database:
 
     def watch_pool(self, metrics: Metrics) -> None:
         """Shows the pool as metrics."""
-        in_use, idle = "pipeline_database_connections_count", self._pool.get_idle_size
-        metrics.watch(in_use, "Connections of the pool.", lambda: self._pool.get_size() - idle(), state="in_use")
-        metrics.watch(in_use, "Connections of the pool.", idle, state="idle")
+        connections, idle = "db_client_connection_count", self._pool.get_idle_size
+        for state, read in (("used", lambda: self._pool.get_size() - idle()), ("idle", idle)):
+            metrics.watch(connections, "Connections of the pool.", read, db_client_connection_state=state)
         metrics.watch(
-            "pipeline_database_waiting_count", "Calls that wait for a connection.", lambda: max(0, self._waiting)
+            "db_client_connection_pending_requests",
+            "Calls that wait for a connection.",
+            lambda: max(0, self._waiting),
         )
         metrics.watch("pipeline_database_up", "1 while the database answers.", lambda: int(self.healthy))
 

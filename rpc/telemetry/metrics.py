@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
-# `rpc_` and `http_` are OpenTelemetry's own names.
-NAME = re.compile(r"(pipeline|rpc|http)(_[a-z0-9]+)+")
+# `rpc_`, `http_` and `db_` are OpenTelemetry's own names.
+NAME = re.compile(r"(pipeline|rpc|http|db)(_[a-z0-9]+)+")
 # The unit, as the last word of a name: `count` for things that are counted, `up` for 1 and 0.
-UNITS = ("seconds", "bytes", "ratio", "usd", "count", "total", "up")
+UNITS = ("seconds", "bytes", "ratio", "count", "requests", "total", "up")
 # Labels with few values, known beforehand. No label may hold a user, a job or anything else that clients send.
 LABELS = frozenset(
     {
         "rpc_method",
         "rpc_response_status_code",
+        "error_type",
         "http_request_method",
         "http_route",
         "http_response_status_code",
+        "db_client_connection_state",
         "gpu_type",
         "kind",
         "outcome",
-        "reason",
         "role",
         "service",
         "state",
-        "status",
-        "user_class",
     }
 )
 CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 LAG_INTERVAL_SECONDS = 0.5
+
+# Values by their labels' values.
+Values = Mapping[tuple[str, ...], float]
 
 
 class Metrics:
@@ -55,15 +59,24 @@ class Metrics:
             ["rpc_method", "rpc_response_status_code"],
             buckets=CALL_BUCKETS,
         )
+        self._refusals = self.counter(
+            "pipeline_calls_refused_total",
+            "Calls that ended with an error, by its reason.",
+            ["rpc_method", "error_type"],
+        )
         # Finding a labelled child costs as much as the observation.
         self._calls_by_label: dict[tuple[str, str], Histogram] = {}
 
-    def observe_call(self, method: str, code: str, seconds: float, trace_id: str | None) -> None:
-        """Counts a call of an RPC. `trace_id`: of its recorded trace, which becomes the exemplar."""
+    def observe_call(
+        self, method: str, code: str, seconds: float, *, reason: str | None = None, trace_id: str | None = None
+    ) -> None:
+        """Counts a call of an RPC. `reason`: of its error. `trace_id`: of its recorded trace, the exemplar."""
         calls = self._calls_by_label.get((method, code))
         if calls is None:
             calls = self._calls_by_label[method, code] = self._calls.labels(method, code)
         calls.observe(seconds, {"trace_id": trace_id} if trace_id else None)
+        if reason:
+            self._refusals.labels(method, reason).inc()
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
         """Registers a counter; its name ends with `_total`."""
@@ -93,6 +106,10 @@ class Metrics:
         gauge = registered if isinstance(registered, Gauge) else self.gauge(name, documentation, list(labels))
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
+    def watch_all(self, name: str, documentation: str, labels: Sequence[str], read: Callable[[], Values]) -> None:
+        """Registers a gauge whose labels come and go; `read` is as in `watch` and returns all of its values."""
+        self.registry.register(_Readings(_checked(name, labels), documentation, labels, read))
+
     async def measure_lag(self) -> None:
         """Measures how late the event loop runs what is due, until cancelled."""
         lag = self.histogram(
@@ -105,9 +122,24 @@ class Metrics:
             lag.observe(max(0.0, loop.time() - due))
 
 
+class _Readings(Collector):
+    """A gauge that is read whenever metrics are."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str], read: Callable[[], Values]) -> None:
+        self._arguments = name, documentation
+        self._labels = labels
+        self._read = read
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(*self._arguments, labels=self._labels)
+        for labels, value in self._read().items():
+            family.add_metric(labels, value)
+        yield family
+
+
 def _checked(name: str, labels: Sequence[str]) -> str:
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name}: the name of a metric is lower-case words after pipeline_, rpc_ or http_")
+        raise ValueError(f"{name}: the name of a metric is lower-case words after pipeline_, rpc_, http_ or db_")
     if not name.endswith(UNITS):
         raise ValueError(f"{name}: the name of a metric ends with its unit, one of {', '.join(UNITS)}")
     if unbounded := set(labels) - LABELS:

@@ -29,6 +29,7 @@ from tests.jobs_service.jobs.test_create_job import new_request
 from tests.jobs_service.queue.test_leases import complete, get, lease, queue, report, until
 from tests.jobs_service.queue.test_leases import worker as worker_metadata
 from tests.jobs_service.webhooks.receiver import Receiver, answer, receiver
+from tests.rpc.test_telemetry import samples
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 FAST = {
@@ -180,6 +181,9 @@ async def test_what_fails_is_tried_again_and_then_has_failed(
     assert {each.message_id for each in receiving.received} == {f"msg_{uuid.UUID(failed.id).hex}"}
     hooks = (await stack.webhooks.ListWebhooks(webhooks_pb2.ListWebhooksRequest(), metadata=metadata(ANN))).webhooks
     assert not hooks[0].HasField("failing_since")
+    name = "pipeline_webhook_attempt_duration_seconds_count"
+    attempts = {labels["outcome"]: value for labels, value in samples(stack.metrics, name)}
+    assert attempts == {"refused": 2, "failed": 1, "delivered": 1}
 
 
 async def test_a_receiver_that_is_away_says_so(stack: Stack, new_dataset: NewDataset) -> None:

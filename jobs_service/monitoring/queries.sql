@@ -1,0 +1,65 @@
+-- name: figures
+-- What metrics show of the database as a whole: (figure, its labels, value). It reads open work alone, however much is finished.
+-- `capacity` is what trainers offered in the last minute or have leased; jobs that need more than that are `unserved`.
+-- A job has been waiting since it was created, or since its last attempt ended.
+-- A delivery is overdue if it is due and its owner has no request under way: a slow receiver delays its owner's alone.
+with capacity as (
+    select gpu_type, max(gpus) as gpus, count(distinct worker_id) as trainers
+    from (
+        select gpu_type, worker_id, gpu_count as gpus from trainer_offers where seen_at > now() - interval '1 minute'
+        union all
+        select gpu_type, worker_id, gpu_count from lora_training_jobs where status in ('initializing', 'running')
+    ) offered
+    group by gpu_type
+    order by trainers desc
+    limit $1
+), queued as (
+    select
+        j.gpu_type, count(*) as jobs, count(*) filter (where j.gpu_count > coalesce(c.gpus, 0)) as unserved,
+        min(case when j.lease_epoch = 0 then j.queued_at else j.updated_at end) as since
+    from lora_training_jobs j left join capacity c on c.gpu_type = j.gpu_type
+    where j.status = 'queued'
+    group by j.gpu_type
+    order by jobs desc
+    limit $1
+), leased as (
+    select status, gpu_type, count(*) as jobs
+    from lora_training_jobs
+    where status in ('initializing', 'running')
+    group by status, gpu_type
+    order by jobs desc
+    limit $1
+), outbox as (
+    select d.user_id, d.status, d.next_attempt_at, w.paused_until
+    from webhook_deliveries d left join webhooks w on w.id = d.webhook_id
+    where d.status in ('pending', 'sending')
+)
+select 'trainers' as figure, array[gpu_type] as labels, trainers::double precision as value from capacity
+union all
+select 'jobs', array[gpu_type, 'queued'], jobs from queued
+union all
+select 'jobs', array[gpu_type, status], jobs from leased
+union all
+select 'unserved', array[gpu_type], unserved from queued
+union all
+select 'waiting', array[gpu_type], extract(epoch from now() - since) from queued
+union all
+select 'outbox', array[]::text[], count(*) from outbox
+union all
+select 'overdue', array[]::text[], coalesce(extract(epoch from now() - min(next_attempt_at)), 0)
+from outbox o
+where next_attempt_at <= now() and (paused_until is null or paused_until <= now()) and not exists (
+    select from outbox s where s.user_id = o.user_id and s.status = 'sending' and s.next_attempt_at > now()
+)
+union all
+-- The oldest event that watches cannot have yet, because an older transaction is still open.
+select 'held_back', array[]::text[], coalesce(extract(epoch from now() - (
+    select created_at from job_events
+    where xid >= pg_snapshot_xmin(pg_current_snapshot()) order by xid, seq limit 1
+)), 0)
+union all
+select 'size', array[]::text[], pg_database_size(current_database())
+union all
+select 'connections', array[]::text[], numbackends from pg_stat_database where datname = current_database()
+union all
+select 'max_connections', array[]::text[], current_setting('max_connections')::integer;
