@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test test-train train-demo lint types contracts fast generate ui chromium campaign soak attack bench lock clean
+.PHONY: help up env check test test-train train-demo lint types contracts fast generate ui dashboard chromium prometheus campaign soak attack bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ up: .venv/installed ui ## Run everything on this machine until Ctrl-C
 env: .venv/installed ## Write deploy/env.example anew from the settings
 	$(BIN)/python -m deploy.env
 
+dashboard: .venv/installed ## Write the Grafana dashboard anew from its panels
+	$(BIN)/python -m deploy.grafana.dashboard
+
 UI := gateway/ui
 NPM := $(BIN)/python $(UI)/build.py
 
@@ -42,6 +45,11 @@ ui: $(UI)/dist/index.html ## Build the page
 # Debian's where there is apt, else Playwright's own.
 chromium: .venv/installed
 	@command -v chromium-headless-shell > /dev/null || command -v chromium > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y -o DPkg::Lock::Timeout=300 install chromium-headless-shell > /dev/null; } || $(BIN)/playwright install --only-shell chromium
+
+# Debian's, unpacked here and not installed: its package would start a server.
+PROMETHEUS := .pipeline/prometheus/usr/bin
+prometheus:
+	@command -v promtool > /dev/null || test -x $(PROMETHEUS)/promtool || { command -v apt-get > /dev/null && mkdir -p .pipeline/prometheus && cd .pipeline/prometheus && apt-get -qq update && apt-get -qq download prometheus && dpkg -x prometheus_*.deb . ; } || true
 
 check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
 
@@ -67,9 +75,9 @@ fast: .venv/installed
 	$(NPM) run --silent test
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not browser and not slow"
 
-test: .venv/installed ui chromium ## Every test
+test: .venv/installed ui chromium prometheus ## Every test
 	$(NPM) run --silent test
-	$(BIN)/pytest -q -n 2 --dist loadgroup
+	PATH="$(CURDIR)/$(PROMETHEUS):$$PATH" $(BIN)/pytest -q -n 2 --dist loadgroup
 
 # PyTorch's CPU build where pip finds one; the lock has the rest. A tiny model is trained from the real queue.
 .venv-train/installed: requirements-train.txt pyproject.toml protos/build.py $(shell find protos/pipeline -name '*.proto')

@@ -215,7 +215,7 @@ def _prices(file: Path) -> Finding:
         catalogue = read_catalogue(file)
     except CatalogueError as error:
         return Finding("prices", "error", str(error), f"correct {file}")
-    oldest = min(gpu.price_date for gpu in catalogue.by_type.values())
+    oldest = catalogue.oldest_price_date
     age = (datetime.now(UTC).date() - oldest).days
     return _limit("prices", f"the oldest is of {oldest}, {age} days ago", age <= MAX_PRICE_AGE_DAYS,
                   f"update {file} and send SIGHUP to the Estimator", "warning")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import structlog
@@ -44,8 +45,8 @@ class EstimatorService:
         metrics = metrics or Metrics()
         metrics.watch(
             "pipeline_price_book_age_seconds",
-            "Time since the catalogue's prices took effect.",
-            lambda: time.time() - self._estimator.catalogue.effective_at.timestamp(),
+            "Time since the day of the oldest price.",
+            lambda: time.time() - _midnight(self._estimator.catalogue.oldest_price_date),
         )
         estimates = metrics.counter("pipeline_estimates_total", "Estimates, by kind.", ["kind"])
         self._references, self._forecasts = estimates.labels("reference"), estimates.labels("forecast")
@@ -118,3 +119,7 @@ class EstimatorService:
         """Returns the dataset and, if the request names a base model, the corrections from finished jobs."""
         dataset = await self._datasets.get(call.identity, request.dataset_id)
         return dataset, await self._finished.corrections(call.identity) if request.base_model else {}
+
+
+def _midnight(day: date) -> float:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()

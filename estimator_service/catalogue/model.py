@@ -217,6 +217,11 @@ class Catalogue(_Data):
         return {gpu.type: gpu for gpu in self.gpu_types}
 
     @cached_property
+    def oldest_price_date(self) -> date:
+        """The day of the price that was read longest ago, of those that jobs are charged."""
+        return min(gpu.price_date for gpu in self.gpu_types)
+
+    @cached_property
     def by_type_for_models(self) -> Mapping[str, ModelGpuType]:
         """GPU types for jobs that name a base model, by their id: those whose physics are known."""
         known = gpus.all_gpus()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -34,7 +35,11 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 def commands() -> set[tuple[str, ...]]:
     """Every command line of ours that some file starts."""
     result = {tuple(container["command"]) for _, pod in pods() for container in pod["containers"]}
-    result |= {tuple(each["command"]) for each in COMPOSE["services"].values() if "command" in each}
+    result |= {
+        tuple(each["command"])
+        for each in COMPOSE["services"].values()
+        if "command" in each and each["image"] == "pipeline"
+    }
     (image,) = re.findall(r"^CMD (.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     return result | {tuple(json.loads(image))}
 
@@ -107,7 +112,7 @@ def test_pods_are_not_root_and_bounded() -> None:
             assert secured["readOnlyRootFilesystem"] is True, name
             assert secured["capabilities"] == {"drop": ["ALL"]}, name
             assert container["resources"]["limits"]["memory"], name
-            if name in servers:
+            if name != "pipeline-migrate":
                 assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), name
     for name in ("estimator", "jobs"):
         (service,) = [each for each in MANIFESTS if each["kind"] == "Service" and each["metadata"]["name"] == name]
@@ -131,6 +136,45 @@ def test_secrets_are_named_and_not_told() -> None:
         for name, value in service.get("environment", {}).items():
             if re.search("SECRET|PASSWORD|DATABASE_URL", name):
                 assert value is None or "${" in value, name
+
+
+def test_every_server_shows_metrics_to_prometheus_alone() -> None:
+    """Each pod of a server has the port of the metrics, which only the namespace of Prometheus reaches."""
+    (config,) = [each for each in MANIFESTS if each["kind"] == "ConfigMap"]
+    port = int(config["data"]["PIPELINE_METRICS_PORT"])
+    for name, pod in pods():
+        for container in pod["containers"]:
+            ports = {each["name"]: each["containerPort"] for each in container.get("ports", ())}
+            assert name == "pipeline-migrate" or ports["metrics"] == port, name
+    policies = {each["metadata"]["name"]: each["spec"] for each in MANIFESTS if each["kind"] == "NetworkPolicy"}
+    (rule,) = policies["pipeline-metrics"]["ingress"]
+    assert rule["ports"] == [{"port": "metrics"}]
+    assert [set(peer) for peer in rule["from"]] == [{"namespaceSelector"}]
+    (monitor,) = yaml.safe_load_all((DEPLOY / "kubernetes" / "prometheus" / "pod_monitor.yaml").read_text())
+    (kustomization,) = [each for each in MANIFESTS if each["kind"] == "Kustomization"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= kustomization["labels"][0]["pairs"].items()
+    assert [each["port"] for each in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
+
+
+def test_the_observe_profile_scrapes_every_server_and_finds_its_files() -> None:
+    """Prometheus scrapes what serves metrics in the compose file, mounts what exists, and Grafana finds the others."""
+    services = COMPOSE["services"]
+    observers = {name for name, each in services.items() if each.get("profiles") == ["observe"]}
+    assert observers == {"prometheus", "grafana", "tempo"}
+    (scraped,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())["scrape_configs"]
+    (targets,) = scraped["dns_sd_configs"]
+    ports = {name: each.get("environment", {}).get("PIPELINE_METRICS_PORT") for name, each in services.items()}
+    assert {name: port for name, port in ports.items() if port} == dict.fromkeys(targets["names"], targets["port"])
+    for name in observers:
+        for mount in services[name]["volumes"]:
+            source = mount.split(":")[0]
+            assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], mount
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    for source in yaml.safe_load((provisioning / "datasources" / "pipeline.yaml").read_text())["datasources"]:
+        assert urlsplit(source["url"]).hostname == source["uid"]
+        assert source["uid"] in observers
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "pipeline.yaml").read_text())["providers"]
+    assert any(provider["options"]["path"] in mount for mount in services["grafana"]["volumes"])
 
 
 def test_containers_take_either_issuer_and_reflect_nothing() -> None:

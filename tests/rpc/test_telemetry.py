@@ -58,7 +58,7 @@ def exported(text: str) -> dict[tuple[str, ...], float]:
     """Samples by name and label values. Fails for a name or a label against the rules."""
     samples = {}
     for family in text_string_to_metric_families(text):
-        if family.name.startswith(LIBRARY) or family.name.endswith("_created"):
+        if family.name.startswith(LIBRARY):
             continue
         assert NAME.fullmatch(family.name), family.name
         assert family.name.endswith(UNITS) or family.type == "counter", family.name
