@@ -111,10 +111,10 @@ bench: .venv/installed ## Compare with the least that does the same, and write B
 	$(BIN)/python -m tests.bench.life
 
 lock: .venv/installed ## Resolve the locks anew
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --group dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --group dev pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group attack -o requirements-attack.txt
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra train --group dev pyproject.toml -o requirements-train.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --extra train --group dev pyproject.toml -o requirements-train.txt
 
 clean: ## Remove what is built; data in .pipeline/ stays
 	rm -rf .venv .venv-train protos/gen gateway/ui/node_modules gateway/ui/dist .mypy_cache .ruff_cache .pytest_cache

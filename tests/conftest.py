@@ -136,12 +136,8 @@ async def open_stack(
     """Both services, `grpc` or `local`; `jobs_overrides` are settings of the Jobs service and the sender of webhooks."""
     common = {"database_url": database_url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, "drain_seconds": 1}
     estimator_settings = EstimatorSettings(**common)
-    jobs_settings = JobsSettings(
-        **common,
-        storage_url=f"file://{folder}/storage",
-        max_concurrent_calls=256,
-        **_fields(JobsSettings, jobs_overrides),
-    )
+    usual = {"storage_url": f"file://{folder}/storage", "max_concurrent_calls": 256}
+    jobs_settings = JobsSettings(**common, **{**usual, **_fields(JobsSettings, jobs_overrides)})
     async with AsyncExitStack() as opened:
         pool = await opened.enter_async_context(Database.open(database_url, size=4))
         # Before the tasks in the background begin, each of which would look for itself.
