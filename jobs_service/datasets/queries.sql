@@ -62,7 +62,7 @@ with deleted as (
 ), unclaimed as (
     insert into unclaimed_files (path, user_id, since)
     select storage_path, (select caller_id()), '-infinity' from deleted
-    where storage_bucket = $2 and storage_path is not null
+    where storage_bucket = $2 and starts_with(storage_path, 'datasets/' || (select caller_id()) || '/')
 )
 select id from deleted;
 
@@ -73,12 +73,23 @@ from lora_datasets where id = $1 and deleted_at is null;
 
 -- name: old_files
 -- Up to $2 files that have been unclaimed for $1. Taking them resets their time, so that no other process takes them too.
-update unclaimed_files set since = now()
-where path in (
-    select path from unclaimed_files where since < now() - $1::interval
+-- A file of a dataset or a result is none of them, whatever was written here.
+with old as materialized (
+    select path, user_id from unclaimed_files where since < now() - $1::interval
     order by since limit $2
     for update skip locked
+), used as materialized (
+    select path from old
+    where exists (select from job_artifact_files a where a.path = old.path)
+    or exists (
+        select from lora_datasets d
+        where d.user_id = old.user_id and d.storage_path = old.path and d.deleted_at is null
+    )
+), kept as (
+    delete from unclaimed_files where path in (select path from used)
 )
+update unclaimed_files set since = now()
+where path in (select path from old) and path not in (select path from used)
 returning path;
 
 -- name: removed

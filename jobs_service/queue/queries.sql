@@ -10,7 +10,7 @@ where (known.gpu_count, known.simulated) <> (excluded.gpu_count, excluded.simula
 -- Queued to initializing. Users take turns: they stand in a ring, and a claim goes on where the last one ended ($3).
 -- `turn` looks up one user after the other, of those with a job that fits, in the queue's index; `candidate` takes some jobs of each, the fewer the more
 -- users there are, and more than wanted, so that claims at the same time find others; `locked` skips what those have locked. Nothing but the queue's index is
--- read before that, so a claim costs the same however many jobs are finished.
+-- read before that, so a claim costs the same however many jobs are finished. $8: jobs that cannot be claimed (see the store).
 with recursive offer as (
     select o.gpu_type, o.gpus from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
 ), turn as (
@@ -44,6 +44,7 @@ with recursive offer as (
     cross join lateral (
         select id, place from lora_training_jobs
         where status = 'queued' and gpu_type = t.gpu_type and user_id = t.user_id and gpu_count <= t.gpus
+        and id <> all($8::uuid[])
         order by place, id
         limit (($4 * 4 + 32) / (select count(*) from turn) + 1) * 3
     ) c

@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import random
 
+import structlog
+from google.protobuf.message import DecodeError
 from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.artifacts.files import ArtifactFiles
 from jobs_service.artifacts.service import LeasedFiles
+from jobs_service.jobs.model import StatusReason
 from jobs_service.queue import wire
-from jobs_service.queue.lease import Lease, LeaseRequest
+from jobs_service.queue.lease import Failure, Lease, LeaseRef, LeaseRequest
 from jobs_service.queue.store import QueueStore
 from jobs_service.settings import JobsSettings
 from rpc.boundary import Call
+from rpc.identity.model import Identity
 
 # How often the queue is read for a trainer that waits, and how often at most for all that wait.
 POLL_SECONDS = 0.2
 POLLS_PER_SECOND = 50
 # Time to send an answer before the caller's deadline.
 ANSWER_SECONDS = 0.5
+UNREADABLE = "This job's configuration cannot be read. Create it again."
+
+log = structlog.get_logger()
 
 
 class WorkerService(LeasedFiles):
@@ -33,7 +40,8 @@ class WorkerService(LeasedFiles):
 
     async def LeaseJobs(self, request: workers_pb2.LeaseJobsRequest, call: Call) -> workers_pb2.LeaseJobsResponse:
         leases = await self._lease(call, wire.lease_request(request), request.wait_ms / 1000)
-        return workers_pb2.LeaseJobsResponse(leases=[wire.lease(each, self._settings) for each in leases])
+        readable = [await self._render(call.identity, lease) for lease in leases]
+        return workers_pb2.LeaseJobsResponse(leases=[lease for lease in readable if lease is not None])
 
     async def ReportProgress(
         self, request: workers_pb2.ReportProgressRequest, call: Call
@@ -52,6 +60,16 @@ class WorkerService(LeasedFiles):
     async def ReleaseJob(self, request: workers_pb2.ReleaseJobRequest, call: Call) -> workers_pb2.ReleaseJobResponse:
         await self._queue.release(call.identity, wire.lease_ref(request))
         return workers_pb2.ReleaseJobResponse()
+
+    async def _render(self, trainer: Identity, lease: Lease) -> workers_pb2.Lease | None:
+        """Returns the message of a lease; fails the job and returns None where its row is not what the contract allows."""
+        try:
+            return wire.lease(lease, self._settings)
+        except (ValueError, TypeError, AttributeError, DecodeError) as error:
+            log.error("job_unreadable", job_id=str(lease.job_id), error=repr(error))
+            failure = Failure(UNREADABLE, retryable=False, reason=StatusReason.NOT_SUPPORTED)
+            await self._queue.fail(trainer, LeaseRef(lease.job_id, lease.lease_token), failure)
+            return None
 
     async def _lease(self, call: Call, request: LeaseRequest, wait_seconds: float) -> list[Lease]:
         """Polls the queue until there is a job, the time is up or the server stops."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
 
 from jobs_service.artifacts.store import settle
 from jobs_service.database.rows import as_caller, as_json, reader
@@ -45,8 +49,20 @@ from rpc.telemetry.metrics import Metrics
 SQL = load_queries("jobs_service.queue", "queries.sql")
 # Jobs that one pass of the sweeper moves in a transaction.
 BATCH = 200
+# Jobs that a process leaves out of its claims at most, and for how long: the database refused what a claim writes.
+MAX_UNCLAIMABLE, UNCLAIMABLE_SECONDS = 100, 300.0
 # Points of a report whose values become the job's current metrics, the last ones.
 LATEST_POINTS = 4
+
+log = structlog.get_logger()
+
+
+class UnclaimableJobs(Exception):
+    """The database refused what the claim of these jobs writes."""
+
+    def __init__(self, job_ids: Sequence[UUID]) -> None:
+        super().__init__(f"claim of {len(job_ids)} jobs")
+        self.job_ids = job_ids
 
 
 class QueueStore:
@@ -56,6 +72,8 @@ class QueueStore:
         self._database = database
         self._metrics = QueueMetrics(metrics or Metrics())
         self._lease_time = lease_time
+        # Jobs that claims leave out, with the time until then.
+        self._unclaimable: dict[UUID, float] = {}
         # The user id at which the next claim begins. Each process has its own: taking turns needs no agreement.
         self._turn = uuid4()
 
@@ -68,27 +86,63 @@ class QueueStore:
         """Queued → initializing, for as many jobs as fit. Returns their leases; none if no job waits."""
         trained = await self._trained_types() if request.simulated else frozenset[str]()
         types = [gpu_type for gpu_type in request.gpus if gpu_type not in trained]
-        counts = [request.gpus[gpu_type] for gpu_type in types]
-        async with as_caller(self._database, caller) as connection:
-            rows = await connection.fetch(
-                SQL["claim_jobs"],
-                types,
-                counts,
-                self._turn,
-                request.max_jobs,
-                request.trainer,
-                self._lease_time,
-                request.simulated,
-            )
-            if not rows:
-                return []
-            ids = [row["id"] for row in rows]
-            await _record(connection, ids, EventType.LEASED)
-            leases = [_lease(row) for row in await connection.fetch(SQL["leases"], ids)]
+        gpus = {gpu_type: request.gpus[gpu_type] for gpu_type in types}
+        try:
+            return await self._claim(caller, request, gpus, request.max_jobs)
+        except UnclaimableJobs:
+            # One by one, so that a job whose rows the database refuses takes no other one with it.
+            leases: list[Lease] = []
+            for _ in range(request.max_jobs + MAX_UNCLAIMABLE):
+                try:
+                    claimed = await self._claim(caller, request, gpus, 1)
+                except UnclaimableJobs as error:
+                    self._leave_out(error)
+                    continue
+                leases += claimed
+                if not claimed or len(leases) >= request.max_jobs:
+                    break
+                gpu = claimed[0].gpu_config
+                gpus[gpu["type"]] -= gpu["count"]
+            return leases
+
+    async def _claim(
+        self, caller: Identity, request: LeaseRequest, gpus: Mapping[str, int], max_jobs: int
+    ) -> list[Lease]:
+        ids: list[UUID] = []
+        try:
+            async with as_caller(self._database, caller) as connection:
+                rows = await connection.fetch(
+                    SQL["claim_jobs"],
+                    list(gpus),
+                    list(gpus.values()),
+                    self._turn,
+                    max_jobs,
+                    request.trainer,
+                    self._lease_time,
+                    request.simulated,
+                    [job_id for job_id, until in self._unclaimable.items() if until > time.monotonic()],
+                )
+                if not rows:
+                    return []
+                ids = [row["id"] for row in rows]
+                await _record(connection, ids, EventType.LEASED)
+                leases = [_lease(row) for row in await connection.fetch(SQL["leases"], ids)]
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError) as error:
+            if not ids:
+                raise
+            raise UnclaimableJobs(ids) from error
         last = max(rows, key=lambda row: (row["round"], row["lap"], row["user_id"]))
         self._turn = UUID(int=(last["user_id"].int + 1) % (1 << 128))
         self._metrics.leased(rows)
         return leases
+
+    def _leave_out(self, error: UnclaimableJobs) -> None:
+        for job_id in error.job_ids:
+            log.error("job_unclaimable", job_id=str(job_id), error=repr(error.__cause__))
+            self._unclaimable.pop(job_id, None)
+            self._unclaimable[job_id] = time.monotonic() + UNCLAIMABLE_SECONDS
+        while len(self._unclaimable) > MAX_UNCLAIMABLE:
+            del self._unclaimable[next(iter(self._unclaimable))]
 
     async def report(self, caller: Identity, lease: LeaseRef, report: Report) -> LeaseStatus:
         """Renews the lease and stores the report. Raises LeaseLost, JobFinal, ValidationFailed."""

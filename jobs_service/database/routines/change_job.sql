@@ -1,5 +1,6 @@
 -- Every change of a job: which status may follow which and by whom, and what it costs up to now. Statements say neither, so
 -- none can get it wrong: a job is billed with each change while it has a lease that costs, and its final cost is what it cost when it ended.
+-- An owner cancels, and does nothing else to a job's state; nobody but an administrator skips a revision.
 create or replace function change_job() returns trigger
 language plpgsql
 as $$
@@ -9,10 +10,14 @@ begin
             ('queued', 'initializing'), ('queued', 'cancelled'),
             ('initializing', 'queued'), ('initializing', 'running'), ('initializing', 'failed'), ('initializing', 'cancelled'),
             ('running', 'queued'), ('running', 'completed'), ('running', 'failed'), ('running', 'cancelled')
-        ) or (current_user = 'pipeline_user' and new.status <> 'cancelled')
-    ) then
+        )
+    ) or (current_user = 'pipeline_user' and (old.status = 'cancelled' or new.status <> 'cancelled')) then
         raise exception 'a job does not go from % to %', old.status, new.status
             using errcode = 'check_violation', constraint = 'lora_training_jobs_transition_check';
+    end if;
+    if current_user in ('pipeline_user', 'pipeline_worker') and new.revision <> old.revision + 1 then
+        raise exception 'a job does not go from revision % to %', old.revision, new.revision
+            using errcode = 'check_violation', constraint = 'lora_training_jobs_revision_check';
     end if;
     if old.lease_expires_at is not null then
         new.current_cost := live_cost(
@@ -32,5 +37,5 @@ begin
     return new;
 end
 $$;
-create or replace trigger change_job before update of status, revision on lora_training_jobs
+create or replace trigger change_job before update of status, revision, lease_expires_at, completed_at on lora_training_jobs
 for each row execute function change_job();

@@ -16,22 +16,35 @@ create table job_artifact_files (
     constraint job_artifact_files_job_fkey foreign key (job_id) references lora_training_jobs (id),
     constraint job_artifact_files_path_key unique (path),
     constraint job_artifact_files_size_check check (size >= 0),
-    constraint job_artifact_files_path_check check (split_part(path, '/', 2) = job_id::text)
+    constraint job_artifact_files_path_check check (
+        starts_with(path, 'artifacts/' || job_id || '/') and path !~ '(^|/)\.\.?(/|$)'
+    )
 );
 alter table job_artifact_files enable row level security;
 alter table job_artifact_files force row level security;
 
-create policy own_artifacts on job_artifact_files to pipeline_user
-using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+create policy own_artifacts on job_artifact_files for select to pipeline_user using (user_id = (select caller_id()));
+create policy deleted_artifacts on job_artifact_files for delete to pipeline_user using (user_id = (select caller_id()));
 grant select, delete on job_artifact_files to pipeline_user;
 grant update (artifact_size) on lora_training_jobs to pipeline_user;
+-- A user's files are in the folder of the user's datasets or in that of one of the user's jobs.
+create policy own_files on unclaimed_files to pipeline_user
+using (user_id = (select caller_id()))
+with check (
+    user_id = (select caller_id()) and case
+        when starts_with(path, 'artifacts/')
+        then exists (select from lora_training_jobs j where j.id = split_part(path, '/', 2)::uuid)
+        else starts_with(path, 'datasets/' || (select caller_id()) || '/')
+    end
+);
 
--- Trainers write about the jobs that they have, and about no other user's files.
+-- Trainers write about the jobs and the leases that they have, and about no other user's files.
 create policy leased_artifacts on job_artifact_files to pipeline_worker
 using (exists (select from lora_training_jobs j where j.id = job_id and j.worker_id = (select caller_id())))
 with check (exists (
     select from lora_training_jobs j
     where j.id = job_id and j.user_id = job_artifact_files.user_id and j.worker_id = (select caller_id())
+    and j.lease_epoch = job_artifact_files.lease_epoch
 ));
 create policy leased_files on unclaimed_files to pipeline_worker
 using (exists (

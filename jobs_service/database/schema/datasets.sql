@@ -48,7 +48,8 @@ create table unclaimed_files (
     path text not null,
     user_id uuid not null,
     since timestamptz not null default now(),
-    constraint unclaimed_files_pkey primary key (path)
+    constraint unclaimed_files_pkey primary key (path),
+    constraint unclaimed_files_path_check check (path !~ '(^|/)\.\.?(/|$)')
 );
 create index unclaimed_files_since_idx on unclaimed_files (since);
 
@@ -58,9 +59,14 @@ alter table unclaimed_files enable row level security;
 alter table unclaimed_files force row level security;
 
 -- `(select …)` is evaluated once a statement, not once a row.
-create policy own_datasets on lora_datasets to pipeline_user
-using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
-create policy own_files on unclaimed_files to pipeline_user
+create policy own_datasets on lora_datasets for select to pipeline_user using (user_id = (select caller_id()));
+-- A dataset names no file but one in its owner's folder. Other systems may write other paths.
+create policy new_datasets on lora_datasets for insert to pipeline_user
+with check (
+    user_id = (select caller_id())
+    and coalesce(starts_with(storage_path, 'datasets/' || (select caller_id()) || '/') and storage_path !~ '(^|/)\.\.?(/|$)', true)
+);
+create policy changed_datasets on lora_datasets for update to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
 grant select, insert on lora_datasets to pipeline_user;
 -- A deleted dataset keeps its row, for the jobs that trained on it.
@@ -70,6 +76,6 @@ grant update (since) on unclaimed_files to pipeline_user;
 
 create policy all_datasets on lora_datasets for select to pipeline_system using (true);
 create policy all_files on unclaimed_files to pipeline_system using (true) with check (true);
-grant select (id, name) on lora_datasets to pipeline_system;
+grant select (id, user_id, name, storage_path, deleted_at) on lora_datasets to pipeline_system;
 grant select, delete on unclaimed_files to pipeline_system;
 grant update (since) on unclaimed_files to pipeline_system;

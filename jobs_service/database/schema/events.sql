@@ -37,12 +37,18 @@ alter table job_events force row level security;
 alter table job_metrics enable row level security;
 alter table job_metrics force row level security;
 
-create policy own_events on job_events to pipeline_user
-using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+create policy own_events on job_events for select to pipeline_user using (user_id = (select caller_id()));
+-- Of one's own job, and of its latest change alone: an event of a later one would stop the job, and whoever claims it.
+create policy new_events on job_events for insert to pipeline_user
+with check (user_id = (select caller_id()) and exists (
+    select from lora_training_jobs j where j.id = job_id and j.revision = job_events.revision
+));
 create policy own_metrics on job_metrics for select to pipeline_user using (user_id = (select caller_id()));
 -- A user's calls write events when they create and cancel jobs.
 grant select, insert on job_events to pipeline_user;
 grant select on job_metrics to pipeline_user;
 
-create policy all_events on job_events to pipeline_system using (true) with check (true);
+create policy all_events on job_events for select to pipeline_system using (true);
+create policy system_events on job_events for insert to pipeline_system with check (true);
+create policy old_events on job_events for delete to pipeline_system using (type = 'progress');
 grant select, insert, delete on job_events to pipeline_system;

@@ -119,7 +119,7 @@ create table lora_training_jobs (
     constraint lora_training_jobs_request_check check ((request_id is null) = (request_digest is null)),
     constraint lora_training_jobs_preset_check check (preset_id in ('fast', 'balanced', 'quality', 'custom')),
     constraint lora_training_jobs_priority_check check (priority between 0 and 9),
-    constraint lora_training_jobs_limits_check check (max_cost_usd > 0 and max_duration_seconds > 0),
+    constraint lora_training_jobs_limits_check check (max_cost_usd > 0 and max_cost_usd <= 1e12 and max_duration_seconds > 0),
     constraint lora_training_jobs_status_check check (
         status in ('queued', 'initializing', 'running', 'completed', 'failed', 'cancelled')
     ),
@@ -148,6 +148,8 @@ create table lora_training_jobs (
         estimated_total_cost >= 0 and client_estimated_cost >= 0 and hourly_rate >= 0 and storage_usd >= 0
         and spent_cost >= 0 and current_cost >= spent_cost and spent_seconds >= 0 and billed_seconds >= spent_seconds
         and final_cost >= 0
+        -- NaN and infinity are above these.
+        and estimated_total_cost <= 1e12 and client_estimated_cost <= 1e12 and hourly_rate <= 1e9 and storage_usd <= 1e9
     ),
     constraint lora_training_jobs_final_cost_check check (final_cost is null or completed_at is not null),
     constraint lora_training_jobs_peak_memory_check check (peak_memory_gib between 0.01 and 10000),
@@ -184,9 +186,24 @@ where status = 'completed' and model_family is not null and not simulated;
 alter table lora_training_jobs enable row level security;
 alter table lora_training_jobs force row level security;
 
-create policy own_jobs on lora_training_jobs to pipeline_user
+create policy own_jobs on lora_training_jobs for select to pipeline_user using (user_id = (select caller_id()));
+-- A function, since no policy may read the table that it is for.
+create function owns_job(job uuid) returns boolean
+language sql stable
+as $$ select exists (select from lora_training_jobs where id = job) $$;
+create policy new_jobs on lora_training_jobs for insert to pipeline_user
+with check (user_id = (select caller_id()) and revision = 1 and (retried_from is null or owns_job(retried_from)));
+create policy changed_jobs on lora_training_jobs for update to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
-grant select, insert on lora_training_jobs to pipeline_user;
+grant select on lora_training_jobs to pipeline_user;
+-- What create_job() sets: the columns of new_jobs. All others begin with their defaults.
+grant insert (
+    id, user_id, dataset_id, name, labels, preset_id, hyperparameters, gpu_config, base_model, training, provider, allow_oom_risk,
+    priority, max_cost_usd, max_duration_seconds, client_estimated_cost, request_id, request_digest, retried_from,
+    estimated_total_cost, hourly_rate, storage_usd, quote_id, estimate, model_family, stack, forecast_p10_seconds, forecast_seconds,
+    forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, revision,
+    max_attempts, total_epochs, total_steps
+) on lora_training_jobs to pipeline_user;
 -- What cancelling writes (change_job() works out the costs), what deleting writes, and what an owner may edit.
 grant update (
     status, current_stage, status_reason, revision, lease_expires_at, completed_at, updated_at,

@@ -24,8 +24,17 @@ create index lora_notifications_job_idx on lora_notifications ((metadata ->> 'jo
 alter table lora_notifications enable row level security;
 alter table lora_notifications force row level security;
 
-create policy own_notifications on lora_notifications to pipeline_user
+create policy own_notifications on lora_notifications for select to pipeline_user using (user_id = (select caller_id()));
+create policy read_notifications on lora_notifications for update to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+-- About one's own jobs. The sender of webhooks writes about webhooks.
+create policy new_notifications on lora_notifications for insert to pipeline_user
+with check (
+    user_id = (select caller_id()) and not metadata ? 'webhook_id'
+    and (metadata ->> 'job_id' is null or exists (
+        select from lora_training_jobs j where j.id = (metadata ->> 'job_id')::uuid
+    ))
+);
 grant select, insert on lora_notifications to pipeline_user;
 grant update (read) on lora_notifications to pipeline_user;
 

@@ -52,8 +52,14 @@ alter table trainer_offers enable row level security;
 alter table trainer_offers force row level security;
 
 -- Owners read what their jobs cost. Cancelling a job writes a line too.
-create policy own_costs on cost_records to pipeline_user
-using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
+create policy own_costs on cost_records for select to pipeline_user using (user_id = (select caller_id()));
+-- The line of the lease that was cancelled, and of no other: a line that is there already is not written again.
+create policy cancelled_costs on cost_records for insert to pipeline_user
+with check (user_id = (select caller_id()) and outcome = 'cancelled' and exists (
+    select from lora_training_jobs j
+    where j.id = job_id and j.status = 'cancelled' and j.lease_epoch = cost_records.lease_epoch
+    and j.lease_token = cost_records.lease_token and j.current_cost - j.spent_cost = cost_records.cost_usd
+));
 grant select, insert on cost_records to pipeline_user;
 
 -- Trainers read jobs that wait and jobs that they have or had last, change the latter alone, and write about those alone.
@@ -69,6 +75,7 @@ create policy leased_events on job_events for insert to pipeline_worker
 with check (exists (
     select from lora_training_jobs j
     where j.id = job_id and j.user_id = job_events.user_id and j.worker_id = (select caller_id())
+    and j.revision = job_events.revision
 ));
 create policy leased_notifications on lora_notifications for insert to pipeline_worker
 with check (exists (
@@ -81,12 +88,14 @@ using (exists (select from lora_training_jobs j where j.id = job_id and j.worker
 with check (exists (
     select from lora_training_jobs j
     where j.id = job_id and j.user_id = job_metrics.user_id and j.worker_id = (select caller_id())
+    and j.lease_epoch = job_metrics.lease_epoch
 ));
-create policy leased_costs on cost_records to pipeline_worker
-using (worker_id = (select caller_id()))
+create policy leased_costs on cost_records for select to pipeline_worker using (worker_id = (select caller_id()));
+create policy ended_costs on cost_records for insert to pipeline_worker
 with check (worker_id = (select caller_id()) and exists (
     select from lora_training_jobs j
     where j.id = job_id and j.user_id = cost_records.user_id and j.worker_id = (select caller_id())
+    and j.lease_epoch = cost_records.lease_epoch and j.lease_token = cost_records.lease_token
 ));
 create policy own_offers on trainer_offers to pipeline_worker
 using (worker_id = (select caller_id())) with check (worker_id = (select caller_id()));

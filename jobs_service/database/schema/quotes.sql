@@ -30,3 +30,7 @@ alter table lora_quotes force row level security;
 create policy own_quotes on lora_quotes to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
 grant select, insert, delete on lora_quotes to pipeline_user;
+
+-- A job names no quote but its owner's.
+create policy quoted_jobs on lora_training_jobs as restrictive for insert to pipeline_user
+with check (quote_id is null or exists (select from lora_quotes q where q.id = quote_id));

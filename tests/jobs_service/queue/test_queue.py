@@ -45,6 +45,36 @@ async def many(admin: asyncpg.Connection, dataset_id: str, user_id: str, count: 
 
 
 @ONE_WAY
+async def test_a_bad_job_fails_no_claim(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """Jobs whose event the database refuses, or whose configuration cannot be read, keep no other job from a trainer."""
+    dataset = await new_dataset(BOB)
+    good = [(await queue(stack, new_dataset)).id for _ in range(2)]
+    refused_jobs = [await job_row(admin, dataset, BOB, "queued") for _ in range(2)]
+    event = "insert into job_events (job_id, user_id, revision, type, status, data) values ($1, $2, 1, 'x', 'x', '{}')"
+    for job in refused_jobs:
+        await admin.execute(event, job, BOB)
+    unreadable = [
+        await job_row(admin, dataset, BOB, "queued", **{column: value})
+        for column, value in (
+            ("hyperparameters", '{"rank": "many"}'),
+            ("hyperparameters", '{"no such": 1}'),
+            ("training", '{"task": []}'),
+            ("estimate", b"no message"),
+        )
+    ]
+    assert {leased.job_id for leased in await lease(stack, max_jobs=20)} == set(good)
+    rows = await admin.fetch("select status from lora_training_jobs where id = any($1)", refused_jobs)
+    assert {row["status"] for row in rows} == {"queued"}
+    rows = await admin.fetch(
+        "select status, status_reason, error_message from lora_training_jobs where id = any($1)", unreadable
+    )
+    assert {(row["status"], row["status_reason"]) for row in rows} == {("failed", "not_supported")}
+    assert all("cannot be read" in row["error_message"] for row in rows)
+    (later,) = [await queue(stack, new_dataset)]
+    assert [leased.job_id for leased in await lease(stack, max_jobs=20)] == [later.id]
+
+
+@ONE_WAY
 async def test_users_take_turns(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """K15: whoever has 10,000 jobs in the queue gets the same share of trainers as those who came later with three."""
     await many(admin, await new_dataset(ANN), ANN, 10_000)
