@@ -23,16 +23,27 @@ from deploy.postgres import Postgres, PostgresError
 from deploy.processes import Server, SetupError, last_line, rotate
 from deploy.running import Issuer, Running, get_json, run_file, write_private
 from deploy.settings import UpSettings, environment, plain
-from jobs_service.database.migrate import SchemaTooOld, migrate
+from jobs_service.database.migrate import AccessChanged, SchemaTooOld, migrate
+from jobs_service.settings import Login
 
 SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": "gateway"}
 # Every process of ours, by its name and the command that starts it. The sender of webhooks listens on no port.
 COMMANDS = {name: ["-m", module] for name, module in SERVERS.items()} | {"webhooks": ["-m", "jobs_service", "webhooks"]}
+# Processes with a login of their own. The gateway needs no database.
+LOGINS: tuple[Login, ...] = ("estimator", "jobs", "webhooks")
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
 WATCH_SECONDS = 0.5
 # Errors of connecting to a database and migrating it.
-DATABASE_ERRORS = (OSError, TimeoutError, ValueError, SchemaTooOld, asyncpg.PostgresError, asyncpg.InterfaceError)
+DATABASE_ERRORS = (
+    OSError,
+    TimeoutError,
+    ValueError,
+    SchemaTooOld,
+    AccessChanged,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+)
 
 Report = Callable[[str], None]
 Show = Callable[[Running, str | None], None]
@@ -68,12 +79,12 @@ async def _run(settings: UpSettings, report: Report, show: Show) -> None:
         stack.enter_context(_locked(folder))
         addresses = _addresses(settings)
         generated = _generated(folder)
-        password = plain(settings.service_password) or generated["service_password"]
+        passwords = {login: generated[f"{login}_password"] for login in LOGINS}
         admin_url = plain(settings.database_url)
         if admin_url is None:
             report("starting PostgreSQL")
             admin_url = await stack.enter_async_context(_postgres(folder / "postgres", logs / "postgres.log", report))
-        for name in await _migrate(admin_url, password):
+        for name in await _migrate(admin_url, passwords):
             report(f"migrated {name}")
         issuer = None
         if settings.dev_issuer:
@@ -84,7 +95,6 @@ async def _run(settings: UpSettings, report: Report, show: Show) -> None:
             log_format=settings.log_format,
             estimator_address=addresses["estimator"],
             jobs_address=addresses["jobs"],
-            database_url=_as_service(admin_url, password),
             storage_url=settings.storage_url or f"file://{folder}/storage",
             dev_issuer=settings.dev_issuer,
             **{f"{name}_port": address.rpartition(":")[2] for name, address in addresses.items()},
@@ -92,12 +102,12 @@ async def _run(settings: UpSettings, report: Report, show: Show) -> None:
         )
         metrics = _metrics_addresses()
         report("starting the Estimator, the Jobs service and the gateway")
-        servers = {
-            await stack.enter_async_context(
-                _supervised(name, command, logs, _with_metrics(variables, metrics[name]), report)
-            )
-            for name, command in COMMANDS.items()
-        }
+        servers = set()
+        for name, command in COMMANDS.items():
+            own = {"PIPELINE_METRICS_PORT": str(urlsplit(metrics[name]).port)}
+            if name in LOGINS:
+                own["PIPELINE_DATABASE_URL"] = _with_login(admin_url, name, passwords[name])
+            servers.add(await stack.enter_async_context(_supervised(name, command, logs, {**variables, **own}, report)))
         gateway = f"http://{addresses['gateway']}"
         running = Running(gateway, addresses["estimator"], addresses["jobs"], admin_url, os.getpid(), issuer, metrics)
         await _until_ready(running, servers, logs)
@@ -148,17 +158,16 @@ def _metrics_addresses() -> Mapping[str, str]:
         return {name: f"http://127.0.0.1:{probe.getsockname()[1]}/metrics" for name, probe in found.items()}
 
 
-def _with_metrics(variables: Mapping[str, str], address: str) -> Mapping[str, str]:
-    return {**variables, "PIPELINE_METRICS_PORT": str(urlsplit(address).port)}
-
-
 def _generated(folder: Path) -> Mapping[str, str]:
     """Returns the secrets of this folder, which are generated once."""
     file = folder / "secrets.json"
-    if not file.exists():
-        values = {"jwt_secret": secrets.token_urlsafe(48), "service_password": secrets.token_urlsafe(24)}
-        write_private(file, json.dumps(values))
-    return dict(json.loads(file.read_text()))
+    values = {"jwt_secret": secrets.token_urlsafe(48)} | {
+        f"{login}_password": secrets.token_urlsafe(24) for login in LOGINS
+    }
+    if file.exists():
+        values |= json.loads(file.read_text())
+    write_private(file, json.dumps(values))
+    return values
 
 
 @asynccontextmanager
@@ -188,19 +197,19 @@ async def _postgres(data: Path, log: Path, report: Report) -> AsyncIterator[str]
         server.close()
 
 
-async def _migrate(admin_url: str, password: str) -> list[str]:
+async def _migrate(admin_url: str, passwords: Mapping[Login, str]) -> list[str]:
     try:
-        return await migrate(admin_url, service_password=password)
+        return await migrate(admin_url, passwords=passwords)
     except DATABASE_ERRORS as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise SetupError(f"PIPELINE_DATABASE_URL: {reason}") from error
 
 
-def _as_service(admin_url: str, password: str) -> str:
-    """Returns the URL of the same database for the servers' login, which is subject to row-level security."""
+def _with_login(admin_url: str, login: str, password: str) -> str:
+    """Returns the URL of the same database for a server's login, which is subject to row-level security."""
     parts = urlsplit(admin_url)
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"pipeline_service:{quote(password, safe='')}@{host}"))
+    return urlunsplit(parts._replace(netloc=f"pipeline_{login}:{quote(password, safe='')}@{host}"))
 
 
 @asynccontextmanager

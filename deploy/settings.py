@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
-from jobs_service.settings import JobsSettings, ServicePassword, WebhookSenderSettings
+from jobs_service.settings import JobsSettings, WebhookSenderSettings
 from rpc.process.logs import LogFormat
 from rpc.process.settings import check_database_url
 
@@ -44,9 +44,6 @@ class UpSettings(LocalSettings):
     log_format: LogFormat = Field("pretty", description="Format of the servers' logs: json or pretty.")
     database_url: SecretStr | None = Field(
         None, description="Administrator's URL of a database to use instead of the embedded one."
-    )
-    service_password: ServicePassword | None = Field(
-        None, min_length=12, description="Password that `pipeline_service` gets. `pipeline up` generates one."
     )
     storage_url: str | None = Field(
         None, description="Where datasets are kept. Default: `storage` in the local folder."

@@ -31,7 +31,7 @@ from jobs_service.artifacts.files import ArtifactFiles
 from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.audit.service import AuditService
 from jobs_service.audit.store import AuditStore
-from jobs_service.database.migrate import SchemaTooOld, migrate
+from jobs_service.database.migrate import AccessChanged, SchemaTooOld, migrate
 from jobs_service.datasets.importer import Importer
 from jobs_service.datasets.preview import Previews
 from jobs_service.datasets.service import DatasetService
@@ -261,12 +261,8 @@ def main() -> int:
 def _migrate(settings: MigrateSettings) -> int:
     setup_logs()
     try:
-        asyncio.run(
-            migrate(
-                settings.database_url.get_secret_value(), service_password=settings.service_password.get_secret_value()
-            )
-        )
-    except (OSError, TimeoutError, SchemaTooOld, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        asyncio.run(migrate(settings.database_url.get_secret_value(), passwords=settings.passwords))
+    except (OSError, TimeoutError, SchemaTooOld, AccessChanged, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         what = str(error) or type(error).__name__
         print(f"migrate: PIPELINE_DATABASE_URL: {what}", file=sys.stderr)  # noqa: T201 - one line for the operator
         return 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,7 +19,9 @@ def _ascii(password: SecretStr) -> SecretStr:
     return password
 
 
-ServicePassword = Annotated[SecretStr, AfterValidator(_ascii)]
+# Logins of the database, without the prefix `pipeline_`.
+Login = Literal["service", "estimator", "jobs", "webhooks"]
+LoginPassword = Annotated[SecretStr, AfterValidator(_ascii)]
 
 
 class WebhookAddressSettings(BaseSettings):
@@ -114,6 +117,37 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
 class MigrateSettings(DatabaseSettings):
     """What `python -m jobs_service migrate` needs. Its database URL is an administrator's."""
 
-    service_password: ServicePassword = Field(
-        min_length=12, description="Password that `pipeline_service` gets, in ASCII."
+    estimator_password: LoginPassword | None = Field(
+        None, min_length=12, description="Password that the Estimator's login `pipeline_estimator` gets, in ASCII."
     )
+    jobs_password: LoginPassword | None = Field(
+        None, min_length=12, description="Password that the Jobs server's login `pipeline_jobs` gets, in ASCII."
+    )
+    webhooks_password: LoginPassword | None = Field(
+        None, min_length=12, description="Password that the login `pipeline_webhooks` gets, the sender's, in ASCII."
+    )
+    service_password: LoginPassword | None = Field(
+        None,
+        min_length=12,
+        description="Password that `pipeline_service` gets, the login of `pipeline serve`, in ASCII.",
+    )
+
+    @model_validator(mode="after")
+    def _some_login(self) -> Self:
+        if not self.passwords:
+            raise ValueError(
+                "set PIPELINE_ESTIMATOR_PASSWORD, PIPELINE_JOBS_PASSWORD and PIPELINE_WEBHOOKS_PASSWORD, "
+                "or PIPELINE_SERVICE_PASSWORD for `pipeline serve`"
+            )
+        return self
+
+    @property
+    def passwords(self) -> Mapping[Login, str]:
+        """The passwords by login."""
+        given: Mapping[Login, SecretStr | None] = {
+            "estimator": self.estimator_password,
+            "jobs": self.jobs_password,
+            "webhooks": self.webhooks_password,
+            "service": self.service_password,
+        }
+        return {login: password.get_secret_value() for login, password in given.items() if password is not None}

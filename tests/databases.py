@@ -92,7 +92,7 @@ class Databases:
         await _execute(self._url, "select pg_reload_conf()")
         await _execute(self._url, f"create database {TEMPLATE}")
         template = in_database(self._url, TEMPLATE)
-        await migrate(template, service_password=SERVICE_PASSWORD)
+        await migrate(template, passwords={"service": SERVICE_PASSWORD})
         self._shape = await _execute(template, SHAPE)
 
     @asynccontextmanager

@@ -6,11 +6,15 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from importlib.resources import files
 
 import asyncpg
 import structlog
 
+from jobs_service.settings import Login
+from rpc.database.pool import access_differences
+from rpc.database.queries import SQL as SHARED_SQL
 from rpc.database.queries import load_queries
 from rpc.errors import OperatorError
 
@@ -60,14 +64,19 @@ REMOVE = (
 log = structlog.get_logger()
 
 
+class AccessChanged(OperatorError):
+    """A database in which somebody may do what the schema files do not allow, or may not do what they allow."""
+
+
 class SchemaTooOld(OperatorError):
     """A database whose tables this version did not create and cannot change."""
 
 
-async def migrate(url: str, *, service_password: str) -> list[str]:
-    """Applies what is missing and sets the password of the services' login. Returns the names applied.
+async def migrate(url: str, *, passwords: Mapping[Login, str]) -> list[str]:
+    """Applies what is missing and sets the passwords of logins, by name. Returns the names applied.
 
-    `url` is an administrator's: a role that may create tables and roles. Raises SchemaTooOld, and what asyncpg raises.
+    `url` is an administrator's: a role that may create tables and roles. Raises SchemaTooOld, AccessChanged, and what asyncpg
+    raises.
     """
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS)
     try:
@@ -88,7 +97,11 @@ async def migrate(url: str, *, service_password: str) -> list[str]:
         if names or applied.get("routines") != _digest(text):
             await _apply(connection, "routines", text, _digest(text))
             names.append("routines")
-        await connection.execute(await connection.fetchval(SQL["format_login"], _verifier(service_password)))
+        if not names:
+            await _check_access(connection)
+        for login, password in passwords.items():
+            role = f"pipeline_{login}"
+            await connection.execute(await connection.fetchval(SQL["format_login"], role, _verifier(password)))
         return names
     finally:
         await connection.close()
@@ -98,7 +111,27 @@ async def _apply(connection: asyncpg.Connection, step: str, text: str, digest: s
     async with connection.transaction():
         await connection.execute(text)
         await connection.execute(SQL["record"], step, digest)
+        await _record_access(connection)
     log.info("migrated", step=step)
+
+
+async def _record_access(connection: asyncpg.Connection) -> None:
+    lines = [row["line"] for row in await connection.fetch(SHARED_SQL["access"])]
+    await connection.execute(SQL["record_access"], lines)
+
+
+async def _check_access(connection: asyncpg.Connection) -> None:
+    """Refuses a database whose roles, policies or grants were changed since the last migration.
+
+    Another major version of PostgreSQL may write them in other words: they are recorded anew then.
+    """
+    differences = await access_differences(connection)
+    if any("server version" in line for line in differences):
+        await _record_access(connection)
+    elif differences:
+        raise AccessChanged(
+            f"roles, policies or grants were changed since the last migration: {'; '.join(differences)}"
+        )
 
 
 def _verifier(password: str) -> str:

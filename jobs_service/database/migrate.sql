@@ -25,5 +25,10 @@ insert into pipeline_internal.steps (name, digest) values ($1, $2)
 on conflict (name) do update set digest = excluded.digest, applied_at = now();
 
 -- name: format_login
--- A role's password verifier cannot be a parameter, so the server quotes it.
-select format('alter role pipeline_service login password %L', $1::text);
+-- A role's password verifier cannot be a parameter, so the server quotes it. $1: one of our logins.
+select format('alter role %I login password %L', $1::text, $2::text);
+
+-- name: record_access
+-- In the transaction of the step itself.
+with removed as (delete from pipeline_internal.access where line <> all($1::text[]))
+insert into pipeline_internal.access (line) select unnest($1::text[]) on conflict do nothing;

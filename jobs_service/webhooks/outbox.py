@@ -13,7 +13,7 @@ from jobs_service.database.rows import as_caller, reader
 from jobs_service.webhooks.delivery import TEST, AttemptResult, ClaimedDelivery
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
-from rpc.identity.model import SYSTEM
+from rpc.identity.model import SENDER
 
 SQL = load_queries("jobs_service.webhooks", "outbox.sql")
 # Webhooks that one claim looks at.
@@ -83,7 +83,7 @@ class Outbox:
         if free <= 0:
             return []
         unresponsive = shares.unresponsive - sum(not each.responsive for each in busy)
-        async with as_caller(self._database, SYSTEM) as connection:
+        async with as_caller(self._database, SENDER) as connection:
             rows = await connection.fetch(
                 SQL["claim_deliveries"],
                 self._start,
@@ -104,7 +104,7 @@ class Outbox:
 
     async def finish(self, claimed: ClaimedDelivery, result: AttemptResult, pause: timedelta | None) -> None:
         """Records the outcome of an attempt. `pause`: time until the next attempt if this one failed; None: no other."""
-        async with as_caller(self._database, SYSTEM) as connection:
+        async with as_caller(self._database, SENDER) as connection:
             attempt = claimed.id, claimed.attempt_count
             outcome = result.duration_ms, result.http_status, result.error, result.response
             await connection.execute(SQL["finish_attempt"], *attempt, *outcome)
@@ -123,7 +123,7 @@ class Outbox:
 
     async def clean_up(self) -> None:
         """Ends deliveries without a webhook; deletes old deliveries, replaced secrets and counters of past hours."""
-        async with as_caller(self._database, SYSTEM) as connection:
+        async with as_caller(self._database, SENDER) as connection:
             await connection.execute(SQL["end_orphans"])
             await connection.execute(SQL["forget_old_secrets"])
             await connection.execute(SQL["prune_deliveries"], self._retention, BATCH)

@@ -112,7 +112,7 @@ class Database:
                 raise GuardError(f"the login may not become pipeline_{caller.role}") from error
 
     async def fetch_as_service(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Returns rows that the service's own login may read; see the policies `to pipeline_service`.
+        """Returns rows that the service's own login may read; see the policies `to pipeline_estimator`.
 
         Raises DatabaseUnavailable, Conflict, DeadlineExceeded.
         """
@@ -140,6 +140,7 @@ class Database:
         # Waits without a timeout: a pool whose connections are all in use is not a database that is away.
         async with self._acquire(None) as connection:
             row = await connection.fetchrow(SQL["guard"], timeout=CONNECT_TIMEOUT_SECONDS)
+            differences = [] if self._is_guarded or row["tables"] == 0 else await access_differences(connection)
         if row["tables"] == 0:
             raise asyncpg.UndefinedTableError("no tables yet: run `python -m jobs_service migrate`")
         if row["above_the_law"] or row["owned"]:
@@ -147,6 +148,8 @@ class Database:
         faults = [name for key in ("unguarded", "ways_around", "unchecked", "unruled") for name in row[key]]
         if faults:
             raise GuardError(f"row-level security is not on, forced and checked for {', '.join(faults)}")
+        if differences:
+            raise GuardError(f"roles, policies or grants are not those of the last migration: {'; '.join(differences)}")
         self._is_guarded = True
 
     async def watch(self, report: Callable[[bool], Any]) -> None:
@@ -188,6 +191,17 @@ class Database:
             connection.keep_session()
         finally:
             await self._pool.release(connection)
+
+
+async def access_differences(connection: asyncpg.Connection) -> list[str]:
+    """Returns what differs between the database's roles, policies and grants and those that the last migration recorded."""
+    current, recorded = [
+        {row["line"] for row in await connection.fetch(SQL[name], timeout=CONNECT_TIMEOUT_SECONDS)}
+        for name in ("access", "recorded_access")
+    ]
+    return [f"unexpected: {line}" for line in sorted(current - recorded)] + [
+        f"missing: {line}" for line in sorted(recorded - current)
+    ]
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types

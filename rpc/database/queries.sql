@@ -46,7 +46,7 @@ select
      cross join pg_roles r
      cross join (values ('select', 'r'), ('insert', 'a'), ('update', 'w')) as k (privilege, command)
      where n.nspname = 'public' and c.relkind in ('r', 'p')
-       and r.rolname in ('pipeline_user', 'pipeline_worker', 'pipeline_service')
+       and r.rolname in ('pipeline_user', 'pipeline_worker', 'pipeline_estimator', 'pipeline_jobs', 'pipeline_webhooks')
        and has_any_column_privilege(r.oid, c.oid, k.privilege)
        and not exists (
            select from pg_policy p
@@ -57,12 +57,89 @@ select
      where n.nspname = 'public' and c.relkind in ('r', 'p') and r.rolname = session_user) as owned,
     (select r.rolsuper or r.rolbypassrls from pg_roles r where r.rolname = session_user) as above_the_law;
 
+-- name: access
+-- Everything that decides who may read and write what, a line each: row-level security of each table, policies, grants to our roles
+-- and to everybody, views, functions, triggers, and our roles. Reads catalogue tables alone, as the guard does.
+with ours as (
+    select oid, rolname::text as name, rolsuper or rolbypassrls or rolcreaterole or rolcreatedb as is_powerful, rolinherit
+    from pg_roles where rolname like 'pipeline\_%'
+    union all
+    select 0, 'public', false, false
+), relation as (
+    select c.oid, c.relname::text as name, c.relkind, c.relrowsecurity, c.relforcerowsecurity, c.relacl, c.reloptions, c.relowner
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm')
+)
+select 'server version ' || current_setting('server_version_num')::integer / 10000 as line
+union all
+select format(
+    'table %s: row security %s%s', name, case when relrowsecurity then 'on' else 'off' end,
+    case when relforcerowsecurity then ', forced' else '' end
+)
+from relation where relkind in ('r', 'p')
+union all
+select format('view %s (%s): %s', name, array_to_string(reloptions, ', '), md5(pg_get_viewdef(oid)))
+from relation where relkind in ('v', 'm')
+union all
+select format(
+    '%s policy %s on %s for %s to %s using (%s) with check (%s)',
+    case when p.polpermissive then 'permissive' else 'restrictive' end, p.polname, r.name,
+    case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
+    (
+        select string_agg(coalesce(a.rolname, 'public'), ', ' order by a.rolname)
+        from unnest(p.polroles) as role (oid) left join pg_roles a on a.oid = role.oid
+    ),
+    pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
+)
+from pg_policy p join relation r on r.oid = p.polrelid
+union all
+select format('grant %s on %s to %s%s', lower(g.privilege_type), r.name, o.name, case when g.is_grantable then ' with grant option' end)
+from relation r cross join aclexplode(r.relacl) g join ours o on o.oid = g.grantee
+where g.grantee <> r.relowner
+union all
+select format(
+    'grant %s (%s) on %s to %s', lower(g.privilege_type), string_agg(a.attname, ', ' order by a.attname), r.name, o.name
+)
+from relation r join pg_attribute a on a.attrelid = r.oid cross join aclexplode(a.attacl) g join ours o on o.oid = g.grantee
+where g.grantee <> r.relowner
+group by g.privilege_type, r.name, o.name
+union all
+select format(
+    'function %s(%s)%s for %s: %s', p.proname, pg_get_function_identity_arguments(p.oid),
+    case when p.prosecdef then ' with the rights of ' || (select rolname from pg_roles where oid = p.proowner) end,
+    coalesce((
+        select string_agg(o.name, ', ' order by o.name)
+        from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g join ours o on o.oid = g.grantee
+    ), 'nobody'),
+    md5(p.prosrc)
+)
+from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = 'public' and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+union all
+select format('trigger %s: %s', case when t.tgenabled = 'O' then 'on' else 'off' end, pg_get_triggerdef(t.oid))
+from pg_trigger t join relation r on r.oid = t.tgrelid
+where not t.tgisinternal
+union all
+select format(
+    'role %s%s%s becomes %s', o.name, case when o.is_powerful then ', powerful,' end, case when o.rolinherit then ', inherits,' end,
+    coalesce((
+        select string_agg(r.rolname, ', ' order by r.rolname)
+        from pg_auth_members m join pg_roles r on r.oid = m.roleid where m.member = o.oid
+    ), 'nobody')
+)
+from ours o where o.oid <> 0
+order by line;
+
+-- name: recorded_access
+-- The same lines, as the last migration recorded them.
+select line from pipeline_internal.access;
+
 -- name: is_disabled
--- Returns whether a user may no longer sign in. Runs as the service's own login, which may read nothing else.
+-- Returns whether a user may no longer sign in. Runs as the server's own login.
 select exists (select from disabled_users where user_id = $1);
 
 -- name: find_api_key
--- The key of a hash, expired ones included. Runs as the service's own login. `last_used_at` is written at most once a minute.
+-- The key of a hash, expired ones included. Runs as the server's own login. `last_used_at` is written at most once a minute.
 -- $2: claims of the call's origin, which the audit event of a use takes.
 with origin as materialized (select set_config('request.jwt.claims', $2, true)),
 found as (

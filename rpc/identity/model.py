@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-# `system` is for background tasks of the services; no token can have it.
-Role = Literal["user", "worker", "system"]
+# `system` is for background tasks of the Jobs service, `sender` for the sender of webhooks; no token can have them.
+Role = Literal["user", "worker", "system", "sender"]
 # What an API key may do. `sign_in` is the scope of RPCs that no key may call.
 Scope = Literal["read", "jobs", "worker", "sign_in"]
 
@@ -30,4 +30,6 @@ class Identity:
         return self.scopes is None or scope in self.scopes or (scope == "read" and "jobs" in self.scopes)
 
 
-SYSTEM = Identity("00000000-0000-0000-0000-000000000000", "system", math.inf)
+NOBODY = "00000000-0000-0000-0000-000000000000"
+SYSTEM = Identity(NOBODY, "system", math.inf)
+SENDER = Identity(NOBODY, "sender", math.inf)

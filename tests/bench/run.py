@@ -163,7 +163,7 @@ class Bench:
         await admin.execute(f"create database {database}")
         await admin.close()
         url = self.admin_url(database)
-        await migrate(url, service_password=PASSWORD)
+        await migrate(url, passwords={"service": PASSWORD})
         admin = await asyncpg.connect(url, command_timeout=600)
         for dataset, user in zip(DATASETS, USERS, strict=True):
             await admin.execute(SQL["dataset"], uuid.UUID(dataset), uuid.UUID(user))

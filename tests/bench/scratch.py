@@ -26,5 +26,5 @@ def scratch_database() -> Iterator[str]:
 
 async def migrated(url: str) -> str:
     """Migrates it and returns the services' URL."""
-    await migrate(url, service_password=SERVICE_PASSWORD)
+    await migrate(url, passwords={"service": SERVICE_PASSWORD})
     return url.replace("postgres:@", f"pipeline_service:{SERVICE_PASSWORD}@", 1)

@@ -72,4 +72,4 @@ end
 $$;
 -- It becomes whichever user it is told and takes prices as they are told, so only the service may call it.
 revoke execute on function create_job from public;
-grant execute on function create_job to pipeline_service;
+grant execute on function create_job to pipeline_jobs;

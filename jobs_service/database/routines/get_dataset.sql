@@ -27,4 +27,4 @@ end
 $$;
 -- It becomes whichever user it is told, so only the services may call it.
 revoke execute on function get_dataset from public;
-grant execute on function get_dataset to pipeline_service;
+grant execute on function get_dataset to pipeline_estimator;

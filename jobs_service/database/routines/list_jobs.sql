@@ -88,4 +88,4 @@ end
 $$;
 -- It becomes whichever user it is told, so only the service may call it.
 revoke execute on function list_jobs from public;
-grant execute on function list_jobs to pipeline_service;
+grant execute on function list_jobs to pipeline_jobs;

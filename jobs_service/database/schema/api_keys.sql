@@ -39,11 +39,11 @@ grant select (id, user_id, role, name, prefix, scopes, created_at, expires_at, l
 on api_keys to pipeline_user, pipeline_worker;
 grant insert (user_id, role, name, key_hash, prefix, scopes, expires_at) on api_keys to pipeline_user, pipeline_worker;
 
--- The look-up of a key that a call carries, by the services' own login: its caller is not known yet.
-create policy find_api_keys on api_keys for select to pipeline_service using (true);
-create policy use_api_keys on api_keys for update to pipeline_service using (true) with check (true);
+-- The look-up of a key that a call carries, by the servers' own logins: its caller is not known yet.
+create policy find_api_keys on api_keys for select to pipeline_estimator, pipeline_jobs using (true);
+create policy use_api_keys on api_keys for update to pipeline_estimator, pipeline_jobs using (true) with check (true);
 grant select (id, user_id, role, scopes, key_hash, expires_at, last_used_at), update (last_used_at)
-on api_keys to pipeline_service;
+on api_keys to pipeline_estimator, pipeline_jobs;
 
 create policy expired_api_keys on api_keys for select to pipeline_system using (true);
 create policy delete_expired_api_keys on api_keys for delete to pipeline_system using (expires_at < now());

@@ -122,16 +122,23 @@ create policy new_deliveries on webhook_deliveries for insert to pipeline_outbox
 grant select (id, user_id, event_types, disabled_reason) on webhooks to pipeline_outbox;
 grant insert (webhook_id, user_id, type, body) on webhook_deliveries to pipeline_outbox;
 
-create policy all_webhooks on webhooks to pipeline_system using (true) with check (true);
-create policy all_deliveries on webhook_deliveries to pipeline_system using (true) with check (true);
-create policy all_attempts on webhook_attempts to pipeline_system using (true) with check (true);
-create policy all_uses on webhook_uses to pipeline_system using (true) with check (true);
-grant select on webhooks to pipeline_system;
+-- The sender of webhooks.
+create policy all_webhooks on webhooks to pipeline_sender using (true) with check (true);
+create policy all_deliveries on webhook_deliveries to pipeline_sender using (true) with check (true);
+create policy all_attempts on webhook_attempts to pipeline_sender using (true) with check (true);
+create policy all_uses on webhook_uses to pipeline_sender using (true) with check (true);
+grant select on webhooks to pipeline_sender;
 grant update (old_secret, old_secret_until, disabled_reason, failing_since, paused_until, responsive, updated_at)
-on webhooks to pipeline_system;
-grant select, delete on webhook_deliveries to pipeline_system;
-grant update (status, attempt_count, failures, next_attempt_at, finished_at) on webhook_deliveries to pipeline_system;
-grant select on webhook_attempts to pipeline_system;
-grant insert (delivery_id, number, user_id) on webhook_attempts to pipeline_system;
-grant update (duration_ms, http_status, error, response) on webhook_attempts to pipeline_system;
-grant select, delete on webhook_uses to pipeline_system;
+on webhooks to pipeline_sender;
+grant select, delete on webhook_deliveries to pipeline_sender;
+grant update (status, attempt_count, failures, next_attempt_at, finished_at) on webhook_deliveries to pipeline_sender;
+grant select on webhook_attempts to pipeline_sender;
+grant insert (delivery_id, number, user_id) on webhook_attempts to pipeline_sender;
+grant update (duration_ms, http_status, error, response) on webhook_attempts to pipeline_sender;
+grant select, delete on webhook_uses to pipeline_sender;
+-- It tells owners that a webhook was disabled.
+create policy disabled_webhooks on lora_notifications for insert to pipeline_sender
+with check (type = 'webhook_disabled' and exists (
+    select from webhooks w where w.id = (metadata ->> 'webhook_id')::uuid and w.user_id = lora_notifications.user_id
+));
+grant insert on lora_notifications to pipeline_sender;

@@ -151,11 +151,13 @@ async def test_a_database_of_an_unreleased_version_is_refused(
 
 async def test_migrate_applies_what_is_missing(admin: asyncpg.Connection, database: TestDatabase) -> None:
     """A file that a database lacks is applied, with the routines after it; a second run changes nothing."""
-    await admin.execute("drop table lora_quotes; delete from pipeline_internal.steps where name = 'schema/quotes'")
-    assert await migrate(database.admin_url, service_password=SERVICE_PASSWORD) == ["schema/quotes", "routines"]
-    assert await migrate(database.admin_url, service_password=SERVICE_PASSWORD) == []
+    await admin.execute(
+        "drop table lora_quotes cascade; delete from pipeline_internal.steps where name = 'schema/quotes'"
+    )
+    assert await migrate(database.admin_url, passwords={"service": SERVICE_PASSWORD}) == ["schema/quotes", "routines"]
+    assert await migrate(database.admin_url, passwords={"service": SERVICE_PASSWORD}) == []
     await admin.execute("update pipeline_internal.steps set digest = 'older' where name = 'routines'")
-    assert await migrate(database.admin_url, service_password=SERVICE_PASSWORD) == ["routines"]
+    assert await migrate(database.admin_url, passwords={"service": SERVICE_PASSWORD}) == ["routines"]
 
 
 async def test_every_schema_file_is_applied() -> None:

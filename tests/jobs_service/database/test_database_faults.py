@@ -84,7 +84,7 @@ async def own_cluster() -> AsyncIterator[Cluster]:
     server = Postgres(folder / "data")
     try:
         server.start()
-        await migrate(server.url, service_password=SERVICE_PASSWORD)
+        await migrate(server.url, passwords={"service": SERVICE_PASSWORD})
         yield Cluster(server, folder / "data")
     finally:
         server.close()
@@ -123,7 +123,7 @@ async def test_postgres_is_told_no_password(own_cluster: Cluster) -> None:
     await own_cluster.execute("alter system set log_statement = 'all'")
     await own_cluster.execute("select pg_reload_conf()")
     password = "a new password: 'quoted' \\ and $spaced$"
-    await migrate(own_cluster.admin_url, service_password=password)
+    await migrate(own_cluster.admin_url, passwords={"service": password})
     connection = await asyncpg.connect(own_cluster.admin_url, user="pipeline_service", password=password)
     await connection.close()
     log = own_cluster.log()

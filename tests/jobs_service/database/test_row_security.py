@@ -222,7 +222,8 @@ async def test_who_cannot_become_the_caller_sees_nothing(
     """Z09: where the login may not take a caller's role, the transaction does not begin."""
     await new_dataset(ANN)
     async with Database.open(database.url, size=1) as pool:
-        await admin.execute("revoke pipeline_user from pipeline_service")
+        await pool.check()
+        await admin.execute("revoke pipeline_user from pipeline_jobs, pipeline_estimator")
         try:
             with pytest.raises(GuardError):
                 async with pool.as_caller(Identity(ANN, "user", 0)):
@@ -230,7 +231,7 @@ async def test_who_cannot_become_the_caller_sees_nothing(
             with pytest.raises(GuardError):
                 await pool.call_as(Identity(ANN, "user", 0), SQL["list_jobs"], *PAGE)
         finally:
-            await admin.execute("grant pipeline_user to pipeline_service")
+            await admin.execute("grant pipeline_user to pipeline_jobs, pipeline_estimator")
         async with pool.as_caller(Identity(ANN, "user", 0)) as connection:
             assert await connection.fetchval("select count(*) from lora_datasets") == 1
 
@@ -335,22 +336,23 @@ async def test_no_token_is_the_systems() -> None:
     """The role of our own tasks is in no token's reach, and no contract allows it."""
     from rpc.identity.tokens import ROLES
 
-    assert "system" not in ROLES
-    assert "system" not in ROLES.values()
+    for role in ("system", "sender"):
+        assert role not in ROLES
+        assert role not in ROLES.values()
 
 
 async def test_the_functions_that_become_a_user_are_the_services(admin: asyncpg.Connection) -> None:
     """Whoever else has a login may not call what becomes a user and takes a price as it is told."""
     rows = await admin.fetch(
-        """
+        r"""
         select p.proname, r.rolname, has_function_privilege(r.oid, p.oid, 'execute') as may
         from pg_proc p, pg_roles r
-        where p.proname in ('list_jobs', 'create_job', 'get_dataset')
-        and r.rolname in ('pipeline_service', 'pipeline_user', 'pipeline_worker')
+        where p.proname in ('list_jobs', 'create_job', 'get_dataset') and r.rolname like 'pipeline\_%'
         """
     )
     assert {(row["proname"], row["rolname"]) for row in rows if row["may"]} == {
-        ("list_jobs", "pipeline_service"),
-        ("create_job", "pipeline_service"),
-        ("get_dataset", "pipeline_service"),
+        *((function, "pipeline_service") for function in ("list_jobs", "create_job", "get_dataset")),
+        ("list_jobs", "pipeline_jobs"),
+        ("create_job", "pipeline_jobs"),
+        ("get_dataset", "pipeline_estimator"),
     }

@@ -70,7 +70,7 @@ async def first_event(stream: Any) -> str:
 @pytest.mark.slow
 async def test_a_crash_hides_no_event(server: Postgres, tmp_path: Path) -> None:
     """S02, S15: a crash gives the numbers of transactions rolled back to others; watchers are told what those do."""
-    await migrate(server.url, service_password=SERVICE_PASSWORD)
+    await migrate(server.url, passwords={"service": SERVICE_PASSWORD})
     admin = await asyncpg.connect(server.url)
     # What is rolled back stays in memory alone for as long as the test needs.
     await admin.execute("alter system set wal_writer_delay = '10s'")

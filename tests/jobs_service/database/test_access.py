@@ -1,0 +1,146 @@
+"""Every policy and every grant counts: what each role reaches is written down, and each change of it is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from rpc.database.errors import GuardError
+from rpc.database.pool import Database, access_differences
+from tests.conftest import TestDatabase
+from tests.jobs_service.database.access import CALLERS, FILE, Access, described
+
+POLICIES = """
+select
+    polrelid::regclass::text as table_name, quote_ident(polname) as name, polcmd::text as command, polpermissive as permissive,
+    (select string_agg(r::regrole::text, ', ') from unnest(polroles) r) as roles,
+    pg_get_expr(polqual, polrelid) as using, pg_get_expr(polwithcheck, polrelid) as checked
+from pg_policy order by 1, 2
+"""
+# The number of policies that there were when this was written: an empty list would pass every test here.
+MIN_POLICIES = 60
+OTHER_HARM = (
+    "alter table job_events no force row level security",
+    "alter role pipeline_outbox bypassrls",
+    "alter role pipeline_jobs inherit",
+    "grant pipeline_system to pipeline_user",
+    "grant pipeline_system to pipeline_estimator",
+    "grant execute on function create_job to pipeline_user",
+    "grant select on lora_training_jobs to public",
+    "grant select on lora_training_jobs to pipeline_user with grant option",
+    "alter function create_job security definer",
+    "alter table lora_training_jobs disable trigger change_job",
+    "drop trigger audit_job_created on lora_training_jobs",
+    "create or replace function caller_id() returns uuid language sql stable as $$ select null::uuid $$",
+    "create or replace view own_queue with (security_invoker = true) as select id, 0::bigint own_ahead from lora_datasets",
+    "create function everything() returns bigint language sql as 'select count(*) from lora_datasets'",
+)
+
+
+@pytest.fixture
+async def access(admin: asyncpg.Connection) -> AsyncIterator[Access]:
+    """What each role reaches in a database as the schema files make it."""
+    async with Access.open(admin) as opened:
+        yield opened
+
+
+def mutants(policy: asyncpg.Record) -> dict[str, str]:
+    """Statements that weaken a policy or take it away."""
+    table, name = policy["table_name"], policy["name"]
+    statements = {
+        "dropped": f"drop policy {name} on {table}",
+        "for everybody": f"alter policy {name} on {table} to public",
+    }
+    for clause, expression in (("using", policy["using"]), ("with check", policy["checked"])):
+        if expression not in (None, "true"):
+            statements[f"{clause} (true)"] = f"alter policy {name} on {table} {clause} (true)"
+    if policy["command"] != "*" and policy["permissive"]:
+        expression = policy["using"] or policy["checked"]
+        statements["for all"] = (
+            f"drop policy {name} on {table};"
+            f"create policy {name} on {table} to {policy['roles']} using ({expression}) with check ({expression})"
+        )
+    if not policy["permissive"]:
+        del statements["for everybody"]
+    return statements
+
+
+async def test_each_role_reaches_what_is_written_down(admin: asyncpg.Connection) -> None:
+    """Columns and rows that each role reaches, tried on each table, are those of access.txt: no more and no fewer."""
+    assert await described(admin) == FILE.read_text()
+
+
+async def test_every_table_is_tried(access: Access, admin: asyncpg.Connection) -> None:
+    """No table is left out of access.txt."""
+    rows = await admin.fetch(
+        "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'"
+    )
+    assert {row["relname"] for row in rows} == {*access.tables}
+
+
+@pytest.mark.slow
+async def test_each_change_of_a_policy_is_noticed(access: Access, admin: asyncpg.Connection) -> None:
+    """A policy dropped, `true`, for everybody or for all commands changes what a role reaches, and is named by the guard."""
+    policies = await admin.fetch(POLICIES)
+    assert len(policies) >= MIN_POLICIES
+    survivors = []
+    async with access.granted():
+        before = {table: await access.reach([table]) for table in access.tables}
+        for policy in policies:
+            table = policy["table_name"]
+            for mutant, statement in mutants(policy).items():
+                async with access.undone():
+                    await admin.execute(statement)
+                    is_named = any(policy["name"] in line for line in await access_differences(admin))
+                    # Roles without a caller get nothing from a policy for callers: the guard alone sees it.
+                    if not is_named or (mutant != "for everybody" and await access.reach([table]) == before[table]):
+                        survivors.append(f"{policy['name']} on {table}: {mutant}")
+        assert survivors == []
+        for table in access.tables:
+            async with access.undone():
+                await admin.execute(f"alter table {table} disable row level security")
+                assert await access.reach([table]) != before[table], table
+                assert any(table in line for line in await access_differences(admin)), table
+
+
+async def test_each_grant_more_or_less_is_noticed(access: Access, admin: asyncpg.Connection) -> None:
+    """A privilege on a table that a role gets or loses changes what it may do, and the guard says so."""
+    for table in access.tables:
+        before = await access.grants([table])
+        for role in CALLERS:
+            for privilege in ("select", "insert", "update", "delete"):
+                prefix = f"{table} | {role} | {privilege} | "
+                is_granted = any(line.startswith(prefix) for line in before)
+                statements = [f"revoke {privilege} on {table} from {role}"] if is_granted else []
+                if f"{prefix}all columns" not in before:
+                    statements.append(f"grant {privilege} on {table} to {role}")
+                for statement in statements:
+                    async with access.undone():
+                        await admin.execute(statement)
+                        assert await access.grants([table]) != before, statement
+                        assert any(table in line for line in await access_differences(admin)), statement
+
+
+@pytest.mark.parametrize("harm", OTHER_HARM)
+async def test_the_guard_compares_the_database_with_its_last_migration(admin: asyncpg.Connection, harm: str) -> None:
+    """Roles, functions, views and triggers that decide who may do what are compared too."""
+    assert await access_differences(admin) == []
+    transaction = admin.transaction()
+    await transaction.start()
+    try:
+        await admin.execute(harm)
+        assert await access_differences(admin)
+    finally:
+        await transaction.rollback()
+
+
+async def test_a_server_says_what_differs(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """A policy that lets everything through is named, and nothing is served."""
+    await admin.execute("alter policy own_events on job_events using (true)")
+    async with Database.open(database.url, size=1) as pool:
+        with pytest.raises(
+            GuardError, match=r"unexpected: permissive policy own_events on job_events .* using \(true\)"
+        ):
+            await pool.check()
