@@ -165,12 +165,12 @@ where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and 
 returning id, status;
 
 -- name: release_job
--- Back to the queue without losing an attempt.
+-- Back to the queue without losing an attempt. Returns how long the trainer had it, too.
 update lora_training_jobs set
     status = 'queued', current_stage = 'queued', status_reason = 'released',
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
-returning id;
+returning id, extract(epoch from now() - lease_started_at)::double precision as lease_seconds;
 
 -- name: cancel_job
 -- From any state that is not final. The trainer's lease ends with it; `had_lease` is as of before.

@@ -14,6 +14,7 @@ from jobs_service.artifacts.service import LeasedFiles
 from jobs_service.jobs.model import StatusReason
 from jobs_service.queue import wire
 from jobs_service.queue.lease import Failure, Lease, LeaseRef, LeaseRequest
+from jobs_service.queue.returns import QuickReturns
 from jobs_service.queue.store import QueueStore
 from jobs_service.settings import JobsSettings
 from rpc.boundary import Call
@@ -36,6 +37,7 @@ class WorkerService(LeasedFiles):
         super().__init__(files)
         self._queue = queue
         self._settings = settings
+        self._returns = QuickReturns()
         self._waiting = 0
 
     async def LeaseJobs(self, request: workers_pb2.LeaseJobsRequest, call: Call) -> workers_pb2.LeaseJobsResponse:
@@ -58,7 +60,9 @@ class WorkerService(LeasedFiles):
         return workers_pb2.FailJobResponse()
 
     async def ReleaseJob(self, request: workers_pb2.ReleaseJobRequest, call: Call) -> workers_pb2.ReleaseJobResponse:
-        await self._queue.release(call.identity, wire.lease_ref(request))
+        lease_seconds = await self._queue.release(call.identity, wire.lease_ref(request))
+        if lease_seconds is not None:
+            self._returns.add(call.identity.user_id, lease_seconds)
         return workers_pb2.ReleaseJobResponse()
 
     async def _render(self, trainer: Identity, lease: Lease) -> workers_pb2.Lease | None:
@@ -72,14 +76,18 @@ class WorkerService(LeasedFiles):
             return None
 
     async def _lease(self, call: Call, request: LeaseRequest, wait_seconds: float) -> list[Lease]:
-        """Polls the queue until there is a job, the time is up or the server stops."""
+        """Polls the queue until there is a job, the time is up or the server stops.
+
+        A trainer that returns jobs as fast as it leases them gets none for a while.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + min(wait_seconds, call.remaining_seconds() - ANSWER_SECONDS)
         await self._queue.offer(call.identity, request.gpus, simulated=request.simulated)
         self._waiting += 1
         try:
             while True:
-                leases = await self._queue.claim(call.identity, request)
+                blocked_seconds = self._returns.pause_seconds(call.identity.user_id)
+                leases = [] if blocked_seconds else await self._queue.claim(call.identity, request)
                 left = until - loop.time()
                 if leases or left <= 0 or call.draining.is_set():
                     return leases

@@ -236,15 +236,19 @@ class QueueStore:
             )
         self._metrics.ended(Outcome.FAILED, JobState(row["status"]))
 
-    async def release(self, caller: Identity, lease: LeaseRef) -> None:
-        """Returns the job to the queue: → queued. Raises LeaseLost, JobFinal."""
+    async def release(self, caller: Identity, lease: LeaseRef) -> float | None:
+        """Returns the job to the queue: → queued. Returns the seconds of the lease; None if it was released before.
+
+        Raises LeaseLost, JobFinal.
+        """
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["release_job"], lease.job_id, lease.token)
             if row is None:
                 await self._ended(connection, lease, Outcome.RELEASED, None)
-                return
+                return None
             await _record(connection, [lease.job_id], EventType.RELEASED, outcome=Outcome.RELEASED)
         self._metrics.ended(Outcome.RELEASED, JobState.QUEUED)
+        return float(row["lease_seconds"])
 
     async def cancel(self, caller: Identity, job_id: UUID) -> bool:
         """Any state that is not final → cancelled. False if the job is final or not the caller's."""

@@ -15,7 +15,16 @@ create table job_events (
     constraint job_events_pkey primary key (xid, seq),
     constraint job_events_job_fkey foreign key (job_id) references lora_training_jobs (id),
     -- Exactly one event for each change of a job.
-    constraint job_events_revision_key unique (job_id, revision)
+    constraint job_events_revision_key unique (job_id, revision),
+    -- One event that cannot be read would hold all watches up.
+    constraint job_events_type_check check (
+        type in (
+            'queued', 'leased', 'started', 'progress', 'completed', 'failed', 'cancelled', 'lease_lost', 'retried', 'released',
+            'cost_warning'
+        )
+        and status in ('queued', 'initializing', 'running', 'completed', 'failed', 'cancelled')
+        and jsonb_typeof(data) = 'object'
+    )
 );
 create index job_events_user_idx on job_events (user_id, xid, seq);
 create index job_events_progress_idx on job_events (created_at) where type = 'progress';
@@ -45,10 +54,10 @@ with check (user_id = (select caller_id()) and exists (
 ));
 create policy own_metrics on job_metrics for select to pipeline_user using (user_id = (select caller_id()));
 -- A user's calls write events when they create and cancel jobs.
-grant select, insert on job_events to pipeline_user;
+grant select, insert (job_id, user_id, revision, type, status, data) on job_events to pipeline_user;
 grant select on job_metrics to pipeline_user;
 
 create policy all_events on job_events for select to pipeline_system using (true);
 create policy system_events on job_events for insert to pipeline_system with check (true);
 create policy old_events on job_events for delete to pipeline_system using (type = 'progress');
-grant select, insert, delete on job_events to pipeline_system;
+grant select, insert (job_id, user_id, revision, type, status, data), delete on job_events to pipeline_system;

@@ -35,7 +35,7 @@ with check (
         select from lora_training_jobs j where j.id = (metadata ->> 'job_id')::uuid
     ))
 );
-grant select, insert on lora_notifications to pipeline_user;
+grant select, insert (user_id, type, title, message, priority, action_url, metadata) on lora_notifications to pipeline_user;
 grant update (read) on lora_notifications to pipeline_user;
 
 -- Old notifications are found by their age; a BRIN index costs an insertion next to nothing.
@@ -46,7 +46,7 @@ create policy old_notifications on lora_notifications for select to pipeline_sys
 create policy delete_old_notifications on lora_notifications for delete to pipeline_system using (true);
 grant select (id, created_at, superseded), delete on lora_notifications to pipeline_system;
 create policy all_notifications on lora_notifications for insert to pipeline_system with check (true);
-grant insert on lora_notifications to pipeline_system;
+grant insert (user_id, type, title, message, priority, action_url, metadata) on lora_notifications to pipeline_system;
 
 -- The trigger supersede_notifications, which runs for whoever writes a notification.
 create policy superseded_notifications on lora_notifications to pipeline_outbox using (true) with check (true);

@@ -117,7 +117,8 @@ grant update (
 ) on lora_training_jobs to pipeline_worker;
 grant select (id, name, format, total_training_pairs, total_tokens, storage_bucket, storage_path, stored_size)
 on lora_datasets to pipeline_worker;
-grant insert on job_events, lora_notifications to pipeline_worker;
+grant insert (job_id, user_id, revision, type, status, data) on job_events to pipeline_worker;
+grant insert (user_id, type, title, message, priority, action_url, metadata) on lora_notifications to pipeline_worker;
 grant select, insert, update on job_metrics, trainer_offers to pipeline_worker;
 grant select, insert on cost_records to pipeline_worker;
 

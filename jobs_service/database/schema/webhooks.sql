@@ -141,4 +141,4 @@ create policy disabled_webhooks on lora_notifications for insert to pipeline_sen
 with check (type = 'webhook_disabled' and exists (
     select from webhooks w where w.id = (metadata ->> 'webhook_id')::uuid and w.user_id = lora_notifications.user_id
 ));
-grant insert on lora_notifications to pipeline_sender;
+grant insert (user_id, type, title, message, priority, metadata) on lora_notifications to pipeline_sender;

@@ -43,7 +43,7 @@ def rows() -> Iterator[Labelled]:
     yield from _jobs()
     for label, (owner, job) in ABOUT_JOBS.items():
         about = {"job_id": number_id(job), "user_id": owner}
-        event = {"type": "progress", "status": "x", "data": {}, "xid": "10"}
+        event = {"type": "progress", "status": "running", "data": {}, "xid": "10"}
         yield "job_events", label, about | event | {"revision": 1}
         yield "job_metrics", label, about | {"step": 1, "epoch": 1, "lease_epoch": 2, "values": {}}
         path = f"artifacts/{number_id(job)}/{owner[0]}"

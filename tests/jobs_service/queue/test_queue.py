@@ -19,7 +19,7 @@ from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import ANN, BOB, new_request
 from tests.jobs_service.rows import job_row
-from tests.jobs_service.trainers import TRAINER, fail, get, lease, queue, report
+from tests.jobs_service.trainers import OTHER, TRAINER, fail, get, lease, queue, release, report
 
 CAROL = "cccccccc-0000-4000-8000-000000000003"
 ONE_WAY = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
@@ -45,12 +45,26 @@ async def many(admin: asyncpg.Connection, dataset_id: str, user_id: str, count: 
 
 
 @ONE_WAY
+async def test_a_trainer_that_returns_what_it_leases_is_slowed_down(stack: Stack, new_dataset: NewDataset) -> None:
+    """Fifty rounds of leasing and releasing in a row are not possible; another trainer gets the job at once."""
+    job = await queue(stack, new_dataset)
+    rounds = 0
+    for _ in range(50):
+        for leased in await lease(stack):
+            await release(stack, leased)
+            rounds += 1
+    assert 10 <= rounds <= 15
+    (leased,) = await lease(stack, OTHER)
+    assert leased.job_id == job.id
+
+
+@ONE_WAY
 async def test_a_bad_job_fails_no_claim(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """Jobs whose event the database refuses, or whose configuration cannot be read, keep no other job from a trainer."""
     dataset = await new_dataset(BOB)
     good = [(await queue(stack, new_dataset)).id for _ in range(2)]
     refused_jobs = [await job_row(admin, dataset, BOB, "queued") for _ in range(2)]
-    event = "insert into job_events (job_id, user_id, revision, type, status, data) values ($1, $2, 1, 'x', 'x', '{}')"
+    event = "insert into job_events (job_id, user_id, revision, type, status, data) values ($1, $2, 1, 'leased', 'queued', '{}')"
     for job in refused_jobs:
         await admin.execute(event, job, BOB)
     unreadable = [
