@@ -21,6 +21,8 @@ from rpc.errors import OperatorError
 CONNECT_TIMEOUT_SECONDS = 10.0
 # An index on a large table takes a while; a step that hangs must end all the same.
 STATEMENT_TIMEOUT_SECONDS = 3600.0
+# How long a transaction of the database may be left open by anybody, as of our own sessions.
+MAX_IDLE_IN_TRANSACTION = "30s"
 # PostgreSQL's own default.
 SCRAM_ITERATIONS = 4096
 SQL = load_queries("jobs_service.database", "migrate.sql")
@@ -99,6 +101,7 @@ async def migrate(url: str, *, passwords: Mapping[Login, str]) -> list[str]:
             names.append("routines")
         if not names:
             await _check_access(connection)
+        await _limit_transactions(connection)
         for login, password in passwords.items():
             role = f"pipeline_{login}"
             await connection.execute(await connection.fetchval(SQL["format_login"], role, _verifier(password)))
@@ -113,6 +116,15 @@ async def _apply(connection: asyncpg.Connection, step: str, text: str, digest: s
         await connection.execute(SQL["record"], step, digest)
         await _record_access(connection)
     log.info("migrated", step=step)
+
+
+async def _limit_transactions(connection: asyncpg.Connection) -> None:
+    statement = await connection.fetchval(SQL["transaction_limit"], MAX_IDLE_IN_TRANSACTION)
+    if statement is not None:
+        try:
+            await connection.execute(statement)
+        except asyncpg.InsufficientPrivilegeError as error:
+            log.warning("no_transaction_limit", error=str(error), repair=f"the database's owner runs: {statement}")
 
 
 async def _record_access(connection: asyncpg.Connection) -> None:

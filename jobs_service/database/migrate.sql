@@ -28,6 +28,15 @@ on conflict (name) do update set digest = excluded.digest, applied_at = now();
 -- A role's password verifier cannot be a parameter, so the server quotes it. $1: one of our logins.
 select format('alter role %I login password %L', $1::text, $2::text);
 
+-- name: transaction_limit
+-- Ends transactions of anybody that are left open: events are delivered only up to the oldest one. No row where somebody has
+-- set a limit on the database.
+select format('alter database %I set idle_in_transaction_session_timeout = %L', current_database(), $1::text)
+where not exists (
+    select from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) setting
+    where d.datname = current_database() and s.setrole = 0 and setting like 'idle_in_transaction_session_timeout=%'
+);
+
 -- name: record_access
 -- In the transaction of the step itself.
 with removed as (delete from pipeline_internal.access where line <> all($1::text[]))

@@ -12,9 +12,9 @@ left join lateral (
 -- name: tail_events
 -- All users' events after a cursor, in the order of (xid, seq). A transaction that commits late has a number that is not
 -- below the oldest one running, so reading up to that misses nothing. At most $3 events, and none after $4 bytes of log
--- lines; `full`: one of these limits ended it.
+-- lines; `full`: one of these limits ended it. `behind_seconds`: how long the oldest event beyond that has waited.
 select
-    now() as read_at,
+    now() as read_at, extract(epoch from clock_timestamp() - held.created_at)::double precision as behind_seconds,
     e.xid::text::bigint as xid, e.seq, e.job_id, e.user_id, e.revision, e.type, e.status, e.data, e.created_at,
     e.upto >= $4 or e.nth = $3 as full
 from (select pg_snapshot_xmin(pg_current_snapshot()) as safe) s
@@ -27,6 +27,7 @@ left join lateral (
         limit $3
     ) next
 ) e on e.upto - e.weight < $4
+left join lateral (select created_at from job_events where xid >= s.safe order by xid, seq limit 1) held on true
 order by e.xid, e.seq;
 
 -- name: events_between

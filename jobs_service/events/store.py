@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -36,6 +37,18 @@ class Position:
     at: datetime
 
 
+class Tail(NamedTuple):
+    """Events, the cursor up to which they are complete, and whether there are more.
+
+    `behind_seconds`: how long the oldest event has waited that an open transaction holds back; 0 if there is none.
+    """
+
+    events: Sequence[JobEvent]
+    position: Cursor
+    more: bool
+    behind_seconds: float
+
+
 class EventStore:
     """Reads events, metrics and snapshots, and deletes old events."""
 
@@ -48,14 +61,15 @@ class EventStore:
             (row,) = await connection.fetch(SQL["position"])
         return Position(Cursor(row["xid"], row["seq"], _ms(row["at"])), row["next"], row["at"])
 
-    async def tail(self, after: Cursor) -> tuple[list[JobEvent], Cursor, bool]:
-        """Returns all users' next events, the cursor up to which they are complete, and whether there are more."""
+    async def tail(self, after: Cursor) -> Tail:
+        """Returns all users' next events."""
         async with as_caller(self._database, SYSTEM) as connection:
             rows = await connection.fetch(SQL["tail_events"], str(after.xid), after.seq, BATCH, LOG_BYTES)
         events = [_event(row) for row in rows if row["xid"] is not None]
         more = bool(rows[-1]["full"])
         last = events[-1].cursor if events else after
-        return events, last if more else Cursor(last.xid, last.seq, _ms(rows[0]["read_at"])), more
+        position = last if more else Cursor(last.xid, last.seq, _ms(rows[0]["read_at"]))
+        return Tail(events, position, more, max(0.0, rows[0]["behind_seconds"] or 0.0))
 
     async def between(
         self, caller: Identity, after: Cursor, until: Cursor, job_id: UUID | None

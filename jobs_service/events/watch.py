@@ -27,6 +27,8 @@ from rpc.telemetry.metrics import Metrics
 BUFFER = 256
 # Jobs in a snapshot of all of a user's jobs.
 SNAPSHOT_JOBS = 100
+# Events that wait for longer are warned of.
+MAX_BEHIND_SECONDS = 5.0
 # The timeout of one poll for events, and the pause after one that failed.
 POLL_TIMEOUT_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
@@ -56,7 +58,9 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Sent while nothing happens."""
+    """Sent while there is nothing to send. `behind_seconds`: how long the oldest event has waited that cannot be sent yet."""
+
+    behind_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,9 @@ class Tailer:
         # All events up to here have been offered; `_complete_at`: when there were no others.
         self.position = Cursor(0, 0, 0)
         self._complete_at = 0.0
+        # How long the oldest event has waited that an open transaction of the database holds back.
+        self.behind_seconds = 0.0
+        self._is_behind = False
 
     @contextmanager
     def subscribe(self, user_id: str, job_id: UUID | None, now: Cursor) -> Iterator[Buffer]:
@@ -153,7 +160,8 @@ class Tailer:
 
     async def _poll(self) -> bool:
         start, started = self.position, time.monotonic()
-        events, position, more = await self._events.tail(start)
+        events, position, more, behind_seconds = await self._events.tail(start)
+        self._note(behind_seconds)
         if self.position != start:
             # Meanwhile the last watch ended and another began, which set its own start.
             return True
@@ -164,6 +172,17 @@ class Tailer:
         if not more:
             self._complete_at = started
         return more
+
+    def _note(self, behind_seconds: float) -> None:
+        self.behind_seconds = behind_seconds
+        is_behind = behind_seconds > MAX_BEHIND_SECONDS
+        if is_behind and not self._is_behind:
+            log.warning(
+                "events_held_back", seconds=round(behind_seconds, 1), reason="a transaction is open: pg_stat_activity"
+            )
+        elif self._is_behind and not is_behind:
+            log.info("events_flow_again")
+        self._is_behind = is_behind
 
 
 class Watches:
@@ -194,7 +213,7 @@ class Watches:
             else:
                 # Tells the client at once that the watch is open: the next message may be long in coming.
                 cursor = after
-                yield WatchMessage(cursor, Ping())
+                yield WatchMessage(cursor, Ping(self._tailer.behind_seconds))
                 async with aclosing(self._events.between(caller, after, start, job_id)) as missed:
                     async for event in missed:
                         if not after.version.contains(event.cursor.xid):
@@ -241,7 +260,7 @@ class Watches:
                 # The buffer is empty, so everything up to the tailer's position was sent.
                 passed, pinged = self._tailer.position, now
                 cursor = replace(max(cursor, cursor.moved_to(passed)), at_ms=max(cursor.at_ms, passed.at_ms))
-                yield WatchMessage(cursor, Ping())
+                yield WatchMessage(cursor, Ping(self._tailer.behind_seconds))
 
 
 def _after(last_event_id: str, user_id: str) -> Cursor | None:

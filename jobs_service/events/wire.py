@@ -68,8 +68,8 @@ def watch_message(
         case Snapshot(jobs, reset):
             rendered = [job(each, positions.get(each.id)) for each in jobs]
             update = {"reset" if reset else "snapshot": {"jobs": rendered}}
-        case Ping():
-            update = {"ping": jobs_pb2.WatchPing()}
+        case Ping(behind_seconds):
+            update = {"ping": jobs_pb2.WatchPing(behind_seconds=behind_seconds)}
         case End(reason):
             code = jobs_pb2.WatchEndReason.Value(f"WATCH_END_REASON_{reason.upper()}")
             update = {"end": jobs_pb2.WatchEnd(reason=code)}

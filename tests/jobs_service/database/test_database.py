@@ -160,6 +160,26 @@ async def test_migrate_applies_what_is_missing(admin: asyncpg.Connection, databa
     assert await migrate(database.admin_url, passwords={"service": SERVICE_PASSWORD}) == ["routines"]
 
 
+async def test_nobody_leaves_a_transaction_open_for_long(database: TestDatabase) -> None:
+    """The migration sets a limit on the database, for operators' sessions too; a limit that is there stays."""
+
+    async def limit() -> str:
+        connection = await asyncpg.connect(database.admin_url)
+        try:
+            return str(await connection.fetchval("show idle_in_transaction_session_timeout"))
+        finally:
+            await connection.close()
+
+    await migrate(database.admin_url, passwords={})
+    assert await limit() == SESSION_SETTINGS["idle_in_transaction_session_timeout"] == "30s"
+    connection = await asyncpg.connect(database.admin_url)
+    name = await connection.fetchval("select current_database()")
+    await connection.execute(f"alter database {name} set idle_in_transaction_session_timeout = '5s'")
+    await connection.close()
+    await migrate(database.admin_url, passwords={})
+    assert await limit() == "5s"
+
+
 async def test_every_schema_file_is_applied() -> None:
     """No file of schema/ or routines/ is left out of the lists that say the order."""
     for folder, names in (("schema", SCHEMA), ("routines", ROUTINES)):

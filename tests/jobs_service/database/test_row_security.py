@@ -269,7 +269,10 @@ async def test_a_trainer_reaches_what_leasing_needs(
     queued, theirs, done = [await job_row(admin, dataset, ANN, state) for state in ("queued", "running", "completed")]
     mine = await job_row(admin, dataset, ANN, "running")
     await admin.execute("update lora_training_jobs set worker_id = $1 where id = $2", trainer.user_id, mine)
-    event = "insert into job_events (job_id, user_id, revision, type, status, data) values ('{}', '{}', 0, 'progress', 'running', '{{}}')"
+    event = (
+        "insert into job_events (job_id, user_id, revision, type, status, data)"
+        " values ('{}', '{}', 0, 'progress', 'running', '{{}}')"
+    )
     note = (
         "insert into lora_notifications (user_id, type, title, message, metadata)"
         " values ('{1}', 'a', 'b', 'c', '{{\"job_id\": \"{0}\"}}')"

@@ -201,14 +201,14 @@ async def test_what_commits_late_is_not_missed(
         await held_back.start()
         await slow.execute(insert, early, uuid.UUID(ANN), 1)
         await admin.execute(insert, late, uuid.UUID(ANN), 1)
-        events, position, _ = await history.tail(start)
+        events, position, *_ = await history.tail(start)
         # The one that committed has a later number than the one that has not: it waits, or a cursor would pass both.
         assert events == []
         await admin.execute(insert, late, uuid.UUID(ANN), 2)
-        events, position, _ = await history.tail(position)
+        events, position, *_ = await history.tail(position)
         assert events == []
         await held_back.commit()
-        events, _, _ = await history.tail(position)
+        events, _, *_ = await history.tail(position)
         assert [(event.job_id, event.revision) for event in events] == [(early, 1), (late, 1), (late, 2)]
     await slow.close()
 
@@ -227,7 +227,7 @@ async def test_events_are_read_by_their_weight_too(
     async with Database.open(database.url, size=1) as pool:
         position, sizes, more = Cursor(0, 0, 0), [], True
         while more:
-            events, position, more = await EventStore(pool).tail(position)
+            events, position, more, _ = await EventStore(pool).tail(position)
             sizes.append(len(events))
     # Queued, leased and the first four reports: 600 kB of lines each.
     assert sizes == [6, 3]

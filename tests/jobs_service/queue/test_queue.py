@@ -64,7 +64,10 @@ async def test_a_bad_job_fails_no_claim(stack: Stack, admin: asyncpg.Connection,
     dataset = await new_dataset(BOB)
     good = [(await queue(stack, new_dataset)).id for _ in range(2)]
     refused_jobs = [await job_row(admin, dataset, BOB, "queued") for _ in range(2)]
-    event = "insert into job_events (job_id, user_id, revision, type, status, data) values ($1, $2, 1, 'leased', 'queued', '{}')"
+    event = (
+        "insert into job_events (job_id, user_id, revision, type, status, data)"
+        " values ($1, $2, 1, 'leased', 'queued', '{}')"
+    )
     for job in refused_jobs:
         await admin.execute(event, job, BOB)
     unreadable = [
