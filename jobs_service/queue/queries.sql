@@ -202,6 +202,26 @@ from expired
 where j.id = expired.id and j.status in ('initializing', 'running') and j.lease_expires_at <= clock_timestamp()
 returning j.id, j.status;
 
+-- name: follow_clock
+-- The database's clock was set back: times of leases are in the future then. They are moved to the past, the latest to now, so
+-- that a lease ends within its length from now, and costs what it took.
+with ahead as (
+    select id, greatest(updated_at, lease_started_at, billed_from, running_since) - clock_timestamp() as step
+    from lora_training_jobs
+    where status in ('initializing', 'running')
+    and greatest(updated_at, lease_started_at, billed_from, running_since) > clock_timestamp() + interval '1 second'
+    limit $1
+    for update skip locked
+)
+update lora_training_jobs j set
+    -- A report since then has set these two by the new clock.
+    lease_expires_at = case when updated_at > clock_timestamp() then lease_expires_at - step else lease_expires_at end,
+    updated_at = case when updated_at > clock_timestamp() then updated_at - step else updated_at end,
+    lease_started_at = lease_started_at - step, billed_from = billed_from - step, running_since = running_since - step
+from ahead
+where j.id = ahead.id
+returning step;
+
 -- name: warn_of_cost
 -- Once for a job, at 80 % of its cost limit.
 with near as (
@@ -261,7 +281,7 @@ with moved as (
             'final_cost', final_cost, 'attempt', attempt, 'error_message', error_message,
             'status_reason', status_reason, 'max_cost_usd', max_cost_usd,
             'seconds_left', case
-                when status = 'running' and progress >= 1 and current_step > running_from_step
+                when status = 'running' and progress >= 1 and current_step > running_from_step and updated_at > running_since
                 then extract(epoch from updated_at - running_since) * (total_steps - current_step)
                     / (current_step - running_from_step)
             end,

@@ -278,6 +278,14 @@ class QueueStore:
             self._metrics.ended(Outcome.LEASE_EXPIRED, JobState(row["status"]))
         return len(rows)
 
+    async def follow_clock(self) -> None:
+        """Moves the times of leases that are in the future since the database's clock was set back."""
+        async with as_caller(self._database, SYSTEM) as connection:
+            rows = await connection.fetch(SQL["follow_clock"], BATCH)
+        if rows:
+            step = max(row["step"] for row in rows)
+            log.warning("clock_set_back", seconds=round(step.total_seconds(), 1), leases=len(rows))
+
     async def stop_at_limits(self) -> int:
         """Warns of jobs near their cost limit and stops those at a limit. Returns how many it stopped, up to `BATCH`."""
         async with as_caller(self._database, SYSTEM) as connection:

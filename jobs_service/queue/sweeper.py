@@ -28,6 +28,7 @@ class Sweeper:
         await repeat("sweep", self._sweep, every_seconds=self._every_seconds, timeout_seconds=PASS_TIMEOUT_SECONDS)
 
     async def _sweep(self) -> None:
+        await self._queue.follow_clock()
         while await self._queue.expire() == BATCH:
             pass
         while await self._queue.stop_at_limits() == BATCH:

@@ -19,7 +19,7 @@ begin
         raise exception 'a job does not go from revision % to %', old.revision, new.revision
             using errcode = 'check_violation', constraint = 'lora_training_jobs_revision_check';
     end if;
-    if old.lease_expires_at is not null then
+    if old.lease_expires_at is not null and new.revision <> old.revision then
         new.current_cost := live_cost(
             old.current_cost, old.spent_cost, old.hourly_rate, old.billed_from, old.lease_expires_at, old.max_cost_usd
         );

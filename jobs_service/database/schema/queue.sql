@@ -128,8 +128,8 @@ create policy all_costs on cost_records for insert to pipeline_system with check
 create policy all_offers on trainer_offers to pipeline_system using (true) with check (true);
 grant select on lora_training_jobs, trainer_offers to pipeline_system;
 grant update (
-    status, current_stage, error_message, status_reason, retry_count, revision, attempt, lease_expires_at, cost_warned,
-    completed_at, updated_at
+    status, current_stage, error_message, status_reason, retry_count, revision, attempt, lease_started_at, lease_expires_at,
+    billed_from, running_since, cost_warned, completed_at, updated_at
 ) on lora_training_jobs to pipeline_system;
 grant insert on cost_records to pipeline_system;
 grant delete on trainer_offers to pipeline_system;

@@ -38,6 +38,7 @@ from tests.jobs_service.trainers import (
     queue,
     release,
     report,
+    set_clock_back,
     until,
     worker,
 )
@@ -643,3 +644,28 @@ async def test_the_database_knows_the_same_transitions(admin: asyncpg.Connection
             else:
                 with pytest.raises(asyncpg.CheckViolationError, match="a job does not go"):
                     await change
+
+
+async def test_a_clock_that_is_set_back_keeps_no_dead_trainer_alive(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A lease ends within its length after the clock was set, a trainer that lives keeps its job, and no time is negative."""
+    for _ in range(2):
+        await queue(stack, new_dataset)
+    dead, alive = leases = await lease(stack, max_jobs=2)
+    for leased in leases:
+        await report(stack, leased, step=leased.total_steps // 2)
+    # A lease as short as this: nobody knows how much of it had passed when the clock was set back.
+    shorter = "update lora_training_jobs set lease_expires_at = updated_at + interval '0.5 s' where id = $1"
+    await admin.execute(shorter, dead.job_id)
+    for leased in leases:
+        await set_clock_back(admin, leased.job_id)
+    assert (await in_queue(stack, dead.job_id)).attempt == 2
+    assert not (await report(stack, alive, step=alive.total_steps // 2 + 1)).stop
+    job = await get(stack, alive.job_id)
+    assert job.status == jobs_pb2.JOB_STATUS_RUNNING
+    assert job.seconds_left >= 0
+    billed = await admin.fetchval("select billed_seconds from cost_records where job_id = $1", uuid.UUID(dead.job_id))
+    assert 0 <= billed <= 5
+    ahead = "select count(*) from lora_training_jobs where greatest(updated_at, billed_from, lease_started_at) > now() + '1 s'"
+    assert await admin.fetchval(ahead) == 0
