@@ -122,6 +122,12 @@ create policy new_deliveries on webhook_deliveries for insert to pipeline_outbox
 grant select (id, user_id, event_types, disabled_reason) on webhooks to pipeline_outbox;
 grant insert (webhook_id, user_id, type, body) on webhook_deliveries to pipeline_outbox;
 
+-- What metrics count of the outbox.
+create policy counted_webhooks on webhooks for select to pipeline_system using (true);
+create policy counted_deliveries on webhook_deliveries for select to pipeline_system using (status in ('pending', 'sending'));
+grant select (id, paused_until) on webhooks to pipeline_system;
+grant select (webhook_id, user_id, status, next_attempt_at) on webhook_deliveries to pipeline_system;
+
 -- The sender of webhooks.
 create policy all_webhooks on webhooks to pipeline_sender using (true) with check (true);
 create policy all_deliveries on webhook_deliveries to pipeline_sender using (true) with check (true);
