@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import grpc.aio
 import httpx
 import pytest
 import pytest_asyncio
+from pipeline.common.v1 import files_pb2
 from pipeline.workers.v1 import workers_pb2, workers_pb2_grpc
 from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright, expect
 
@@ -153,8 +154,10 @@ class Trainer:
                 if lease.job_id in mine:
                     return lease
 
-    async def report(self, lease: Any, step: int, stage: str = "training", **values: float) -> Any:
-        """Reports a step with its metrics."""
+    async def report(
+        self, lease: Any, step: int, stage: str = "training", log_lines: Sequence[str] | None = None, **values: float
+    ) -> Any:
+        """Reports a step with its metrics, and with a line of its own unless others are given."""
         epoch = step / max(lease.total_steps, 1) * lease.total_epochs
         point = workers_pb2.MetricPoint(step=step, epoch=epoch, values=values)
         request = workers_pb2.ReportProgressRequest(
@@ -164,14 +167,30 @@ class Trainer:
             epoch=min(int(epoch) + 1, lease.total_epochs),
             step=step,
             metrics=[point] if values else [],
-            log_lines=[f"step {step}"],
+            log_lines=[f"step {step}"] if log_lines is None else log_lines,
         )
         return await self.stub.ReportProgress(request, metadata=self._metadata, timeout=10)
 
-    async def complete(self, lease: Any) -> None:
-        """Reports that the job is done."""
+    async def upload(self, lease: Any, name: str, content: bytes) -> files_pb2.StoredFile:
+        """Uploads a file of the result."""
+
+        async def requests() -> AsyncIterator[workers_pb2.UploadArtifactRequest]:
+            yield workers_pb2.UploadArtifactRequest(job_id=lease.job_id, lease_token=lease.lease_token, name=name)
+            for start in range(0, len(content), 512 * 1024):
+                yield workers_pb2.UploadArtifactRequest(chunk=content[start : start + 512 * 1024])
+
+        return (await self.stub.UploadArtifact(requests(), metadata=self._metadata, timeout=30)).file
+
+    async def complete(
+        self, lease: Any, files: Sequence[files_pb2.StoredFile] = (), *, uri: str = "s3://adapters/tests", step: int = 0
+    ) -> None:
+        """Reports that the job is done: its result is at `uri`, or in uploaded files."""
         request = workers_pb2.CompleteJobRequest(
-            job_id=lease.job_id, lease_token=lease.lease_token, artifact_uri="s3://adapters/tests"
+            job_id=lease.job_id,
+            lease_token=lease.lease_token,
+            artifact_uri="" if files else uri,
+            files=files,
+            result_step=step,
         )
         await self.stub.CompleteJob(request, metadata=self._metadata, timeout=10)
 

@@ -48,13 +48,25 @@ async def places(resident: Person) -> dict[str, str]:
     await resident.import_dataset("Product questions", pairs=900)
     broken = {"params": {"name": "Broken export", "file_name": "export.jsonl"}, "content": b'{"messages": []}\n{"mess'}
     export = await resident.ask("POST", "/api/datasets", **broken, headers={"content-type": "application/jsonl"})
-    job = await resident.create_job(support)
-    await resident.create_job(support, gpu_config={"type": "H100", "count": 4})
+    done = await resident.create_job(
+        support, base_model="llama-3.1-8b", training={"method": "qlora", "validation_fraction": 0.05}
+    )
     import grpc.aio
     from pipeline.workers.v1 import workers_pb2_grpc
 
     async with grpc.aio.insecure_channel(resident.up.running.jobs) as channel:
         trainer = Trainer(workers_pb2_grpc.WorkerServiceStub(channel), resident)
+        lease = await trainer.take()
+        for step in range(50, 1800, 50):
+            evaluated = {"eval_loss": 0.8 + (step - 1250) ** 2 / 4e6} if step % 250 == 0 else {}
+            await trainer.report(lease, step, loss=0.6 + 1.8 * 0.998**step, **evaluated)
+        word = "x" * 400
+        await trainer.report(lease, lease.total_steps, log_lines=[f"Saving {word}", "Done: the best state is that of step 1250."])
+        contents = {"adapter_model.safetensors": bytes(300_000), "adapter_config.json": b"{}", "README.md": b"# Adapter"}
+        files = [await trainer.upload(lease, name, content) for name, content in contents.items()]
+        await trainer.complete(lease, files, step=1250)
+        job = await resident.create_job(support)
+        await resident.create_job(support, gpu_config={"type": "H100", "count": 4})
         lease = await trainer.take()
         for step in range(50, 2000, 50):
             await trainer.report(
@@ -77,6 +89,7 @@ async def places(resident: Person) -> dict[str, str]:
         "no-dataset": "/training/configure",
         "jobs": "/training/jobs",
         "job": f"/training/jobs/{job['id']}",
+        "result": f"/training/jobs/{done['id']}",
         "keys": "/keys",
         "webhooks": "/webhooks",
         "not-found": "/nothing",
@@ -175,6 +188,7 @@ async def new_webhook(page: Page) -> None:
 LOOKS: Mapping[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
     # First, while its trainer has the job.
     "job": ("job", None),
+    "result": ("result", None),
     "login": ("login", None),
     "datasets": ("datasets", None),
     "upload": ("datasets", upload),

@@ -20,6 +20,7 @@ export type CreateJobRequest = Schemas["CreateJobRequest"];
 export type Job = Schemas["Job"];
 export type JobEvent = Schemas["JobEvent"];
 export type JobMetrics = Schemas["JobMetrics"];
+export type JobArtifact = Schemas["JobArtifact"];
 export type JobStatus = Job["status"];
 export type Dataset = Schemas["Dataset"];
 export type DatasetStatus = Dataset["status"];

@@ -17,6 +17,7 @@ import type {
   JobStatus,
   Pagination,
 } from "@/api/types";
+import { addToLog } from "./logs/queries";
 import { useJobWatch } from "./watch/use-job-watch";
 
 /** An active job is fetched this often: what is shown is at most 5 s old. */
@@ -78,10 +79,11 @@ export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
   const isLive = useJobWatch(job !== undefined && !job.is_final, (message) => {
     if (message.kind === "snapshot") {
       void queries.invalidateQueries({ queryKey: key });
-      for (const part of ["events", "metrics"]) void queries.invalidateQueries({ queryKey: ["jobs", part, id] });
+      for (const part of ["events", "metrics", "log"]) void queries.invalidateQueries({ queryKey: ["jobs", part, id] });
     }
     if (message.kind !== "event" || message.event.job_id !== id) return;
     const { event } = message;
+    addToLog(queries, event);
     queries.setQueryData<Job>(key, (current) => current && withEvent(current, event));
     queries.setQueryData<JobEvent[]>(["jobs", "events", id], (events) => events && withNewEvent(events, event));
     queries.setQueryData<JobMetrics[]>(["jobs", "metrics", id], (points) => points && withMetrics(points, event));

@@ -16,7 +16,9 @@ import { ConfigurationPanel } from "@/jobs/details/configuration-panel";
 import { CostPanel } from "@/jobs/details/cost-panel";
 import { EventsPanel } from "@/jobs/details/events-panel";
 import { ProgressPanel } from "@/jobs/details/progress-panel";
+import { LogsPanel } from "@/jobs/logs/logs-panel";
 import { useTrainingJob } from "@/jobs/queries";
+import { ResultPanel } from "@/jobs/result/result-panel";
 import { JobStatusBadge } from "@/jobs/status-badge";
 import { StaleNotice } from "@/jobs/watch/stale-notice";
 
@@ -88,8 +90,10 @@ function JobDetails({ job, fetchedAt }: { job: Job; fetchedAt: number }) {
       {!job.is_final && <StaleNotice fetchedAt={fetchedAt} />}
       <div className="grid items-start gap-4 lg:grid-cols-[minmax(0,1fr)_21rem]">
         <div className="grid min-w-0 gap-4 *:min-w-0">
+          {job.artifact_size !== null && <ResultPanel job={job} />}
           <ProgressPanel job={job} />
           <ChartsPanel job={job} />
+          {job.started_at !== null && <LogsPanel job={job} />}
           <ConfigurationPanel job={job} />
         </div>
         <div className="grid min-w-0 gap-4 *:min-w-0">

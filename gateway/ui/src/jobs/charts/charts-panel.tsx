@@ -1,13 +1,11 @@
-import { Download } from "lucide-react";
 import { lazy, Suspense } from "react";
 
 import type { Job } from "@/api/types";
-import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { Panel } from "@/jobs/details/panel";
 import { useJobMetrics } from "@/jobs/queries";
-import { downloadText } from "@/lib/download";
-import { chartsOf, metricsCsv } from "./series";
+import { MetricsCsvButton } from "@/jobs/result/metrics-csv-button";
+import { chartsOf } from "./series";
 
 // The chart library is loaded with the first chart.
 const Charts = lazy(async () => ({ default: (await import("./charts")).Charts }));
@@ -26,15 +24,7 @@ export function ChartsPanel({ job }: { job: Job }) {
   const charts = chartsOf(points);
   if (charts.length === 0) return null;
   return (
-    <Panel
-      title="Metrics"
-      aside={
-        <Button size="small" variant="ghost" onClick={() => downloadText(metricsCsv(points), `metrics-${job.id}.csv`, "text/csv")}>
-          <Download aria-hidden />
-          CSV
-        </Button>
-      }
-    >
+    <Panel title="Metrics" aside={<MetricsCsvButton jobId={job.id}>CSV</MetricsCsvButton>}>
       <Suspense fallback={<Skeleton className="h-36 w-full" />}>
         <Charts charts={charts} syncKey={job.id} />
       </Suspense>

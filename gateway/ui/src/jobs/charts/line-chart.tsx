@@ -132,7 +132,7 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
   return (
     <figure className="min-w-0">
       <figcaption className="mb-1 flex min-h-8 flex-wrap items-center justify-between gap-x-3 text-sm">
-        <span className="text-soft">{chart.title}</span>
+        <span className="text-soft wrap-anywhere">{chart.title}</span>
         <span className="flex items-center gap-2">
           <span className="figures flex flex-wrap justify-end gap-x-3 font-medium">
             {chart.series.map((series, number) => {

@@ -77,9 +77,6 @@ function Entry({ event }: { event: JobEvent }) {
             {money(event.current_cost)}, {Math.round((event.cost_limit_share ?? 0) * 100)} % of the limit
           </p>
         )}
-        {event.log_lines.length > 0 && (
-          <pre className="mt-0.5 font-mono text-xs wrap-anywhere whitespace-pre-wrap text-soft">{event.log_lines.join("\n")}</pre>
-        )}
       </div>
     </li>
   );

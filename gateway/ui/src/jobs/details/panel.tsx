@@ -15,7 +15,7 @@ export function Panel({ title, aside, children }: { title: string; aside?: React
 export function Fact({ name, children }: { name: string; children: ReactNode }) {
   return (
     <div className="min-w-0">
-      <dt className="text-xs text-soft">{name}</dt>
+      <dt className="text-xs wrap-anywhere text-soft">{name}</dt>
       <dd className="figures mt-0.5 text-sm font-medium wrap-anywhere">{children}</dd>
     </div>
   );

@@ -37,13 +37,6 @@ export function ProgressPanel({ job }: { job: Job }) {
           {job.attempt} of {job.max_attempts}
         </Fact>
         {job.trainer && <Fact name="Trainer">{job.simulated ? "Simulated: nothing is trained" : job.trainer}</Fact>}
-        {job.artifact_size !== null && (
-          <Fact name="Result">
-            <a className="underline" href={`/api/jobs/${job.id}/artifact/adapter.zip`}>
-              Download adapter.zip
-            </a>
-          </Fact>
-        )}
       </dl>
     </Panel>
   );
@@ -71,7 +64,9 @@ function statusText(job: Job): string {
     case "running":
       return job.seconds_left === null ? "Training." : `Training, about ${duration(job.seconds_left / 3600)} left.`;
     case "completed":
-      return job.artifact_uri ? `Completed. The adapter is at ${job.artifact_uri}` : "Completed.";
+      if (job.simulated) return "Completed. It was simulated: nothing was trained, so there is no adapter.";
+      if (job.artifact_size !== null) return "Completed.";
+      return job.artifact_uri ? `Completed. The adapter is at ${job.artifact_uri}` : "Completed. There are no files to download.";
     case "failed":
     case "cancelled":
       return job.status_reason ? REASONS[job.status_reason] : "It has ended.";
