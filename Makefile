@@ -103,6 +103,7 @@ attack: .venv/installed ## Attack a stack of this machine and measure what other
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-attack.txt
 	$(BIN)/python -m tests.attack $(ARGS)
 	$(BIN)/python -m tests.attack.oracle
+	$(BIN)/python -m tests.attack.openapi
 
 # h2load is Debian's; where there is no apt, it has to be there.
 bench: .venv/installed ## Compare with the least that does the same, and write BENCHMARKS.md
@@ -113,7 +114,7 @@ bench: .venv/installed ## Compare with the least that does the same, and write B
 lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --group dev pyproject.toml -o requirements-dev.txt
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group attack -o requirements-attack.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group attack --constraint requirements-dev.txt -o requirements-attack.txt
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --extra train --group dev pyproject.toml -o requirements-train.txt
 
 clean: ## Remove what is built; data in .pipeline/ stays

@@ -21,7 +21,7 @@ from (select pg_snapshot_xmin(pg_current_snapshot()) as safe) s
 left join lateral (
     select *, sum(weight) over (order by xid, seq) as upto, row_number() over (order by xid, seq) as nth
     from (
-        select *, coalesce(octet_length(data ->> 'log_lines'), 0) as weight from job_events
+        select *, log_bytes as weight from job_events
         where (xid, seq) > ($1::text::xid8, $2::bigint) and xid < s.safe
         order by xid, seq
         limit $3
@@ -38,7 +38,7 @@ select
 from (
     select *, sum(weight) over (order by xid, seq) as upto, row_number() over (order by xid, seq) as nth
     from (
-        select *, coalesce(octet_length(data ->> 'log_lines'), 0) as weight from job_events
+        select *, log_bytes as weight from job_events
         where user_id = (select caller_id())
         and (xid, seq) > ($1::text::xid8, $2::bigint) and (xid, seq) <= ($3::text::xid8, $4::bigint)
         and ($5::uuid is null or job_id = $5)
@@ -61,8 +61,7 @@ select exists (
 select
     counted.total, page.xid, page.seq, page.job_id, page.user_id, page.revision, page.type, page.status, page.created_at,
     case
-        when page.data ? 'log_lines'
-            and sum(octet_length(page.data ->> 'log_lines')) over (order by page.revision desc) > $4
+        when page.log_bytes > 0 and sum(page.log_bytes) over (order by page.revision desc) > $4
         then jsonb_set(page.data, '{log_lines}', jsonb_build_array(format(
             '(%s lines are too long for this page; a page of fewer events has room for them)',
             jsonb_array_length(page.data -> 'log_lines')
@@ -71,7 +70,7 @@ select
     end as data
 from (select count(*) as total from job_events where job_id = $1) counted
 left join lateral (
-    select xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, created_at
+    select xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, log_bytes, created_at
     from job_events
     where job_id = $1
     order by revision desc

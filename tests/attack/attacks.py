@@ -10,10 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import grpc
 import httpx
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
+from pipeline.workers.v1 import workers_pb2
+from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
 LIST_JOBS = "/pipeline.jobs.v1.JobsService/ListJobs"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -31,6 +34,8 @@ class Target:
     jobs: str
     estimator: str
     tokens: list[str]
+    # A trainer's.
+    worker: str
 
 
 async def half_open_calls(target: Target, seconds: float) -> str:
@@ -87,6 +92,39 @@ async def held_uploads(target: Target, seconds: float) -> str:
         users = target.tokens
         await _for(seconds, (upload(client, users[number % len(users)], number) for number in range(600)))
     return f"{statuses.count(429)} of 600 refused with 429"
+
+
+async def event_pages(target: Target, seconds: float) -> str:
+    """X06: one user reads pages of a job's events, which have 20 MB of log lines, again and again, and replays its stream."""
+    token, worker = target.tokens[0], [("authorization", f"Bearer {target.worker}")]
+    headers = {"authorization": f"Bearer {token}"}
+    read = 0
+    async with (
+        httpx.AsyncClient(base_url=target.gateway, timeout=30, headers=headers) as client,
+        grpc.aio.insecure_channel(target.jobs) as channel,
+    ):
+        content = {"content": LINE * 100, "headers": {"content-type": "application/jsonl"}}
+        dataset = (await client.post("/api/datasets?name=logs", **content)).json()["data"]["dataset"]["id"]  # type: ignore[arg-type]
+        gpu = {"type": "A100-80GB", "count": 1}
+        await client.post("/api/jobs", json={"dataset_id": dataset, "preset_id": "fast", "gpu_config": gpu})
+        workers = WorkerServiceStub(channel)
+        offers = [workers_pb2.GpuOffer(**gpu)]
+        request = workers_pb2.LeaseJobsRequest(max_jobs=1, gpus=offers, wait_ms=5_000)
+        (lease,) = (await workers.LeaseJobs(request, metadata=worker)).leases
+        for _ in range(100):
+            report = workers_pb2.ReportProgressRequest(
+                job_id=lease.job_id, lease_token=lease.lease_token, epoch=1, step=1, log_lines=["x" * 2_000] * 100
+            )
+            await workers.ReportProgress(report, metadata=worker)
+
+        async def reader() -> None:
+            nonlocal read
+            while True:
+                response = await client.get(f"/api/jobs/{lease.job_id}/event-log?limit=100")
+                read += len(response.content)
+
+        await _for(seconds, (reader() for _ in range(10)))
+    return f"{read / 2**20:.0f} MiB of pages read"
 
 
 async def slow_receivers(target: Target, seconds: float) -> str:
@@ -204,6 +242,7 @@ ATTACKS: Mapping[str, Callable[[Target, float], Awaitable[str]]] = {
         half_open_calls,
         watches,
         held_uploads,
+        event_pages,
         slow_receivers,
         rapid_reset,
         continuation_flood,

@@ -11,6 +11,8 @@ create table job_events (
     type text not null,
     status text not null,
     data jsonb not null,
+    -- Pages are bounded by it; to find it out when they are read, all of the data would be read.
+    log_bytes integer not null generated always as (coalesce(octet_length(data ->> 'log_lines'), 0)) stored,
     created_at timestamptz not null default clock_timestamp(),
     constraint job_events_pkey primary key (xid, seq),
     constraint job_events_job_fkey foreign key (job_id) references lora_training_jobs (id),

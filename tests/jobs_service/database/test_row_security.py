@@ -344,6 +344,29 @@ async def test_no_token_is_the_systems() -> None:
         assert role not in ROLES.values()
 
 
+@pytest.mark.parametrize(
+    ("login", "roles"),
+    [
+        ("estimator", {"user"}),
+        ("jobs", {"user", "worker", "system"}),
+        ("webhooks", {"sender"}),
+        ("service", {"user", "worker", "system", "sender"}),
+    ],
+)
+async def test_a_login_becomes_what_its_process_needs(admin: asyncpg.Connection, login: str, roles: set[str]) -> None:
+    """The Estimator's login becomes users alone, and none becomes the role of triggers."""
+    await admin.execute(f"set session authorization pipeline_{login}")
+    possible = set()
+    for role in ("user", "worker", "system", "sender", "outbox"):
+        try:
+            await admin.execute(f"set role pipeline_{role}")
+            possible.add(role)
+        except asyncpg.InsufficientPrivilegeError:
+            pass
+    await admin.execute("reset session authorization")
+    assert possible == roles
+
+
 async def test_the_functions_that_become_a_user_are_the_services(admin: asyncpg.Connection) -> None:
     """Whoever else has a login may not call what becomes a user and takes a price as it is told."""
     rows = await admin.fetch(
