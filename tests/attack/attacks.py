@@ -104,7 +104,7 @@ async def event_pages(target: Target, seconds: float) -> str:
         grpc.aio.insecure_channel(target.jobs) as channel,
     ):
         content = {"content": LINE * 100, "headers": {"content-type": "application/jsonl"}}
-        dataset = (await client.post("/api/datasets?name=logs", **content)).json()["data"]["dataset"]["id"]  # type: ignore[arg-type]
+        dataset = (await client.post("/api/datasets?name=logs", **content)).json()["data"]["id"]  # type: ignore[arg-type]
         gpu = {"type": "A100-80GB", "count": 1}
         await client.post("/api/jobs", json={"dataset_id": dataset, "preset_id": "fast", "gpu_config": gpu})
         workers = WorkerServiceStub(channel)
