@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trainer.client import Job, Trainer
@@ -22,8 +22,10 @@ MINUTE = 60.0
 # What a job without an estimate is taken to last.
 UNESTIMATED_SECONDS = 3600.0
 POINTS = 300
+# Standard deviation of a step's throughput, as a share of it.
+WAVERING = 0.04
 # Shares of a job's time before and after the training itself.
-LOADING, SAVING = 0.06, 0.04
+LOADING, SAVING = 0.06, 0.01
 # A job that hangs goes to another trainer after this long without a report.
 STALL_SECONDS = 15.0
 
@@ -74,8 +76,13 @@ class Curves:
             "loss": self._loss(step) * (1 + noise.gauss(0, self._noise)),
             "learning_rate": self._rate(step),
             "grad_norm": 0.3 * self._loss(step) * math.exp(noise.gauss(0, 0.2)),
-            "tokens_per_second": self._throughput * (1 - abs(noise.gauss(0, 0.04))),
+            "tokens_per_second": self._throughput * (1 - abs(noise.gauss(0, WAVERING))),
         }
+
+    def slowness(self, values: Mapping[str, float]) -> float:
+        """How much longer than the mean step one takes, by its throughput."""
+        mean = self._throughput * (1 - WAVERING * math.sqrt(2 / math.pi))
+        return mean / values["tokens_per_second"] if mean else 1.0
 
     def validation(self, epoch: int) -> float:
         """Loss on data held back, after an epoch: past the third it rises, as it does where training goes on too long."""
@@ -166,7 +173,8 @@ class Simulation:
             job.report(reported, epoch=epochs_done, stage=f"training ({NAME})", values=values, lines=lines)
             self._show(job, reported, "")
             faults.get(point, _nothing)(job)
-            self._pause(seconds * (1 - LOADING - SAVING) / POINTS)
+            # As long as the reported throughput says, which wavers.
+            self._pause(seconds * (1 - LOADING - SAVING) / POINTS * curves.slowness(values))
         job.report(stage=f"saving adapter ({NAME})")
         self._pause(seconds * SAVING)
         final = curves.at(job.total_steps) | {"eval_loss": curves.validation(job.total_epochs)}

@@ -14,6 +14,7 @@ import numpy as np
 from estimator_service.catalogue.model import JobDefaults
 from estimator_service.errors import DatasetTooLarge
 from estimator_service.forecasts.plan import Plan
+from estimator_service.learning.admission import max_speedup
 from estimator_service.physics.forecast import Confidence, Forecast, Numbers, Point, forecast, table
 from estimator_service.physics.workload import WEIGHT_BYTES, adapter_params
 from estimator_service.reference import MAX_STEPS, SECONDS_PER_HOUR
@@ -79,6 +80,18 @@ class JobForecast(NamedTuple):
         if self.plan.doubts:
             return "low"
         return "medium" if self._startup_doubt and self.forecast.confidence == "high" else self.forecast.confidence
+
+    @property
+    def training_seconds(self) -> tuple[float, float, float]:
+        """P10, P50 and P90 of the training steps' time."""
+        steps, numbers = self.totals.total_steps, self.forecast.numbers
+        return steps * numbers.step_p10, steps * numbers.step, steps * numbers.step_p90
+
+    @property
+    def fastest_training_seconds(self) -> float:
+        """Time below which no trainer can do the training steps, whatever finished jobs taught."""
+        uncorrected = self.training_seconds[1] * self.point.speed_correction
+        return uncorrected / max_speedup(self.forecast.features, self.point.gpu)
 
     @property
     def is_quotable(self) -> bool:

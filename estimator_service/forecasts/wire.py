@@ -159,6 +159,10 @@ def _forecast(job: JobForecast) -> Fields:
         "startup_seconds": _startup(job),
         "effective_batch": _effective_batch(job),
         "steps_note": _steps_note(job),
+        "training_seconds": _range(*job.training_seconds),
+        "validation_seconds": to_cents(seen.validation * SECONDS_PER_HOUR),
+        "save_seconds": to_cents(seen.save * SECONDS_PER_HOUR),
+        "fastest_training_seconds": to_cents(job.fastest_training_seconds),
         "range_sources": fitted().widths[run_class(planned.workload, job.point.gpu, job.point.count)].sources,
     }
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from estimator_service.catalogue.gpus import all_gpus
+from estimator_service.catalogue.gpus import Gpu, all_gpus
 from estimator_service.learning.corrections import FinishedJob
 from estimator_service.physics.step_time import TimeParameters
 
@@ -32,17 +32,19 @@ def refusal(job: FinishedJob, gpu_type: str) -> str | None:
     if job.seconds < MIN_TRAINING_SECONDS or job.forecast_seconds - job.overhead_seconds < MIN_TRAINING_SECONDS:
         return "too short"
     ratio = job.log_ratio
-    if ratio > math.log(fastest(job, gpu_type)):
+    if ratio > math.log(max_speedup(job.features, all_gpus().get(gpu_type))):
         return "faster than its arithmetic allows"
     return "slower than a working run" if ratio < -math.log(MAX_SLOWDOWN) else None
 
 
-def fastest(job: FinishedJob, gpu_type: str) -> float:
-    """Upper bound of measured ÷ predicted speed: all but arithmetic vanishes, and that runs at the GPU's dense peak."""
-    gpu = all_gpus().get(gpu_type)
+def max_speedup(features: Sequence[float], gpu: Gpu | None) -> float:
+    """Upper bound of real ÷ predicted speed: all but arithmetic vanishes, and that runs at the GPU's dense peak.
+
+    `features` are those of the forecast; an unknown GPU type (None) has no room above the prediction.
+    """
     if gpu is None:
         return 1.0
-    arithmetic = job.features[0]  # slope of the speed with the share of FLOP/s that products reach: arithmetic's share
+    arithmetic = features[0]  # slope of the speed with the share of FLOP/s that products reach: arithmetic's share
     peak = max(gpu.fp16_tflops, gpu.bf16_tflops or 0.0, gpu.fp8_tflops or 0.0) * 1e12
     return max(1.0, min(MAX_SPEEDUP, peak / gpu.sustained_flops / max(arithmetic, 1e-3)))
 

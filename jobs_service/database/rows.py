@@ -35,6 +35,7 @@ JSON_COLUMNS = frozenset(
         "training",
         "current_metrics",
         "measurements",
+        "reforecast",
         "metadata",
         "validation_errors",
         "validation_warnings",

@@ -31,6 +31,7 @@ class EventType(StrEnum):
     RETRIED = "retried"
     RELEASED = "released"
     COST_WARNING = "cost_warning"
+    REFORECAST = "reforecast"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pipeline.jobs.v1 import jobs_pb2
 from jobs_service.events.model import JobEvent, MetricPoint
 from jobs_service.events.watch import End, Ping, Snapshot, WatchMessage
 from jobs_service.jobs.model import QueuePosition, cost_limit_share
-from jobs_service.jobs.wire import ACTIONS, REASONS, STATUSES, job
+from jobs_service.jobs.wire import ACTIONS, REASONS, STATUSES, job, reforecast
 from jobs_service.wire import cents, cents_or_none, time
 
 
@@ -43,6 +43,7 @@ def event(model: JobEvent) -> jobs_pb2.JobEvent:
         cost_limit_share=cost_limit_share(cost, None if limit is None else Decimal(str(limit))),
         seconds_left=data.get("seconds_left"),
         log_lines=data.get("log_lines", []),
+        reforecast=reforecast(data.get("reforecast", {})),
         created_at=time(model.created_at),
     )
 

@@ -209,6 +209,7 @@ class Job(NamedTuple):
     provider: str | None
     allow_oom_risk: bool
     estimate: bytes | None
+    reforecast: Mapping[str, Any]
 
     def configuration(self) -> Configuration:
         """Returns the request that creates the same job again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -185,6 +186,7 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         training=training(model.training),
         provider=model.provider,
         allow_oom_risk=model.allow_oom_risk,
+        reforecast=reforecast(model.reforecast),
         **_estimate_fields(model.estimate or b""),
     )
 
@@ -200,6 +202,23 @@ def _estimate_fields(estimate: bytes) -> Mapping[str, Any]:
         "price": response.price if response.HasField("price") else None,
         "plan": response.plan if response.HasField("plan") else None,
     }
+
+
+def reforecast(document: Mapping[str, Any]) -> jobs_pb2.Reforecast | None:
+    """Returns what a running job was forecast anew; None if that was not done yet."""
+    if not document:
+        return None
+    return jobs_pb2.Reforecast(
+        hours=estimator_pb2.Range(**document["hours"]),
+        cost=estimator_pb2.Range(**document["cost"]),
+        seconds=estimator_pb2.Range(**document["seconds"]),
+        step=document["step"],
+        measured_steps=document["measured_steps"],
+        created_at=time(datetime.fromisoformat(document["created_at"])),
+        note=document["note"],
+        exceeds_p90=document["exceeds_p90"],
+        limit=REASONS[document["limit"]] if document.get("limit") else None,
+    )
 
 
 def _waiting_reason(model: QueuePosition) -> jobs_pb2.WaitingReason:

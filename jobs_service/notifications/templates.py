@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Notice:
     """One type of notification.
 
-    `template` takes the dataset's name (%1$s), the error (%2$s), the attempt (%3$s) and the number of attempts (%4$s).
+    `template` takes the dataset's name (%1$s), the error (%2$s), the attempt (%3$s), the number of attempts (%4$s) and the note
+    of the last forecast (%5$s).
     """
 
     type: str
@@ -46,5 +47,23 @@ COST_LIMIT = Notice(
     "job_cost_limit",
     "Cost Limit Reached",
     'Your training job for "%1$s" has used 100 %% of its cost limit and was stopped',
+    "high",
+)
+LONGER = Notice(
+    "job_reforecast",
+    "Training Takes Longer",
+    'Your training job for "%1$s" takes longer than forecast. %5$s',
+    "medium",
+)
+COST_LIMIT_AHEAD = Notice(
+    "job_reforecast",
+    "Cost Limit Ahead",
+    'Your training job for "%1$s" will reach its cost limit before its end. %5$s',
+    "high",
+)
+DURATION_LIMIT_AHEAD = Notice(
+    "job_reforecast",
+    "Time Limit Ahead",
+    'Your training job for "%1$s" will reach its time limit before its end. %5$s',
     "high",
 )

@@ -68,7 +68,7 @@ update lora_training_jobs j set
     status = 'initializing', current_stage = 'initializing', worker_id = (select caller_id()), trainer = nullif($5, ''),
     simulated = $7, billed_from = null, lease_epoch = lease_epoch + 1, lease_token = gen_random_uuid(), lease_started_at = now(),
     lease_expires_at = clock_timestamp() + $6, spent_cost = current_cost, spent_seconds = billed_seconds,
-    running_since = null, status_reason = null, error_message = null, revision = revision + 1, updated_at = now()
+    running_since = null, reforecast = null, status_reason = null, error_message = null, revision = revision + 1, updated_at = now()
 from fitting f
 where j.id = f.id and j.status = 'queued'
 returning
@@ -129,9 +129,28 @@ returning
     id, lease_expires_at as expires_at, current_cost,
     status = 'running' and running_since = now() as started, started_at = now() as first_started,
     coalesce(current_cost >= max_cost_usd or billed_seconds >= max_duration_seconds, false) as over_limit,
+    current_step - running_from_step >= $11::bigint and current_step < total_steps and (
+        reforecast is null or ((reforecast ->> 'progress')::double precision < $12 and progress >= $12)
+    ) as reforecast_due,
     seconds_to_limit(
         current_cost, hourly_rate, max_cost_usd, billed_seconds, max_duration_seconds
     ) as seconds_left;
+
+-- name: measured_speed
+-- How far a running job is and how long its steps took, with what was forecast of it and what was forecast last.
+select
+    total_steps, current_step, current_step - running_from_step as measured_steps,
+    extract(epoch from updated_at - running_since)::double precision as measured_seconds, billed_seconds, hourly_rate,
+    storage_usd, max_cost_usd, max_duration_seconds, simulated, estimate,
+    coalesce((reforecast ->> 'exceeds_p90')::boolean, false) as exceeded_p90, reforecast ->> 'limit' as last_limit
+from lora_training_jobs
+where id = $1;
+
+-- name: store_reforecast
+-- Keeps what a running job was forecast anew. The transaction has the lease.
+update lora_training_jobs set
+    reforecast = $2::jsonb || jsonb_build_object('created_at', now()), revision = revision + 1, updated_at = now()
+where id = $1;
 
 -- name: complete_job
 -- Running to completed, by whoever has the lease. `duration_ratio`: what a job that trained in one go took, of what was forecast.
@@ -261,13 +280,13 @@ returning j.id, j.status_reason;
 -- name: record
 -- What a change leaves behind, in its own transaction: an event for each job; where a lease ended ($4) a line of costs, with
 -- the fingerprint of the report that ended it ($5); and words to the owner, each a template of the dataset's name, the
--- error, the attempt and the number of attempts.
+-- error, the attempt, the number of attempts and the note of the last forecast.
 with moved as (
     select
         j.id, j.user_id, j.revision, j.status, j.current_stage, j.progress, j.current_epoch, j.current_step,
         j.current_metrics, j.current_cost, j.final_cost, j.attempt, j.max_attempts, j.error_message, j.status_reason,
         j.max_cost_usd, j.lease_epoch, j.lease_token, j.billed_from, j.worker_id, j.hourly_rate, j.storage_usd, j.spent_cost,
-        j.spent_seconds, j.billed_seconds, j.running_since, j.running_from_step, j.total_steps, j.updated_at,
+        j.spent_seconds, j.billed_seconds, j.running_since, j.running_from_step, j.total_steps, j.updated_at, j.reforecast,
         d.name as dataset_name
     from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
     where j.id = any($1::uuid[])
@@ -285,7 +304,8 @@ with moved as (
                 then extract(epoch from updated_at - running_since) * (total_steps - current_step)
                     / (current_step - running_from_step)
             end,
-            'log_lines', $3::text[]
+            'log_lines', $3::text[],
+            'reforecast', case when $2 = 'reforecast' then reforecast end
         ))
     from moved
 ), cost as (
@@ -308,7 +328,7 @@ with moved as (
 insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)
 select
     m.user_id, n.type, n.title,
-    format(n.template, m.dataset_name, coalesce(m.error_message, ''), m.attempt, m.max_attempts),
+    format(n.template, m.dataset_name, coalesce(m.error_message, ''), m.attempt, m.max_attempts, coalesce(m.reforecast ->> 'note', '')),
     n.priority, '/training/jobs/' || m.id,
     jsonb_build_object('job_id', m.id, 'dataset_name', m.dataset_name)
 from moved m

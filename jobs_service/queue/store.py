@@ -14,14 +14,17 @@ from jobs_service.artifacts.store import settle
 from jobs_service.database.rows import as_caller, as_json, reader
 from jobs_service.errors import InvalidTransition, JobFinal, LeaseLost
 from jobs_service.events.model import EventType, MetricPoint
-from jobs_service.jobs.model import JobState
+from jobs_service.jobs.model import JobState, StatusReason
 from jobs_service.notifications.templates import (
     CANCELLED,
     COMPLETED,
     COST_LIMIT,
+    COST_LIMIT_AHEAD,
     COST_WARNING,
+    DURATION_LIMIT_AHEAD,
     FAILED,
     LEASE_LOST,
+    LONGER,
     RETRIED,
     STARTED,
     Notice,
@@ -40,6 +43,8 @@ from jobs_service.queue.lease import (
     digest,
 )
 from jobs_service.queue.metrics import QueueMetrics
+from jobs_service.queue.reforecast import MIN_STEPS, SECOND_AT_PERCENT, Progress, reforecast
+from jobs_service.queue.wire import promise
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.database.transaction import Transaction
@@ -53,6 +58,7 @@ BATCH = 200
 MAX_UNCLAIMABLE, UNCLAIMABLE_SECONDS = 100, 300.0
 # Points of a report whose values become the job's current metrics, the last ones.
 LATEST_POINTS = 4
+LIMITS_AHEAD = {StatusReason.COST_LIMIT: COST_LIMIT_AHEAD, StatusReason.DURATION_LIMIT: DURATION_LIMIT_AHEAD}
 
 log = structlog.get_logger()
 
@@ -162,6 +168,8 @@ class QueueStore:
                 self._lease_time,
                 uri,
                 step,
+                MIN_STEPS,
+                SECOND_AT_PERCENT,
             )
             if row is None:
                 return await self._stopped(connection, lease)
@@ -169,6 +177,8 @@ class QueueStore:
             notices = [STARTED] if row["first_started"] else []
             await _record(connection, [lease.job_id], type_, notices=notices, log_lines=report.log_lines)
             await _record_metrics(connection, lease.job_id, report.metrics)
+            if row["reforecast_due"] and not row["over_limit"]:
+                await _reforecast(connection, lease.job_id)
             if row["over_limit"]:
                 await _warn(connection, lease.job_id)
                 stop = (await _stop(connection, lease.job_id))[lease.job_id]
@@ -353,6 +363,18 @@ async def _record(
     await connection.execute(SQL["record"], job_ids, type_, list(log_lines) or None, outcome, result, *columns)
 
 
+async def _reforecast(connection: Transaction, job_id: UUID) -> None:
+    """Forecasts a running job from its own speed, and tells its owner of what they were not told before."""
+    row = await connection.fetchrow(SQL["measured_speed"], job_id)
+    assert row is not None
+    forecast = reforecast(_progress(row), promise(row["estimate"] or b""))
+    notices = [LONGER] if forecast.exceeds_p90 and not row["exceeded_p90"] else []
+    if forecast.limit and forecast.limit != row["last_limit"]:
+        notices = [LIMITS_AHEAD[forecast.limit]]
+    await connection.execute(SQL["store_reforecast"], job_id, as_json(forecast.document()))
+    await _record(connection, [job_id], EventType.REFORECAST, notices=notices)
+
+
 async def _record_metrics(connection: Transaction, job_id: UUID, points: Sequence[MetricPoint]) -> None:
     by_step: dict[int, MetricPoint] = {}
     for point in points:
@@ -381,3 +403,4 @@ async def _stop(connection: Transaction, job_id: UUID | None) -> Mapping[UUID, O
 
 
 _lease = reader(Lease)
+_progress = reader(Progress)

@@ -22,6 +22,7 @@ from jobs_service.queue.lease import (
     LeaseStatus,
     Report,
 )
+from jobs_service.queue.reforecast import MAX_ROUGH_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, Promise
 from jobs_service.settings import JobsSettings
 from jobs_service.wire import cents, time
 
@@ -130,6 +131,36 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
         checkpoint=workers_pb2.Checkpoint(uri=model.checkpoint_uri, step=model.checkpoint_step or 0)
         if model.checkpoint_uri
         else None,
+    )
+
+
+def promise(estimate: bytes) -> Promise:
+    """Returns what an estimate said of a job's time, seconds."""
+    response = estimator_pb2.EstimateCostResponse.FromString(estimate)
+    if not response.HasField("forecast"):
+        total = response.estimated_duration_hours * SECONDS_PER_HOUR
+        return Promise(
+            total=total,
+            total_p90=total * ROUGH_SPREAD,
+            training_p10=total / ROUGH_SPREAD,
+            training=total,
+            training_p90=total * ROUGH_SPREAD,
+            validation=0.0,
+            save=0.0,
+            fastest_training=total / MAX_ROUGH_FACTOR,
+            is_rough=True,
+        )
+    forecast = response.forecast
+    return Promise(
+        total=forecast.seconds.p50,
+        total_p90=forecast.seconds.p90,
+        training_p10=forecast.training_seconds.p10,
+        training=forecast.training_seconds.p50,
+        training_p90=forecast.training_seconds.p90,
+        validation=forecast.validation_seconds,
+        save=forecast.save_seconds,
+        fastest_training=forecast.fastest_training_seconds,
+        is_rough=False,
     )
 
 

@@ -63,6 +63,33 @@ async def test_a_job_is_watched_as_it_trains(page: Page, person: Person, trainer
     assert len(calls.to(f"GET /api/jobs/{job['id']}")) == count
 
 
+async def test_a_running_job_is_forecast_anew_on_the_page(page: Page, person: Person, trainer: Trainer) -> None:
+    """After 20 measured steps the page says what was forecast and what its own speed says, with cost and limit ahead."""
+    dataset_id = await person.import_dataset("Forecast anew", pairs=400)
+    job = await person.create_job(dataset_id, base_model="llama-3.1-8b", max_cost_usd=0.2)
+    await page.goto(f"/training/jobs/{job['id']}")
+    progress, cost = page.get_by_role("region", name="Progress"), page.get_by_role("region", name="Cost")
+    await expect(progress).to_contain_text("Queue time is free")
+    lease = await trainer.take()
+    await trainer.report(lease, step=1)
+    # As if its steps took five times as long as forecast.
+    await person.sql(
+        "update lora_training_jobs set running_since = running_since - $2 * interval '1 second' where id = $1::uuid",
+        job["id"],
+        5 * 20 / job["total_steps"] * job["forecast"]["training_seconds"]["p50"],
+    )
+    await trainer.report(lease, step=21)
+    await expect(progress).to_contain_text(re.compile(r"Was [\d.]+ (s|min|h), now [\d.,–]+ (s|min|h)"))
+    again = (await person.ask("GET", f"/api/jobs/{job['id']}"))["reforecast"]
+    await expect(progress).to_contain_text(again["note"])
+    await expect(cost).to_contain_text(f"${again['cost']['p10']:.2f} – ${again['cost']['p90']:.2f}")
+    await expect(page.get_by_role("list", name="Events, newest first")).to_contain_text(
+        "Forecast anew from its own speed"
+    )
+    assert again["limit"] == "cost_limit"
+    await expect(progress).to_contain_text("It will reach its cost limit before its end.")
+
+
 async def test_without_events_the_page_asks(page: Page, person: Person, trainer: Trainer) -> None:
     """Without a watch the page polls: it is at most 5 s behind."""
     # Without SharedWorker the page itself opens the watch, where a test can refuse it.

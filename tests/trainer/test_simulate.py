@@ -19,7 +19,7 @@ from pipeline.workers.v1 import workers_pb2
 from deploy.settings import environment
 from tests.conftest import ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.jobs_service import trainers
-from tests.jobs_service.jobs.test_create_job import ANN
+from tests.jobs_service.jobs.test_create_job import ANN, new_request
 from tests.jobs_service.trainers import get, queue
 from trainer.client import Job
 from trainer.client.connection import Connection
@@ -62,7 +62,7 @@ def test_curves_could_be_true() -> None:
 @pytest.fixture
 async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
     """The services over gRPC, with leases short enough to wait for."""
-    leases = {"lease_ms": 1_500, "renew_ms": 300, "sweep_ms": 30, "max_attempts": 2}
+    leases = {"lease_ms": 1_500, "renew_ms": 200, "sweep_ms": 30, "max_attempts": 2}
     async with open_stack("grpc", database.url, tmp_path, **leases) as opened:
         yield opened
 
@@ -89,14 +89,16 @@ async def simulated(stack: Stack, folder: Path, *arguments: str) -> AsyncIterato
         await process.wait()
 
 
-async def until(stack: Stack, job: jobs_pb2.Job, condition: Callable[[jobs_pb2.Job], bool]) -> jobs_pb2.Job:
+async def until(
+    stack: Stack, job: jobs_pb2.Job, condition: Callable[[jobs_pb2.Job], bool], seconds: float = 30
+) -> jobs_pb2.Job:
     """Waits for something to be true of a job."""
 
     async def look() -> jobs_pb2.Job | None:
         result = await get(stack, job.id)
         return result if condition(result) else None
 
-    return await trainers.until(look, 30)
+    return await trainers.until(look, seconds)
 
 
 def trains(job: jobs_pb2.Job) -> bool:
@@ -163,3 +165,24 @@ async def test_it_gives_its_jobs_back(stack: Stack, job: jobs_pb2.Job, tmp_path:
         assert await asyncio.wait_for(process.wait(), 10) == 0
     result = await until(stack, job, lambda _: True)
     assert (result.status, result.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 1)
+
+
+@pytest.mark.slow
+async def test_jobs_are_forecast_anew_within_5_percent_of_their_end(
+    stack: Stack, new_dataset: NewDataset, tmp_path: Path
+) -> None:
+    """Of ten jobs that one trainer simulates at once, eight or more take what was forecast of them when 5 % were done."""
+    dataset = await new_dataset(ANN)
+    jobs = []
+    for batch_size in (1, 2, 4, 8, 16):
+        for fields in ({}, {"base_model": "llama-3.1-8b"}):
+            hyperparameters = {"batch_size": batch_size, "epochs": 3, "learning_rate": 5e-5, "rank": 16}
+            request = new_request(dataset, hyperparameters=hyperparameters, **fields)
+            jobs.append((await stack.jobs.CreateJob(request, metadata=metadata(ANN))).job)
+    # Each report, sent as soon as it is made, names its step to a twentieth of what is measured.
+    async with simulated(stack, tmp_path, "--jobs", "10", "--slow", "1.5"):
+        ended = [await until(stack, each, lambda result: result.is_final, seconds=180) for each in jobs]
+    assert all(each.status == jobs_pb2.JOB_STATUS_COMPLETED for each in ended)
+    errors = [abs(each.reforecast.seconds.p50 / each.billed_seconds - 1) for each in ended]
+    assert sum(error < 0.05 for error in errors) >= 8, errors
+    assert all(each.simulated and each.reforecast.step >= 0.05 * each.total_steps for each in ended)

@@ -63,6 +63,8 @@ create table lora_training_jobs (
     -- When this attempt began to train, and at which step: its pace is measured from there.
     running_since timestamptz,
     running_from_step bigint not null default 0,
+    -- What it will take by the speed of this attempt's steps, once enough of them were measured: see queue/reforecast.py.
+    reforecast jsonb,
 
     -- The trainer that has the job, or had it last, and its lease. The token stays when the lease is over.
     trainer text,
@@ -164,6 +166,7 @@ create table lora_training_jobs (
         and forecast_p10_seconds > 0 and forecast_seconds >= forecast_p10_seconds and forecast_p90_seconds >= forecast_seconds
         and forecast_overhead_seconds >= 0 and forecast_correction > 0
     ),
+    constraint lora_training_jobs_reforecast_check check (jsonb_typeof(reforecast) = 'object'),
     constraint lora_training_jobs_slopes_check check (cardinality(forecast_slopes) <= 100),
     constraint lora_training_jobs_label_check check (length(name) <= 200 and cardinality(labels) <= 20),
     constraint lora_training_jobs_deleted_check check (deleted_at is null or completed_at is not null)

@@ -124,6 +124,7 @@ export function withEvent(job: Job, event: JobEvent): Job {
     allowed_actions: event.allowed_actions,
     cost_limit_share: event.cost_limit_share,
     seconds_left: event.seconds_left,
+    reforecast: event.reforecast ?? job.reforecast,
   };
 }
 

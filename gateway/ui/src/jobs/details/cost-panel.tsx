@@ -34,6 +34,11 @@ export function CostPanel({ job }: { job: Job }) {
             {money(job.forecast.cost.p10)} – {money(job.forecast.cost.p90)}
           </Line>
         )}
+        {job.reforecast && !isFinal && (
+          <Line name="80 % range by its own speed">
+            {money(job.reforecast.cost.p10)} – {money(job.reforecast.cost.p90)}
+          </Line>
+        )}
         {job.quote && <Line name="Quoted">{money(job.quote.cost_p50)}</Line>}
         {limit !== null && (
           <Line name="Cost limit" mark="bg-bad">

@@ -4,6 +4,7 @@ import {
   CircleCheck,
   Clock,
   Coins,
+  Gauge,
   PlugZap,
   RotateCcw,
   Rocket,
@@ -33,6 +34,7 @@ const EVENTS: Readonly<Record<JobEvent["type"], { icon: LucideIcon; tone: string
   lease_lost: { icon: Unplug, tone: "text-warn", text: "Trainer lost" },
   retried: { icon: RotateCcw, tone: "text-warn", text: "Queued for another attempt" },
   released: { icon: Undo2, tone: "text-warn", text: "Released by the trainer" },
+  reforecast: { icon: Gauge, tone: "text-live", text: "Forecast anew from its own speed" },
   cost_warning: { icon: Coins, tone: "text-warn", text: "80 % of the cost limit used" },
 };
 
@@ -77,6 +79,7 @@ function Entry({ event }: { event: JobEvent }) {
             {money(event.current_cost)}, {Math.round((event.cost_limit_share ?? 0) * 100)} % of the limit
           </p>
         )}
+        {event.reforecast && <p className="text-[0.8125rem] text-soft">{event.reforecast.note}</p>}
       </div>
     </li>
   );

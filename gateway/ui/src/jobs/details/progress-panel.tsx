@@ -1,5 +1,6 @@
 import type { Job } from "@/api/types";
 import { Progress } from "@/components/ui/progress";
+import { cn } from "@/lib/cn";
 import { capitalise, count, duration } from "@/lib/format";
 import { formatMetric, metricName } from "@/jobs/charts/series";
 import { Fact, Panel } from "./panel";
@@ -12,6 +13,12 @@ export function ProgressPanel({ job }: { job: Job }) {
       <p role="status" className="mt-3 text-sm wrap-anywhere text-soft">
         {statusText(job)}
       </p>
+      {job.reforecast && !job.is_final && (
+        <p className={cn("mt-1 text-sm", job.reforecast.limit || job.reforecast.exceeds_p90 ? "text-warn" : "text-soft")}>
+          {job.reforecast.note}
+          {job.reforecast.limit && ` It will reach its ${job.reforecast.limit === "cost_limit" ? "cost" : "time"} limit before its end.`}
+        </p>
+      )}
       {job.error_message && (
         <p role="alert" className="mt-3 rounded-xl bg-bad-soft px-4 py-3 text-sm wrap-anywhere text-bad">
           {job.error_message}
