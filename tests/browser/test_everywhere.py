@@ -61,8 +61,14 @@ async def places(resident: Person) -> dict[str, str]:
             evaluated = {"eval_loss": 0.8 + (step - 1250) ** 2 / 4e6} if step % 250 == 0 else {}
             await trainer.report(lease, step, loss=0.6 + 1.8 * 0.998**step, **evaluated)
         word = "x" * 400
-        await trainer.report(lease, lease.total_steps, log_lines=[f"Saving {word}", "Done: the best state is that of step 1250."])
-        contents = {"adapter_model.safetensors": bytes(300_000), "adapter_config.json": b"{}", "README.md": b"# Adapter"}
+        await trainer.report(
+            lease, lease.total_steps, log_lines=[f"Saving {word}", "Done: the best state is that of step 1250."]
+        )
+        contents = {
+            "adapter_model.safetensors": bytes(300_000),
+            "adapter_config.json": b"{}",
+            "README.md": b"# Adapter",
+        }
         files = [await trainer.upload(lease, name, content) for name, content in contents.items()]
         await trainer.complete(lease, files, step=1250)
         job = await resident.create_job(support)

@@ -102,7 +102,9 @@ async def test_every_line_of_a_log_is_found_and_saved(page: Page, person: Person
     lines: list[str] = []
     for step in range(1, 221):
         # A page of events has room for 2 MiB of lines: these twelve have more.
-        new = [f"{step}.{number} {'ä' * 1900}" for number in range(50)] if 60 <= step < 72 else [f"step {step}: loss 1.0"]
+        new = (
+            [f"{step}.{number} {'ä' * 1900}" for number in range(50)] if 60 <= step < 72 else [f"step {step}: loss 1.0"]
+        )
         if step == 7:
             new = ["Loading checkpoint shards", "Found <b>2</b> Markers"]
         await trainer.report(lease, step, log_lines=new)

@@ -22,7 +22,7 @@ create table job_events (
     constraint job_events_type_check check (
         type in (
             'queued', 'leased', 'started', 'progress', 'completed', 'failed', 'cancelled', 'lease_lost', 'retried', 'released',
-            'cost_warning'
+            'cost_warning', 'reforecast'
         )
         and status in ('queued', 'initializing', 'running', 'completed', 'failed', 'cancelled')
         and jsonb_typeof(data) = 'object'

@@ -15,6 +15,7 @@ import pytest
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.events.model import EventType
 from jobs_service.jobs.model import FINAL, TRANSITIONS, JobState
 from jobs_service.queue.lease import LeaseRef, LeaseRequest
 from jobs_service.queue.store import QueueStore
@@ -644,6 +645,18 @@ async def test_the_database_knows_the_same_transitions(admin: asyncpg.Connection
             else:
                 with pytest.raises(asyncpg.CheckViolationError, match="a job does not go"):
                     await change
+
+
+async def test_the_database_knows_the_same_events(admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """Events of every type are taken, and of no other: one that cannot be read would hold all watches up."""
+    job = await job_row(admin, await new_dataset(ANN), ANN, "queued")
+    insert = (
+        "insert into job_events (job_id, user_id, revision, type, status, data) values ($1, $2, $3, $4, 'queued', '{}')"
+    )
+    for revision, type_ in enumerate(EventType):
+        await admin.execute(insert, job, ANN, revision, type_)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await admin.execute(insert, job, ANN, 100, "another")
 
 
 async def test_a_clock_that_is_set_back_keeps_no_dead_trainer_alive(
