@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test test-train train-demo lint types contracts fast generate ui dashboard chromium prometheus campaign soak attack bench lock clean
+.PHONY: help up env check test test-train train-demo lint types contracts fast generate ui dashboard chromium prometheus previous campaign soak attack bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,6 +92,20 @@ test-train: .venv-train/installed ## Train a tiny model for real, killed and res
 
 train-demo: .venv-train/installed ## Beside a running `make up`: queue a small job and train it for real on this machine
 	@.venv-train/bin/python -m deploy.train_demo
+
+# The last release's servers and tests, in an environment of its own, on this version's schema.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 2> /dev/null)
+OLD := .pipeline/previous
+previous: ## The last release's tests on this version's schema; PREVIOUS=main for another commit's, ARGS for pytest
+ifeq ($(PREVIOUS),)
+	@echo "nothing was released: no tag to compare with"
+else
+	@rm -rf $(OLD)/tree && mkdir -p $(OLD)/tree
+	git archive $(PREVIOUS) | tar -x -C $(OLD)/tree
+	cp -r jobs_service/database/schema jobs_service/database/routines jobs_service/database/migrate.py jobs_service/database/migrate.sql $(OLD)/tree/jobs_service/database/
+	$(MAKE) -C $(OLD)/tree .venv/installed
+	cd $(OLD)/tree && .venv/bin/pytest -q -n 2 -m "not browser and not slow" $(or $(ARGS),tests/jobs_service tests/estimator_service/quotes)
+endif
 
 campaign: .venv/installed ## Kill processes under load and judge what is left; ARGS="--faults 1000 --jobs 100000" for a release
 	$(BIN)/python -m tests.campaign $(ARGS)

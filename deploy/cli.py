@@ -192,7 +192,7 @@ class _Summary:
             self._entry("Token of the demo user, good for 12 hours", token)
             self._entry("What would training on the demo dataset cost?", _curl(running, token, dataset))
             self._entry("The same user's datasets, over gRPC", _grpcurl(running, token))
-        self._entry("Metrics", "\n".join(running.metrics.values()))
+        self._entry("Metrics", "\n".join(f"{name:10}{url}" for name, url in running.metrics.items()))
         self._entry("Logs", f"{self._folder}/logs/")
 
     def _entry(self, title: str, text: str) -> None:

@@ -58,6 +58,8 @@ GZIP_LEVEL = 5
 FORGED = re.compile(rb"x-user-id|x-role|x-internal-.*|grpc-status|grpc-metadata-.*|x-.*-bin")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+# The method or the route of a request that has none of ours.
+OTHER = "_OTHER"
 
 log = structlog.get_logger()
 
@@ -156,7 +158,10 @@ class RequestContext:
         finally:
             self._write_log(scope, status, started)
             code = str(status or 500)
-            self._requests.labels(*_labels(scope), code).observe(
+            method, route = _labels(scope)
+            if route != OTHER:
+                span.set_route(method, route)
+            self._requests.labels(method, route, code).observe(
                 (time.perf_counter_ns() - started) / 1e9, {"trace_id": span.recorded_id} if span.recorded_id else None
             )
             span.end("http.response.status_code", code, is_error=code.startswith("5"))
@@ -207,7 +212,7 @@ class Gzip(GZipMiddleware):
 def _labels(scope: Scope) -> tuple[str, str]:
     """Method and route of a request, each one of a few: what clients make up has none."""
     route = scope.get("route")
-    return scope["method"] if scope["method"] in METHODS else "_OTHER", getattr(route, "path", "") or "_OTHER"
+    return scope["method"] if scope["method"] in METHODS else OTHER, getattr(route, "path", "") or OTHER
 
 
 @lru_cache(maxsize=1024)

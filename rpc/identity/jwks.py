@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -51,14 +51,14 @@ class KeySet:
         self._fetched_at = self._tried_at = -float("inf")
         self._fetching = asyncio.Lock()
 
-    async def find(self, kid: str | None) -> Any:
-        """Returns the key of an id; None if the issuer has none. Raises IssuerUnavailable if no keys are cached."""
+    async def find(self, kid: str | None) -> Sequence[Any]:
+        """Returns the key of an id, if the issuer has one. Raises IssuerUnavailable if no keys are cached."""
         if not isinstance(kid, str | None):
-            return None
+            return []
         await self._refresh(kid)
         if self._keys is None:
             raise IssuerUnavailable
-        return self._keys.get(kid)
+        return [self._keys[kid]] if kid in self._keys else []
 
     def age_seconds(self) -> float:
         """Seconds since the keys were fetched; infinite if they never were."""
@@ -128,7 +128,9 @@ async def open_verifier(
         "rates": Rates(settings.user_calls_per_second),
     }
     if settings.jwt_secret is not None:
-        yield Verifier(SharedSecret(settings.jwt_secret.get_secret_value()), **options)
+        previous = settings.jwt_previous_secret
+        keys = SharedSecret(settings.jwt_secret.get_secret_value(), previous.get_secret_value() if previous else None)
+        yield Verifier(keys, **options)
         return
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
         yield Verifier(KeySet(str(settings.jwks_url), client=client), **options)

@@ -7,7 +7,8 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import jwt
@@ -39,8 +40,8 @@ class Keys(Protocol):
 
     algorithms: list[str]
 
-    async def find(self, kid: str | None) -> Any:
-        """Returns the key of an id, for PyJWT; None if there is no such key. Raises IssuerUnavailable."""
+    async def find(self, kid: str | None) -> Sequence[Any]:
+        """Returns the keys that an id may mean, for PyJWT. Raises IssuerUnavailable."""
         ...
 
     def age_seconds(self) -> float:
@@ -49,16 +50,16 @@ class Keys(Protocol):
 
 
 class SharedSecret:
-    """The one key of an HS256 issuer."""
+    """The key of an HS256 issuer, and the previous one while it is rotated."""
 
     algorithms = ["HS256"]  # noqa: RUF012 - an instance attribute in the protocol
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
+    def __init__(self, secret: str, previous: str | None = None) -> None:
+        self._secrets = [secret] if previous is None else [secret, previous]
 
-    async def find(self, kid: str | None) -> Any:
-        """Returns the secret for every id."""
-        return self._secret
+    async def find(self, kid: str | None) -> Sequence[Any]:
+        """Returns the secrets, for every id."""
+        return self._secrets
 
     def age_seconds(self) -> float:
         """A secret does not age."""
@@ -163,19 +164,7 @@ class Verifier:
                 raise jwt.InvalidTokenError(f"longer than {MAX_TOKEN_BYTES} bytes")
             header = jwt.get_unverified_header(token)
             _check_header(header, self._keys.algorithms)
-            key = await self._keys.find(header.get("kid"))
-            if key is None:
-                raise jwt.InvalidTokenError("unknown key")
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=self._keys.algorithms,
-                audience=self._audience,
-                issuer=self._issuer,
-                leeway=LEEWAY_SECONDS,
-                options={"require": ["exp", "sub", "aud", "iss"]},
-            )
-            return _identity(claims)
+            return _identity(self._claims(token, await self._keys.find(header.get("kid"))))
         except jwt.ExpiredSignatureError:
             raise TokenExpired("Token expired", details="Sign in again, or ask the issuer for a new token.") from None
         except (IssuerUnavailable, RoleNotAllowed):
@@ -183,6 +172,21 @@ class Verifier:
         except Exception as error:
             # PyJWT and cryptography raise many kinds of errors; the caller learns only that the token is not valid.
             raise Unauthenticated("Invalid token", details="The token is not valid; sign in again.") from error
+
+    def _claims(self, token: str, keys: Sequence[Any]) -> Mapping[str, Any]:
+        for key in keys:
+            with suppress(jwt.InvalidSignatureError):
+                claims: Mapping[str, Any] = jwt.decode(
+                    token,
+                    key,
+                    algorithms=self._keys.algorithms,
+                    audience=self._audience,
+                    issuer=self._issuer,
+                    leeway=LEEWAY_SECONDS,
+                    options={"require": ["exp", "sub", "aud", "iss"]},
+                )
+                return claims
+        raise jwt.InvalidTokenError("unknown key")
 
 
 def _check_header(header: Mapping[str, Any], algorithms: list[str]) -> None:

@@ -50,6 +50,9 @@ class CommonSettings(ProcessSettings):
 
     host: str = Field("127.0.0.1", description="Address that servers listen on.")
     jwt_secret: SecretStr | None = Field(None, description="Secret of an HS256 issuer, at least 32 bytes.")
+    jwt_previous_secret: SecretStr | None = Field(
+        None, description="The secret before it: its tokens are valid too while the secret is rotated."
+    )
     jwks_url: str | None = Field(
         None, pattern="^https?://", description="Address of the key set of an RS256, ES256 or EdDSA issuer."
     )
@@ -90,8 +93,12 @@ class CommonSettings(ProcessSettings):
     def _one_issuer(self) -> Self:
         if (self.jwt_secret is None) == (self.jwks_url is None):
             raise ValueError("set one of PIPELINE_JWT_SECRET and PIPELINE_JWKS_URL")
-        if self.jwt_secret is not None and len(self.jwt_secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
-            raise ValueError(f"PIPELINE_JWT_SECRET must be at least {MIN_SECRET_BYTES} bytes")
+        for secret in (self.jwt_secret, self.jwt_previous_secret):
+            if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+                name = "PIPELINE_JWT_SECRET" if secret is self.jwt_secret else "PIPELINE_JWT_PREVIOUS_SECRET"
+                raise ValueError(f"{name} must be at least {MIN_SECRET_BYTES} bytes")
+        if self.jwt_previous_secret is not None and self.jwt_secret is None:
+            raise ValueError("PIPELINE_JWT_PREVIOUS_SECRET needs PIPELINE_JWT_SECRET")
         return self
 
     @model_validator(mode="after")

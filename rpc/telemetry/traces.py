@@ -47,6 +47,12 @@ class CallTrace:
         self.trace_id = f"{span.trace_id:032x}"
         self.traceparent = f"00-{self.trace_id}-{span.span_id:016x}-{span.trace_flags:02x}"
 
+    def set_route(self, method: str, route: str) -> None:
+        """Names the span of an HTTP request after its route, which is found only once it runs."""
+        if self._span is not None:
+            self._span.update_name(f"{method} {route}")
+            self._span.set_attribute("http.route", route)
+
     @property
     def recorded_id(self) -> str | None:
         """The trace id if this process records the trace."""

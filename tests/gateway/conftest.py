@@ -20,6 +20,7 @@ from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.rate_limit import Rates
+from rpc.telemetry.exporters import Telemetry
 from tests.clients import http_client
 from tests.conftest import (
     AUDIENCE,
@@ -83,7 +84,7 @@ async def gateway_url(shared_stack: Stack) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def open_gateway(stack: Stack, **overrides: Any) -> AsyncIterator[str]:
+async def open_gateway(stack: Stack, telemetry: Telemetry | None = None, **overrides: Any) -> AsyncIterator[str]:
     """A gateway in front of a stack; yields its address. `overrides` are settings of it."""
     settings = GatewaySettings(
         jwt_secret=SECRET,
@@ -106,7 +107,7 @@ async def open_gateway(stack: Stack, **overrides: Any) -> AsyncIterator[str]:
         return {"estimator": True, "jobs": True}
 
     channels = by_name(ESTIMATOR, stack.estimator_channel) | by_name(JOBS, stack.jobs_channel)
-    app = Gateway(settings, channels, verifier, ready)
+    app = Gateway(settings, channels, verifier, ready, telemetry)
     async with http_server(app, host="127.0.0.1", port=0, share_port=False, drain_seconds=1) as port:
         yield f"http://127.0.0.1:{port}"
 

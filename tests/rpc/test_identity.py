@@ -20,10 +20,12 @@ import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from pydantic import ValidationError
 
 from rpc.boundary import Boundary
-from rpc.identity.jwks import KeySet
+from rpc.identity.jwks import KeySet, open_verifier
 from rpc.identity.tokens import SharedSecret, Verifier
+from rpc.process.settings import CommonSettings
 from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.door import Refusal, refused
@@ -232,6 +234,36 @@ async def test_an_expired_token_says_so_even_where_it_was_good_before(doors: Any
         while (result := await knock(f"Bearer {token}")) is None:
             await asyncio.sleep(0.05)
     assert result.reason == "TOKEN_EXPIRED"
+
+
+async def test_a_secret_is_rotated_while_tokens_of_both_are_valid(doors: Any) -> None:
+    """With the previous secret, tokens of both are accepted; without it and of any other, they are refused."""
+    previous = "the-secret-before-it-which-is-32-bytes-long"
+    settings = CommonSettings(jwt_secret=SECRET, jwt_previous_secret=previous, jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
+    async with (
+        open_verifier(settings) as both,
+        open_verifier(settings.model_copy(update={"jwt_previous_secret": None})) as one,
+    ):
+        rotating, rotated = await doors(both), await doors(one)
+    old = f"Bearer {jwt.encode(claims(), previous, algorithm='HS256')}"
+    assert [code(await door(f"Bearer {signed(claims())}")) for door in (rotating, rotated)] == [OK, OK]
+    assert [code(await door(old)) for door in (rotating, rotated)] == [OK, UNAUTHENTICATED]
+    assert code(await rotating(f"Bearer {jwt.encode(claims(), previous[::-1], algorithm='HS256')}")) == UNAUTHENTICATED
+    expired = f"Bearer {jwt.encode(claims(exp=future(-100)), previous, algorithm='HS256')}"
+    assert (await rotating(expired)).reason == "TOKEN_EXPIRED"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "message"),
+    [
+        ({"jwt_secret": SECRET, "jwt_previous_secret": "short"}, "PIPELINE_JWT_PREVIOUS_SECRET must be"),
+        ({"jwks_url": "https://issuer.example", "jwt_previous_secret": SECRET}, "needs PIPELINE_JWT_SECRET"),
+    ],
+)
+def test_a_previous_secret_is_as_long_and_beside_a_secret(secrets: dict[str, str], message: str) -> None:
+    """A short previous secret, and one beside a key set, are refused at the start."""
+    with pytest.raises(ValidationError, match=message):
+        CommonSettings(jwt_issuer=ISSUER, **secrets)
 
 
 async def test_a_disabled_user_is_out_within_a_minute(doors: Any, monkeypatch: pytest.MonkeyPatch) -> None:

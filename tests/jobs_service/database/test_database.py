@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import grpc
@@ -24,7 +26,7 @@ from jobs_service.jobs import store
 from jobs_service.notifications import store as notification_store
 from rpc.database.pool import SESSION_SETTINGS, Database
 from rpc.database.queries import SQL as SESSION_SQL
-from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded
+from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner
 from rpc.identity.model import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.databases import SERVICE_PASSWORD
@@ -442,3 +444,25 @@ async def test_a_row_that_the_database_refuses_is_a_bug_of_ours(
     error = await refused(stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN)))
     assert (error.code, error.message) == (grpc.StatusCode.INTERNAL, "internal error")
     assert "surprise" not in str(error)
+
+
+async def test_a_second_login_serves_as_the_first_does(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A member of pipeline_service is guarded, acts as its callers, and sees their rows alone: so the password is rotated."""
+    login = f"second_{uuid4().hex}"
+    await admin.execute(f"create role {login} login password 'another-password' in role pipeline_service")
+    parts = urlsplit(database.url)
+    url = parts._replace(netloc=f"{login}:another-password@{parts.netloc.rpartition('@')[2]}").geturl()
+    await new_dataset(CALLER.user_id)
+    await new_dataset(str(uuid4()))
+    try:
+        async with Database.open(url, size=1) as pool:
+            await pool.check()
+            assert not await pool.is_disabled(CALLER.user_id)
+            async with pool.as_caller(CALLER) as connection:
+                assert await connection.fetchval("select count(*) from lora_datasets") == 1
+            with pytest.raises(NotOwner):
+                await pool.fetch_as_service("select id from lora_datasets")
+    finally:
+        await admin.execute(f"drop role {login}")
