@@ -48,6 +48,7 @@ ROUTINES = (
     "live_cost",
     "seconds_to_limit",
     "change_job",
+    "check_job",
     "leased_job_costs",
     "job_details",
     "list_jobs",

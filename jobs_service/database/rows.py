@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import asyncpg
 import orjson
@@ -59,25 +59,25 @@ class Page(Generic[Item]):
 @asynccontextmanager
 async def as_caller(database: Database, caller: Identity, first: str = "") -> AsyncIterator[Transaction]:
     """A transaction of a caller's, begun with the statement `first`. Raises what a broken constraint means."""
-    with _meanings():
+    try:
         async with database.as_caller(caller, first) as connection:
             yield connection
+    except asyncpg.IntegrityConstraintViolationError as error:
+        _raise_meaning(error)
 
 
 async def call_as(database: Database, caller: Identity, statement: str, *arguments: Any) -> list[asyncpg.Record]:
     """The rows of a function that becomes the caller by itself. Raises what a broken constraint means."""
-    with _meanings():
-        return await database.call_as(caller, statement, *arguments)
-
-
-@contextmanager
-def _meanings() -> Iterator[None]:
     try:
-        yield
+        return await database.call_as(caller, statement, *arguments)
     except asyncpg.IntegrityConstraintViolationError as error:
-        if error.constraint_name in CONSTRAINTS:
-            raise CONSTRAINTS[error.constraint_name]() from error
-        raise
+        _raise_meaning(error)
+
+
+def _raise_meaning(error: asyncpg.IntegrityConstraintViolationError) -> NoReturn:
+    if error.constraint_name in CONSTRAINTS:
+        raise CONSTRAINTS[error.constraint_name]() from error
+    raise error
 
 
 def page_of(rows: Sequence[asyncpg.Record], model: Callable[[asyncpg.Record], Item], *, key: str = "id") -> Page[Item]:

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from jobs_service.database.rows import Page, as_caller, as_json, call_as, columns, page_of, reader
+from jobs_service.database.rows import Page, as_caller, as_json, call_as, columns, reader
 from jobs_service.datasets.model import DatasetStatus
 from jobs_service.errors import (
     DatasetNotFound,
@@ -112,8 +112,9 @@ class JobStore:
             limit,
             (page - 1) * limit,
         )
-        listed = page_of(rows, read_job)
-        return JobPage(listed.items, listed.total, orjson.loads(rows[0]["status_counts"] or "{}"))
+        counts = orjson.loads(rows[0]["status_counts"] or "{}")
+        total = sum(counts.get(status, 0) for status in statuses)
+        return JobPage([read_job(row) for row in rows if row["id"] is not None], total, counts)
 
     async def update(self, caller: Identity, job_id: UUID, *, name: str | None, labels: Sequence[str]) -> Job:
         """Replaces a job's name and labels. Raises JobNotFound."""

@@ -232,7 +232,8 @@ def _waiting_reason(model: QueuePosition) -> jobs_pb2.WaitingReason:
 
 def _struct(values: Mapping[str, Any]) -> Struct:
     struct = Struct()
-    struct.update(values)
+    if values:
+        struct.update(values)
     return struct
 
 

@@ -39,7 +39,7 @@ begin
         return query select * from job_details d where d.request_id = new_job.request_id;
         return;
     end if;
-    select d.name, open.own_ahead into ready
+    select d.name, d.format, d.total_training_pairs, open.own_ahead into ready
     from lora_datasets d, (
         select
             count(*) as jobs,
@@ -67,7 +67,9 @@ begin
         format('Your training job for "%s" has been queued and will start shortly', ready.name),
         'low', '/training/jobs/' || new_job.id, jsonb_build_object('job_id', new_job.id, 'dataset_name', ready.name)
     );
-    return query select c.*, ready.own_ahead from job_columns c where c.id = new_job.id;
+    return query
+    select c.*, ready.name, ready.format, ready.total_training_pairs, false, ready.own_ahead
+    from job_columns c where c.id = new_job.id;
 end
 $$;
 -- It becomes whichever user it is told and takes prices as they are told, so only the service may call it.

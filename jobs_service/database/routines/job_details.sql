@@ -9,11 +9,10 @@ select id, row_number() over (partition by user_id, gpu_type order by place, id)
 from lora_training_jobs
 where status = 'queued' and completed_at is null;
 
--- This is the one list of the columns that the service reads.
+-- This is the one list of a job's own columns that the service reads. Of one table, so that a page of it can be cut in an index.
 create view job_columns with (security_invoker = true) as
 select
-    j.id, j.user_id, j.dataset_id, d.name as dataset_name, d.format as dataset_format,
-    d.total_training_pairs as dataset_pairs, d.deleted_at is not null as dataset_deleted, j.name, j.labels, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
+    j.id, j.user_id, j.dataset_id, j.name, j.labels, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
     j.provider, j.allow_oom_risk, j.priority, j.max_cost_usd, j.max_duration_seconds, j.client_estimated_cost,
     j.request_id, j.request_digest, j.retried_from, j.estimated_total_cost, j.estimate, j.status, j.status_reason,
     j.error_message, j.revision, j.attempt, j.max_attempts, j.retry_count, j.current_stage, j.progress, j.current_epoch,
@@ -28,9 +27,12 @@ select
         then extract(epoch from j.updated_at - j.running_since)::double precision
             * (j.total_steps - j.current_step) / (j.current_step - j.running_from_step)
     end as seconds_left
-from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+from lora_training_jobs j
 where j.deleted_at is null;
 
 create view job_details with (security_invoker = true) as
-select c.*, q.own_ahead from job_columns c left join own_queue q on q.id = c.id;
+select
+    c.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs,
+    d.deleted_at is not null as dataset_deleted, q.own_ahead
+from job_columns c join lora_datasets d on d.id = c.dataset_id left join own_queue q on q.id = c.id;
 grant select on own_queue, job_columns, job_details to pipeline_user;

@@ -1,9 +1,12 @@
--- A page of a user's jobs with their number in all and by status: one row without a job where the page is empty. A function,
--- since becoming the caller, reading and ending the transaction are then one round trip. It runs with the rights of its caller;
--- role and claims end with the transaction. They are set by statements of their own, so that the next ones are planned for that
--- role. Stable, so that all of them read one snapshot.
+-- A page of a user's jobs with their number by status: one row without a job where the page is empty. A function, since becoming
+-- the caller, reading and ending the transaction are then one round trip. It runs with the rights of its caller; role and claims
+-- end with the transaction. They are set by statements of their own, so that the next ones are planned for that role. Stable, so
+-- that all of them read one snapshot.
+--
+-- Each plan node that returns all columns of a job costs as much as reading three jobs. So positions in the queue are looked up
+-- beforehand, and only if a job waits, and the empty page is a statement of its own.
 create view listed_jobs with (security_invoker = true) as
-select 0::bigint as total, null::jsonb as status_counts, d.* from job_details d;
+select null::jsonb as status_counts, d.* from job_details d;
 
 create function list_jobs(
     caller uuid, statuses text[], with_labels text[], with_base_model text, search text, sort text, is_ascending boolean,
@@ -14,24 +17,37 @@ as $$
 declare
     setting text;
     counts jsonb;
-    number_in_all bigint;
+    ahead jsonb;
     page uuid[];
+    first_created_at timestamptz := 'infinity';
+    first_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 begin
     setting := set_config('role', 'pipeline_user', true);
     setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
     if sort = 'created' and not is_ascending and with_labels = '{}' and with_base_model is null and search = '' then
         -- The usual page: counted and cut in the index.
-        select jsonb_object_agg(status, number), coalesce(sum(number) filter (where status = any(statuses)), 0)
-        into counts, number_in_all
-        from (
-            select status, count(*) as number from lora_training_jobs where deleted_at is null group by status
-        ) s;
-        page := array(
-            select id from lora_training_jobs
+        select jsonb_object_agg(status, number) into counts
+        from (select status, count(*) as number from lora_training_jobs where deleted_at is null group by status) s;
+        if counts ? 'queued' then
+            ahead := (select jsonb_object_agg(id, own_ahead) from own_queue);
+        end if;
+        if page_offset > 0 then
+            select created_at, id into first_created_at, first_id from lora_training_jobs
             where deleted_at is null and status = any(statuses)
             order by created_at desc, id desc
-            limit page_limit offset page_offset
-        );
+            limit 1 offset page_offset;
+        end if;
+        return query
+        select
+            counts, c.*, d.name, d.format, d.total_training_pairs, d.deleted_at is not null,
+            (ahead ->> c.id::text)::bigint
+        from (
+            select * from job_columns
+            where status = any(statuses) and (created_at, id) <= (first_created_at, first_id)
+            order by created_at desc, id desc
+            limit page_limit
+        ) c join lora_datasets d on d.id = c.dataset_id
+        order by c.created_at desc, c.id desc;
     else
         with matching as materialized (
             select
@@ -64,7 +80,6 @@ begin
             (select jsonb_object_agg(status, number) from (
                 select status, count(*) as number from matching group by status
             ) s),
-            (select count(*) from matching where status = any(statuses)),
             array(
                 select id from matching
                 where status = any(statuses)
@@ -76,14 +91,13 @@ begin
                     created_at desc, id desc
                 limit page_limit offset page_offset
             )
-        into counts, number_in_all, page;
+        into counts, page;
+        return query
+        select counts, d.* from job_details d where d.id = any(page) order by array_position(page, d.id);
     end if;
-    return query
-    select number_in_all, counts, d.*
-    from (select) one
-    -- An array, so that details are looked up for the page alone.
-    left join job_details d on d.id = any(page)
-    order by array_position(page, d.id);
+    if not found then
+        return query select counts, d.* from (select) one left join job_details d on false;
+    end if;
 end
 $$;
 -- It becomes whichever user it is told, so only the service may call it.

@@ -272,7 +272,7 @@ async def test_reports_that_cannot_be_true_teach_nothing(
     monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     before = await estimate(stack, dataset)
-    await admin.execute("alter table lora_training_jobs drop constraint lora_training_jobs_peak_memory_check")
+    await admin.execute("alter table lora_training_jobs disable trigger check_job")
     for user, peak in zip([ANN, *OTHERS], [5e-324, 1e308, 1e-9, 9999.0, 0.0, -1.0, math.inf], strict=True):
         await finish(user, 1e-4, peak_gib=peak)  # faster than arithmetic
         broken = await finish(user, 1.0, peak_gib=peak)
