@@ -116,7 +116,7 @@ class RequestContext:
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
         self._tracer = telemetry.tracer
-        self._requests = telemetry.metrics.histogram(
+        self._requests = telemetry.metrics.histograms(
             "http_server_request_duration_seconds",
             "Duration of requests and event streams.",
             ["http_request_method", "http_route", "http_response_status_code"],
@@ -131,6 +131,11 @@ class RequestContext:
         raw_path: bytes = scope["raw_path"]
         # Routes match the path as it was sent: nothing in it is decoded before a route is found.
         scope["path"] = raw_path.decode("ascii")
+        # Looked up some ten times for a request: Starlette's `Headers` goes through all of them each time.
+        headers: dict[bytes, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name, []).append(value.decode("latin-1"))
+        state["headers"] = headers
         request_id = state["request_id"] = accept_request_id(next(iter(header_values(scope, b"x-request-id")), None))
         state["path"] = scope["path"][:200]
         span = trace_http(self._tracer, scope["method"], next(iter(header_values(scope, b"traceparent")), None))
@@ -161,14 +166,14 @@ class RequestContext:
             method, route = _labels(scope)
             if route != OTHER:
                 span.set_route(method, route)
-            self._requests.labels(method, route, code).observe(
+            self._requests(method, route, code).observe(
                 (time.perf_counter_ns() - started) / 1e9, {"trace_id": span.recorded_id} if span.recorded_id else None
             )
             span.end("http.response.status_code", code, is_error=code.startswith("5"))
 
     def _write_log(self, scope: Scope, status: int | None, started: int) -> None:
         state = scope["state"]
-        forged = sum(_is_forged(name) for name, _ in scope["headers"])
+        forged = sum(len(values) for name, values in state["headers"].items() if _is_forged(name))
         write = self._log.debug if state["path"] in QUIET_PATHS else self._log.info
         write(
             "http",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -82,7 +83,7 @@ def own_origin(request: Request, settings: GatewaySettings) -> str:
 
 def client_address(request: Request, settings: GatewaySettings) -> str:
     """Returns the address that failed sign-ins are counted by: the peer's, or what the outermost trusted proxy saw."""
-    peer = request.client.host if request.client else ""
+    peer = request.scope["client"][0] if request.scope["client"] else ""
     forwarded = ",".join(header_values(request.scope, b"x-forwarded-for")).split(",")
     if 0 < settings.trusted_proxies <= len(forwarded):
         with suppress(ValueError):
@@ -92,6 +93,7 @@ def client_address(request: Request, settings: GatewaySettings) -> str:
     return peer
 
 
+@lru_cache(maxsize=4096)
 def rate_limit_key(address: str) -> str:
     """Returns an address without its port; of IPv6 its /64, which belongs to one caller. Raises ValueError."""
     match = ADDRESS_WITH_PORT.fullmatch(address)

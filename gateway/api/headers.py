@@ -1,8 +1,4 @@
-"""Request headers with a meaning for every RPC: media types and the deadline.
-
-Values are read from the ASGI scope: Starlette's `Headers` encodes the name and makes an object for each look-up, which for
-the eight of a request costs more than a tenth of the gateway's time.
-"""
+"""Request headers with a meaning for every RPC: media types and the deadline."""
 
 from __future__ import annotations
 
@@ -21,7 +17,8 @@ UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
     """Returns every value of a header; `name` is in lower case."""
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    values: list[str] = scope["state"]["headers"].get(name, [])
+    return values
 
 
 def one_header(request: Request, name: bytes) -> str | None:

@@ -32,6 +32,8 @@ class translated_errors:  # noqa: N801 - a context manager: `with translated_err
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, asyncpg.PostgresError):
             # It contains the refused row, which must not be logged.
             error.detail = None

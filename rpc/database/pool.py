@@ -138,9 +138,13 @@ class Database:
     async def check(self) -> None:
         """Checks that the database answers and guards its rows. Raises GuardError and asyncpg's errors."""
         # Waits without a timeout: a pool whose connections are all in use is not a database that is away.
-        async with self._acquire(None) as connection:
+        connection = await self._acquire(None)
+        try:
             row = await connection.fetchrow(SQL["guard"], timeout=CONNECT_TIMEOUT_SECONDS)
             differences = [] if self._is_guarded or row["tables"] == 0 else await access_differences(connection)
+            connection.keep_session()
+        finally:
+            await self._pool.release(connection)
         if row["tables"] == 0:
             raise asyncpg.UndefinedTableError("no tables yet: run `python -m jobs_service migrate`")
         if row["above_the_law"] or row["owned"]:
@@ -176,21 +180,19 @@ class Database:
         with translated_errors():
             if not self._is_guarded:
                 await self.check()
-            async with self._acquire(ACQUIRE_TIMEOUT_SECONDS) as connection:
+            connection = await self._acquire(ACQUIRE_TIMEOUT_SECONDS)
+            try:
                 yield connection
+                connection.keep_session()
+            finally:
+                await self._pool.release(connection)
 
-    @asynccontextmanager
-    async def _acquire(self, timeout_seconds: float | None) -> AsyncIterator[asyncpg.Connection]:
+    async def _acquire(self, timeout_seconds: float | None) -> asyncpg.Connection:
         self._waiting += 1
         try:
-            connection = await self._pool.acquire(timeout=timeout_seconds)
+            return await self._pool.acquire(timeout=timeout_seconds)
         finally:
             self._waiting -= 1
-        try:
-            yield connection
-            connection.keep_session()
-        finally:
-            await self._pool.release(connection)
 
 
 async def access_differences(connection: asyncpg.Connection) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rpc.identity.model import Identity
 
@@ -16,8 +16,7 @@ ADDRESS_PATTERN = re.compile(r"[0-9A-Fa-f:./]{2,64}")
 PEER_PATTERN = re.compile(r"ipv[46]:(?:%5B|\[)?([0-9A-Fa-f:.]+?)(?:%5D|\])?:\d+")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a call comes from. `peer` is gRPC's name of the connection; `client_address` is what the gateway reports."""
 
     request_id: str

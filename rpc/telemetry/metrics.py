@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
@@ -55,7 +56,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        self._calls = self.histogram(
+        self._calls = self.histograms(
             "rpc_server_call_duration_seconds",
             "Duration of calls and streams.",
             ["rpc_method", "rpc_response_status_code"],
@@ -66,17 +67,12 @@ class Metrics:
             "Calls that ended with an error, by its reason.",
             ["rpc_method", "error_type"],
         )
-        # Finding a labelled child costs as much as the observation.
-        self._calls_by_label: dict[tuple[str, str], Histogram] = {}
 
     def observe_call(
         self, method: str, code: str, seconds: float, *, reason: str | None = None, trace_id: str | None = None
     ) -> None:
         """Counts a call of an RPC. `reason`: of its error. `trace_id`: of its recorded trace, the exemplar."""
-        calls = self._calls_by_label.get((method, code))
-        if calls is None:
-            calls = self._calls_by_label[method, code] = self._calls.labels(method, code)
-        calls.observe(seconds, {"trace_id": trace_id} if trace_id else None)
+        self._calls(method, code).observe(seconds, {"trace_id": trace_id} if trace_id else None)
         if reason:
             self._refusals.labels(method, reason).inc()
 
@@ -98,6 +94,15 @@ class Metrics:
     ) -> Histogram:
         """Registers a histogram. `buckets` are upper bounds, in the unit of the name."""
         return Histogram(_checked(name, labels), documentation, labels, buckets=buckets, registry=self.registry)
+
+    def histograms(
+        self, name: str, documentation: str, labels: Sequence[str], *, buckets: Sequence[float]
+    ) -> Callable[..., Histogram]:
+        """Registers a histogram with labels; returns a function from their values to what is observed.
+
+        It keeps what it returned: to look it up again would cost as much as the observation.
+        """
+        return lru_cache(maxsize=1024)(self.histogram(name, documentation, labels, buckets=buckets).labels)
 
     def watch(self, name: str, documentation: str, read: Callable[[], float], **labels: str) -> None:
         """Registers a gauge that is read whenever metrics are. `read` runs in another thread and must not block.
