@@ -120,10 +120,10 @@ attack: .venv/installed ## Attack a stack of this machine and measure what other
 	$(BIN)/python -m tests.attack.openapi
 
 # h2load is Debian's; where there is no apt, it has to be there.
-bench: .venv/installed ## Compare with the least that does the same, and write BENCHMARKS.md
+bench: .venv/installed ## Compare with programs that do the same work, and write BENCHMARKS.md; ARGS=list prints one row
 	@command -v h2load > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y -o DPkg::Lock::Timeout=300 install nghttp2-client > /dev/null; } || true
-	$(BIN)/python -m tests.bench.run
-	$(BIN)/python -m tests.bench.life
+	$(BIN)/python -m tests.bench $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m tests.bench.life)
 
 lock: .venv/installed ## Resolve the locks anew
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 pyproject.toml -o requirements.txt

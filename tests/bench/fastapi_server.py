@@ -29,7 +29,7 @@ JOB_COLUMNS = (
     " j.completed_at, j.estimated_total_cost, j.client_estimated_cost, j.current_cost, j.final_cost, j.error_message,"
     " j.retry_count, j.external_job_id, j.artifact_id, j.created_at, j.updated_at"
 )
-OWN = "j.user_id = $1 and ($2::text is null or j.status = $2)"
+OWN = "j.user_id = $1 and j.deleted_at is null and ($2::text is null or j.status = $2)"
 Status = Literal["queued", "initializing", "running", "completed", "failed", "cancelled"]
 
 
