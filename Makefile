@@ -90,8 +90,9 @@ test: .venv/installed ui chromium prometheus ## Every test
 test-train: .venv-train/installed ## Train a tiny model for real, killed and resumed, in an environment with PyTorch
 	.venv-train/bin/python -m pytest -q -n 2 tests/trainer/train
 
+# The tiny model's operations are too small to be shared by threads.
 train-demo: .venv-train/installed ## Beside a running `make up`: queue a small job and train it for real on this machine
-	@.venv-train/bin/python -m deploy.train_demo
+	@OMP_NUM_THREADS=1 .venv-train/bin/python -m deploy.train_demo
 
 # The last release's servers and tests, in an environment of its own, on this version's schema.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 2> /dev/null)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -14,7 +18,6 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 
-from deploy import demo
 from deploy.importing import import_file
 from deploy.processes import SetupError
 from deploy.running import Running, read
@@ -24,10 +27,14 @@ from rpc.process.settings import load
 from trainer.__main__ import add_arguments
 
 NAME = "Demo of a real training"
-SAMPLES = 120
+# Sums of two numbers below LARGEST: short, and so regular that a tiny model learns their form, and some of them, in a minute.
+SAMPLES, LARGEST = 400, 40
 GPU = "A100-80GB"
 HYPERPARAMETERS = estimator_pb2.Hyperparameters(
-    batch_size=4, epochs=3, learning_rate=1e-3, rank=8, alpha=16.0, dropout=0.05
+    batch_size=8, epochs=3, learning_rate=1e-3, rank=64, alpha=256.0, dropout=0.05
+)
+TRAINING = estimator_pb2.TrainingOptions(
+    validation_fraction=0.1, target_modules=["all-linear"], activation_checkpointing=False
 )
 CALL_SECONDS = 30.0
 
@@ -56,16 +63,20 @@ def main() -> int:
     return 0
 
 
+def rows() -> Iterator[dict[str, Any]]:
+    """Yields the samples: sums in a fixed, random order."""
+    pairs = list(itertools.product(range(LARGEST), repeat=2))
+    for one, other in random.Random(0).sample(pairs, SAMPLES):  # noqa: S311 - no secret
+        question, answer = f"What is {one} plus {other}?", f"{one} plus {other} is {one + other}."
+        yield {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
 async def queue_job(running: Running, folder: Path) -> str:
     """Imports a small dataset for the demo user and queues a job on it; returns the job's id. Raises SetupError."""
     assert running.issuer is not None
     token = running.issuer.open().token(seconds=300)
     file = folder / "train-demo.jsonl"
-    pairs = sorted(demo.pairs(), key=lambda pair: len(pair[1]))[:SAMPLES]
-    rows = (
-        {"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": say}]} for ask, say in pairs
-    )
-    file.write_bytes(b"\n".join(map(orjson.dumps, rows)) + b"\n")
+    file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows()))
     dataset = await import_file(running.jobs, token, file, name=NAME, description=None)
     request = jobs_pb2.CreateJobRequest(
         dataset_id=dataset.id,
@@ -73,7 +84,7 @@ async def queue_job(running: Running, folder: Path) -> str:
         gpu_config=estimator_pb2.GpuConfig(type=GPU, count=1),
         hyperparameters=HYPERPARAMETERS,
         base_model="demo-tiny",
-        training=estimator_pb2.TrainingOptions(validation_fraction=0.1),
+        training=TRAINING,
     )
     try:
         async with grpc.aio.insecure_channel(running.jobs) as channel:

@@ -11,10 +11,8 @@ class DatasetNotFound(ServiceError):
     code = "NOT_FOUND"
     reason = "DATASET_NOT_FOUND"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Dataset not found or access denied", details="Check the dataset_id against GET /api/datasets."
-        )
+    def __init__(self, field: str) -> None:
+        super().__init__("Dataset not found or access denied", details=f"Check the {field} against GET /api/datasets.")
 
 
 class DatasetNotReady(ServiceError):
@@ -23,11 +21,12 @@ class DatasetNotReady(ServiceError):
     code = "FAILED_PRECONDITION"
     reason = "DATASET_NOT_READY"
 
-    def __init__(self, *, status: str, training_ready: bool) -> None:
+    def __init__(self, field: str, *, status: str, training_ready: bool) -> None:
         ready = str(training_ready).lower()
+        dataset = "dataset" if field == "dataset_id" else f"dataset of {field}"
         super().__init__(
             "Dataset not ready for training",
-            details=f"The dataset's status is '{status}' and training_ready is {ready}; "
+            details=f"The {dataset}'s status is '{status}' and training_ready is {ready}; "
             "it can be trained on when they are 'ready' and true.",
             metadata={"status": status, "training_ready": ready},
         )

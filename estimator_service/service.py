@@ -116,8 +116,11 @@ class EstimatorService:
     async def _inputs(
         self, request: pb.EstimateCostRequest | pb.CreateQuoteRequest | pb.CompareConfigurationsRequest, call: Call
     ) -> tuple[Dataset, Corrections]:
-        """Returns the dataset and, if the request names a base model, the corrections from finished jobs."""
+        """Returns the dataset with its validation dataset and, if a base model is named, the corrections from finished jobs."""
         dataset = await self._datasets.get(call.identity, request.dataset_id)
+        if validation_id := request.training.validation_dataset_id:
+            field = "training.validation_dataset_id"
+            dataset = dataset.with_validation(await self._datasets.get(call.identity, validation_id, field))
         return dataset, await self._finished.corrections(call.identity) if request.base_model else {}
 
 

@@ -45,7 +45,8 @@ class Task:
 
     `model` is a folder or a repository of the Hugging Face hub; `total_steps` the job's optimizer steps; `is_reference`
     says that these are the reference estimate's, which the training's own steps are mapped onto. `checkpoint_url` is the
-    fsspec URL of this job's checkpoints, and `checkpoint` the newest that an earlier attempt reported.
+    fsspec URL of this job's checkpoints, and `checkpoint` the newest that an earlier attempt reported. `validation_file` is
+    a dataset to validate with.
     """
 
     job_id: str
@@ -67,6 +68,10 @@ class Task:
     work_dir: str
     checkpoint: str | None = None
     may_download: bool = False
+    validation_file: str | None = None
+    validation_sha256: str | None = None
+    validation_pairs: int | None = None
+    validation_tokens: int | None = None
 
     def write(self, file: Path) -> None:
         """Writes the task as JSON."""
@@ -86,6 +91,7 @@ class Task:
         return {
             "base_model": self.base_model,
             "dataset_sha256": self.dataset_sha256,
+            "validation_sha256": self.validation_sha256,
             "rank": self.options.rank if self.options.method != "full" else None,
             "world_size": self.gpu_count,
             "options": json.loads(json.dumps(asdict(self.options))),

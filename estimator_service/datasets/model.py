@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 
@@ -11,6 +11,7 @@ class Dataset:
     """Statistics of a dataset that is ready for training; None and no bins where nobody counted.
 
     `bins`: (most tokens of a sample in it, samples), shortest first; `longest` in tokens; `revision` changes with the content.
+    `validation_tokens` are those of a validation dataset.
     """
 
     name: str
@@ -20,6 +21,16 @@ class Dataset:
     longest: int | None = None
     bins: tuple[tuple[int, int], ...] = ()
     revision: str = ""
+    validation_tokens: int | None = None
+
+    def with_validation(self, other: Dataset) -> Dataset:
+        """The dataset with another one to validate with."""
+        return replace(
+            self,
+            validation_pairs=other.pairs,
+            validation_tokens=other.tokens,
+            revision=f"{self.revision} {other.revision}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,27 +30,30 @@ class Datasets:
         self._database = database
         self._cache: OrderedDict[tuple[str, str], tuple[float, Dataset]] = OrderedDict()
 
-    async def get(self, caller: Identity, dataset_id: str) -> Dataset:
-        """Raises DatasetNotFound, DatasetNotReady, DatabaseUnavailable."""
+    async def get(self, caller: Identity, dataset_id: str, field: str = "dataset_id") -> Dataset:
+        """Returns the dataset that a field of the request names.
+
+        Raises DatasetNotFound, DatasetNotReady, DatabaseUnavailable.
+        """
         key = caller.user_id, dataset_id
         now = time.monotonic()
         found = self._cache.get(key)
         if found is not None and now < found[0]:
             return found[1]
-        dataset = await self._read(caller, UUID(dataset_id))
+        dataset = await self._read(caller, UUID(dataset_id), field)
         self._cache[key] = now + FRESH_SECONDS, dataset
         self._cache.move_to_end(key)
         if len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
         return dataset
 
-    async def _read(self, caller: Identity, dataset_id: UUID) -> Dataset:
+    async def _read(self, caller: Identity, dataset_id: UUID, field: str) -> Dataset:
         rows = await self._database.call_as(caller, SQL["get_dataset"], dataset_id)
         if not rows:
-            raise DatasetNotFound
+            raise DatasetNotFound(field)
         row = rows[0]
         if row["status"] != "ready" or not row["training_ready"]:
-            raise DatasetNotReady(status=row["status"], training_ready=row["training_ready"])
+            raise DatasetNotReady(field, status=row["status"], training_ready=row["training_ready"])
         return Dataset(
             name=row["name"],
             pairs=row["total_training_pairs"],

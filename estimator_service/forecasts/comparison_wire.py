@@ -34,6 +34,7 @@ def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid
     model = requests.base_model(request.base_model) if request.base_model else None
     if model:
         requests.check_target_modules(request.training, model)
+        requests.check_validation(request.training, request.dataset_id)
     types, counts = _types(request, catalogue, for_models=model is not None), list(request.gpu_counts or DEFAULT_COUNTS)
     choices = _choices(request, catalogue, model)
     points = len(types) * len(counts) * len(choices)

@@ -34,6 +34,7 @@ class Options:
     validation_fraction: float | None = None
     early_stopping_patience: int | None = None
     seed: int | None = None
+    validation_dataset_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,9 @@ def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defa
         held_back = min(max(MIN_VALIDATION, round(samples * options.validation_fraction)), samples - 1)
         validation = sequences * held_back / samples
         sequences -= validation
+    elif options.validation_dataset_id and dataset.validation_tokens:
+        # In sequences of the mean length: the time goes with the tokens.
+        validation = dataset.validation_tokens / (length if options.packing else lengths.mean)
     elif held:
         validation = sequences * held / (dataset.pairs or defaults.default_pairs)
     else:
@@ -198,6 +202,7 @@ def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:
         "training.target_modules": sorted(set(w.targets)) if w.method != "full" else [],
         "training.stack": w.stack,
         "training.validation_fraction": spec.options.validation_fraction or 0.0,
+        "training.validation_dataset_id": spec.options.validation_dataset_id,
     }
 
 

@@ -54,6 +54,7 @@ def job_configuration(request: ConfiguredRequest, catalogue: Catalogue) -> JobCo
     spec = placement = None
     if model:
         check_target_modules(request.training, model)
+        check_validation(request.training, request.dataset_id)
         spec = TrainingSpec(model, options(request.training), values.batch_size, values.epochs, values.rank)
         placement = Placement(gpus.all_gpus()[gpu.type], count, price.price_usd_per_hour)
     return JobConfiguration(
@@ -106,6 +107,18 @@ def check_target_modules(training: pb.TrainingOptions, model: base_models.Model)
     ]
     if wrong:
         raise ValidationFailed(wrong)
+
+
+def check_validation(training: pb.TrainingOptions, dataset_id: str) -> None:
+    """Raises ValidationFailed where validation has two sources, or early stopping has none."""
+    has_dataset, has_fraction = bool(training.validation_dataset_id), training.validation_fraction > 0
+    if has_dataset and has_fraction:
+        raise ValidationFailed([("training.validation_dataset_id", "excludes validation_fraction; choose one")])
+    if has_dataset and training.validation_dataset_id.lower() == dataset_id.lower():
+        raise ValidationFailed([("training.validation_dataset_id", "is the dataset that the job trains on")])
+    if training.early_stopping_patience and not (has_dataset or has_fraction):
+        text = "value is for jobs with validation_fraction or validation_dataset_id"
+        raise ValidationFailed([("training.early_stopping_patience", text)])
 
 
 def usable_types(catalogue: Catalogue, *, for_models: bool) -> Mapping[str, ModelGpuType]:

@@ -23,6 +23,7 @@ def forecast_plan(planned: Plan, options: Options, batch: int) -> pb.TrainingPla
             validation_fraction=options.validation_fraction,
             early_stopping_patience=options.early_stopping_patience,
             seed=options.seed,
+            validation_dataset_id=options.validation_dataset_id,
         )
     )
     if length is not None:

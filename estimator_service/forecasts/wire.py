@@ -54,6 +54,7 @@ def options(training: pb.TrainingOptions) -> Options:
         validation_fraction=given.get("validation_fraction"),
         early_stopping_patience=given.get("early_stopping_patience"),
         seed=given.get("seed"),
+        validation_dataset_id=given["validation_dataset_id"].lower() if "validation_dataset_id" in given else None,
     )
 
 

@@ -80,7 +80,7 @@ class Quotes:
                     limits.most,
                 )
         except asyncpg.ForeignKeyViolationError:
-            raise DatasetNotFound from None  # deleted since it was priced
+            raise DatasetNotFound("dataset_id") from None  # deleted since it was priced
         if row is None:
             raise TooManyQuotes(limits.most)
         return _quote(row)

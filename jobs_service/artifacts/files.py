@@ -70,9 +70,14 @@ class ArtifactFiles:
                 await asyncio.shield(self._discard(writer, path))
         return file
 
-    async def dataset(self, caller: Identity, lease: LeaseRef, offset: int) -> tuple[int, AsyncIterator[bytes]]:
-        """Size of a lease's dataset, and its bytes from an offset on. Raises LeaseLost, DatasetFileNotFound."""
-        bucket, path = await self._store.leased_dataset(caller, lease)
+    async def dataset(
+        self, caller: Identity, lease: LeaseRef, offset: int, *, validation: bool
+    ) -> tuple[int, AsyncIterator[bytes]]:
+        """Size of a lease's dataset, or of its validation dataset, and its bytes from an offset on.
+
+        Raises LeaseLost, DatasetFileNotFound.
+        """
+        bucket, path = await self._store.leased_dataset(caller, lease, validation=validation)
         if bucket.rstrip("/") != self._storage.bucket:
             raise DatasetFileNotFound
         size = await self._run(self._storage.size, path)
@@ -83,7 +88,7 @@ class ArtifactFiles:
             for number, start in enumerate(range(offset, size, CHUNK_BYTES), 1):
                 yield await self._run(self._storage.read, path, start, min(size, start + CHUNK_BYTES))
                 if number % CHUNKS_PER_CHECK == 0:
-                    await self._store.leased_dataset(caller, lease)
+                    await self._store.leased_dataset(caller, lease, validation=validation)
 
         return size, chunks()
 

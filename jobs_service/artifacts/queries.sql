@@ -103,8 +103,9 @@ insert into unclaimed_files (path, user_id, since) select path, user_id, '-infin
 on conflict (path) do nothing;
 
 -- name: leased_dataset
--- The stored file of the dataset of a lease that runs.
+-- The stored file of the dataset, or of the validation dataset ($3), of a lease that runs.
 select d.storage_bucket as bucket, d.storage_path as path
-from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+from lora_training_jobs j
+left join lora_datasets d on d.id = case when $3::boolean then j.validation_dataset_id else j.dataset_id end
 where j.id = $1 and j.lease_token = $2 and j.lease_expires_at > clock_timestamp()
 and j.status in ('initializing', 'running');

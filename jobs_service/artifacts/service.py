@@ -64,7 +64,7 @@ class LeasedFiles:
         self, request: workers_pb2.ReadDatasetRequest, call: Call
     ) -> AsyncGenerator[workers_pb2.ReadDatasetResponse, None]:
         lease = LeaseRef(UUID(request.job_id), UUID(request.lease_token))
-        size, chunks = await self._files.dataset(call.identity, lease, request.offset)
+        size, chunks = await self._files.dataset(call.identity, lease, request.offset, validation=request.validation)
         yield workers_pb2.ReadDatasetResponse(file_size=size)
         async for chunk in chunks:
             yield workers_pb2.ReadDatasetResponse(chunk=chunk)

@@ -77,10 +77,10 @@ class ArtifactStore:
                 rows = await connection.fetch(SQL["get_artifact"], job_id)
                 raise ArtifactNotFound if rows else JobNotFound
 
-    async def leased_dataset(self, caller: Identity, lease: LeaseRef) -> DatasetFile:
-        """The dataset's file of a lease. Raises LeaseLost, DatasetFileNotFound."""
+    async def leased_dataset(self, caller: Identity, lease: LeaseRef, *, validation: bool) -> DatasetFile:
+        """The file of a lease's dataset, or of its validation dataset. Raises LeaseLost, DatasetFileNotFound."""
         async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(SQL["leased_dataset"], *lease)
+            row = await connection.fetchrow(SQL["leased_dataset"], *lease, validation)
         if row is None:
             raise LeaseLost
         if row["bucket"] is None or row["path"] is None:

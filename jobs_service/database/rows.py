@@ -21,6 +21,7 @@ from rpc.identity.model import Identity
 # What breaking a constraint means to the caller. Any other one broken is a bug of ours, and answered as such.
 CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {
     "lora_training_jobs_dataset_fkey": DatasetNotFound,
+    "lora_training_jobs_validation_fkey": DatasetNotFound,
     # Whoever creates a job has the user's lock and looks for the key first: this happens only where an operator's own
     # statement puts in a row of the same key meanwhile. Asked for again, it finds that one.
     "lora_training_jobs_request_key": lambda: Undone("Conflict", details=CONFLICT),
@@ -39,6 +40,7 @@ JSON_COLUMNS = frozenset(
         "metadata",
         "validation_errors",
         "validation_warnings",
+        "validation_dataset",
         "token_histogram",
         "data",
         "values",

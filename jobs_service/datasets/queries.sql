@@ -57,7 +57,9 @@ returning *;
 with deleted as (
     update lora_datasets set deleted_at = now()
     where id = $1 and deleted_at is null
-    and not exists (select from lora_training_jobs where dataset_id = $1 and completed_at is null)
+    and not exists (
+        select from lora_training_jobs where (dataset_id = $1 or validation_dataset_id = $1) and completed_at is null
+    )
     returning id, storage_bucket, storage_path
 ), unclaimed as (
     insert into unclaimed_files (path, user_id, since)
@@ -67,8 +69,10 @@ with deleted as (
 select id from deleted;
 
 -- name: open_jobs
--- Jobs of a dataset that are not final; no row if the caller has no such dataset.
-select (select count(*) from lora_training_jobs where dataset_id = $1 and completed_at is null)
+-- Jobs that train on a dataset or are validated with it, and are not final; no row if the caller has no such dataset.
+select (
+    select count(*) from lora_training_jobs where (dataset_id = $1 or validation_dataset_id = $1) and completed_at is null
+)
 from lora_datasets where id = $1 and deleted_at is null;
 
 -- name: old_files

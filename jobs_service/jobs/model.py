@@ -92,6 +92,12 @@ class Configuration:
     name: str | None = None
     labels: tuple[str, ...] = ()
 
+    @property
+    def dataset_ids(self) -> list[UUID]:
+        """The datasets that it needs: to train on, and to validate with."""
+        validation = (self.training or {}).get("validation_dataset_id")
+        return [self.dataset_id, UUID(validation)] if validation else [self.dataset_id]
+
     def digest(self) -> bytes:
         """Returns a fingerprint that equal requests share: SHA-256, 32 bytes.
 

@@ -25,5 +25,5 @@ where id = $1 and completed_at is not null and deleted_at is null
 returning id;
 
 -- name: readiness
--- Whether jobs may train on a dataset of the caller's.
-select status, training_ready from lora_datasets where id = $1 and deleted_at is null;
+-- Whether jobs may train on datasets of the caller's.
+select status, training_ready from lora_datasets where id = any($1::uuid[]) and deleted_at is null;

@@ -70,13 +70,14 @@ class JobStore:
         if rows:
             return _same_request(rows[0], configuration)
         async with as_caller(self._database, caller) as connection:
-            # The Estimator saw the dataset ready a moment ago: it changed since then, or the user has too many open jobs.
-            dataset = await connection.fetchrow(SQL["readiness"], configuration.dataset_id)
-        if dataset is None:
+            # The Estimator saw the datasets ready a moment ago: one changed since then, or the user has too many open jobs.
+            datasets = await connection.fetch(SQL["readiness"], configuration.dataset_ids)
+        if len(datasets) < len(configuration.dataset_ids):
             raise DatasetNotFound
-        if dataset["status"] == DatasetStatus.READY and dataset["training_ready"]:
-            raise OpenJobsLimit(limit=self._max_open_jobs)
-        raise DatasetNotReady(**dataset)
+        for dataset in datasets:
+            if dataset["status"] != DatasetStatus.READY or not dataset["training_ready"]:
+                raise DatasetNotReady(**dataset)
+        raise OpenJobsLimit(limit=self._max_open_jobs)
 
     async def find_request(self, caller: Identity, request_id: UUID, configuration: Configuration) -> Job | None:
         """Returns the job that an idempotency key created, if any. Raises IdempotencyKeyReused."""

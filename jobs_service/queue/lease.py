@@ -74,6 +74,8 @@ class Lease:
     checkpoint_uri: str | None
     checkpoint_step: int | None
     seconds_left: float | None
+    # As the contract's LeaseDataset; empty without one.
+    validation_dataset: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,17 +82,24 @@ union
 select gpu_type from lora_training_jobs where status in ('initializing', 'running') and not simulated;
 
 -- name: leases
--- What a trainer needs of the jobs it was just given. The dataset is its to read from now on.
+-- What a trainer needs of the jobs it was just given. Their datasets are its to read from now on.
 select
     j.id as job_id, j.lease_token, j.lease_epoch, j.lease_expires_at as expires_at, j.attempt, j.max_attempts,
     j.hyperparameters, j.gpu_config, j.total_epochs, j.total_steps, j.dataset_id, d.name as dataset_name,
     d.format as dataset_format, d.total_training_pairs as dataset_pairs, d.total_tokens as dataset_tokens,
     d.storage_bucket, d.storage_path, d.stored_size as dataset_size, j.base_model, j.training, j.estimate,
     j.checkpoint_uri, j.checkpoint_step,
+    case when v.id is not null then jsonb_build_object(
+        'id', v.id, 'name', v.name, 'format', v.format, 'total_training_pairs', v.total_training_pairs,
+        'total_tokens', v.total_tokens, 'storage_bucket', v.storage_bucket, 'storage_path', v.storage_path,
+        'file_size', v.stored_size
+    ) end as validation_dataset,
     seconds_to_limit(
         j.spent_cost, j.hourly_rate, j.max_cost_usd, j.spent_seconds, j.max_duration_seconds
     ) as seconds_left
-from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
+from lora_training_jobs j
+join lora_datasets d on d.id = j.dataset_id
+left join lora_datasets v on v.id = j.validation_dataset_id
 where j.id = any($1::uuid[]);
 
 -- name: report_progress

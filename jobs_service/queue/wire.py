@@ -131,6 +131,7 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
         checkpoint=workers_pb2.Checkpoint(uri=model.checkpoint_uri, step=model.checkpoint_step or 0)
         if model.checkpoint_uri
         else None,
+        validation_dataset=workers_pb2.LeaseDataset(**model.validation_dataset) if model.validation_dataset else None,
     )
 
 

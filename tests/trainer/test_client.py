@@ -272,9 +272,12 @@ async def test_no_report_ends_a_training(stack: Stack, job: jobs_pb2.Job) -> Non
 
     def work(value: Job) -> None:
         value.report(1, values=values, stage="s\0t" * 40, lines=["a\0b", "\ud800", "l" * 5_000], platform_id="p" * 999)
+        value.report(2, checkpoint=("s3://" + "u" * 1_000, 1))
+        value.report(2, checkpoint=("s3://c", 10**30))
+        value.report(2, checkpoint=("s3://good", np.int64(2)))
         value.report("two", epoch=None, of=0, values={"loss": float("-inf")})
         value.report(3, values={"loss": 0.25})
-        value.complete("s3://adapters/1", values={"final score": Tensor(1.0), "none": None})
+        value.complete("s3://adapters/1", values={"final score": Tensor(1.0), "none": None}, result_step=-1)
 
     value = await train(stack.jobs_address, work)
     assert value.outcome == "completed"

@@ -18,10 +18,12 @@ CHUNK_BYTES = 512 * 1024
 TRANSFER_SECONDS = 1800.0
 
 
-def download_dataset(connection: Connection, lease: workers_pb2.Lease, file: Path) -> Path:
-    """Appends what is missing of the dataset to a file. Raises grpc.RpcError, TrainerError."""
+def download_dataset(connection: Connection, lease: workers_pb2.Lease, file: Path, *, validation: bool) -> Path:
+    """Appends what is missing of the dataset, or of the validation dataset, to a file. Raises grpc.RpcError, TrainerError."""
     offset = file.stat().st_size if file.exists() else 0
-    request = workers_pb2.ReadDatasetRequest(job_id=lease.job_id, lease_token=lease.lease_token, offset=offset)
+    request = workers_pb2.ReadDatasetRequest(
+        job_id=lease.job_id, lease_token=lease.lease_token, offset=offset, validation=validation
+    )
     file_size = 0
     with file.open("ab") as target:
         for response in connection.stream("ReadDataset", request, TRANSFER_SECONDS):

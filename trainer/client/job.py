@@ -53,6 +53,8 @@ class Job:
         self.attempt = lease.attempt
         # How it ended: `completed`, `failed`, `released`, or why it had to stop. Empty while it runs.
         self.outcome = ""
+        # What it has cost by the newest response, US dollars.
+        self.current_cost = 0.0
         self._connection = connection
         self._stall_seconds = stall_seconds
         self._transfer_seconds = transfer_seconds
@@ -100,7 +102,7 @@ class Job:
         values: Mapping[Any, Any] | None = None,
         lines: Iterable[object] | None = None,
         platform_id: str = "",
-        checkpoint: tuple[str, int] | None = None,
+        checkpoint: tuple[object, object] | None = None,
     ) -> None:
         """Says where the training is; returns at once. Raises Stopped, TrainerError.
 
@@ -129,12 +131,12 @@ class Job:
             raise self._error
         self._raise_if_ended()
 
-    def download_dataset(self, file: Path) -> Path:
+    def download_dataset(self, file: Path, *, validation: bool = False) -> Path:
         """Writes the dataset to a file, JSON lines, and goes on where a broken connection left off.
 
-        Raises Stopped, TrainerError.
+        `validation`: the lease's validation dataset. Raises Stopped, TrainerError.
         """
-        return self._retried(partial(download_dataset, self._connection, self.lease, file))
+        return self._retried(partial(download_dataset, self._connection, self.lease, file, validation=validation))
 
     def upload(self, folder: Path) -> list[files_pb2.StoredFile]:
         """Uploads the files of a folder as the job's result; returns what `complete` takes. Raises Stopped, TrainerError."""
@@ -164,7 +166,7 @@ class Job:
             artifact_uri=artifact_uri,
             artifact_id=artifact_id,
             files=files,
-            result_step=result_step,
+            result_step=max(0, min(result_step, self.total_steps)),
             measurements=measurements,
             final_metrics=self._reports.final_point(values or {}),
         )
@@ -273,6 +275,7 @@ class Job:
         if response.stop:
             raise self._stopped(workers_pb2.StopReason.Name(response.stop_reason).removeprefix("STOP_REASON_"))
         self._lease_ends_at = sent_at + self.lease.lease_ms / 1000
+        self.current_cost = response.current_cost
 
     def _call(self, name: str, request: Any) -> tuple[Any, float]:
         """The response to a call, and when it was sent; repeated while the lease lives. Raises Stopped, TrainerError."""

@@ -12,10 +12,12 @@ from pipeline.workers.v1 import workers_pb2
 
 # Limits of one report, by the contract; and how much is buffered for the following ones.
 MAX_POINTS, MAX_LINES, MAX_VALUES = 100, 100, 32
-MAX_LINE, MAX_STAGE, MAX_PLATFORM_ID, MAX_NAME = 2_000, 64, 200, 64
+MAX_LINE, MAX_STAGE, MAX_PLATFORM_ID, MAX_NAME, MAX_URI = 2_000, 64, 200, 64, 1_000
 BUFFERED_POINTS, BUFFERED_LINES = 2_000, 1_000
 # Largest magnitude of a value, largest epoch, and longest text shown of a value that was left out.
 LARGEST, MAX_EPOCH, MAX_SHOWN = 1e30, 1e6, 200
+# Largest step of a checkpoint, in the trainer's own count.
+MAX_STEP = 2**53
 
 
 def clean_text(text: object, limit: int) -> str:
@@ -100,7 +102,7 @@ class ReportBuffer:
         values: Mapping[Any, Any] | None = None,
         lines: Iterable[object] | None = None,
         platform_id: str = "",
-        checkpoint: tuple[str, int] | None = None,
+        checkpoint: tuple[object, object] | None = None,
     ) -> None:
         """Adds one report. What the contract does not take is cut, renamed or turned into a log line."""
         at, steps, epochs = number(step), number(of), number(epoch)
@@ -112,7 +114,7 @@ class ReportBuffer:
         self._position.stage = clean_text(stage, MAX_STAGE) or self._position.stage
         self._position.external_job_id = clean_text(platform_id, MAX_PLATFORM_ID) or self._position.external_job_id
         if checkpoint is not None:
-            self._position.checkpoint.uri, self._position.checkpoint.step = checkpoint
+            self._set_checkpoint(*checkpoint)
         kept, remarks = clean_values(values or {})
         # A metric that is renamed or left out at every step is worth one line.
         remarks = [line for line in remarks if line not in self._remarks]
@@ -124,6 +126,15 @@ class ReportBuffer:
             self._points.append(workers_pb2.MetricPoint(step=self._position.step, epoch=done, values=kept))
         self.has_news = True
 
+    def _set_checkpoint(self, uri: object, step: object) -> None:
+        text, at = clean_text(uri, MAX_URI + 1), number(step)
+        if 0 < len(text) <= MAX_URI and at is not None and 0 <= at <= MAX_STEP:
+            self._position.checkpoint.uri, self._position.checkpoint.step = text, int(at)
+        else:
+            self._lines.append(
+                f"a checkpoint is not recorded: {clean_text(uri, MAX_SHOWN)} at {clean_text(step, MAX_SHOWN)}"
+            )
+
     def take(self) -> workers_pb2.ReportProgressRequest:
         """The next request."""
         request = workers_pb2.ReportProgressRequest()
@@ -134,8 +145,9 @@ class ReportBuffer:
         return request
 
     def final_point(self, values: Mapping[Any, Any]) -> workers_pb2.MetricPoint | None:
-        """A point at the job's last step; None where no value is left."""
+        """A point at the last reported step, or the job's last one where none was; None where no value is left."""
         kept, _ = clean_values(values)
         if not kept:
             return None
-        return workers_pb2.MetricPoint(step=self._total_steps, epoch=float(self._total_epochs), values=kept)
+        step, epoch = self.step or self._total_steps, self._position.epoch or self._total_epochs
+        return workers_pb2.MetricPoint(step=step, epoch=float(epoch), values=kept)

@@ -68,15 +68,42 @@ def parse(line: bytes) -> Message:
     try:
         fields = json.loads(text)
         return _message(fields)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return Report({"lines": [text]})
+
+
+def _result(
+    folder: object,
+    step: Any,
+    max_steps: Any,
+    stopped_early: object = False,
+    result_step: Any = 0,
+    values: Any = None,
+    measurements: Any = None,
+) -> Result:
+    """The result with every field of its type. Raises TypeError, ValueError."""
+    return Result(
+        str(folder),
+        int(step),
+        int(max_steps),
+        bool(stopped_early),
+        int(result_step or 0),
+        dict(values or {}),
+        dict(measurements or {}),
+    )
 
 
 def _message(fields: dict[str, Any]) -> Message:
     if "result" in fields:
-        return Result(**fields["result"])
+        return _result(**fields["result"])
     if "error" in fields:
-        return Failure(**fields["error"])
+        error = fields["error"]
+        return Failure(
+            str(error["message"]),
+            bool(error.get("retryable", True)),
+            str(error.get("reason") or ""),
+            dict(error.get("measurements") or {}),
+        )
     if "saved" in fields:
         return Saved(int(fields["saved"]["step"]))
     if "pid" in fields:
@@ -89,5 +116,5 @@ def _message(fields: dict[str, Any]) -> Message:
     lines = report.get("lines")
     report |= {"lines": [lines]} if isinstance(lines, str) else {}
     if "checkpoint" in report:
-        report["checkpoint"] = (str(report["checkpoint"]["uri"]), int(report["checkpoint"]["step"]))
+        report["checkpoint"] = (report["checkpoint"]["uri"], report["checkpoint"]["step"])
     return Report(report)

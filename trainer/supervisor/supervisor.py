@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -11,7 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import protovalidate
 from pipeline.workers.v1 import workers_pb2
 
 from trainer.client import Job, Trainer, TrainerError
@@ -78,6 +79,8 @@ class Supervisor:
                 except TrainerError as error:
                     # Where every call is refused, the next lease is as well, and ends the trainer.
                     _fail(job, Failure(str(error)))
+                except FileNotFoundError as error:
+                    _fail(job, Failure(f"The training's result is missing: {error.filename}."))
                 except OSError as error:
                     # Every other job would fail here as well.
                     _fail(job, Failure(f"The trainer cannot keep its files: {error.strerror or error}."))
@@ -91,7 +94,10 @@ class Supervisor:
     def _run(self, job: Job, folder: Path) -> None:
         job.report(stage="loading dataset")
         dataset = job.download_dataset(folder / "dataset.jsonl")
-        task = task_of(job.lease, self._settings, folder, sha256=_sha256(dataset))
+        validation = None
+        if job.lease.HasField("validation_dataset"):
+            validation = job.download_dataset(folder / "validation.jsonl", validation=True)
+        task = task_of(job.lease, self._settings, folder, dataset, validation)
         task_file = folder / "task.json"
         task.write(task_file)
         job.report(stage="starting")
@@ -101,8 +107,10 @@ class Supervisor:
         finally:
             child.close()
         job.report(stage="saving result")
+        result_folder = Path(result.folder)
+        _add_cost(result_folder / "README.md", job.current_cost)
         job.complete(
-            files=job.upload(Path(result.folder)),
+            files=job.upload(result_folder),
             values=result.values,
             result_step=_mapped(result, job.total_steps),
             measurements=_measurements(result.measurements),
@@ -174,6 +182,13 @@ class Supervisor:
         }
 
 
+def _add_cost(card: Path, cost: float) -> None:
+    """Adds to the model card what the training has cost, which its process is not told."""
+    if card.exists():
+        with card.open("a", encoding="utf-8") as file:
+            file.write(f"\nThe training cost {cost:.2f} US dollars up to its upload.\n")
+
+
 def _fail(job: Job, failure: Failure) -> None:
     names = workers_pb2.FailureReason.keys()
     name = f"FAILURE_REASON_{failure.reason}"
@@ -185,33 +200,24 @@ def _fail(job: Job, failure: Failure) -> None:
     )
 
 
-def _measurements(fields: dict[str, object]) -> workers_pb2.Measurements | None:
-    """What a training process measured, as far as the contract takes it."""
-    known = workers_pb2.Measurements.DESCRIPTOR.fields_by_name
+def _measurements(fields: dict[str, Any]) -> workers_pb2.Measurements | None:
+    """What a training process measured, as far as the contract takes it: the rest is worth no result."""
     message = workers_pb2.Measurements()
     for name, value in fields.items():
-        if name not in known or value is None:
-            continue
         try:
-            if name == "stack" and isinstance(value, dict):
-                message.stack.CopyFrom(workers_pb2.TrainingStack(**value))
-            else:
-                setattr(message, name, value)
-        except (TypeError, ValueError):
+            measured = workers_pb2.Measurements(**{name: value})
+            protovalidate.validate(measured)
+        except (TypeError, ValueError, protovalidate.ValidationError):
             continue
+        message.MergeFrom(measured)
     return message if message.ListFields() else None
 
 
 def _mapped(result: Result, total_steps: int) -> int:
     """The step of the result in the job's own count; 0 for the last."""
-    if not result.result_step or not result.max_steps:
+    if result.result_step <= 0 or result.max_steps <= 0:
         return 0
     return min(total_steps, result.result_step * total_steps // result.max_steps)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _remove_stale(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from pipeline.estimator.v1 import estimator_pb2
@@ -49,8 +50,10 @@ def options_of(lease: workers_pb2.Lease) -> Options:
     )
 
 
-def task_of(lease: workers_pb2.Lease, settings: TrainerSettings, work_dir: Path, *, sha256: str) -> Task:
-    """The task of a lease. Raises NotSupported."""
+def task_of(
+    lease: workers_pb2.Lease, settings: TrainerSettings, work_dir: Path, dataset: Path, validation: Path | None
+) -> Task:
+    """The task of a lease, whose datasets were downloaded to two files. Raises NotSupported."""
     plan = lease.plan
     if not plan.base_model:
         raise NotSupported("The job's estimate does not say which base model to train; create it again.")
@@ -59,8 +62,8 @@ def task_of(lease: workers_pb2.Lease, settings: TrainerSettings, work_dir: Path,
         job_id=lease.job_id,
         attempt=lease.attempt,
         dataset_name=lease.dataset.name,
-        dataset_file=str(work_dir / "dataset.jsonl"),
-        dataset_sha256=sha256,
+        dataset_file=str(dataset),
+        dataset_sha256=_sha256(dataset),
         total_pairs=lease.dataset.total_training_pairs or None,
         total_tokens=lease.dataset.total_tokens or None,
         base_model=plan.base_model,
@@ -75,7 +78,16 @@ def task_of(lease: workers_pb2.Lease, settings: TrainerSettings, work_dir: Path,
         work_dir=str(work_dir),
         checkpoint=lease.checkpoint.uri if lease.HasField("checkpoint") else None,
         may_download=settings.trainer_download,
+        validation_file=str(validation) if validation else None,
+        validation_sha256=_sha256(validation) if validation else None,
+        validation_pairs=lease.validation_dataset.total_training_pairs or None,
+        validation_tokens=lease.validation_dataset.total_tokens or None,
     )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def find_model(plan: estimator_pb2.TrainingPlan, settings: TrainerSettings) -> str:

@@ -80,14 +80,16 @@ def texts(row: Mapping[str, Any]) -> Iterator[str]:
         yield row.get(key) or ""
 
 
-def check_counts(rows: Sequence[Mapping[str, Any]], pairs: int | None, tokens: int | None) -> None:
+def check_counts(
+    rows: Sequence[Mapping[str, Any]], pairs: int | None, tokens: int | None, dataset: str = "dataset"
+) -> None:
     """Raises DatasetError where the samples are not those that the estimate counted."""
     if not rows:
-        raise DatasetError("the dataset has no samples")
+        raise DatasetError(f"the {dataset} has no samples")
     for name, expected in (("pairs", pairs), ("tokens", tokens)):
-        found = sum(row.get(name, 0) for row in rows)
-        if expected is not None and found != expected:
-            raise DatasetError(f"the dataset has {found} {name}, and the estimate counted {expected}")
+        count = sum(row.get(name, 0) for row in rows)
+        if expected is not None and count != expected:
+            raise DatasetError(f"the {dataset} has {count} {name}, and the estimate counted {expected}")
 
 
 def chat_template(tokenizer: Any) -> tuple[str | None, str]:
@@ -218,30 +220,52 @@ def prepare(
     sequence_length: int | None,
     validation_fraction: float,
     seed: int,
+    validation_rows: Sequence[Mapping[str, Any]] = (),
 ) -> Prepared:
-    """All samples, cut and split. Raises NotSupported, DatasetError."""
-    template, remark = chat_template(tokenizer) if any("messages" in row for row in rows) else (None, "")
-    samples = [encode(row, tokenizer, template) for row in rows]
+    """All samples, cut. Those to validate with are `validation_rows`, or a share of `rows`.
+
+    Raises NotSupported, DatasetError.
+    """
+    is_chat = any("messages" in row for row in (*rows, *validation_rows))
+    template, remark = chat_template(tokenizer) if is_chat else (None, "")
     remarks = [remark] if remark else []
-    if sequence_length is not None:
-        longer = sum(len(sample.input_ids) > sequence_length for sample in samples)
-        if longer:
-            remarks.append(f"{longer} of {len(samples)} samples are longer than {sequence_length} tokens and are cut.")
-        samples = [Sample(each.input_ids[:sequence_length], each.labels[:sequence_length]) for each in samples]
-        whole, samples = len(samples), [each for each in samples if any(label != IGNORED for label in each.labels)]
-        if len(samples) < whole:
-            remarks.append(f"{whole - len(samples)} samples are left out: the cut leaves nothing to train on.")
-    held_back = validation_count(len(samples), validation_fraction)
+    train = _cut([encode(row, tokenizer, template) for row in rows], sequence_length, remarks)
+    if validation_rows:
+        validation = _cut([encode(row, tokenizer, template) for row in validation_rows], sequence_length, remarks)
+        remarks.append(f"{len(validation)} samples of the validation dataset are validated with.")
+    else:
+        train, validation = _split_off(train, validation_fraction, seed)
+        if validation:
+            remarks.append(f"{len(validation)} of {len(train) + len(validation)} samples are held back for validation.")
+    longest = max(len(sample.input_ids) for sample in train)
+    return Prepared(train, validation, longest, remarks)
+
+
+def _cut(samples: list[Sample], length: int | None, remarks: list[str]) -> list[Sample]:
+    """Samples of at most `length` tokens, without those that have nothing left to train on."""
+    if length is None:
+        return samples
+    longer = sum(len(sample.input_ids) > length for sample in samples)
+    if longer:
+        remarks.append(f"{longer} of {len(samples)} samples are longer than {length} tokens and are cut.")
+    cut = [Sample(each.input_ids[:length], each.labels[:length]) for each in samples]
+    kept = [each for each in cut if any(label != IGNORED for label in each.labels)]
+    if len(kept) < len(cut):
+        remarks.append(f"{len(cut) - len(kept)} samples are left out: the cut leaves nothing to train on.")
+    if not kept:
+        raise DatasetError(f"samples that are cut at {length} tokens leave nothing to train on")
+    return kept
+
+
+def _split_off(samples: list[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Samples to train on, and a share to validate with."""
     # A hash orders the samples the same way on every machine and with every version of a library.
     order = sorted(range(len(samples)), key=lambda index: hashlib.sha256(f"{seed}/{index}".encode()).digest())
-    validation = frozenset(order[:held_back])
+    validation = frozenset(order[: validation_count(len(samples), fraction)])
     train = [sample for index, sample in enumerate(samples) if index not in validation]
-    if held_back:
-        remarks.append(f"{held_back} of {len(samples)} samples are held back for validation.")
     if not train:
         raise DatasetError(f"all {len(samples)} samples would be held back for validation: it needs at least 20")
-    longest = max(len(sample.input_ids) for sample in train)
-    return Prepared(train, [samples[index] for index in sorted(validation)], longest, remarks)
+    return train, [samples[index] for index in sorted(validation)]
 
 
 def validation_count(samples: int, fraction: float) -> int:

@@ -31,8 +31,8 @@ def check(task: Task) -> None:
         raise NotSupported("QLoRA needs a GPU and bitsandbytes (the extra train-gpu): choose lora, or another trainer.")
     if options.fused_kernels and not (has_gpu and _is_installed("liger_kernel")):
         raise NotSupported("Tuned kernels need a GPU and liger-kernel (the extra train-gpu): choose the plain stack.")
-    if options.early_stopping_patience and not options.validation_fraction:
-        raise NotSupported("Early stopping needs a validation fraction above 0.")
+    if options.early_stopping_patience and not (options.validation_fraction or task.validation_file):
+        raise NotSupported("Early stopping needs a validation fraction above 0, or a validation dataset.")
     if options.packing and options.sequence_length is None:
         raise NotSupported("Packing needs a sequence length.")
     if has_gpu and torch.cuda.device_count() < task.gpu_count:

@@ -36,6 +36,9 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
     pipe.report(stage="preparing dataset")
     rows = list(data.read_rows(Path(task.dataset_file)))
     data.check_counts(rows, task.total_pairs, task.total_tokens)
+    validation_rows = list(data.read_rows(Path(task.validation_file))) if task.validation_file else []
+    if task.validation_file:
+        data.check_counts(validation_rows, task.validation_pairs, task.validation_tokens, "validation dataset")
     tokenizer = model.load_tokenizer(task)
     options = task.options
     samples = data.prepare(
@@ -44,6 +47,7 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
         sequence_length=options.sequence_length,
         validation_fraction=options.validation_fraction,
         seed=options.seed,
+        validation_rows=validation_rows,
     )
     pipe.log(*samples.remarks)
     pipe.report(stage="loading model")
@@ -92,7 +96,8 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
         max_steps=state.max_steps,
         stopped_early=best.stopped_early,
         result_step=best.step,
-        values=metrics,
+        # Validation losses are points of the curve already.
+        values={name: value for name, value in metrics.items() if name != "eval_loss"},
         measurements=meter.measurements(
             longest=samples.longest, packing=options.packing, model=base, fused=options.fused_kernels
         ),

@@ -51,6 +51,11 @@ begin
         where j.user_id = (select caller_id()) and j.completed_at is null
     ) open
     where d.id = new_job.dataset_id and d.status = 'ready' and d.training_ready and d.deleted_at is null
+    and (new_job.training ->> 'validation_dataset_id' is null or exists (
+        select from lora_datasets v
+        where v.id = (new_job.training ->> 'validation_dataset_id')::uuid
+        and v.status = 'ready' and v.training_ready and v.deleted_at is null
+    ))
     and open.jobs < max_open_jobs;
     if not found then
         return;

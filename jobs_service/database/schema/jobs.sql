@@ -17,6 +17,7 @@ create table lora_training_jobs (
     gpu_count integer generated always as ((gpu_config ->> 'count')::integer) stored,
     base_model text,
     training jsonb,
+    validation_dataset_id uuid generated always as ((training ->> 'validation_dataset_id')::uuid) stored,
     provider text,
     allow_oom_risk boolean not null default false,
     priority integer not null default 5,
@@ -116,6 +117,8 @@ create table lora_training_jobs (
 
     constraint lora_training_jobs_pkey primary key (id),
     constraint lora_training_jobs_dataset_fkey foreign key (dataset_id, user_id) references lora_datasets (id, user_id),
+    constraint lora_training_jobs_validation_fkey foreign key (validation_dataset_id, user_id)
+    references lora_datasets (id, user_id),
     -- Idempotency: one job for each key of a user.
     constraint lora_training_jobs_request_key unique (user_id, request_id)
     -- Conditions that each row meets are in routines/check_job.sql.

@@ -7,6 +7,8 @@ where status = 'queued';
 create index lora_training_jobs_leased_idx on lora_training_jobs (id) where status in ('initializing', 'running');
 -- A trainer may read the datasets of its own jobs: this finds them, however many jobs train on a dataset.
 create index lora_training_jobs_worker_idx on lora_training_jobs (dataset_id, worker_id);
+create index lora_training_jobs_validation_idx on lora_training_jobs (validation_dataset_id, worker_id)
+where validation_dataset_id is not null;
 
 -- One row for each lease that ended: what it cost, and how it ended. A repeated report is answered from it.
 create table cost_records (
@@ -70,6 +72,9 @@ using (status = 'queued' or worker_id = (select caller_id())) with check (worker
 create policy leased_datasets on lora_datasets for select to pipeline_worker
 using (exists (
     select from lora_training_jobs j where j.dataset_id = lora_datasets.id and j.worker_id = (select caller_id())
+) or exists (
+    select from lora_training_jobs j
+    where j.validation_dataset_id = lora_datasets.id and j.worker_id = (select caller_id())
 ));
 create policy leased_events on job_events for insert to pipeline_worker
 with check (exists (
@@ -100,8 +105,8 @@ with check (worker_id = (select caller_id()) and exists (
 create policy own_offers on trainer_offers to pipeline_worker
 using (worker_id = (select caller_id())) with check (worker_id = (select caller_id()));
 grant select (
-    id, user_id, dataset_id, hyperparameters, gpu_config, gpu_type, gpu_count, base_model, training, allow_oom_risk,
-    status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
+    id, user_id, dataset_id, hyperparameters, gpu_config, gpu_type, gpu_count, base_model, training,
+    validation_dataset_id, allow_oom_risk, status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
     hourly_rate, storage_usd, current_cost, final_cost, error_message, status_reason, revision, attempt, max_attempts, max_cost_usd,
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
     running_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at,

@@ -18,7 +18,7 @@ from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
 from estimator_service.forecasts.plan import Options, TrainingSpec, plan
 from estimator_service.physics.forecast import Point
 from tests.conftest import NewDataset, Stack, metadata
-from tests.estimator_service.requests import ANN, LLAMA, configuration, refusal
+from tests.estimator_service.requests import ANN, BOB, LLAMA, configuration, refusal
 
 GPUS, MODELS = gpus.all_gpus(), base_models.all_models()
 DEFAULTS = JobDefaults(600, 1.0, 60, 0.5, 0.5, 1000, 200, 240, 1500)
@@ -63,6 +63,50 @@ async def test_a_base_model_gets_a_range_its_reasons_and_its_memory(stack: Stack
     named = {each.field: each.value for each in seen.assumptions}
     assert (named["training.method"], named["training.sequence_length"]) == ("lora", "2048")
     assert (answer.price.usd_per_hour, answer.price.date) == (3.5, "2026-11-01")
+
+
+async def test_a_validation_dataset_takes_its_tokens_time(stack: Stack, new_dataset: NewDataset) -> None:
+    """Its samples are validated with and none is held back: the steps stay, and the time goes with the number of its tokens."""
+    dataset = await new_dataset(ANN, **COUNTED)
+
+    async def answer(**training: Any) -> pb.EstimateCostResponse:
+        return await stack.estimator.EstimateCost(new_request(dataset, training=training), metadata=metadata(ANN))
+
+    plain = await answer()
+    small, large = [
+        await answer(
+            validation_dataset_id=await new_dataset(ANN, total_tokens=tokens, total_training_pairs=tokens // 250)
+        )
+        for tokens in (1_250_000, 12_500_000)
+    ]
+    hours = [each.forecast.split.validation for each in (plain, small, large)]
+    assert hours[0] == 0 < hours[1]
+    assert hours[2] == pytest.approx(10 * hours[1], rel=0.1)
+    assert small.training_details.total_steps == plain.training_details.total_steps
+    assert plain.estimated_cost < small.estimated_cost < large.estimated_cost
+    assert large.plan.training.validation_dataset_id
+
+
+async def test_validation_has_one_source_of_the_callers_own(stack: Stack, new_dataset: NewDataset) -> None:
+    """Two sources, the training dataset itself, another user's, one that is not ready, and early stopping without any."""
+    dataset, other = await new_dataset(ANN), await new_dataset(ANN)
+    field = "training.validation_dataset_id"
+
+    async def refused(**training: Any) -> tuple[str, str, dict[str, str]]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stack.estimator.EstimateCost(new_request(dataset, training=training), metadata=metadata(ANN))
+        return refusal(caught.value)
+
+    both = await refused(validation_dataset_id=other, validation_fraction=0.1)
+    same = await refused(validation_dataset_id=dataset.upper())
+    neither = await refused(early_stopping_patience=1)
+    assert [list(fields) for _, _, fields in (both, same, neither)] == [
+        [field], [field], ["training.early_stopping_patience"]
+    ]  # fmt: skip
+    strange = await refused(validation_dataset_id=await new_dataset(BOB))
+    unready = await refused(validation_dataset_id=await new_dataset(ANN, status="error", training_ready=False))
+    assert (strange[1], unready[1]) == ("DATASET_NOT_FOUND", "DATASET_NOT_READY")
+    assert field in strange[2][""]
 
 
 async def test_what_is_given_is_not_assumed(stack: Stack, new_dataset: NewDataset) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 from pipeline.common.v1 import files_pb2
+from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
@@ -190,9 +191,13 @@ async def test_uploads_have_limits(stack: Stack, new_dataset: NewDataset, tmp_pa
     assert not any(b"z" in data for data in files)
 
 
-async def read_dataset(stack: Stack, leased: workers_pb2.Lease, offset: int = 0) -> tuple[int, bytes]:
+async def read_dataset(
+    stack: Stack, leased: workers_pb2.Lease, offset: int = 0, *, validation: bool = False
+) -> tuple[int, bytes]:
     """Size of a leased job's dataset, and its bytes from an offset on."""
-    request = workers_pb2.ReadDatasetRequest(job_id=leased.job_id, lease_token=leased.lease_token, offset=offset)
+    request = workers_pb2.ReadDatasetRequest(
+        job_id=leased.job_id, lease_token=leased.lease_token, offset=offset, validation=validation
+    )
     messages = [message async for message in stack.workers.ReadDataset(request, metadata=worker())]
     return messages[0].file_size, b"".join(message.chunk for message in messages)
 
@@ -215,6 +220,33 @@ async def test_a_trainer_reads_its_jobs_dataset(stack: Stack, new_dataset: NewDa
     await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     assert (await refused(read_dataset(stack, leased))).reason in ("DATASET_FILE_NOT_FOUND", "STORAGE_UNAVAILABLE")
+
+
+async def test_a_trainer_reads_the_validation_dataset(stack: Stack) -> None:
+    """A lease names it, its trainer reads it, and it is not deleted before the job is final; a job without one has none."""
+    datasets = [await import_rows(stack, [{"prompt": "Hi", "completion": text}] * 30) for text in ("Hello", "Bye")]
+
+    async def imported(user: str) -> str:
+        return datasets[0].id
+
+    delete = datasets_pb2.DeleteDatasetRequest(id=datasets[1].id)
+    job = await queue(stack, imported, base_model="llama-3.1-8b", training={"validation_dataset_id": datasets[1].id})
+    assert job.training.validation_dataset_id == datasets[1].id
+    (leased,) = await lease(stack)
+    assert leased.plan.training.validation_dataset_id == leased.validation_dataset.id == datasets[1].id
+    assert leased.validation_dataset.total_training_pairs == 30
+    size, data = await read_dataset(stack, leased, validation=True)
+    assert size == len(data) == leased.validation_dataset.file_size
+    assert b"Bye" in data
+    assert b"Hello" in (await read_dataset(stack, leased))[1]
+    assert (await refused(stack.datasets.DeleteDataset(delete, metadata=metadata(ANN)))).reason == "DATASET_IN_USE"
+    await report(stack, leased)
+    await complete(stack, leased, artifact_uri="s3://a")
+    await stack.datasets.DeleteDataset(delete, metadata=metadata(ANN))
+    await queue(stack, imported)
+    (leased,) = await lease(stack)
+    assert not leased.HasField("validation_dataset")
+    assert (await refused(read_dataset(stack, leased, validation=True))).reason == "DATASET_FILE_NOT_FOUND"
 
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)

@@ -12,18 +12,22 @@ from pathlib import Path
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
-from tests.conftest import Stack, metadata
-from tests.jobs_service.jobs.test_create_job import ANN
+from deploy import train_demo
+from tests.conftest import Stack
 from tests.jobs_service.trainers import get
-from tests.trainer.train.trainings import REPOSITORY, STEPS, files_of, is_final, queue, trainer, until
+from tests.trainer.rows import import_rows
+from tests.trainer.train.trainings import REPOSITORY, STEPS, files_of, is_final, losses_of, queue, trainer, until
 
 pytestmark = pytest.mark.train
 
 
 async def test_a_job_becomes_an_adapter(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """The adapter loads with PEFT on its base model and changes what that predicts; loss falls; figures come back."""
-    job = await queue(stack)
-    assert job.total_steps == STEPS
+    """The demo's job learns: loss falls by half, the adapter loads with PEFT and changes predictions, and figures come back."""
+    hyperparameters, training = (
+        {field.name: value for field, value in message.ListFields()}
+        for message in (train_demo.HYPERPARAMETERS, train_demo.TRAINING)
+    )
+    job = await queue(stack, list(train_demo.rows()), hyperparameters=hyperparameters, **training)
     async with trainer(stack, tmp_path / "trainer", models, "--once") as process:
         done = await until(stack, job, is_final)
         assert await process.wait() == 0
@@ -32,17 +36,20 @@ async def test_a_job_becomes_an_adapter(stack: Stack, models: Path, tmp_path: Pa
     assert expected <= set(files)
     assert not any(name.endswith((".bin", ".pt", ".pth")) for name in files)
     assert changes_predictions(models / "demo-tiny", tmp_path / "adapter", files)
-    request = jobs_pb2.ListJobMetricsRequest(id=job.id)
-    points = (await stack.jobs.ListJobMetrics(request, metadata=metadata(ANN))).points
-    loss = [point.values["loss"] for point in points if "loss" in point.values]
-    assert len(loss) == STEPS
-    assert sum(loss[-3:]) < sum(loss[:3])
-    assert (done.current_step, done.simulated, done.measurements.stack.attention) == (STEPS, False, "sdpa")
-    assert done.measurements.trained_tokens > 48 * 2 * 10
+    loss = [*(await losses_of(stack, job)).values()]
+    assert len(loss) == job.total_steps
+    assert loss[0] > 7.5
+    assert max(loss[-20:]) < 4
+    assert [*(await losses_of(stack, job, "eval_loss")).values()][-1] < 3.5
+    assert (done.current_step, done.simulated) == (job.total_steps, False)
+    measured = done.measurements
+    assert (measured.stack.attention, measured.trained_tokens > job.total_steps * 8 * 10) == ("sdpa", True)
     assert done.final_cost >= 0.5
-    assert "Sums" not in files["README.md"].decode()
-    assert json.loads(files["adapter_config.json"])["r"] == 8
-    assert json.loads(files["training_args.json"])["max_steps"] == STEPS
+    card = files["README.md"].decode()
+    assert "What is" not in card
+    assert "US dollars" in card
+    assert json.loads(files["adapter_config.json"])["r"] == hyperparameters["rank"]
+    assert json.loads(files["training_args.json"])["max_steps"] == job.total_steps
 
 
 def changes_predictions(model: Path, adapter: Path, files: dict[str, bytes]) -> bool:
@@ -96,12 +103,25 @@ async def test_validation_chooses_the_best_state(stack: Stack, models: Path, tmp
     async with trainer(stack, tmp_path / "trainer", models, "--once"):
         done = await until(stack, job, is_final)
     assert done.status == jobs_pb2.JOB_STATUS_COMPLETED, done.error_message
-    request = jobs_pb2.ListJobMetricsRequest(id=job.id)
-    points = (await stack.jobs.ListJobMetrics(request, metadata=metadata(ANN))).points
-    losses = {point.step: point.values["eval_loss"] for point in points if "eval_loss" in point.values}
+    losses = await losses_of(stack, job, "eval_loss")
     assert len(losses) == 2
     assert done.result_step == min(losses, key=lambda step: losses[step])
-    assert done.current_metrics["eval_loss"] == pytest.approx(min(losses.values()))
+
+
+async def test_a_validation_dataset_ends_training_early(stack: Stack, models: Path, tmp_path: Path) -> None:
+    """All samples are trained on; once the loss on another dataset rises, training ends, and the best step is the result."""
+    pairs = [("What is the sum?", f"zq{n} wx{n} vk{n}") for n in range(20)]
+    validation = await import_rows(stack, [{"prompt": prompt, "completion": text} for prompt, text in pairs])
+    options = {"validation_dataset_id": validation.id, "early_stopping_patience": 1}
+    job = await queue(stack, hyperparameters={"epochs": 8, "rank": 64, "alpha": 512.0}, **options)
+    assert job.total_steps == 8 * STEPS / 2
+    async with trainer(stack, tmp_path / "trainer", models, "--once"):
+        done = await until(stack, job, is_final)
+    assert done.status == jobs_pb2.JOB_STATUS_COMPLETED, done.error_message
+    losses = await losses_of(stack, job, "eval_loss")
+    last, best = max(losses), min(losses, key=lambda step: losses[step])
+    assert (done.result_step, best < last < job.total_steps) == (best, True)
+    assert losses[last] > losses[best]
 
 
 async def test_any_command_may_train(stack: Stack, models: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,22 @@ CONFIGURATION = {"batch_size": 8, "epochs": 2, "learning_rate": 1e-3, "rank": 8,
 STEPS = 12
 
 
-async def queue(stack: Stack, rows: Sequence[Any] = ROWS, *, count: int = 1, **training: Any) -> jobs_pb2.Job:
-    """A job on the tiny model."""
+async def queue(
+    stack: Stack,
+    rows: Sequence[Any] = ROWS,
+    *,
+    count: int = 1,
+    hyperparameters: Mapping[str, Any] | None = None,
+    **training: Any,
+) -> jobs_pb2.Job:
+    """A job on the tiny model; `hyperparameters` take the place of some of CONFIGURATION."""
     dataset = await import_rows(stack, rows)
     batch = CONFIGURATION["batch_size"] // count
     request = jobs_pb2.CreateJobRequest(
         dataset_id=dataset.id,
         preset_id="PRESET_ID_CUSTOM",
         gpu_config={"type": GPU, "count": count},
-        hyperparameters={**CONFIGURATION, "batch_size": batch},
+        hyperparameters={**CONFIGURATION, "batch_size": batch, **(hyperparameters or {})},
         base_model="demo-tiny",
         training=training,
     )

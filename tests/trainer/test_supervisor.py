@@ -1,0 +1,97 @@
+"""The supervisor with a training process that is not ours."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pipeline.jobs.v1 import jobs_pb2
+
+from tests.conftest import Stack, TestDatabase, open_stack
+from tests.jobs_service.trainers import get
+from tests.trainer.train.trainings import files_of, is_final, log_of, queue, trainer, until
+
+CHILD = """
+import json, os, pathlib
+
+task = json.loads(pathlib.Path(os.environ["PIPELINE_TASK"]).read_text())
+pipe = open(os.environ["PIPELINE_REPORTS"], "w", buffering=1)
+folder = pathlib.Path(task["work_dir"]) / "result"
+folder.mkdir()
+(folder / "adapter_model.safetensors").write_bytes(b"weights")
+
+
+def send(line):
+    print(line if isinstance(line, str) else json.dumps(line), file=pipe)
+
+
+"""
+NONSENSE = """
+for line in (
+    "no JSON", "[1, 2]", "{}", '{"values": 3}', '{"values": {"loss": NaN, "big": 1e999}, "step": 1e400}',
+    {"checkpoint": {"uri": "s3://" + "u" * 5_000, "step": 1}}, {"checkpoint": {"uri": "s3://c", "step": 2**80}},
+    {"checkpoint": 7}, {"result": "none"}, {"result": {"folder": "x", "step": "two", "max_steps": 2}}, {"error": 5},
+    {"pid": "none"}, {"pid": 1e999}, {"step": -5, "of": 0, "epoch": -1e300, "lines": "one", "stage": ["x"]},
+):
+    send(line)
+send({"step": 1, "of": 2, "values": {"loss": 1.5}})
+send({"result": {
+    "folder": str(folder), "step": 2, "max_steps": 2, "result_step": -4,
+    "values": {"train_loss": float("inf"), "score": 0.5},
+    "measurements": {
+        "tokens_per_second": 0, "trained_tokens": 2**80, "load_seconds": -1, "train_seconds": "long", "eval_seconds": 1e300,
+        "peak_memory_gib": float("nan"), "longest_sequence": 1.5, "stack": {"torch": "x" * 65}, "invented": 1,
+        "checkpoint_seconds": 2.5,
+    },
+}})
+"""
+
+
+@pytest.fixture
+async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
+    """The services over gRPC."""
+    async with open_stack("grpc", database.url, tmp_path) as opened:
+        yield opened
+
+
+def child(folder: Path, code: str) -> tuple[Path, str]:
+    """A folder of base models, and the command of a training process that runs `code`."""
+    model = folder / "models" / "demo-tiny"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    (folder / "child.py").write_text(CHILD + textwrap.dedent(code))
+    return model.parent, f"{sys.executable} {folder / 'child.py'}"
+
+
+async def test_nothing_that_a_training_process_sends_costs_its_result(stack: Stack, tmp_path: Path) -> None:
+    """Cases 40 and 44: what is no message or no value that the contract takes is logged or left out; the job completes."""
+    models, command = child(tmp_path, NONSENSE)
+    job = await queue(stack)
+    async with trainer(stack, tmp_path / "trainer", models, "--once", TRAINER_COMMAND=command) as process:
+        done = await until(stack, job, is_final)
+        assert await process.wait() == 0
+    assert set(await files_of(stack, done)) == {"adapter_model.safetensors"}
+    assert done.measurements.checkpoint_seconds == 2.5
+    assert [field.name for field, _ in done.measurements.ListFields()] == ["checkpoint_seconds"]
+    assert not done.HasField("result_step")
+    assert (done.current_metrics["loss"], done.current_metrics["score"]) == (1.5, 0.5)
+    lines = await log_of(stack, job)
+    assert {"no JSON", "loss is nan", "one"} <= set(lines)
+    assert sum("a checkpoint is not recorded" in line for line in lines) == 2
+
+
+async def test_a_result_that_is_not_there_fails_its_job_alone(stack: Stack, tmp_path: Path) -> None:
+    """The attempt fails and names the folder, and the trainer goes on with the queue."""
+    code = """
+    send({"result": {"folder": "/nowhere", "step": 1, "max_steps": 1}})
+    """
+    models, command = child(tmp_path, code)
+    job = await queue(stack)
+    async with trainer(stack, tmp_path / "trainer", models, TRAINER_COMMAND=command):
+        failed = await until(stack, job, is_final)
+    assert (failed.status, failed.attempt) == (jobs_pb2.JOB_STATUS_FAILED, 3)
+    assert failed.error_message == "The training's result is missing: /nowhere."
+    assert (await get(stack, job.id)).current_cost < 1
