@@ -148,6 +148,7 @@ def _forecast(job: JobForecast) -> Fields:
         },
         "assumptions": assumptions((*planned.assumptions, *_sharding(job))),
         "learned_from_jobs": job.point.speed_jobs,
+        "learned_software": job.point.software,
         "truncated_share": planned.lengths.truncated_share,
         "padding_share": round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
         "seconds": _range(*(hours * SECONDS_PER_HOUR for hours in (seen.hours_p10, seen.hours, seen.hours_p90))),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from estimator_service.physics.forecast import KINDS, POSITIONS, Point, features, features_table
 from estimator_service.physics.parameters import Parameters, fitted
 
-Kind = tuple[str, str, str]  # model family, GPU type, software stack
+Kind = tuple[str, str, str, bool]  # model family, GPU type, stack of the formulas, whether samples are packed
 Array = NDArray[np.float64]
 
 FREEDOM = 4.0  # of Student's t: a run three deviations off counts half
@@ -117,10 +117,14 @@ class Accuracy(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """What finished jobs of one kind teach of speed, and of memory where trainers measured it."""
+    """What finished jobs of one kind teach of speed, and of memory where trainers measured it.
+
+    `software`: what their trainers reported that they run; all jobs are of the same.
+    """
 
     speed: Posterior
     memory: Posterior | None
+    software: str = ""
 
 
 Corrections = Mapping[Kind, Correction]
@@ -138,16 +142,16 @@ def memory_prior(p: Parameters) -> Prior:
     return speed_prior(p)._replace(slopes=np.zeros(0), apart=1.0, same=2)
 
 
-def correct_for(jobs: Sequence[FinishedJob], trust: Sequence[float] | None = None) -> Correction:
-    """Returns the correction from finished jobs of one kind; `trust` weights each, 0 to 1 (None: all 1)."""
+def correct_for(jobs: Sequence[FinishedJob], trust: Sequence[float] | None = None, software: str = "") -> Correction:
+    """Returns the correction from finished jobs of one kind and software; `trust` weights each, 0 to 1 (None: all 1)."""
     weights = np.ones(len(jobs)) if trust is None else np.array(trust)
     speed = posterior([job.log_ratio for job in jobs], [job.features for job in jobs], speed_prior(fitted()), weights)
     measured = [index for index, job in enumerate(jobs) if job.peak_gib]
     if not measured:
-        return Correction(speed, None)
+        return Correction(speed, None, software)
     ratios = [math.log((jobs[index].peak_gib or 1.0) / jobs[index].forecast_gib) for index in measured]
     positions = [jobs[index].features[-POSITIONS - KINDS :] for index in measured]
-    return Correction(speed, posterior(ratios, positions, memory_prior(fitted()), weights[measured]))
+    return Correction(speed, posterior(ratios, positions, memory_prior(fitted()), weights[measured]), software)
 
 
 def corrected(point: Point, corrections: Corrections) -> Point:
@@ -188,6 +192,7 @@ def _corrected(points: Sequence[Point], corrections: Correction, runs: Array) ->
             _clamped(peak, MAX_MEMORY_CORRECTION),
             jobs,
             measured,
+            corrections.software,
         )
         for point, speed, width, peak in zip(points, speeds, widths, peaks, strict=True)
     ]
@@ -198,7 +203,7 @@ def _clamped(factor: float, limit: float) -> float:
 
 
 def _kind(point: Point) -> Kind:
-    return point.workload.model.family, point.gpu.id, point.workload.stack
+    return point.workload.model.family, point.gpu.id, point.workload.stack, point.workload.packed
 
 
 def posterior(

@@ -10,9 +10,9 @@ import asyncio
 import math
 import time
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import asyncpg
 import structlog
@@ -28,7 +28,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 SQL = load_queries("estimator_service.learning", "queries.sql")
 MIN_USERS, MIN_WORKERS = 5, 2  # before jobs of others count
-MAX_JOBS = 50  # of a kind, the latest
+MAX_JOBS = 50  # of a kind and software, the latest
+LATEST_JOBS = 10  # of a user's own: most of them say which software trains now
+PACKING = "packing"  # in the fingerprint of software that put several samples into a sequence
 MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER = 10, 25  # of those
 FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
 SHARED_FRESH_SECONDS = 30.0  # of what is read over all users
@@ -95,27 +97,56 @@ class Kept(Generic[T]):
             return self._found
 
 
+class Lesson(NamedTuple):
+    """A finished job that may teach, and whose it is."""
+
+    user_id: str
+    worker_id: str
+    software: str
+    job: FinishedJob
+
+
 def own_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
-    """Corrections from a user's own jobs: each counts in full."""
-    lessons = _lessons(rows)
-    return {kind: _correction(tuple(job for _, job in jobs[:MAX_JOBS]), None) for kind, jobs in lessons.items()}
-
-
-def shared_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
-    """Corrections from the jobs of all users: of kinds to which enough users and workers contributed rows that are used."""
+    """Corrections from a user's own jobs: each counts in full. Those of the software that most of the latest jobs ran."""
     corrections = {}
-    for kind, jobs in _lessons(rows).items():
-        used = jobs[:MAX_JOBS]
-        owners = [owner for owner, _ in used]
-        if len({user for user, _ in owners}) < MIN_USERS or len({worker for _, worker in owners}) < MIN_WORKERS:
-            continue
-        corrections[kind] = _correction(tuple(job for _, job in used), trust(owners))
+    for kind, lessons in _lessons(rows).items():
+        software = Counter(lesson.software for lesson in lessons[:LATEST_JOBS]).most_common(1)[0][0]
+        jobs = [lesson.job for lesson in lessons if lesson.software == software]
+        corrections[kind] = _correction(tuple(jobs[:MAX_JOBS]), None, software)
     return corrections
 
 
-def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[tuple[tuple[str, str], FinishedJob]]]:
-    """Jobs that may teach, with their (user, worker), by kind. The others are counted in one log line."""
-    kinds: dict[Kind, list[tuple[tuple[str, str], FinishedJob]]] = defaultdict(list)
+def shared_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
+    """Corrections from the jobs of all users: of kinds and software to which enough users and workers contributed.
+
+    Of several software that of the most users counts, so that nobody's jobs alone change whose lessons apply.
+    """
+    corrections = {}
+    for kind, lessons in _lessons(rows).items():
+        by_software: dict[str, list[Lesson]] = defaultdict(list)
+        for lesson in lessons:
+            if len(by_software[lesson.software]) < MAX_JOBS:
+                by_software[lesson.software].append(lesson)
+        qualified = {software: used for software, used in by_software.items() if _is_shared(used)}
+        if qualified:
+            software, used = max(qualified.items(), key=lambda item: len({lesson.user_id for lesson in item[1]}))
+            weights = trust([(lesson.user_id, lesson.worker_id) for lesson in used])
+            corrections[kind] = _correction(tuple(lesson.job for lesson in used), weights, software)
+    return corrections
+
+
+def _is_shared(lessons: Sequence[Lesson]) -> bool:
+    """Whether enough users and workers contributed to lessons for everybody's forecasts to follow them."""
+    users, workers = {lesson.user_id for lesson in lessons}, {lesson.worker_id for lesson in lessons}
+    return len(users) >= MIN_USERS and len(workers) >= MIN_WORKERS
+
+
+def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
+    """Jobs that may teach, by kind. The others are counted in one log line.
+
+    A job whose trainer did not report its software teaches of packed and of unpacked samples.
+    """
+    kinds: dict[Kind, list[Lesson]] = defaultdict(list)
     refused: Counter[str] = Counter()
     for row in rows:
         try:
@@ -126,8 +157,10 @@ def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[tuple[tuple[str,
         if reason:
             refused[reason] += 1
             continue
-        owner = str(row["user_id"]), str(row["worker_id"])
-        kinds[row["model_family"], row["gpu_type"], row["stack"]].append((owner, with_possible_peak(job)))
+        lesson = Lesson(str(row["user_id"]), str(row["worker_id"]), row["software"], with_possible_peak(job))
+        for packed in (False, True):
+            if not lesson.software or (PACKING in lesson.software.split(", ")) == packed:
+                kinds[row["model_family"], row["gpu_type"], row["stack"], packed].append(lesson)
     if refused:
         log.info("finished_jobs_refused", **{reason.replace(" ", "_"): count for reason, count in refused.items()})
     return kinds
@@ -147,6 +180,6 @@ def _finished_job(row: asyncpg.Record) -> FinishedJob:
 
 
 @lru_cache(maxsize=1024)
-def _correction(jobs: tuple[FinishedJob, ...], weights: tuple[float, ...] | None) -> Correction:
+def _correction(jobs: tuple[FinishedJob, ...], weights: tuple[float, ...] | None, software: str) -> Correction:
     """The same jobs give the same object, so cached answers whose key holds it stay valid."""
-    return correct_for(jobs, weights)
+    return correct_for(jobs, weights, software)

@@ -22,7 +22,18 @@ from rpc.process.settings import load
 SQL = load_queries("estimator_service.learning", "queries.sql")
 CONNECT_TIMEOUT_SECONDS = 10.0
 WIDTH = 200  # characters of a line in a file or a pipe
-COLUMNS = ("worker", "model family", "GPU type", "stack", "jobs", "users", "actual ÷ forecast", "latest", "teaches")
+COLUMNS = (
+    "worker",
+    "model family",
+    "GPU type",
+    "stack",
+    "software",
+    "jobs",
+    "users",
+    "actual ÷ forecast",
+    "latest",
+    "teaches",
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,10 +54,17 @@ def main(argv: Sequence[str]) -> int:
     table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(
-            str(row["worker_id"] or "none"), row["model_family"], row["gpu_type"], row["stack"], str(row["jobs"]),
-            str(row["users"]), f"{row['median_ratio']:.2f}", f"{row['latest']:%Y-%m-%d}",
+            str(row["worker_id"] or "none"),
+            row["model_family"],
+            row["gpu_type"],
+            row["stack"],
+            row["software"] or "not reported",
+            str(row["jobs"]),
+            str(row["users"]),
+            f"{row['median_ratio']:.2f}",
+            f"{row['latest']:%Y-%m-%d}",
             "no, withdrawn" if row["withdrawn"] else "yes",
-        )  # fmt: skip
+        )
     console.print(table)
     return 0
 

@@ -1,7 +1,7 @@
 -- name: own_finished_jobs
 -- Duration and peak memory of the caller's latest finished jobs beside what this version of the model forecast.
 select
-    model_family, gpu_config ->> 'type' as gpu_type, stack, user_id, worker_id,
+    model_family, gpu_config ->> 'type' as gpu_type, stack, coalesce(software, '') as software, user_id, worker_id,
     extract(epoch from completed_at - started_at)::double precision as seconds,
     forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
 from lora_training_jobs
@@ -16,7 +16,8 @@ limit 200;
 -- finished jobs with a forecast alone. Users and workers are counted where rows are used (see shared_corrections).
 with latest as (
     select
-        user_id, worker_id, model_family, gpu_config ->> 'type' as gpu_type, stack, completed_at,
+        user_id, worker_id, model_family, gpu_config ->> 'type' as gpu_type, stack, coalesce(software, '') as software,
+        completed_at,
         extract(epoch from completed_at - started_at)::double precision as seconds,
         forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
     from lora_training_jobs
@@ -28,12 +29,16 @@ with latest as (
 ), ranked as (
     select
         *,
-        row_number() over (partition by model_family, gpu_type, stack, user_id order by completed_at desc) as user_rank,
-        row_number() over (partition by model_family, gpu_type, stack, worker_id order by completed_at desc) as worker_rank
+        row_number() over (
+            partition by model_family, gpu_type, stack, software, user_id order by completed_at desc
+        ) as user_rank,
+        row_number() over (
+            partition by model_family, gpu_type, stack, software, worker_id order by completed_at desc
+        ) as worker_rank
     from latest
 )
 select
-    user_id, worker_id, model_family, gpu_type, stack, seconds, forecast_seconds, forecast_overhead_seconds,
+    user_id, worker_id, model_family, gpu_type, stack, software, seconds, forecast_seconds, forecast_overhead_seconds,
     forecast_correction, forecast_slopes, peak_memory_gib
 from ranked
 where
@@ -67,7 +72,8 @@ limit 25;
 -- name: lessons_by_worker
 -- Lists each worker's finished jobs with a forecast by kind, and whether an operator withdrew its lessons. Times are seconds.
 select
-    j.worker_id, j.model_family, j.gpu_config ->> 'type' as gpu_type, j.stack, count(*) as jobs,
+    j.worker_id, j.model_family, j.gpu_config ->> 'type' as gpu_type, j.stack, coalesce(j.software, '') as software,
+    count(*) as jobs,
     count(distinct j.user_id) as users, max(j.completed_at) as latest,
     percentile_cont(0.5) within group (
         order by extract(epoch from j.completed_at - j.started_at)::double precision / j.forecast_seconds
@@ -77,7 +83,7 @@ from lora_training_jobs j left join withdrawn_workers w on w.worker_id = j.worke
 where
     j.status = 'completed' and j.model_family is not null and not j.simulated and j.retry_count = 0 and j.completed_at > j.started_at
     and j.completed_at > now() - interval '90 days'
-group by 1, 2, 3, 4
+group by 1, 2, 3, 4, 5
 order by latest desc
 limit 200;
 

@@ -40,6 +40,7 @@ class Point(NamedTuple):
     memory_correction: float = 1.0
     speed_jobs: int = 0  # finished jobs behind the speed correction
     memory_jobs: int = 0  # and behind the memory correction
+    software: str = ""  # of those jobs
 
 
 class Numbers(NamedTuple):

@@ -141,3 +141,24 @@ class Failure:
 def digest(result: Completion | Failure) -> bytes:
     """Returns a fingerprint of a result, with which a repeated report is recognised: SHA-256, 32 bytes."""
     return sha256(orjson.dumps(asdict(result), default=str, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def software(measurements: Mapping[str, Any]) -> str | None:
+    """Returns a fingerprint of the software that trained, as far as it changes speed; None where it was not reported.
+
+    Example: `torch 2.13, transformers 5.1, sdpa, packing, liger`. Patch versions and builds are left out.
+    """
+    stack = measurements.get("stack")
+    if not stack:
+        return None
+    versions = [
+        f"{name} {'.'.join(stack[name].split('+')[0].split('.')[:2])}"
+        for name in ("torch", "transformers")
+        if name in stack
+    ]
+    packing = ["packing"] if stack.get("packing") else []
+    return (
+        ", ".join([*versions, stack.get("attention", ""), *packing, stack.get("kernels", "")])
+        .replace(", ,", ",")
+        .strip(", ")
+    )

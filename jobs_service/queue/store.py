@@ -41,6 +41,7 @@ from jobs_service.queue.lease import (
     Outcome,
     Report,
     digest,
+    software,
 )
 from jobs_service.queue.metrics import QueueMetrics
 from jobs_service.queue.reforecast import MIN_STEPS, SECOND_AT_PERCENT, Progress, reforecast
@@ -204,6 +205,7 @@ class QueueStore:
                 as_json(result.measurements),
                 result.result_step,
                 sum(file.size for file in result.files) if result.files else None,
+                software(result.measurements),
             )
             if row is None:
                 await self._ended(connection, lease, Outcome.COMPLETED, digest(result))

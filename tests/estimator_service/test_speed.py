@@ -127,7 +127,7 @@ async def test_as_many_points_as_a_comparison_may_have_take_ten_milliseconds(job
     dataset = Dataset("counted", 5000, 2_000_000, None, 2048, bins)
     work = Workload(base_models.all_models()[LLAMA], stack="plain")
     runs = [features(Point(replace(work, batch=1 + at), gpus.all_gpus()["H100"], 2)) for at in range(jobs)]
-    kinds = [("llama", entry["type"], "plain") for entry in data["gpu_types"]] if jobs else []
+    kinds = [("llama", entry["type"], "plain", False) for entry in data["gpu_types"]] if jobs else []
     corrections = {
         kind: correct_for([FinishedJob(4000, 3600, 600, 1.0, run, 20, 22) for run in runs]) for kind in kinds
     }

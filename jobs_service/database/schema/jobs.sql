@@ -100,6 +100,8 @@ create table lora_training_jobs (
     result_step bigint,
     -- What its trainer measured: the contract's Measurements.
     measurements jsonb,
+    -- Fingerprint of the software that completed it, from the measurements: forecasts learn from jobs of one software alone.
+    software text,
     -- Peak memory of one GPU, GiB, as the trainer measured it: memory forecasts are corrected with it.
     peak_memory_gib double precision,
 
@@ -169,7 +171,7 @@ grant update (
 create policy finished_forecasts on lora_training_jobs for select to pipeline_estimator
 using (status = 'completed' and model_family is not null and not simulated);
 grant select (
-    user_id, worker_id, status, simulated, gpu_config, model_family, stack, started_at, completed_at, retry_count, peak_memory_gib,
+    user_id, worker_id, status, simulated, gpu_config, model_family, stack, software, started_at, completed_at, retry_count, peak_memory_gib,
     forecast_p10_seconds, forecast_seconds, forecast_p90_seconds, forecast_overhead_seconds, forecast_correction,
     forecast_slopes, forecast_model
 ) on lora_training_jobs to pipeline_estimator;

@@ -37,13 +37,20 @@ from estimator_service.physics.parameters import fitted
 from estimator_service.physics.workload import Workload
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.estimator_service.requests import ANN, BALANCED, LLAMA, configuration
+from tests.jobs_service import trainers
 
 WORKERS = [str(uuid.UUID(int=number + 100)) for number in range(2)]
+NEW, OLD, PACKED = (
+    "torch 2.13, transformers 5.1, sdpa",
+    "torch 2.6, transformers 4.50, sdpa",
+    "torch 2.13, sdpa, packing",
+)
 OTHERS = [str(uuid.UUID(int=number + 1)) for number in range(6)]
 Finish = Callable[..., Awaitable[str]]
 
 
 POINT = Point(Workload(base_models.all_models()[LLAMA], batch=4, stack="plain"), gpus.all_gpus()["A100-80GB"], 2)
+KIND = ("llama", "A100-80GB", "plain", POINT.workload.packed)
 SHORT = Point(replace(POINT.workload, batch=1, length=256), POINT.gpu, 2)
 
 
@@ -54,7 +61,7 @@ def ran(times: float, *, training: float = 36_000, overhead: float = 600, about:
 
 def factors(*finished: FinishedJob, about: Point = POINT) -> tuple[float, float]:
     """Factors of speed and of the range's width after some runs."""
-    result = corrected(about, {("llama", "A100-80GB", "plain"): correct_for(finished)})
+    result = corrected(about, {KIND: correct_for(finished)})
     return result.speed_correction, result.range_correction
 
 
@@ -89,14 +96,13 @@ def test_what_was_learned_obeys_physics(times: list[float], length: int, count: 
         return forecast_of(corrected(at, corrections)).numbers.step
 
     one = Point(replace(POINT.workload, length=1024), POINT.gpu, 1)
-    corrections = {("llama", "A100-80GB", "plain"): correct_for([ran(each, about=one) for each in times])}
+    corrections = {KIND: correct_for([ran(each, about=one) for each in times])}
     assert step(length, count) >= step(length, 1) * (1 - 1e-9)
     assert step(2 * length, count) >= step(length, count)
 
 
 def test_a_table_is_taught_as_its_points_are() -> None:
     """Corrections in a comparison are those of single estimates, bit by bit."""
-    kind = "llama", "A100-80GB", "plain"
     runs = [features(POINT), features(SHORT)]
     speed, memory = (
         posterior([-0.3, -0.2], rows, prior)
@@ -105,7 +111,7 @@ def test_a_table_is_taught_as_its_points_are() -> None:
             ([run[-POSITIONS - KINDS :] for run in runs], memory_prior(fitted())),
         )
     )
-    corrections = {kind: Correction(speed, memory)}
+    corrections = {KIND: Correction(speed, memory)}
     points = [replace_count(point, count) for point in (POINT, SHORT) for count in (1, 2, 3, 8)]
     points.append(POINT._replace(gpu=gpus.all_gpus()["H100"]))
     assert corrected_table(points, corrections) == [corrected(point, corrections) for point in points]
@@ -131,7 +137,14 @@ def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> 
     finished = itertools.count()
 
     async def made(
-        user: str, times: float, peak_gib: float | None = None, worker: str | None = None, **fields: object
+        user: str,
+        times: float,
+        peak_gib: float | None = None,
+        worker: str | None = None,
+        *,
+        software: str | None = None,
+        simulated: bool = False,
+        **fields: object,
     ) -> str:
         dataset = await new_dataset(user, total_tokens=500_000_000, total_training_pairs=500_000)
         request = jobs_pb2.CreateJobRequest(
@@ -141,12 +154,15 @@ def finish(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> 
         await admin.execute("alter table lora_training_jobs disable trigger change_job")
         await admin.execute(
             "update lora_training_jobs set status = 'completed', completed_at = now(), final_cost = 0, "
-            "peak_memory_gib = $3, worker_id = $4, started_at = now() - $2 * forecast_seconds * interval '1 second' "
+            "peak_memory_gib = $3, worker_id = $4, started_at = now() - $2 * forecast_seconds * interval '1 second', "
+            "software = $5, simulated = $6 "
             "where id = $1",
             uuid.UUID(job.id),
             times,
             peak_gib,
             uuid.UUID(worker or WORKERS[next(finished) % 2]),
+            software,
+            simulated,
         )
         return job.id
 
@@ -264,6 +280,93 @@ async def test_one_worker_teaches_nobody_and_an_operator_withdraws_lessons(
     assert (await forecast(stack, dataset)).learned_from_jobs == 7
 
 
+async def test_what_one_software_taught_moves_no_other(
+    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forecast follows the software that most of the caller's latest jobs ran, and says which; packing is a part of it."""
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    before = await forecast(stack, dataset)
+
+    async def ran_for(times: float, software: str) -> None:
+        """A job took so many times what was said before any job taught."""
+        now = await forecast(stack, dataset)
+        await finish(ANN, times * before.seconds.p50 / now.seconds.p50, software=software)
+
+    for _ in range(6):
+        await ran_for(1.6, OLD)
+    old = await forecast(stack, dataset)
+    assert (old.learned_software, old.learned_from_jobs) == (OLD, 6)
+    assert old.hours.p50 > 1.3 * before.hours.p50
+    for _ in range(6):
+        await ran_for(1.0, NEW)
+    for _ in range(3):
+        await ran_for(2.0, PACKED)
+    new = await forecast(stack, dataset)
+    assert (new.learned_software, new.learned_from_jobs) == (NEW, 6)
+    assert new.hours.p50 == pytest.approx(before.hours.p50, rel=0.02)
+    packed = await forecast(stack, dataset, training={"packing": True})
+    assert (packed.learned_software, packed.learned_from_jobs) == (PACKED, 3)
+
+
+async def test_nobody_alone_changes_whose_lessons_apply(
+    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten later jobs of one user on another software change no other forecast; five users' do."""
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    for user in OTHERS[:5]:
+        await finish(user, 1.2, software=OLD)
+    for _ in range(10):
+        await finish(OTHERS[0], 3.0, software=NEW)
+    seen = await forecast(stack, dataset)
+    assert (seen.learned_software, seen.learned_from_jobs) == (OLD, 5)
+    for user in OTHERS[1:]:
+        await finish(user, 3.0, software=NEW)
+    assert (await forecast(stack, dataset)).learned_software == NEW
+
+
+async def test_simulated_jobs_teach_nothing(
+    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither their owner's forecasts nor others' learn from jobs that nobody trained."""
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    before = await forecast(stack, dataset)
+    for user in [ANN, *OTHERS]:
+        await finish(user, 1.6, peak_gib=30.0, simulated=True)
+    assert await forecast(stack, dataset) == before
+    await finish(ANN, 1.6)
+    assert (await forecast(stack, dataset)).learned_from_jobs == 1
+
+
+async def test_a_completed_job_keeps_the_fingerprint_of_its_software(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Versions without patch, attention, packing and kernels as the trainer reports them; nothing where it does not."""
+    reported = {
+        "torch": "2.13.0+cu130",
+        "transformers": "5.1.2",
+        "attention": "sdpa",
+        "packing": True,
+        "kernels": "liger",
+    }
+    for measurements, software in (
+        ({"stack": reported}, "torch 2.13, transformers 5.1, sdpa, packing, liger"),
+        ({"stack": {"torch": "2.13.0", "kernels": "unsloth"}}, "torch 2.13, unsloth"),
+        ({"train_seconds": 3.0}, None),
+    ):
+        job = await trainers.queue(stack, new_dataset)
+        (leased,) = await trainers.lease(stack)
+        await trainers.report(stack, leased)
+        await trainers.complete(stack, leased, measurements=measurements)
+        row = await admin.fetchrow("select software from lora_training_jobs where id = $1", uuid.UUID(job.id))
+        assert row is not None
+        assert row["software"] == software
+
+
 async def test_reports_that_cannot_be_true_teach_nothing(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +399,7 @@ async def test_reports_that_cannot_be_true_teach_nothing(
 def test_corrections_stay_within_what_published_runs_span(ratios: list[float], peaks: list[float]) -> None:
     """However many jobs agree, speeds are corrected by a factor of 2 at most and peaks by 1.5."""
     jobs = [ran(math.exp(-ratio))._replace(peak_gib=10.0 * peak) for ratio, peak in zip(ratios, peaks, strict=False)]
-    point = corrected(POINT, {("llama", "A100-80GB", "plain"): correct_for(jobs)})
+    point = corrected(POINT, {KIND: correct_for(jobs)})
     assert 0.5 <= point.speed_correction <= 2
     assert 1 / 1.5 <= point.memory_correction <= 1.5
 
