@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_gpus,
         action="append",
         metavar="TYPE=N",
-        help="GPUs to offer: A100-80GB=2; else those found here",
+        help="GPUs to offer: A100-80GB=2; default: the GPUs of this machine",
     )
     parser.add_argument(
         "--models", type=Path, metavar="DIR", help="folder with base models, named as the catalogue does"
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(
-    chosen: argparse.Namespace, *, address: str = "", token: Token | None = None, known_types: Iterable[str] = ()
+    arguments: argparse.Namespace, *, address: str = "", token: Token | None = None, known_types: Iterable[str] = ()
 ) -> None:
     """Trains until SIGINT or SIGTERM. Raises TrainerError, with one line for the operator.
 
@@ -73,31 +73,31 @@ def run(
     settings = load(TrainerSettings)
     settings = settings.model_copy(
         update={
-            "trainer_download": chosen.download or settings.trainer_download,
-            "models_dir": chosen.models or settings.models_dir,
+            "trainer_download": arguments.download or settings.trainer_download,
+            "models_dir": arguments.models or settings.models_dir,
         }
     )
-    if chosen.demo_model is not None:
-        _make_demo_model(chosen.demo_model)
+    if arguments.demo_model is not None:
+        _make_demo_model(arguments.demo_model)
         return
-    address = chosen.address or settings.jobs_address or address
-    token = chosen.token_file or settings.trainer_token_file or _secret(settings) or token
+    address = arguments.address or settings.jobs_address or address
+    token = arguments.token_file or settings.trainer_token_file or _secret(settings) or token
     if not address or token is None:
         raise TrainerError(
             "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
         )
-    if chosen.simulate:
-        _simulate(chosen, settings, address, token, known_types)
+    if arguments.simulate:
+        _simulate(arguments, settings, address, token, known_types)
     else:
-        _train(chosen, settings, address, token, frozenset(known_types))
+        _train(arguments, settings, address, token, frozenset(known_types))
 
 
 def _train(
-    chosen: argparse.Namespace, settings: TrainerSettings, address: str, token: Token, known_types: frozenset[str]
+    arguments: argparse.Namespace, settings: TrainerSettings, address: str, token: Token, known_types: frozenset[str]
 ) -> None:
     if not settings.trainer_command:
         _require_torch()
-    offered = dict(chosen.gpus or ())
+    offered = dict(arguments.gpus or ())
     if not offered:
         offered, unknown = gpu_types.detect()
         for name in unknown:
@@ -115,18 +115,18 @@ def _train(
         supervisor = Supervisor(trainer, settings, show)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
-        supervisor.run(once=chosen.once)
+        supervisor.run(once=arguments.once)
 
 
 def _simulate(
-    chosen: argparse.Namespace, settings: TrainerSettings, address: str, token: Token, known_types: Iterable[str]
+    arguments: argparse.Namespace, settings: TrainerSettings, address: str, token: Token, known_types: Iterable[str]
 ) -> None:
-    habits = Habits(**{field: getattr(chosen, field) for field in Habits.__slots__})
+    habits = Habits(**{field: getattr(arguments, field) for field in Habits.__slots__})
     trainer = Trainer(
         address,
         token,
         name=settings.trainer_name or SIMULATED,
-        gpus=dict(chosen.gpus or ()) or dict.fromkeys(known_types, GPUS_PER_JOB * habits.jobs),
+        gpus=dict(arguments.gpus or ()) or dict.fromkeys(known_types, GPUS_PER_JOB * habits.jobs),
         stall_seconds=STALL_SECONDS,
         simulated=True,
         credentials=_credentials(settings),

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
+from estimator_service.catalogue.model import read_catalogue
+from estimator_service.settings import EstimatorSettings
 from tests.conftest import Stack, TestDatabase, open_stack
 from tests.jobs_service.trainers import get
 from tests.trainer.train.trainings import files_of, is_final, log_of, queue, trainer, until
+from trainer.supervisor.gpus import type_of
 
 CHILD = """
 import json, os, pathlib
@@ -48,6 +51,32 @@ send({"result": {
     },
 }})
 """
+
+
+NVML_NAMES = {
+    "NVIDIA A100-SXM4-80GB": "A100-80GB",
+    "NVIDIA A100 80GB PCIe": "A100-80GB",
+    "NVIDIA A100-PCIE-40GB": "A100-40GB",
+    "NVIDIA H100 80GB HBM3": "H100",
+    "NVIDIA H200": "H200",
+    "NVIDIA B200": "B200",
+    "Tesla V100-SXM2-32GB": "V100-32GB",
+    "NVIDIA L4": "L4",
+    "NVIDIA L40S": "L40S",
+    "NVIDIA A10G": "A10G",
+    "NVIDIA GeForce RTX 4090": "RTX-4090",
+    **dict.fromkeys(
+        ["NVIDIA GH200 480GB", "NVIDIA GB200", "NVIDIA GeForce RTX 4090 Laptop GPU", "Tesla V100-SXM2-16GB", "Tesla T4"]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NVML_NAMES)
+def test_gpus_are_offered_as_the_catalogue_names_them(name: str) -> None:
+    """What NVML calls a GPU is a type that the catalogue prices, or none where that is another GPU."""
+    catalogue = read_catalogue(EstimatorSettings.model_fields["catalogue_file"].default)
+    assert type_of(name) == NVML_NAMES[name]
+    assert NVML_NAMES[name] in (None, *catalogue.by_type_for_models)
 
 
 @pytest.fixture

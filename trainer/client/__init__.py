@@ -26,7 +26,7 @@ For Hugging Face's `Trainer` it takes this much, with `train` your own:
                 folder = train(job.lease.plan, job.hyperparameters, dataset, callbacks=[Reports(job)])
                 job.complete(files=job.upload(folder))
 
-A job is held by lease. A thread renews the lease, so a step may take any time. Reports are buffered, sent together, and
+A trainer has a job by a lease. A thread renews the lease, so a step may take any time. Reports are buffered, sent together, and
 sent again for as long as the lease lives. After the job was cancelled, reached a limit or went to another trainer, the next
 report raises Stopped, and so does `complete`: what was trained since then does not count.
 

@@ -34,7 +34,7 @@ class _InvalidRequest(TrainerError):
 
 
 class Job:
-    """A job that this trainer holds. As a context manager it renews the lease and always ends it:
+    """A job that this trainer has leased. As a context manager it renews the lease and always ends it:
 
     an exception fails the attempt and is raised again; leaving without a result fails it too; an interrupt returns the job
     to the queue; Stopped leaves the body and nothing else.

@@ -34,7 +34,7 @@ class Child:
     def __init__(self, command: Sequence[str], task_file: Path, environment: Mapping[str, str]) -> None:
         self._pipe = task_file.with_name("reports")
         os.mkfifo(self._pipe, 0o600)
-        # Open for both ways, so that it has no end while the process is between two writers.
+        # Opened for reading and writing, so that it does not end between two writers.
         self._reports = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._process = subprocess.Popen(  # noqa: S603 - the operator's own command or ours

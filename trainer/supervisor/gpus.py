@@ -8,18 +8,19 @@ from collections.abc import Mapping
 
 from trainer.client import TrainerError
 
-# How NVML names a GPU, and how the catalogue names its type. The first that matches counts.
+# How NVML names a GPU, and how the catalogue names its type. The first that matches counts. A GH200, a GB200 and a laptop's
+# RTX 4090 are other types.
 TYPES = (
     (r"A100.*80GB", "A100-80GB"),
     (r"A100.*40GB", "A100-40GB"),
-    (r"H100", "H100"),
-    (r"H200", "H200"),
-    (r"B200", "B200"),
+    (r"\bH100\b", "H100"),
+    (r"\bH200\b", "H200"),
+    (r"\bB200\b", "B200"),
     (r"V100.*32GB", "V100-32GB"),
     (r"\bL40S\b", "L40S"),
     (r"\bL4\b", "L4"),
     (r"\bA10G?\b", "A10G"),
-    (r"RTX 4090", "RTX-4090"),
+    (r"RTX 4090(?! Laptop)", "RTX-4090"),
 )
 
 
@@ -42,8 +43,8 @@ def detect() -> tuple[dict[str, int], list[str]]:
         names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
     except pynvml.NVMLError as error:
         raise TrainerError(f"no NVIDIA GPU was found ({error}): say which to offer with --gpus") from error
-    known = Counter(type_ for name in names if (type_ := type_of(name)))
-    return dict(known), sorted({name for name in names if type_of(name) is None})
+    gpus = Counter(type_ for name in names if (type_ := type_of(name)))
+    return dict(gpus), sorted({name for name in names if type_of(name) is None})
 
 
 def parse(text: str) -> tuple[str, int]:
@@ -54,8 +55,10 @@ def parse(text: str) -> tuple[str, int]:
     return type_, int(count or 1)
 
 
-def check(gpus: Mapping[str, int], known: frozenset[str]) -> None:
-    """Raises TrainerError where a type is none of the catalogue's. An empty catalogue knows every type."""
-    unknown = sorted(set(gpus) - known) if known else []
+def check(gpus: Mapping[str, int], catalogue_types: frozenset[str]) -> None:
+    """Raises TrainerError where a type is none of the catalogue's. Without a catalogue nothing is checked."""
+    unknown = sorted(set(gpus) - catalogue_types) if catalogue_types else []
     if unknown:
-        raise TrainerError(f"the catalogue has no GPU type {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise TrainerError(
+            f"the catalogue has no GPU type {', '.join(unknown)}; it has {', '.join(sorted(catalogue_types))}"
+        )

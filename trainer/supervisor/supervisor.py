@@ -119,7 +119,7 @@ class Supervisor:
     def _follow(self, job: Job, child: Child) -> Result:
         """Passes messages on until the process ends. Raises Stopped, TrainingFailed, Interrupted."""
         outcome: Result | Failure | Saved | None = None
-        heard_at, stopping_since = time.monotonic(), None
+        last_message_at, stopping_since = time.monotonic(), None
         for message in child.messages():
             now = time.monotonic()
             match message:
@@ -135,15 +135,15 @@ class Supervisor:
                 case None:
                     job.check()
             if message is not None:
-                heard_at = now
+                last_message_at = now
             if self._stopping.is_set() and stopping_since is None and outcome is None:
                 stopping_since = now
                 child.terminate()
             if stopping_since is not None and now - stopping_since > self._settings.trainer_stop_seconds:
                 raise Interrupted
-            if now - heard_at > self._settings.trainer_stall_seconds:
+            if now - last_message_at > self._settings.trainer_stall_seconds:
                 raise TrainingFailed(
-                    Failure(f"The training process hangs: it sent nothing for {now - heard_at:.0f} s.")
+                    Failure(f"The training process hangs: it sent nothing for {now - last_message_at:.0f} s.")
                 )
         return self._outcome(child, outcome)
 
@@ -157,8 +157,8 @@ class Supervisor:
             raise Interrupted
         if isinstance(outcome, Result):
             raise TrainingFailed(Failure(f"The training ended at step {outcome.step} of {outcome.max_steps}."))
-        words = "\n".join(child.last_lines)
-        raise TrainingFailed(Failure(f"The training process {describe_exit(code)} without a result.\n{words}".strip()))
+        output = "\n".join(child.last_lines)
+        raise TrainingFailed(Failure(f"The training process {describe_exit(code)} without a result.\n{output}".strip()))
 
     def _command(self, task: Task) -> Sequence[str]:
         if self._settings.trainer_command:
@@ -183,7 +183,7 @@ class Supervisor:
 
 
 def _add_cost(card: Path, cost: float) -> None:
-    """Adds to the model card what the training has cost, which its process is not told."""
+    """Adds to the model card what the training has cost, which the training process cannot know."""
     if card.exists():
         with card.open("a", encoding="utf-8") as file:
             file.write(f"\nThe training cost {cost:.2f} US dollars up to its upload.\n")

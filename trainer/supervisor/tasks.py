@@ -20,7 +20,7 @@ class NotSupported(Exception):
 
 def options_of(lease: workers_pb2.Lease) -> Options:
     """The plan that was estimated, with the hyperparameters of the job."""
-    plan, chosen = lease.plan, lease.hyperparameters
+    plan, hyperparameters = lease.plan, lease.hyperparameters
     training = plan.training
 
     def word(enum: object, value: int, prefix: str) -> str:
@@ -41,12 +41,12 @@ def options_of(lease: workers_pb2.Lease) -> Options:
         validation_fraction=training.validation_fraction,
         early_stopping_patience=training.early_stopping_patience or None,
         seed=training.seed if training.HasField("seed") else defaults.seed,
-        learning_rate=chosen.learning_rate,
-        epochs=chosen.epochs,
-        batch_size=plan.batch_size or chosen.batch_size,
-        rank=chosen.rank,
-        alpha=chosen.alpha or 2.0 * chosen.rank,
-        dropout=chosen.dropout,
+        learning_rate=hyperparameters.learning_rate,
+        epochs=hyperparameters.epochs,
+        batch_size=plan.batch_size or hyperparameters.batch_size,
+        rank=hyperparameters.rank,
+        alpha=hyperparameters.alpha or 2.0 * hyperparameters.rank,
+        dropout=hyperparameters.dropout,
     )
 
 

@@ -22,7 +22,7 @@ def main() -> int:
     pipe = Pipe(os.environ.get(REPORTS_VARIABLE), is_first=os.environ.get("RANK", "0") == "0")
     began = time.monotonic()
     pipe.report(stage="starting")
-    # PyTorch takes seconds to load: by now the supervisor has heard of this process.
+    # Importing PyTorch takes seconds: the supervisor has a message of this process before.
     import torch
 
     from trainer.train.measure import Meter
@@ -49,9 +49,9 @@ def _out_of_memory(error: Exception) -> str:
     from trainer.train.measure import peak_memory_gib
 
     reserved = peak_memory_gib()
-    first = str(error).split(". ")[0]
-    held = f" Reserved at its peak: {reserved:.2f} GiB." if reserved is not None else ""
-    return f"The GPU ran out of memory: {first}.{held}"
+    message = str(error).split(". ")[0]
+    peak = f" Reserved at its peak: {reserved:.2f} GiB." if reserved is not None else ""
+    return f"The GPU ran out of memory: {message}.{peak}"
 
 
 if __name__ == "__main__":

@@ -46,13 +46,13 @@ class Reports(TrainerCallback):  # type: ignore[misc] # transformers has no type
         self._tokens = self._step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The first step follows."""
+        """Starts the meter, and reports the first step."""
         self._meter.start()
         self._step = state.global_step
         self._pipe.report(step=state.global_step, of=state.max_steps, epoch=state.epoch or 0.0, stage="training")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """What was measured since the last time."""
+        """Reports what the library logged, and the speed since the last time."""
         logs = logs or {}
         values = {name: logs[name] for name in LOGGED if name in logs}
         if "loss" in logs and state.global_step > self._step:
@@ -67,7 +67,7 @@ class Reports(TrainerCallback):  # type: ignore[misc] # transformers has no type
             self._pipe.report(step=state.global_step, of=state.max_steps, epoch=state.epoch, values=values)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Another step is done."""
+        """Reports the step."""
         self._pipe.report(step=state.global_step, of=state.max_steps, epoch=state.epoch, stage="training")
 
 
@@ -94,7 +94,7 @@ class BestState(TrainerCallback):  # type: ignore[misc] # as above
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], model: Any = None, **_: Any
     ) -> None:
-        """A validation has ended."""
+        """Keeps the state where it is the best so far, and ends a training that no longer improves."""
         loss = metrics.get("eval_loss", math.inf)
         if loss < self.loss:
             self.loss, self.step, self._worse = loss, state.global_step, 0
@@ -130,7 +130,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
         signal.signal(signal.SIGTERM, stop)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The first step follows."""
+        """Notes when and at which step the training begins."""
         self._began = self._saved_at = time.monotonic()
         self._first_step = state.global_step
 

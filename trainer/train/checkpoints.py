@@ -99,12 +99,12 @@ class Checkpoints:
     def _names(self) -> list[str]:
         """Names of the checkpoints, oldest first."""
         try:
-            found = self._filesystem.ls(self._root, detail=False)
+            paths = self._filesystem.ls(self._root, detail=False)
         except FileNotFoundError:
             return []
         except Exception as error:  # as above
             raise CheckpointError(f"The checkpoints in {self._url} cannot be listed: {error}") from error
-        names = [str(path).rstrip("/").rpartition("/")[2] for path in found]
+        names = [str(path).rstrip("/").rpartition("/")[2] for path in paths]
         return sorted(name for name in names if name.startswith("step-") and name.removeprefix("step-").isdigit())
 
 

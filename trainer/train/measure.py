@@ -52,10 +52,10 @@ class Meter:
         `counts`: they are no warm-up.
         """
         now = time.monotonic()
-        took = now - self._last_step - self._elsewhere
+        seconds = now - self._last_step - self._elsewhere
         self._last_step, self._elsewhere = now, 0.0
         self.trained_tokens += tokens
-        speed = tokens / max(took, 1e-6)
+        speed = tokens / max(seconds, 1e-6)
         if counts:
             self._speeds.append(speed)
         return speed

@@ -121,8 +121,8 @@ def _is_installed(module: str) -> bool:
 
 
 def _missing(task: Task, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
-        f"The base model {task.base_model} ({task.model}) cannot be loaded on this trainer: {first} Start the trainer with "
+        f"The base model {task.base_model} ({task.model}) cannot be loaded on this trainer: {reason} Start the trainer with "
         "`--models DIR` where DIR has it, or with `--download`."
     )
