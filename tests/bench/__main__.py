@@ -26,7 +26,7 @@ def main() -> None:
     """Runs the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)}; by default all")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     arguments = parser.parse_args()
     names = arguments.rows or list(ROWS)
     setup_logs("warning")
