@@ -6,10 +6,11 @@ import asyncio
 import re
 import time
 
+import httpx
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import Calls, Person, Trainer, stop_the_clock
+from tests.browser.conftest import Calls, NewContext, Person, Trainer, stop_the_clock
 from tests.deploy.processes import child
 
 pytestmark = [
@@ -61,6 +62,28 @@ async def test_a_job_is_watched_as_it_trains(page: Page, person: Person, trainer
         while len(calls.to("GET /api/notifications")) == bell:
             await asyncio.sleep(0.02)
     assert len(calls.to(f"GET /api/jobs/{job['id']}")) == count
+
+
+async def test_the_tabs_of_a_browser_share_one_stream(new_context: NewContext, person: Person) -> None:
+    """Three pages in three tabs take one of their user's event streams."""
+
+    async def streams() -> float:
+        async with httpx.AsyncClient() as http:
+            metrics = (await http.get(person.up.running.metrics["jobs"])).text
+        return float(re.findall(r'^pipeline_open_streams_count\{.*role="user".*\} (\S+)$', metrics, re.MULTILINE)[0])
+
+    async with asyncio.timeout(30):
+        while await streams():
+            await asyncio.sleep(0.1)
+    job = await person.create_job(await person.import_dataset("Shared"))
+    context = await new_context()
+    for _ in range(3):
+        page = await context.new_page()
+        await page.goto(f"/training/jobs/{job['id']}")
+        await expect(page.get_by_role("region", name="Progress")).to_contain_text("Queue time is free")
+        async with asyncio.timeout(15):
+            while await streams() != 1:
+                await asyncio.sleep(0.1)
 
 
 async def test_a_running_job_is_forecast_anew_on_the_page(page: Page, person: Person, trainer: Trainer) -> None:
