@@ -177,6 +177,19 @@ def test_the_observe_profile_scrapes_every_server_and_finds_its_files() -> None:
     assert any(provider["options"]["path"] in mount for mount in services["grafana"]["volumes"])
 
 
+def test_each_process_has_a_login_of_its_own_and_the_gateway_none() -> None:
+    """No two processes share a login of the database, and the migration alone is an administrator."""
+    for name in ("estimator", "jobs", "webhooks"):
+        url = COMPOSE["services"][name]["environment"]["PIPELINE_DATABASE_URL"]
+        assert url.startswith(f"postgresql://pipeline_{name}:"), name
+        (container,) = dict(pods())[f"pipeline-{name}"]["containers"]
+        (variable,) = [each for each in container["env"] if each["name"] == "PIPELINE_DATABASE_URL"]
+        assert variable["valueFrom"]["secretKeyRef"]["key"] == f"{name}-database-url", name
+    assert "PIPELINE_DATABASE_URL" not in COMPOSE["services"]["gateway"]["environment"]
+    (container,) = dict(pods())["pipeline-gateway"]["containers"]
+    assert "PIPELINE_DATABASE_URL" not in [each["name"] for each in container.get("env", ())]
+
+
 def test_containers_take_either_issuer_and_reflect_nothing() -> None:
     """The compose file passes on a secret or a key set's address, whichever there is; in Kubernetes reflection is off."""
     for name in ("estimator", "jobs", "gateway"):
