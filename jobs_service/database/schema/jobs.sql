@@ -120,14 +120,15 @@ create table lora_training_jobs (
     constraint lora_training_jobs_pkey primary key (id),
     constraint lora_training_jobs_dataset_fkey foreign key (dataset_id, user_id) references lora_datasets (id, user_id),
     constraint lora_training_jobs_validation_fkey foreign key (validation_dataset_id, user_id)
-    references lora_datasets (id, user_id),
-    -- Idempotency: one job for each key of a user.
-    constraint lora_training_jobs_request_key unique (user_id, request_id)
+    references lora_datasets (id, user_id)
     -- Conditions that each row meets are in routines/check_job.sql.
 )
 -- Reports rewrite the row every few seconds; room on its page keeps them off the indexes.
 with (fillfactor = 85);
 
+-- Idempotency: one job for each key of a user. Of jobs with a key alone: no look-up of a job by its id can take this index for
+-- that of its owner, and read all that the owner has.
+create unique index lora_training_jobs_request_key on lora_training_jobs (user_id, request_id) where request_id is not null;
 -- Led by the owner: a user's page costs the same whatever others have.
 create index lora_training_jobs_list_idx on lora_training_jobs (user_id, created_at desc, id desc) include (status)
 where deleted_at is null;

@@ -32,7 +32,7 @@ from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.databases import SERVICE_PASSWORD
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import new_request
-from tests.jobs_service.rows import new_job
+from tests.jobs_service.rows import job_row, new_job
 from tests.processes import environment, run
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -131,6 +131,29 @@ async def plans_inside(admin: asyncpg.Connection, statement: str, *arguments: An
         admin.remove_log_listener(keep)
         await admin.execute("reset session authorization; set auto_explain.log_min_duration = -1")
     return plans
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into job_events (job_id, user_id, revision, type, status, data)"
+        " values (gen_random_uuid(), (select caller_id()), 1, 'queued', 'queued', '{}')",
+        "insert into lora_notifications (user_id, type, title, message, metadata)"
+        " values ((select caller_id()), 'x', 'x', 'x', jsonb_build_object('job_id', gen_random_uuid()))",
+    ],
+    ids=["event", "notification"],
+)
+async def test_a_policy_finds_a_job_by_its_id(
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, statement: str
+) -> None:
+    """What a user writes about a job is checked by one look-up, also where a table has no statistics yet."""
+    dataset = await new_dataset(ANN)
+    for _ in range(2):
+        async with Database.open(database.url, size=1) as pool, pool.as_caller(Identity(ANN, "user", 0)) as connection:
+            plan = "\n".join(row[0] for row in await connection.fetch("explain " + statement))
+        assert "lora_training_jobs_pkey on lora_training_jobs" in plan, plan
+        for _ in range(200):
+            await job_row(admin, dataset, ANN, "queued")
 
 
 async def test_a_database_of_an_unreleased_version_is_refused(
