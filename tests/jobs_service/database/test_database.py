@@ -136,10 +136,10 @@ async def plans_inside(admin: asyncpg.Connection, statement: str, *arguments: An
 @pytest.mark.parametrize(
     "statement",
     [
-        "insert into job_events (job_id, user_id, revision, type, status, data)"
-        " values (gen_random_uuid(), (select caller_id()), 1, 'queued', 'queued', '{}')",
-        "insert into lora_notifications (user_id, type, title, message, metadata)"
-        " values ((select caller_id()), 'x', 'x', 'x', jsonb_build_object('job_id', gen_random_uuid()))",
+        """job_events (job_id, user_id, revision, type, status, data)
+        values (gen_random_uuid(), (select caller_id()), 1, 'queued', 'queued', '{}')""",
+        """lora_notifications (user_id, type, title, message, metadata)
+        values ((select caller_id()), 'x', 'x', 'x', jsonb_build_object('job_id', gen_random_uuid()))""",
     ],
     ids=["event", "notification"],
 )
@@ -150,7 +150,7 @@ async def test_a_policy_finds_a_job_by_its_id(
     dataset = await new_dataset(ANN)
     for _ in range(2):
         async with Database.open(database.url, size=1) as pool, pool.as_caller(Identity(ANN, "user", 0)) as connection:
-            plan = "\n".join(row[0] for row in await connection.fetch("explain " + statement))
+            plan = "\n".join(row[0] for row in await connection.fetch(f"explain insert into {statement}"))
         assert "lora_training_jobs_pkey on lora_training_jobs" in plan, plan
         for _ in range(200):
             await job_row(admin, dataset, ANN, "queued")
