@@ -78,6 +78,7 @@ def task_of(
         work_dir=str(work_dir),
         checkpoint=lease.checkpoint.uri if lease.HasField("checkpoint") else None,
         may_download=settings.trainer_download,
+        source=plan.source.removeprefix(HUB) if plan.source.startswith(HUB) else "",
         validation_file=str(validation) if validation else None,
         validation_sha256=_sha256(validation) if validation else None,
         validation_pairs=lease.validation_dataset.total_training_pairs or None,

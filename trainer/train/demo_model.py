@@ -9,6 +9,7 @@ from pydoc_data.topics import topics
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from trainer.train.data import CHATML
 
@@ -40,6 +41,7 @@ def make(folder: Path) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
+    disable_progress_bar()
     LlamaForCausalLM(config).save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target

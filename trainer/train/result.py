@@ -17,7 +17,7 @@ tags: [{method}, sft, pipeline]
 ---
 # {title}
 
-{kind} of [{source}](https://huggingface.co/{source}) ({base_model}), trained on the dataset "{dataset}".
+{kind} of {base}, trained on the dataset "{dataset}".
 
 | | |
 |---|---|
@@ -29,10 +29,11 @@ tags: [{method}, sft, pipeline]
 {usage}
 ```
 """
-ADAPTER_USAGE = """from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+ADAPTER_USAGE = """from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")
+base_model = AutoModelForCausalLM.from_pretrained("{source}")
+model = PeftModel.from_pretrained(base_model, "path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
 MODEL_USAGE = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -74,15 +75,14 @@ def _sort_lists(file: Path, task: Task) -> None:
     for name, value in config.items():
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             config[name] = sorted(value)
-    if Path(task.model).is_absolute():
-        config["base_model_name_or_path"] = task.base_model
+    config["base_model_name_or_path"] = task.source or task.base_model
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _card(task: Task, metrics: dict[str, float], *, step: int, max_steps: int) -> str:
     options = task.options
     is_adapter = options.method != "full"
-    source = task.base_model if Path(task.model).is_absolute() else task.model
+    link = f"[{task.source}](https://huggingface.co/{task.source}) ({task.base_model})"
     shown = {
         "Job": task.job_id,
         "Method": options.method,
@@ -96,13 +96,13 @@ def _card(task: Task, metrics: dict[str, float], *, step: int, max_steps: int) -
         **{name: f"{value:.4f}" for name, value in metrics.items()},
     }
     return CARD.format(
-        source=source,
+        source=task.source or task.base_model,
+        base=link if task.source else task.base_model,
         library="peft" if is_adapter else "transformers",
         method=options.method,
         title=f"{task.base_model} on {task.dataset_name}".replace("\n", " "),
         kind="A LoRA adapter" if is_adapter else "A fine-tuned copy",
-        base_model=task.base_model,
         dataset=task.dataset_name,
         rows="\n".join(f"| {name} | {value} |" for name, value in shown.items()),
-        usage=ADAPTER_USAGE if is_adapter else MODEL_USAGE,
+        usage=(ADAPTER_USAGE if is_adapter else MODEL_USAGE).format(source=task.source or f"path/to/{task.base_model}"),
     )

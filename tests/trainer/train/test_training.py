@@ -48,6 +48,9 @@ async def test_a_job_becomes_an_adapter(stack: Stack, models: Path, tmp_path: Pa
     card = files["README.md"].decode()
     assert "What is" not in card
     assert "US dollars" in card
+    # It is of no repository, so that nobody is sent to one.
+    assert "huggingface.co" not in card
+    assert 'from_pretrained("path/to/demo-tiny")' in card
     assert json.loads(files["adapter_config.json"])["r"] == hyperparameters["rank"]
     assert json.loads(files["training_args.json"])["max_steps"] == job.total_steps
 
