@@ -103,7 +103,7 @@ ifeq ($(PREVIOUS),)
 else
 	@rm -rf $(OLD)/tree && mkdir -p $(OLD)/tree
 	git archive $(PREVIOUS) | tar -x -C $(OLD)/tree
-	cp -r jobs_service/database/schema jobs_service/database/routines jobs_service/database/migrate.py jobs_service/database/migrate.sql $(OLD)/tree/jobs_service/database/
+	$(PYTHON) -m tests.previous $(OLD)/tree
 	$(MAKE) -C $(OLD)/tree .venv/installed
 	cd $(OLD)/tree && .venv/bin/pytest -q -n 2 -m "not browser and not slow" $(or $(ARGS),tests/jobs_service tests/estimator_service/quotes)
 endif

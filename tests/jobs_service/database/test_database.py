@@ -469,12 +469,13 @@ async def test_a_row_that_the_database_refuses_is_a_bug_of_ours(
     assert "surprise" not in str(error)
 
 
+@pytest.mark.parametrize("first", ["pipeline_service", "pipeline_jobs", "pipeline_estimator"])
 async def test_a_second_login_serves_as_the_first_does(
-    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, first: str
 ) -> None:
-    """A member of pipeline_service is guarded, acts as its callers, and sees their rows alone: so the password is rotated."""
+    """A member of a login is guarded, acts as its callers, and sees their rows alone: so its password is rotated."""
     login = f"second_{uuid4().hex}"
-    await admin.execute(f"create role {login} login password 'another-password' in role pipeline_service")
+    await admin.execute(f"create role {login} login password 'another-password' in role {first}")
     parts = urlsplit(database.url)
     url = parts._replace(netloc=f"{login}:another-password@{parts.netloc.rpartition('@')[2]}").geturl()
     await new_dataset(CALLER.user_id)
