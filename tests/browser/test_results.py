@@ -7,7 +7,6 @@ import hashlib
 import io
 import re
 import zipfile
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Locator, Page, expect
@@ -30,7 +29,8 @@ async def saved(page: Page, button: Locator) -> tuple[str, bytes]:
         await button.click()
     download = await waiting.value
     assert await download.failure() is None
-    return download.suggested_filename, Path(await download.path()).read_bytes()
+    path = await download.path()
+    return download.suggested_filename, await asyncio.to_thread(path.read_bytes)
 
 
 async def test_a_result_is_downloaded_as_it_was_uploaded(page: Page, person: Person, trainer: Trainer) -> None:
