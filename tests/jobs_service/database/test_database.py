@@ -156,6 +156,47 @@ async def test_a_policy_finds_a_job_by_its_id(
             await job_row(admin, dataset, ANN, "queued")
 
 
+# A change of a queued job that breaks each condition of check_job.sql, by the condition's name.
+BROKEN_JOBS = {
+    "request": "request_id = gen_random_uuid()",
+    "preset": "preset_id = 'x'",
+    "priority": "priority = 10",
+    "limits": "max_cost_usd = 'NaN'",
+    "status": "status = 'x'",
+    "reason": "status_reason = 'x'",
+    "attempt": "attempt = max_attempts + 1",
+    "position": "current_step = total_steps + 1, progress = 101",
+    "progress": "progress = 101",
+    "final": "completed_at = now()",
+    "lease": "lease_expires_at = now()",
+    "money": "estimated_total_cost = 'NaN'",
+    "final_cost": "final_cost = 1",
+    "peak_memory": "peak_memory_gib = 0",
+    "checkpoint": "checkpoint_uri = 'x'",
+    "result": "result_step = total_steps + 1",
+    "forecast": "forecast_seconds = 1",
+    "reforecast": "reforecast = '[]'",
+    "slopes": "forecast_slopes = array_fill(1, array[101])",
+    "label": "labels = array_fill('x'::text, array[21])",
+    "deleted": "deleted_at = now()",
+}
+
+
+async def test_no_job_breaks_a_condition(admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """Each condition refuses a change that breaks it, by its name; and a job cannot begin with one broken."""
+    text = Path(migrations.__file__).parent.joinpath("routines", "check_job.sql").read_text()
+    assert re.findall(r"then '(\w+)'", text) == list(BROKEN_JOBS)
+    dataset = await new_dataset(ANN)
+    job = await job_row(admin, dataset, ANN, "queued")
+    await admin.execute("alter table lora_training_jobs disable trigger change_job")
+    for name, change in BROKEN_JOBS.items():
+        with pytest.raises(asyncpg.CheckViolationError) as error:
+            await admin.execute(f"update lora_training_jobs set {change} where id = $1", job)
+        assert error.value.constraint_name == f"lora_training_jobs_{name}_check"
+    with pytest.raises(asyncpg.CheckViolationError):
+        await job_row(admin, dataset, ANN, "queued", priority=10)
+
+
 async def test_a_database_of_an_unreleased_version_is_refused(
     admin: asyncpg.Connection, database: TestDatabase
 ) -> None:
