@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test test-train train-demo lint types contracts fast generate ui dashboard chromium prometheus previous campaign soak attack bench lock clean
+.PHONY: help up env check test test-train test-cluster train-demo lint types contracts fast generate ui dashboard chromium prometheus previous campaign campaign-cluster soak attack bench lock clean
 
 help: ## Print this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .venv/installed: requirements-dev.txt pyproject.toml protos/build.py $(shell find protos/pipeline -name '*.proto')
 	$(PYTHON) -m venv .venv
@@ -87,6 +87,15 @@ test: .venv/installed ui chromium prometheus ## Every test
 	.venv-train/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+.venv-cluster/installed: requirements-cluster.txt pyproject.toml protos/build.py $(shell find protos/pipeline -name '*.proto')
+	@test -x .venv-cluster/bin/pip || $(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-cluster.txt
+	.venv-cluster/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-cluster: .venv-cluster/installed ## Run jobs on a real Ray cluster of this machine, in an environment with Ray
+	.venv-cluster/bin/python -m pytest -q tests/trainer/dispatcher/test_ray.py
+
 test-train: .venv-train/installed ## Train a tiny model for real, killed and resumed, in an environment with PyTorch
 	.venv-train/bin/python -m pytest -q -n 2 tests/trainer/train
 
@@ -111,6 +120,9 @@ endif
 campaign: .venv/installed ## Kill processes under load and judge what is left; ARGS="--faults 1000 --jobs 100000" for a release
 	$(BIN)/python -m tests.campaign $(ARGS)
 
+campaign-cluster: .venv/installed ## Kill dispatchers, API server and pods while jobs run on a cluster, and judge what is left
+	$(BIN)/python -m tests.trainer.dispatcher.campaign $(ARGS)
+
 soak: .venv/installed ## Mixed load for 15 minutes: memory, errors, latency and logs stay steady; ARGS="--minutes 5"
 	$(BIN)/python -m tests.soak $(ARGS)
 
@@ -127,10 +139,11 @@ bench: .venv/installed ## Compare with programs that do the same work, and write
 	$(if $(ARGS),,$(BIN)/python -m tests.bench.life)
 
 lock: .venv/installed ## Resolve the locks anew
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --group dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --extra kubernetes pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --extra kubernetes --group dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --extra kubernetes --group dev --group cluster pyproject.toml -o requirements-cluster.txt
 	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group attack --constraint requirements-dev.txt -o requirements-attack.txt
-	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --extra train --group dev pyproject.toml -o requirements-train.txt
+	$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra otel --extra s3 --extra kubernetes --extra train --group dev pyproject.toml -o requirements-train.txt
 
 clean: ## Remove what is built; data in .pipeline/ stays
-	rm -rf .venv .venv-train protos/gen gateway/ui/node_modules gateway/ui/dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-train .venv-cluster protos/gen gateway/ui/node_modules gateway/ui/dist .mypy_cache .ruff_cache .pytest_cache

@@ -24,6 +24,7 @@ from gateway.auth import DEMO_USER, SESSION_SECONDS
 from rpc.process.logs import setup_logs
 from rpc.process.settings import load
 from trainer.__main__ import add_arguments
+from trainer.dispatcher.__main__ import add_arguments as add_dispatcher_arguments
 
 if TYPE_CHECKING:
     from deploy.doctor import Finding
@@ -48,6 +49,7 @@ def main() -> int:
     token.add_argument("--role", choices=["user", "worker"], default="user")
     token.add_argument("--ttl", type=_seconds, default="1h", metavar="TIME", help="lifetime: 30m, 1h, 7d")
     add_arguments(commands.add_parser("trainer", help="take jobs from the queue and train them, or simulate it"))
+    add_dispatcher_arguments(commands.add_parser("dispatcher", help="run queued jobs on a Kubernetes or Ray cluster"))
     file.add_argument("file", type=Path)
     file.add_argument("--name", help="name of the dataset; default: the file's name")
     file.add_argument("--description")
@@ -57,7 +59,15 @@ def main() -> int:
     doctor.add_argument(
         "--repair", action="store_true", help="after a restore: remove orphaned files and end every lease"
     )
-    runs = {"up": _up, "serve": _serve, "token": _token, "import": _import, "trainer": _trainer, "doctor": _doctor}
+    runs = {
+        "up": _up,
+        "serve": _serve,
+        "token": _token,
+        "import": _import,
+        "trainer": _trainer,
+        "dispatcher": _dispatcher,
+        "doctor": _doctor,
+    }
     chosen = parser.parse_args()
     try:
         return runs[chosen.command](chosen)
@@ -108,6 +118,18 @@ def _trainer(chosen: argparse.Namespace) -> int:
     from deploy.trainer import run
 
     run(chosen, read(load(LocalSettings).local_dir), _issuer)
+    return 0
+
+
+def _dispatcher(chosen: argparse.Namespace) -> int:
+    from rpc.errors import OperatorError
+    from trainer.client import TrainerError
+    from trainer.dispatcher.__main__ import run
+
+    try:
+        run(chosen)
+    except (TrainerError, OperatorError) as error:
+        raise SetupError(str(error)) from error
     return 0
 
 

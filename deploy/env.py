@@ -18,7 +18,7 @@ from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
 from jobs_service.settings import JobsSettings, MigrateSettings, WebhookSenderSettings
 from rpc.process.settings import CommonSettings, DatabaseSettings
-from trainer.settings import TrainerSettings
+from trainer.settings import DispatcherSettings, TrainerSettings
 
 FILE = Path(__file__).with_name("env.example")
 # In this order; a variable that several classes read is listed under the first.
@@ -32,6 +32,7 @@ SETTINGS = (
     GatewaySettings,
     UpSettings,
     TrainerSettings,
+    DispatcherSettings,
 )
 WIDTH = 116
 HEADER = """# Every variable that Pipeline reads, with its default. Generated from the settings classes by `make env`.

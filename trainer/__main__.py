@@ -16,6 +16,7 @@ import grpc
 from rpc.process.settings import load
 from trainer.client import Token, Trainer, TrainerError
 from trainer.console import shown
+from trainer.dispatcher.engine import read_lease
 from trainer.settings import TrainerSettings
 from trainer.simulate import NAME as SIMULATED
 from trainer.simulate import STALL_SECONDS, Habits, Simulation
@@ -97,7 +98,8 @@ def _train(
 ) -> None:
     if not settings.trainer_command:
         _require_torch()
-    offered = dict(arguments.gpus or ())
+    lease = read_lease(settings.trainer_lease.get_secret_value()) if settings.trainer_lease is not None else None
+    offered = dict(arguments.gpus or ()) if lease is None else {lease.gpu_config.type: lease.gpu_config.count}
     if not offered:
         offered, unknown = gpu_types.detect()
         for name in unknown:
@@ -115,7 +117,10 @@ def _train(
         supervisor = Supervisor(trainer, settings, show)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
-        supervisor.run(once=arguments.once)
+        if lease is not None:
+            supervisor.run_one(trainer.resume(lease))
+        else:
+            supervisor.run(once=arguments.once)
 
 
 def _simulate(

@@ -7,6 +7,10 @@ from pathlib import Path
 from pydantic import Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rpc.process.settings import ProcessSettings
+
+LEASE_VARIABLE = "PIPELINE_TRAINER_LEASE"
+
 
 class TrainerSettings(BaseSettings):
     """What `pipeline trainer` and `python -m trainer` read. Flags of the command line come first."""
@@ -18,6 +22,9 @@ class TrainerSettings(BaseSettings):
         None, description="File with a trainer's token of the role `worker`, read again for each call."
     )
     trainer_token: SecretStr | None = Field(None, description="A trainer's token itself, where there is no file.")
+    trainer_lease: SecretStr | None = Field(
+        None, description="A lease as JSON, set by a dispatcher: the trainer trains this one and ends."
+    )
     trainer_name: str = Field("", max_length=100, description="Name of a trainer, for people. Default: the host's.")
     trainer_command: str = Field(
         "", description="Command that trains in place of ours: see docs/trainers.md. Split as a shell would."
@@ -50,4 +57,44 @@ class TrainerSettings(BaseSettings):
     )
     tls_ca_file: FilePath | None = Field(
         None, description="Whose certificates are believed, PEM. With it, the Jobs service is reached over TLS."
+    )
+
+
+class DispatcherSettings(TrainerSettings, ProcessSettings):
+    """What `pipeline dispatcher` reads on top of a trainer's settings."""
+
+    dispatcher_name: str = Field(
+        "pipeline",
+        pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="Name of a dispatcher: two that share a namespace or a Ray cluster need two names.",
+    )
+    dispatcher_poll_seconds: float = Field(
+        5, ge=0.05, le=60, description="Seconds between a dispatcher's looks at the cluster."
+    )
+    dispatcher_start_seconds: float = Field(
+        1_200,
+        ge=1,
+        description="Time from a place on the cluster to the first report, pulling the image included, seconds.",
+    )
+    dispatcher_gpu_types: dict[str, str] = Field(
+        {},
+        description='GPU types by the cluster\'s names for them (label, flavor), as JSON: {"a100-spot": "A100-80GB"}.',
+    )
+    kubernetes_namespace: str = Field(
+        "", max_length=63, description="Namespace of TrainJobs. Default: the dispatcher's own, or the context's."
+    )
+    kubernetes_queue: str = Field(
+        "",
+        max_length=63,
+        description="Kueue's LocalQueue for TrainJobs. Empty: without Kueue, by the nodes' free GPUs.",
+    )
+    kubernetes_runtime: str = Field(
+        "pipeline-trainer", max_length=63, description="ClusterTrainingRuntime that TrainJobs refer to."
+    )
+    kubernetes_gpus_per_node: int = Field(
+        8, ge=1, le=16, description="GPUs of a node: a job has one node, and no more GPUs than it has."
+    )
+    ray_variables: dict[str, str] = Field(
+        {},
+        description="Environment of trainings on a Ray cluster, as JSON; anybody who may use the cluster can read it.",
     )

@@ -209,6 +209,7 @@ class Job(NamedTuple):
     simulated: bool
     billed_seconds: float
     seconds_left: float | None
+    waiting_message: str | None
     own_ahead: int | None
     base_model: str | None
     training: Mapping[str, Any]
@@ -282,6 +283,7 @@ class WaitingCode(StrEnum):
     NO_TRAINER = "no_trainer"
     NEXT_ATTEMPT = "next_attempt"
     NEXT = "next"
+    SCHEDULER = "scheduler"
 
 
 class QueuePosition(NamedTuple):

@@ -164,7 +164,7 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         is_final=model.status in FINAL,
         allowed_actions=[each for each in ACTIONS[model.status] if each != RETRY or not model.dataset_deleted],
         queue_position=position.position if position else None,
-        waiting_reason=_waiting_reason(position) if position else None,
+        waiting_reason=_waiting_reason(model, position),
         max_cost_usd=float(model.max_cost_usd) if model.max_cost_usd is not None else None,
         max_duration_seconds=model.max_duration_seconds,
         priority=model.priority,
@@ -221,13 +221,22 @@ def reforecast(document: Mapping[str, Any]) -> jobs_pb2.Reforecast | None:
     )
 
 
-def _waiting_reason(model: QueuePosition) -> jobs_pb2.WaitingReason:
-    return jobs_pb2.WaitingReason(
-        code=WAITING_CODES[model.code],
-        message=model.message,
-        gpus_needed=model.gpus_needed,
-        gpus_offered=model.gpus_offered,
-    )
+def _waiting_reason(model: Job, position: QueuePosition | None) -> jobs_pb2.WaitingReason | None:
+    """Why a job waits: in the queue, or for the scheduler of the trainer that has it. None: it does not."""
+    if position is not None:
+        return jobs_pb2.WaitingReason(
+            code=WAITING_CODES[position.code],
+            message=position.message,
+            gpus_needed=position.gpus_needed,
+            gpus_offered=position.gpus_offered,
+        )
+    if model.waiting_message is not None:
+        return jobs_pb2.WaitingReason(
+            code=jobs_pb2.WAITING_CODE_SCHEDULER,
+            message=model.waiting_message,
+            gpus_needed=model.gpu_config["count"],
+        )
+    return None
 
 
 def _struct(values: Mapping[str, Any]) -> Struct:

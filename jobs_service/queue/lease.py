@@ -104,16 +104,21 @@ class Report:
     log_lines: Sequence[str]
     external_job_id: str
     checkpoint: Checkpoint | None = None
+    waiting_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """The answer to a report: the lease holds until `expires_at`, or the trainer must stop for the reason `stop`."""
+    """How a lease is: it holds until `expires_at`, or the trainer must stop for the reason `stop`.
+
+    `waiting`: no report has said more than that, and nothing is billed yet.
+    """
 
     stop: Outcome | None = None
     expires_at: datetime | None = None
     seconds_left: float | None = None
     current_cost: Decimal = Decimal(0)
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ with recursive offer as (
 )
 update lora_training_jobs j set
     status = 'initializing', current_stage = 'initializing', worker_id = (select caller_id()), trainer = nullif($5, ''),
-    simulated = $7, billed_from = null, lease_epoch = lease_epoch + 1, lease_token = gen_random_uuid(), lease_started_at = now(),
+    simulated = $7, billed_from = null, waiting_message = null, lease_epoch = lease_epoch + 1, lease_token = gen_random_uuid(), lease_started_at = now(),
     lease_expires_at = clock_timestamp() + $6, spent_cost = current_cost, spent_seconds = billed_seconds,
     running_since = null, reforecast = null, status_reason = null, error_message = null, revision = revision + 1, updated_at = now()
 from fitting f
@@ -125,6 +125,7 @@ update lora_training_jobs set
     end,
     external_job_id = coalesce(nullif($7, ''), external_job_id),
     checkpoint_uri = coalesce($9, checkpoint_uri), checkpoint_step = coalesce($10, checkpoint_step),
+    waiting_message = coalesce(nullif($13, ''), waiting_message),
     billed_from = coalesce(
         billed_from,
         case when $4 > 0 or $5 > 0 or coalesce(nullif($3, ''), current_stage) <> 'waiting' then now() end
@@ -158,6 +159,11 @@ where id = $1;
 update lora_training_jobs set
     reforecast = $2::jsonb || jsonb_build_object('created_at', now()), revision = revision + 1, updated_at = now()
 where id = $1;
+
+-- name: get_lease
+-- A lease that runs.
+select lease_expires_at as expires_at, billed_from is null as waiting from lora_training_jobs
+where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running');
 
 -- name: complete_job
 -- Running to completed, by whoever has the lease. `duration_ratio`: what a job that trained in one go took, of what was forecast.

@@ -51,6 +51,9 @@ class WorkerService(LeasedFiles):
         status = await self._queue.report(call.identity, wire.lease_ref(request), wire.report(request))
         return wire.lease_status(status)
 
+    async def GetLease(self, request: workers_pb2.GetLeaseRequest, call: Call) -> workers_pb2.GetLeaseResponse:
+        return wire.lease_state(await self._queue.get_lease(call.identity, wire.lease_ref(request)))
+
     async def CompleteJob(self, request: workers_pb2.CompleteJobRequest, call: Call) -> workers_pb2.CompleteJobResponse:
         await self._queue.complete(call.identity, wire.lease_ref(request), wire.completion(request))
         return workers_pb2.CompleteJobResponse()

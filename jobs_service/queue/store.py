@@ -171,6 +171,7 @@ class QueueStore:
                 step,
                 MIN_STEPS,
                 SECOND_AT_PERCENT,
+                report.waiting_reason,
             )
             if row is None:
                 return await self._stopped(connection, lease)
@@ -189,6 +190,14 @@ class QueueStore:
         return LeaseStatus(
             expires_at=row["expires_at"], seconds_left=row["seconds_left"], current_cost=row["current_cost"]
         )
+
+    async def get_lease(self, caller: Identity, lease: LeaseRef) -> LeaseStatus:
+        """How the lease is; renews nothing. Raises LeaseLost, JobFinal."""
+        async with as_caller(self._database, caller) as connection:
+            row = await connection.fetchrow(SQL["get_lease"], lease.job_id, lease.token)
+            if row is None:
+                return await self._stopped(connection, lease)
+        return LeaseStatus(expires_at=row["expires_at"], waiting=row["waiting"])
 
     async def complete(self, caller: Identity, lease: LeaseRef, result: Completion) -> None:
         """Running → completed. Raises LeaseLost, JobFinal, InvalidTransition."""
@@ -325,7 +334,7 @@ class QueueStore:
             return frozenset(row["gpu_type"] for row in await connection.fetch(SQL["trained_types"]))
 
     async def _stopped(self, connection: Transaction, lease: LeaseRef) -> LeaseStatus:
-        """Answers a report that changed no row: the trainer must stop, or it never had the lease."""
+        """Answers a report on a lease that is over: the trainer must stop, or it never had the lease."""
         ended = await connection.fetchrow(SQL["lease_outcome"], lease.job_id, lease.token)
         if ended is None or ended["outcome"] in GIVEN_UP:
             raise LeaseLost

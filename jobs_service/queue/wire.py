@@ -20,6 +20,7 @@ from jobs_service.queue.lease import (
     LeaseRef,
     LeaseRequest,
     LeaseStatus,
+    Outcome,
     Report,
 )
 from jobs_service.queue.reforecast import MAX_ROUGH_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, Promise
@@ -62,6 +63,7 @@ def report(request: workers_pb2.ReportProgressRequest) -> Report:
         checkpoint=Checkpoint(request.checkpoint.uri, request.checkpoint.step)
         if request.HasField("checkpoint")
         else None,
+        waiting_reason=request.waiting_reason,
     )
 
 
@@ -89,10 +91,20 @@ def lease_status(model: LeaseStatus) -> workers_pb2.ReportProgressResponse:
     """Returns the answer to a report."""
     return workers_pb2.ReportProgressResponse(
         stop=model.stop is not None,
-        stop_reason=workers_pb2.StopReason.Value(f"STOP_REASON_{(model.stop or 'unspecified').upper()}"),
+        stop_reason=_stop_reason(model.stop),
         expires_at=time(model.expires_at),
         seconds_left=model.seconds_left,
         current_cost=cents(model.current_cost),
+    )
+
+
+def lease_state(model: LeaseStatus) -> workers_pb2.GetLeaseResponse:
+    """Returns how a lease is."""
+    return workers_pb2.GetLeaseResponse(
+        stop=model.stop is not None,
+        stop_reason=_stop_reason(model.stop),
+        expires_at=time(model.expires_at),
+        waiting=model.waiting,
     )
 
 
@@ -163,6 +175,10 @@ def promise(estimate: bytes) -> Promise:
         fastest_training=forecast.fastest_training_seconds,
         is_rough=False,
     )
+
+
+def _stop_reason(outcome: Outcome | None) -> workers_pb2.StopReason.ValueType:
+    return workers_pb2.StopReason.Value(f"STOP_REASON_{(outcome or 'unspecified').upper()}")
 
 
 def _point(point: workers_pb2.MetricPoint) -> MetricPoint:

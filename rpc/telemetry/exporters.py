@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -44,21 +44,30 @@ async def open_telemetry(settings: TelemetrySettings, process: str) -> AsyncIter
 
 @asynccontextmanager
 async def _metrics_server(settings: TelemetrySettings, metrics: Metrics) -> AsyncIterator[None]:
-    if settings.metrics_port == OFF:
+    stop = serve_metrics(settings, metrics)
+    try:
         yield
-        return
+    finally:
+        await asyncio.to_thread(stop)
+
+
+def serve_metrics(settings: TelemetrySettings, metrics: Metrics) -> Callable[[], None]:
+    """Shows metrics on a port of their own until the function that it returns is called. Raises OperatorError."""
+    if settings.metrics_port == OFF:
+        return lambda: None
     host, port = settings.metrics_host, settings.metrics_port
     try:
         server, thread = start_http_server(port, host, metrics.registry)
     except OSError as error:
         raise OperatorError(f"metrics port {port} on {host}: {error.strerror}; set PIPELINE_METRICS_PORT") from error
     log.info("metrics", address=f"http://{host}:{server.server_port}/metrics")
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(server.shutdown)
+
+    def stop() -> None:
+        server.shutdown()
         server.server_close()
         thread.join()
+
+    return stop
 
 
 @contextmanager

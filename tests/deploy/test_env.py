@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings
 
 from deploy import env
 
-MODULES = ("rpc.process", "estimator_service", "jobs_service", "gateway", "deploy")
+MODULES = ("rpc.process", "estimator_service", "jobs_service", "gateway", "deploy", "trainer")
 
 
 def test_env_example_is_what_the_settings_say() -> None:

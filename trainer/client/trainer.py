@@ -62,14 +62,17 @@ class Trainer:
         while not self._stopping.is_set():
             yield from self.lease()
 
-    def lease(self, max_jobs: int = 1, *, wait_seconds: int = WAIT_SECONDS) -> list[Job]:
+    def lease(
+        self, max_jobs: int = 1, *, wait_seconds: float = WAIT_SECONDS, gpus: Mapping[str, int] | None = None
+    ) -> list[Job]:
         """Takes jobs from the queue, each to be used as a context manager; empty where there are none in that time.
 
-        Waits for a service that is not reachable, until `stop`. Raises TrainerError.
+        `gpus`: what is free now, where that changes. Waits for a service that is not reachable, until `stop`. Raises
+        TrainerError.
         """
         request = workers_pb2.LeaseJobsRequest(
             max_jobs=max_jobs,
-            gpus=[workers_pb2.GpuOffer(type=type_, count=count) for type_, count in self._gpus.items()],
+            gpus=[workers_pb2.GpuOffer(type=type_, count=count) for type_, count in (gpus or self._gpus).items()],
             wait_ms=int(wait_seconds * 1000),
             trainer=self._name,
             simulated=self._simulated,
@@ -83,7 +86,7 @@ class Trainer:
                 call.cancel()
             try:
                 leases = call.result().leases
-                return [Job(self._connection, lease, **self._times) for lease in leases]
+                return [self.resume(lease) for lease in leases]
             except grpc.FutureCancelledError:
                 break
             except grpc.RpcError as error:
@@ -93,6 +96,10 @@ class Trainer:
                 self._calls.discard(call)
             self._stopping.wait(pause)
         return []
+
+    def resume(self, lease: workers_pb2.Lease) -> Job:
+        """The job of a lease, whoever took it for this trainer's user."""
+        return Job(self._connection, lease, **self._times)
 
     def stop(self) -> None:
         """Leases nothing more. Leased jobs go on."""

@@ -11,8 +11,8 @@ from trainer.client import TrainerError
 # How NVML names a GPU, and how the catalogue names its type. The first that matches counts. A GH200, a GB200 and a laptop's
 # RTX 4090 are other types.
 TYPES = (
-    (r"A100.*80GB", "A100-80GB"),
-    (r"A100.*40GB", "A100-40GB"),
+    (r"A100.*80G", "A100-80GB"),
+    (r"A100.*40G", "A100-40GB"),
     (r"\bH100\b", "H100"),
     (r"\bH200\b", "H200"),
     (r"\bB200\b", "B200"),
@@ -21,12 +21,13 @@ TYPES = (
     (r"\bL4\b", "L4"),
     (r"\bA10G?\b", "A10G"),
     (r"RTX 4090(?! Laptop)", "RTX-4090"),
+    (r"\bMI300X\b", "MI300X"),
 )
 
 
 def type_of(name: str) -> str | None:
     """The catalogue's type of a GPU that NVML names so; None: the catalogue has none."""
-    return next((type_ for pattern, type_ in TYPES if re.search(pattern, name)), None)
+    return next((type_ for pattern, type_ in TYPES if re.search(pattern, name, re.IGNORECASE)), None)
 
 
 def detect() -> tuple[dict[str, int], list[str]]:

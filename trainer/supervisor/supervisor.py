@@ -16,12 +16,13 @@ import protovalidate
 from pipeline.workers.v1 import workers_pb2
 
 from trainer.client import Job, Trainer, TrainerError
-from trainer.settings import TrainerSettings
+from trainer.settings import LEASE_VARIABLE, TrainerSettings
 from trainer.supervisor.child import Child, describe_exit
 from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
 from trainer.supervisor.tasks import NotSupported, task_of
 from trainer.task import Task
 
+SECRET_VARIABLES = ("PIPELINE_TRAINER_TOKEN", LEASE_VARIABLE)
 # Tells an observer of a job: its steps done, and how it ended once it did.
 Show = Callable[[Job, int, str], None]
 
@@ -60,6 +61,13 @@ class Supervisor:
                     self._train(job)
                     if once:
                         return
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run_one(self, job: Job) -> None:
+        """Trains a job that somebody else has leased, until `stop`. Raises TrainerError."""
+        try:
+            self._train(job)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -169,8 +177,8 @@ class Supervisor:
         return [sys.executable, *torchrun, "-m", "trainer.train"]
 
     def _environment(self, task: Task) -> dict[str, str]:
-        # What a training process need not know, it does not get: the token above all.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_TRAINER_TOKEN")}
+        # What a training process need not know, it does not get: tokens above all.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET_VARIABLES)}
         offline = {} if task.may_download else {"HF_HUB_OFFLINE": "1"}
         threads = str(max(1, (os.cpu_count() or 1) // task.gpu_count))
         return {

@@ -18,6 +18,7 @@ select
     j.error_message, j.revision, j.attempt, j.max_attempts, j.retry_count, j.current_stage, j.progress, j.current_epoch,
     j.total_epochs, j.current_step, j.total_steps, j.current_metrics, j.reforecast, j.trainer, j.simulated, j.final_cost,
     j.external_job_id, j.artifact_id, j.artifact_uri, j.artifact_size, j.result_step, j.measurements, j.queued_at, j.started_at, j.completed_at, j.created_at, j.updated_at,
+    case when j.status = 'initializing' and j.current_stage = 'waiting' then j.waiting_message end as waiting_message,
     live_cost(
         j.current_cost, j.spent_cost, j.hourly_rate, j.billed_from, j.lease_expires_at, j.max_cost_usd
     ) as current_cost,

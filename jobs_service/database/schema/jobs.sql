@@ -78,6 +78,8 @@ create table lora_training_jobs (
     lease_expires_at timestamptz,
     -- When the lease began to cost: with its first report that says more than `waiting`. Null before.
     billed_from timestamptz,
+    -- What the trainer's scheduler says of a job that waits for it.
+    waiting_message text,
     -- The newest checkpoint that a trainer reported: the next lease hands it over.
     checkpoint_uri text,
     checkpoint_step bigint,

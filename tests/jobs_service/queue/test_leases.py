@@ -682,3 +682,49 @@ async def test_a_clock_that_is_set_back_keeps_no_dead_trainer_alive(
     assert 0 <= billed <= 5
     ahead = "select count(*) from lora_training_jobs where greatest(updated_at, billed_from, lease_started_at) > now() + '1 s'"
     assert await admin.fetchval(ahead) == 0
+
+
+async def test_a_job_that_waits_for_a_scheduler_says_why_and_costs_nothing(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """While a trainer reports `waiting`, its scheduler's words are the job's waiting reason; looking renews nothing."""
+    job = await queue(stack, new_dataset)
+    (leased,) = await lease(stack)
+    await report(stack, leased, epoch=0, step=0, stage="waiting", waiting_reason="insufficient quota, 2 more needed")
+    now = await get(stack, job.id)
+    assert (now.waiting_reason.code, now.waiting_reason.message, now.waiting_reason.gpus_needed) == (
+        jobs_pb2.WAITING_CODE_SCHEDULER,
+        "insufficient quota, 2 more needed",
+        2,
+    )
+    request = workers_pb2.GetLeaseRequest(job_id=leased.job_id, lease_token=leased.lease_token)
+    ends = "select lease_expires_at from lora_training_jobs"
+    before = await admin.fetchval(ends)
+    state = await stack.workers.GetLease(request, metadata=worker())
+    assert (state.stop, state.waiting, state.expires_at.ToMicroseconds()) == (
+        False,
+        True,
+        round(before.timestamp() * 1e6),
+    )
+    # A renewal without a stage leaves the job where it is: it still waits.
+    await report(stack, leased, epoch=0, step=0)
+    assert await admin.fetchval(ends) > before
+    assert (await stack.workers.GetLease(request, metadata=worker())).waiting
+    await report(stack, leased, epoch=0, step=0, stage="loading model")
+    assert not (await stack.workers.GetLease(request, metadata=worker())).waiting
+    assert not (await get(stack, job.id)).HasField("waiting_reason")
+    assert (await refused(stack.workers.GetLease(request, metadata=worker(OTHER)))).reason == "LEASE_LOST"
+    await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
+    state = await stack.workers.GetLease(request, metadata=worker())
+    assert (state.stop, state.stop_reason) == (True, workers_pb2.STOP_REASON_CANCELLED)
+
+
+async def test_the_next_lease_knows_nothing_of_why_the_last_one_waited(stack: Stack, new_dataset: NewDataset) -> None:
+    """A released job that is leased again has no waiting reason until its new trainer gives one."""
+    job = await queue(stack, new_dataset)
+    (leased,) = await lease(stack)
+    await report(stack, leased, epoch=0, step=0, stage="waiting", waiting_reason="no node has 2 GPUs")
+    await release(stack, leased)
+    (leased,) = await lease(stack)
+    await report(stack, leased, epoch=0, step=0, stage="waiting")
+    assert not (await get(stack, job.id)).HasField("waiting_reason")

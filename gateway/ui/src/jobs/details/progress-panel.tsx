@@ -67,7 +67,7 @@ function statusText(job: Job): string {
       return `${position}${job.waiting_reason?.message ?? "Waiting for a trainer."} Queue time is free.`;
     }
     case "initializing":
-      return "A trainer is preparing it.";
+      return job.waiting_reason === null ? "A trainer is preparing it." : `Waiting for its cluster: ${job.waiting_reason.message} This time is free.`;
     case "running":
       return job.seconds_left === null ? "Training." : `Training, about ${duration(job.seconds_left / 3600)} left.`;
     case "completed":

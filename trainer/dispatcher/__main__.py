@@ -1,0 +1,88 @@
+"""Runs a dispatcher: `pipeline dispatcher --kubernetes`, or `--ray http://HOST:8265`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import structlog
+
+from rpc.process.logs import setup_logs
+from rpc.process.settings import load
+from rpc.telemetry.exporters import serve_metrics
+from rpc.telemetry.metrics import Metrics
+from trainer.client import Token, Trainer, TrainerError
+from trainer.client.connection import Connection
+from trainer.dispatcher.engine import Engine
+from trainer.dispatcher.loop import Dispatcher
+from trainer.dispatcher.metrics import DispatcherMetrics
+from trainer.settings import DispatcherSettings
+
+log = structlog.get_logger()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of a dispatcher."""
+    engine = parser.add_mutually_exclusive_group(required=True)
+    engine.add_argument("--kubernetes", action="store_true", help="run each job as a TrainJob of Kubeflow Trainer")
+    engine.add_argument("--ray", metavar="URL", help="run each job on the Ray cluster with this dashboard")
+    parser.add_argument("--address", help="where the Jobs service listens: HOST:PORT")
+    parser.add_argument(
+        "--token-file", type=Path, help="file with a token of the role worker, read again for each call"
+    )
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Dispatches until SIGINT or SIGTERM. Raises TrainerError, with one line for the operator."""
+    settings = load(DispatcherSettings)
+    address = chosen.address or settings.jobs_address
+    secret = settings.trainer_token.get_secret_value() if settings.trainer_token is not None else None
+    token: Token | None = chosen.token_file or settings.trainer_token_file or secret
+    if not address or token is None:
+        raise TrainerError(
+            "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
+        )
+    setup_logs(settings.log_level, settings.log_format)
+    metrics = Metrics()
+    credentials = (
+        grpc.ssl_channel_credentials(settings.tls_ca_file.read_bytes()) if settings.tls_ca_file is not None else None
+    )
+    connection = Connection(address, token, credentials)
+    trainer = Trainer(address, token, gpus={}, name=settings.trainer_name or _name(chosen), credentials=credentials)
+    engine = _engine(chosen, settings)
+    with trainer, closing(engine), closing(connection):
+        stop_metrics = serve_metrics(settings, metrics)
+        dispatcher = Dispatcher(
+            trainer,
+            connection,
+            engine,
+            DispatcherMetrics(metrics),
+            poll_seconds=settings.dispatcher_poll_seconds,
+            start_seconds=settings.dispatcher_start_seconds,
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: dispatcher.stop())
+        log.info("dispatching", engine=_name(chosen), service=address)
+        dispatcher.run()
+        stop_metrics()
+
+
+def _engine(chosen: argparse.Namespace, settings: DispatcherSettings) -> Engine:
+    # Imported here: each engine's client is an extra of its own.
+    if chosen.ray:
+        from trainer.dispatcher.ray import RayEngine
+
+        return RayEngine(chosen.ray, settings)
+    try:
+        from trainer.dispatcher.kubernetes import KubernetesEngine, connect
+    except ImportError:
+        raise TrainerError("--kubernetes needs its client: pip install 'pipeline-lora[kubernetes]'") from None
+    client, namespace = connect()
+    return KubernetesEngine(client, settings.kubernetes_namespace or namespace, settings)
+
+
+def _name(chosen: argparse.Namespace) -> str:
+    return "ray" if chosen.ray else "kubernetes"

@@ -1,0 +1,236 @@
+"""Kubernetes as an engine: one TrainJob of Kubeflow Trainer for each lease, with Kueue or without.
+
+A lease is recorded in a Secret before its TrainJob is made. Every pass lists what there is: no watch can break, and nothing
+is missed. All requests go through the official client, as plain JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+import urllib3
+from google.protobuf import json_format
+from kubernetes.config import ConfigException
+from pipeline.workers.v1 import workers_pb2
+
+from trainer.client import TrainerError
+from trainer.dispatcher import capacity
+from trainer.dispatcher.engine import EngineRefused, EngineUnavailable, Run, name_of, read_lease, write_lease
+from trainer.dispatcher.trainjob import (
+    GROUP,
+    LEASE_KEY,
+    VERSION,
+    Naming,
+    owned_by,
+    run_of,
+    secret_of,
+    train_job,
+)
+from trainer.settings import DispatcherSettings
+
+CALL_SECONDS = 15.0
+# Objects of one page of a list, and times that a list which expired on the way is begun again.
+PAGE, MAX_LISTINGS = 250, 5
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
+KUEUE = "kueue.x-k8s.io/v1beta2"
+# After these, the same request may succeed.
+TRANSIENT = frozenset({408, 409, 410, 425, 429})
+# What an answer says in an error message, at most.
+MAX_SHOWN = 300
+
+
+class ApiError(Exception):
+    """A request that the API server refused for good."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def connect() -> tuple[kubernetes.client.ApiClient, str]:
+    """A client as kubectl has it, or as the pod that this is, and its namespace. Raises TrainerError."""
+    with suppress(ConfigException):
+        kubernetes.config.load_incluster_config()  # type: ignore[no-untyped-call]
+        return kubernetes.client.ApiClient(), NAMESPACE_FILE.read_text().strip()
+    try:
+        kubernetes.config.load_kube_config()  # type: ignore[no-untyped-call]
+        _, context = kubernetes.config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        raise TrainerError(f"no Kubernetes cluster is configured: set KUBECONFIG, or run in a pod ({error})") from error
+    return kubernetes.client.ApiClient(), context["context"].get("namespace", "default")
+
+
+class KubernetesEngine:
+    """TrainJobs of one namespace."""
+
+    def __init__(self, client: kubernetes.client.ApiClient, namespace: str, settings: DispatcherSettings) -> None:
+        self._client, self._settings = client, settings
+        self._naming = Naming(settings.dispatcher_name, settings.kubernetes_runtime, settings.kubernetes_queue)
+        self._core = f"/api/v1/namespaces/{namespace}"
+        self._train_jobs = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/trainjobs"
+        self._kueue, self._own_kueue = f"/apis/{KUEUE}", f"/apis/{KUEUE}/namespaces/{namespace}"
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()  # type: ignore[no-untyped-call]
+
+    def runs(self) -> Sequence[Run]:
+        """Every lease that has a Secret."""
+        secrets = list(self._list(f"{self._core}/secrets", self._naming.selector))
+        jobs = {job["metadata"]["name"]: job for job in self._list(self._train_jobs, self._naming.selector)}
+        self._delete_orphans(jobs, {secret["metadata"]["name"] for secret in secrets})
+        if not secrets:
+            return []
+        pods = defaultdict[str, list[Any]](list)
+        for pod in self._list(f"{self._core}/pods", JOBSET_LABEL):
+            pods[pod["metadata"]["labels"][JOBSET_LABEL]].append(pod)
+        workloads = {
+            owner["uid"]: workload
+            for workload in (self._list(f"{self._own_kueue}/workloads", "") if self._naming.queue else ())
+            for owner in workload["metadata"].get("ownerReferences", ())
+        }
+        runs = []
+        for secret in secrets:
+            name = secret["metadata"]["name"]
+            job = jobs.get(name)
+            # A Secret that is no lease is somebody else's mistake, and not ours to delete.
+            with suppress(json_format.ParseError, KeyError, ValueError):
+                lease = read_lease(base64.b64decode(secret["data"][LEASE_KEY]).decode())
+                workload = workloads.get(job["metadata"]["uid"]) if job is not None else None
+                runs.append(run_of(lease, job, pods[name], workload))
+        return runs
+
+    def offers(self) -> Mapping[str, int]:
+        """Free quota of the queue, or free GPUs of a node; a job has one node."""
+        largest = self._settings.kubernetes_gpus_per_node
+        return {gpu_type: min(pool.free, largest) for gpu_type, pool in self._pools().items() if pool.free > 0}
+
+    def start(self, lease: workers_pb2.Lease) -> None:
+        """Makes Secret and TrainJob, each where it is missing."""
+        pool = self._pools().get(lease.gpu_config.type)
+        if pool is None:
+            raise EngineRefused(f"The cluster has no GPUs of type {lease.gpu_config.type} any more.")
+        job = train_job(lease, self._naming, pool)
+        secret = f"{self._core}/secrets/{name_of(lease)}"
+        try:
+            self._create(f"{self._core}/secrets", secret_of(lease, self._naming, write_lease(lease)))
+            made = self._create(self._train_jobs, job)
+        except ApiError as error:
+            self._delete(secret)
+            raise EngineRefused(str(error)) from error
+        try:
+            self._request("PATCH", secret, body=owned_by(made))
+        except ApiError as error:
+            # Somebody deleted it just now: the next try makes it again.
+            raise EngineUnavailable(str(error)) from error
+
+    def delete(self, run: Run) -> None:
+        """Deletes the TrainJob after its pods, and the Secret."""
+        self._delete(f"{self._train_jobs}/{run.name}")
+        # Its owner's end is the Secret's, but a lease without a TrainJob has a Secret without an owner.
+        self._delete(f"{self._core}/secrets/{run.name}")
+
+    def _delete_orphans(self, jobs: Mapping[str, Any], recorded: Set[str]) -> None:
+        """Deletes TrainJobs whose Secret somebody deleted: nobody has their lease, and their pods cannot start."""
+        for name in jobs.keys() - recorded:
+            # Another dispatcher of this name may have made both since the Secrets were listed.
+            if "deletionTimestamp" not in jobs[name]["metadata"] and not self._exists(f"{self._core}/secrets/{name}"):
+                self._delete(f"{self._train_jobs}/{name}")
+
+    def _pools(self) -> Mapping[str, capacity.Pool]:
+        types = self._settings.dispatcher_gpu_types
+        if not self._naming.queue:
+            nodes = self._list("/api/v1/nodes", "")
+            return capacity.of_nodes(nodes, self._list("/api/v1/pods", ""), types)
+        local = self._get(f"{self._own_kueue}/localqueues/{self._naming.queue}")
+        queue = self._get(f"{self._kueue}/clusterqueues/{local['spec']['clusterQueue']}")
+        return capacity.of_queue(local, queue, list(self._list(f"{self._kueue}/resourceflavors", "")), types)
+
+    def _list(self, path: str, selector: str) -> Iterator[dict[str, Any]]:
+        """Every object, page by page. A list that expires on the way is begun again, from a state that is newer."""
+        for _ in range(MAX_LISTINGS):
+            items, token = list[dict[str, Any]](), ""
+            try:
+                while True:
+                    query = [("limit", str(PAGE)), ("labelSelector", selector), ("continue", token)]
+                    page = self._request("GET", path, query=[each for each in query if each[1]])
+                    items += page.get("items") or []
+                    token = page["metadata"].get("continue", "")
+                    if not token:
+                        return iter(items)
+            except ApiError as error:
+                if error.status != 410:
+                    raise EngineUnavailable(str(error)) from error
+        raise EngineUnavailable(f"GET {path}: the list expired {MAX_LISTINGS} times before its end.")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        try:
+            return self._request("GET", path)
+        except ApiError as error:
+            raise EngineUnavailable(str(error)) from error
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self._request("GET", path)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise EngineUnavailable(str(error)) from error
+        return True
+
+    def _create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The object that is there now: a name that is taken is ours, from an earlier try."""
+        try:
+            return self._request("POST", path, body=body)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        return self._get(f"{path}/{body['metadata']['name']}")
+
+    def _delete(self, path: str) -> None:
+        try:
+            self._request("DELETE", path, body={"propagationPolicy": "Foreground"})
+        except ApiError as error:
+            if error.status != 404:
+                raise EngineUnavailable(str(error)) from error
+
+    def _request(
+        self, method: str, path: str, *, query: Sequence[tuple[str, str]] = (), body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The body of the response. Raises EngineUnavailable, ApiError."""
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json", **({"Content-Type": kind} if body is not None else {})}
+        request = self._client.param_serialize(
+            method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        try:
+            response = self._client.call_api(*request, _request_timeout=CALL_SECONDS)
+            text = response.read()  # type: ignore[no-untyped-call]
+        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
+            raise EngineUnavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
+        if response.status < 300:
+            return dict(json.loads(text))
+        message = f"{method} {path}: {response.status} {_message(text)}"
+        if response.status in TRANSIENT - {409, 410} or response.status >= 500:
+            raise EngineUnavailable(message, _seconds(response.headers.get("Retry-After")))
+        raise ApiError(response.status, message)
+
+
+def _message(text: bytes) -> str:
+    """What an answer says is wrong."""
+    try:
+        return str(json.loads(text)["message"])[:MAX_SHOWN]
+    except (ValueError, KeyError, TypeError):
+        return text.decode(errors="replace")[:MAX_SHOWN]
+
+
+def _seconds(header: str | None) -> float:
+    return float(header) if header and header.isdigit() else 0.0

@@ -1,0 +1,237 @@
+"""Leases what an engine can place, starts it there, and tells the Jobs service how it went.
+
+Nothing is remembered between passes that the engine or the Jobs service does not have: whoever comes after this process goes
+on with what is there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import structlog
+from pipeline.workers.v1 import workers_pb2
+
+from trainer.client import Trainer, TrainerError
+from trainer.client.connection import CALL_SECONDS, Connection
+from trainer.client.errors import describe, is_transient, reason_of
+from trainer.client.reports import MAX_LINE, clean_text
+from trainer.dispatcher.engine import Engine, EngineRefused, EngineUnavailable, Phase, Run, name_of
+from trainer.dispatcher.metrics import DispatcherMetrics
+
+MAX_REASON, MAX_ERROR = 500, 2_000
+# Time without new leases after the engine refused one, seconds: the operator has to change something.
+REFUSED_SECONDS = 60.0
+# Phases in which no GPU is taken yet: a run in one of them has a claim on what is free.
+UNPLACED = frozenset({Phase.RECORDED, Phase.WAITING, Phase.SUSPENDED})
+ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.PREEMPTED})
+
+log = structlog.get_logger()
+
+
+class ServiceUnavailable(Exception):
+    """The Jobs service cannot be reached now."""
+
+
+class Dispatcher:
+    """Runs one pass after the other until it is stopped.
+
+    `start_seconds`: time that a placed run has until its first report.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        connection: Connection,
+        engine: Engine,
+        metrics: DispatcherMetrics,
+        *,
+        poll_seconds: float,
+        start_seconds: float,
+    ) -> None:
+        self._trainer, self._connection, self._engine, self._metrics = trainer, connection, engine, metrics
+        self._poll_seconds, self._start_seconds = poll_seconds, start_seconds
+        self._stopping = threading.Event()
+        self._runs: Sequence[Run] = ()
+        # Leases that the engine has not recorded yet, by token.
+        self._unrecorded: dict[str, workers_pb2.Lease] = {}
+        # When a lease was renewed, with which words; and when its run was first seen placed. By token.
+        self._renewed: dict[str, tuple[float, str]] = {}
+        self._placed_at: dict[str, float] = {}
+        self._refused_until = 0.0
+        self._is_failing = False
+
+    def stop(self) -> None:
+        """Leases nothing more. Runs go on, and whoever comes next takes care of them."""
+        self._stopping.set()
+        self._trainer.stop()
+
+    def run(self) -> None:
+        """Dispatches until `stop`. Raises TrainerError."""
+        while not self._stopping.is_set():
+            pause = self._poll_seconds
+            try:
+                has_waited = self._pass()
+                self._is_failing = False
+                if has_waited:
+                    continue
+            except (EngineUnavailable, ServiceUnavailable) as error:
+                if not self._is_failing:
+                    log.warning("dispatcher", error=str(error))
+                self._is_failing = True
+                pause = max(pause, getattr(error, "pause_seconds", 0.0))
+            self._stopping.wait(pause)
+        with suppress(ServiceUnavailable):
+            for lease in self._unrecorded.values():
+                self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, lease)
+
+    def _pass(self) -> bool:
+        """Looks at every run, then leases one job more. Returns whether it has waited for one."""
+        try:
+            self._record()
+            self._runs = self._engine.runs()
+        except EngineUnavailable:
+            self._keep_waiting_leases()
+            raise
+        for run in self._runs:
+            self._settle(run)
+        self._forget()
+        offers = self._offers()
+        self._metrics.show(offers, self._runs)
+        if self._unrecorded or not offers or time.monotonic() < self._refused_until:
+            return False
+        jobs = self._trainer.lease(wait_seconds=self._poll_seconds, gpus=offers)
+        self._unrecorded.update((job.lease.lease_token, job.lease) for job in jobs)
+        self._record()
+        return True
+
+    def _offers(self) -> Mapping[str, int]:
+        """What is free, less what runs without a place have a claim on."""
+        claimed = Counter[str]()
+        for run in self._runs:
+            if run.phase in UNPLACED:
+                claimed[run.lease.gpu_config.type] += run.lease.gpu_config.count
+        free = {gpu_type: count - claimed[gpu_type] for gpu_type, count in self._engine.offers().items()}
+        return {gpu_type: count for gpu_type, count in free.items() if count > 0}
+
+    def _record(self) -> None:
+        """Starts what was leased and is not on the engine yet, once the Jobs service has heard that it waits."""
+        for token, lease in list(self._unrecorded.items()):
+            state = self._lease(lease)
+            if state is not None:
+                if state.waiting:
+                    self._renew(lease, "Waiting for its scheduler.", stage="waiting")
+                self._start(lease)
+            del self._unrecorded[token]
+
+    def _start(self, lease: workers_pb2.Lease) -> None:
+        try:
+            self._engine.start(lease)
+        except EngineRefused as error:
+            log.error("run-refused", job=lease.job_id, error=str(error))
+            self._refused_until = time.monotonic() + REFUSED_SECONDS
+            self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, lease)
+
+    def _settle(self, run: Run) -> None:
+        """Brings a run and its lease together: what ended on one side ends on the other."""
+        lease = self._lease(run.lease)
+        if lease is not None and run.phase is Phase.SUSPENDED and not lease.waiting:
+            run = replace(run, phase=Phase.PREEMPTED)
+        if lease is None or run.phase in ENDED:
+            if lease is not None:
+                self._report_end(run)
+            self._engine.delete(run)
+        elif lease.waiting and run.phase is Phase.RECORDED:
+            self._renew(run.lease, run.reason)
+            self._start(run.lease)
+        elif lease.waiting:
+            self._await_report(run)
+
+    def _report_end(self, run: Run) -> None:
+        """Ends the lease of a run that ended without doing so itself."""
+        log.info("run-ended", job=run.lease.job_id, phase=run.phase.name.lower(), reason=run.reason)
+        if run.phase is Phase.PREEMPTED:
+            self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, run.lease)
+        elif run.phase is Phase.SUCCEEDED:
+            self._fail(run.lease, "The training ended without a result.", retryable=True)
+        else:
+            self._fail(run.lease, run.reason, retryable=run.retryable)
+
+    def _await_report(self, run: Run) -> None:
+        """Renews the lease of a run that has not reported yet. Fails it where it should have."""
+        now, token = time.monotonic(), run.lease.lease_token
+        if run.phase is not Phase.PLACED:
+            self._placed_at.pop(token, None)
+        elif now - self._placed_at.setdefault(token, now) > self._start_seconds:
+            reason = f"It did not start within {self._start_seconds:.0f} s. {run.reason}".strip()
+            self._fail(run.lease, reason, retryable=True)
+            self._engine.delete(run)
+            return
+        self._renew(run.lease, run.reason)
+
+    def _keep_waiting_leases(self) -> None:
+        """While the engine is away: renews what waits, as far as this process has seen it."""
+        waiting = [run.lease for run in self._runs if run.lease.lease_token in self._renewed]
+        for lease in (*waiting, *self._unrecorded.values()):
+            state = self._lease(lease)
+            if state is None:
+                self._unrecorded.pop(lease.lease_token, None)
+            elif state.waiting:
+                self._renew(lease, "The cluster cannot be reached.")
+
+    def _forget(self) -> None:
+        """Drops what is known of leases that have no run."""
+        tokens = {run.lease.lease_token for run in self._runs}
+        self._renewed = {token: value for token, value in self._renewed.items() if token in tokens}
+        self._placed_at = {token: value for token, value in self._placed_at.items() if token in tokens}
+
+    def _renew(self, lease: workers_pb2.Lease, reason: str, *, stage: str = "") -> None:
+        """Renews a lease that waits, when it is due or the reason is another one.
+
+        The stage is said before the run starts and never again: a run that has reported meanwhile is not set back.
+        """
+        now, token, text = time.monotonic(), lease.lease_token, clean_text(reason, MAX_REASON)
+        renewed_at, renewed_text = self._renewed.get(token, (None, ""))
+        if renewed_at is not None and text == renewed_text and now - renewed_at < lease.renew_every_ms / 2000:
+            return
+        request = workers_pb2.ReportProgressRequest(
+            job_id=lease.job_id,
+            lease_token=token,
+            stage=stage,
+            waiting_reason=text,
+            external_job_id=name_of(lease),
+            log_lines=[clean_text(reason, MAX_LINE)] if text and text != renewed_text else [],
+        )
+        if self._call("ReportProgress", request) is not None:
+            self._renewed[token] = now, text
+
+    def _lease(self, lease: workers_pb2.Lease) -> workers_pb2.GetLeaseResponse | None:
+        """How a lease is; None: it is over."""
+        request = workers_pb2.GetLeaseRequest(job_id=lease.job_id, lease_token=lease.lease_token)
+        response = self._call("GetLease", request)
+        return None if response is None or response.stop else response
+
+    def _fail(self, lease: workers_pb2.Lease, message: str, *, retryable: bool) -> None:
+        message = clean_text(message, MAX_ERROR) or "The cluster ended the training and gave no reason."
+        self._end("FailJob", workers_pb2.FailJobRequest, lease, error_message=message, retryable=retryable)
+
+    def _end(self, name: str, kind: Any, lease: workers_pb2.Lease, **fields: Any) -> None:
+        self._call(name, kind(job_id=lease.job_id, lease_token=lease.lease_token, **fields))
+
+    def _call(self, name: str, request: Any) -> Any:
+        """The response; None: the lease is over. Raises ServiceUnavailable, TrainerError."""
+        try:
+            return self._connection.start(name, request, CALL_SECONDS).result()
+        except grpc.RpcError as error:
+            code = error.code()
+            if code == grpc.StatusCode.FAILED_PRECONDITION and reason_of(error) in ("LEASE_LOST", "JOB_FINAL"):
+                return None
+            if is_transient(error) or (code == grpc.StatusCode.UNAUTHENTICATED and self._connection.can_refresh_token):
+                raise ServiceUnavailable(f"{name}: {describe(error)}") from error
+            raise TrainerError(f"{name}: {describe(error)}") from error

@@ -1,0 +1,192 @@
+"""TrainJobs of Kubeflow Trainer: how a lease becomes one, and what its state says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.workers.v1 import workers_pb2
+
+from trainer.dispatcher.capacity import Pool
+from trainer.dispatcher.engine import Phase, Run, name_of
+from trainer.settings import LEASE_VARIABLE
+
+GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
+# Labels of everything that a dispatcher makes; the second has its name.
+MANAGED_BY, DISPATCHER = "app.kubernetes.io/managed-by", "pipeline.dispatcher/name"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+# The Secret's only key, and the replicated job of the runtime that trains.
+LEASE_KEY, NODE_JOB = "lease", "node"
+PENDING_WORDS = "Waiting for the cluster."
+# Reasons of a pod's condition DisruptionTarget: it made way for others or its node was drained, or its node is lost.
+PREEMPTED = frozenset({"PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"})
+LOST_NODE = frozenset({"DeletionByTaintManager", "DeletionByPodGC"})
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What TrainJobs of one dispatcher have in common. `queue`: Kueue's LocalQueue; empty: without Kueue."""
+
+    dispatcher: str
+    runtime: str
+    queue: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of everything that it makes."""
+        return {MANAGED_BY: "pipeline-dispatcher", DISPATCHER: self.dispatcher}
+
+    @property
+    def selector(self) -> str:
+        """Selects what it made."""
+        return ",".join(f"{name}={value}" for name, value in self.labels.items())
+
+
+def train_job(lease: workers_pb2.Lease, naming: Naming, pool: Pool) -> dict[str, Any]:
+    """The TrainJob of a lease, on one node that has the GPU type."""
+    products = {"key": pool.label, "operator": "In", "values": sorted(pool.products)}
+    affinity = {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [products]}]}
+        }
+    }
+    pod = {"spec": {"affinity": affinity}}
+    patch = {"name": NODE_JOB, "template": {"spec": {"template": pod}}}
+    secret = {"name": LEASE_VARIABLE, "valueFrom": {"secretKeyRef": {"name": name_of(lease), "key": LEASE_KEY}}}
+    gpus = {pool.resource: str(lease.gpu_config.count)}
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "TrainJob",
+        "metadata": {
+            "name": name_of(lease),
+            "labels": {**naming.labels, **({QUEUE_LABEL: naming.queue} if naming.queue else {})},
+            "annotations": {"pipeline.dispatcher/job": lease.job_id, "pipeline.dispatcher/attempt": str(lease.attempt)},
+        },
+        "spec": {
+            "runtimeRef": {"name": naming.runtime},
+            # Kueue lets it go; without Kueue it starts at once.
+            "suspend": bool(naming.queue),
+            "trainer": {
+                "numNodes": 1,
+                "numProcPerNode": lease.gpu_config.count,
+                "resourcesPerNode": {"requests": gpus, "limits": gpus},
+                "env": [secret],
+            },
+            "runtimePatches": [
+                {
+                    "manager": "pipeline.dispatcher/placement",
+                    "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [patch]}}},
+                }
+            ],
+        },
+    }
+
+
+def secret_of(lease: workers_pb2.Lease, naming: Naming, text: str) -> dict[str, Any]:
+    """The Secret of a lease: with its token, and all that a successor needs."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {"name": name_of(lease), "labels": naming.labels},
+        "stringData": {LEASE_KEY: text},
+    }
+
+
+def owned_by(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A patch that gives a Secret to a TrainJob: it is deleted with it."""
+    owner = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "TrainJob",
+        "name": job["metadata"]["name"],
+        "uid": job["metadata"]["uid"],
+    }
+    return {"metadata": {"ownerReferences": [owner]}}
+
+
+def run_of(
+    lease: workers_pb2.Lease,
+    job: Mapping[str, Any] | None,
+    pods: Sequence[Mapping[str, Any]],
+    workload: Mapping[str, Any] | None,
+) -> Run:
+    """Where the run of a lease is, from its TrainJob, the pods of that, and Kueue's Workload."""
+    name = name_of(lease)
+    if job is None:
+        return Run(name, lease, Phase.RECORDED, PENDING_WORDS)
+    alive = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+    conditions = _true_conditions(job)
+    if "Complete" in conditions:
+        return Run(name, lease, Phase.SUCCEEDED)
+    if "Failed" in conditions:
+        return _failed(name, lease, pods, conditions["Failed"])
+    if "deletionTimestamp" in job["metadata"]:
+        return Run(name, lease, Phase.STOPPING if alive else Phase.PREEMPTED, "Its TrainJob was deleted.")
+    if job["spec"].get("suspend"):
+        return Run(name, lease, Phase.STOPPING if alive else Phase.SUSPENDED, _queue_reason(workload))
+    placed = [pod for pod in pods if pod.get("spec", {}).get("nodeName")]
+    if placed and len(placed) == len(pods):
+        return Run(name, lease, Phase.PLACED, _container_reason(placed))
+    return Run(name, lease, Phase.WAITING, _scheduling_reason(pods))
+
+
+def _true_conditions(resource: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    conditions = resource.get("status", {}).get("conditions", ())
+    return {each["type"]: each for each in conditions if each["status"] == "True"}
+
+
+def _failed(
+    name: str, lease: workers_pb2.Lease, pods: Sequence[Mapping[str, Any]], condition: Mapping[str, Any]
+) -> Run:
+    """Why a TrainJob failed: the first of its pods says it best."""
+    for pod in sorted(pods, key=lambda pod: pod["metadata"]["name"]):
+        disruption = _true_conditions(pod).get("DisruptionTarget", {}).get("reason", "")
+        status, message = pod.get("status", {}), pod.get("status", {}).get("message", "")
+        if status.get("reason") == "Evicted":
+            return Run(name, lease, Phase.FAILED, f"Its pod was evicted. {message}".strip())
+        if disruption in PREEMPTED:
+            return Run(name, lease, Phase.PREEMPTED, f"Its pod was preempted ({disruption}).")
+        if disruption in LOST_NODE or status.get("reason") == "NodeLost":
+            return Run(name, lease, Phase.FAILED, f"Its node was lost ({disruption or 'NodeLost'}). {message}".strip())
+        for container in status.get("containerStatuses", ()):
+            ended = container.get("state", {}).get("terminated")
+            if ended and ended.get("reason") == "OOMKilled":
+                reason = "The pod ran out of memory (OOMKilled): its limit is in the ClusterTrainingRuntime."
+                return Run(name, lease, Phase.FAILED, reason, retryable=False)
+            if ended and ended.get("exitCode"):
+                words = f"The pod ended with exit code {ended['exitCode']}. {ended.get('message', '')}"
+                return Run(name, lease, Phase.FAILED, words.strip())
+    reason = condition.get("reason", "")
+    words = f"The TrainJob failed ({reason}). {condition.get('message', '')}".strip()
+    return Run(
+        name, lease, Phase.FAILED, words, retryable=reason not in ("DeadlineExceeded", "TrainingRuntimeNotSupported")
+    )
+
+
+def _queue_reason(workload: Mapping[str, Any] | None) -> str:
+    """What Kueue says of a Workload that it has not admitted."""
+    for condition in (workload or {}).get("status", {}).get("conditions", ()):
+        if condition["type"] == "QuotaReserved" and condition["status"] == "False":
+            return str(condition.get("message") or condition.get("reason") or PENDING_WORDS)
+    checks = [each.get("message") for each in (workload or {}).get("status", {}).get("admissionChecks", ())]
+    return next((str(message) for message in checks if message), "Waiting for Kueue.")
+
+
+def _scheduling_reason(pods: Sequence[Mapping[str, Any]]) -> str:
+    for pod in pods:
+        for condition in pod.get("status", {}).get("conditions", ()):
+            if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                return str(condition.get("message") or condition.get("reason") or PENDING_WORDS)
+    return PENDING_WORDS
+
+
+def _container_reason(pods: Sequence[Mapping[str, Any]]) -> str:
+    """Why a pod that has its node does not run yet."""
+    for pod in pods:
+        status = pod.get("status", {})
+        for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+            waiting = container.get("state", {}).get("waiting")
+            if waiting:
+                return f"{waiting.get('reason', 'Starting')}: {waiting.get('message', '')}".rstrip(": ")
+    return "Starting."
