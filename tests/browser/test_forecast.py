@@ -36,6 +36,7 @@ async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: C
     dataset_id = await open_form(page, person)
     card = page.get_by_label("Estimate")
     await expect(card.get_by_text("confidence")).to_have_count(0)
+    await expect(card.get_by_text("Rough: one speed for a GPU type, whatever the model.")).to_be_visible()
     await page.get_by_role("radio", name="A model from the catalogue").click()
     await page.get_by_role("combobox", name="Base model").click()
     await page.get_by_role("option", name="llama-3.1-8b").first.click()
@@ -50,6 +51,9 @@ async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: C
     await expect(bar).to_have_accessible_name(re.compile(re.escape(middle)))
     await expect(card).to_contain_text(response["forecast"]["confidence_reason"][1:])
     await card.get_by_text("Assumptions", exact=True).click()
+    seen = response["forecast"]
+    for text in (response["basis"], seen["steps_note"], f"{seen['range_sources']} independent sources"):
+        await expect(card).to_contain_text(text)
     for driver in response["forecast"]["drivers"]:
         await expect(card).to_contain_text(driver["title"][1:])
     for assumption in response["forecast"]["assumptions"]:
@@ -62,6 +66,35 @@ async def test_what_is_outside_the_evidence_is_no_quote(page: Page, person: Pers
     card = page.get_by_label("Estimate")
     await expect(card.get_by_text(re.compile("not a quote", re.IGNORECASE))).to_be_visible()
     await expect(card.get_by_role("button", name="Fix this price")).to_be_disabled()
+
+
+async def test_a_learning_rate_above_published_recipes_is_warned_of(page: Page, person: Person) -> None:
+    """The warning names the rate and its source, prevents no start, and goes with the rate."""
+    await open_form(page, person, "&model=llama-3.1-8b&lr=8e-4")
+    warnings = page.get_by_label("Estimate").get_by_role("list", name="Warnings")
+    await expect(warnings).to_contain_text(re.compile("Learning rate 0.0008 is likely to diverge at rank .*arXiv"))
+    await expect(start(page)).to_be_enabled()
+    await page.get_by_role("textbox", name="Learning rate").fill("1e-4")
+    await page.get_by_role("textbox", name="Learning rate").press("Enter")
+    await expect(warnings).to_have_count(0)
+
+
+async def test_memory_says_over_how_many_gpus_weights_are_sharded(page: Page, person: Person) -> None:
+    """Where a copy of the model does not fit on each GPU it says so; on one GPU it does not."""
+    await open_form(page, person, "&model=llama-3.1-70b&gpu=A100-80GB&gpus=8")
+    memory = page.get_by_role("region", name="GPU memory")
+    await expect(memory).to_contain_text("Weights are sharded over 8 GPUs")
+    await page.get_by_role("textbox", name="GPUs").fill("1")
+    await page.get_by_role("textbox", name="GPUs").press("Enter")
+    await expect(memory).to_contain_text("Does not fit")
+    await expect(memory).not_to_contain_text("sharded")
+
+
+async def test_a_job_that_nothing_makes_fit_says_so(page: Page, person: Person) -> None:
+    """Where no change of ours helps, the page says that instead of offering none."""
+    await open_form(page, person, "&model=nemotron-4-340b&gpu=L4&gpus=1&batch=64&method=full&length=131072&packing=true")
+    memory = page.get_by_role("region", name="GPU memory")
+    await expect(memory).to_contain_text("It does not fit on any of our GPU types")
 
 
 async def test_a_job_that_does_not_fit_is_mended_with_one_click(page: Page, person: Person, calls: Calls) -> None:

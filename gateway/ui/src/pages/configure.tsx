@@ -157,6 +157,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
           <MemorySection
             memory={estimate?.memory ?? null}
             repairs={estimate?.repairs ?? []}
+            repairsNote={estimate?.repairs_note ?? null}
             allowsRisk={acceptsRisk}
             onAllowRisk={(accepted) => setRiskAcceptedFor(accepted ? requestKey : null)}
             onRepair={(repair) => change(withPatch(catalogue, configuration, repair.patch))}

@@ -6,7 +6,7 @@ import type { Estimate } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { cn } from "@/lib/cn";
-import { day, duration, money, moneyChange } from "@/lib/format";
+import { capitalise, day, duration, money, moneyChange } from "@/lib/format";
 import { EstimateLines } from "./estimate-lines";
 import { ForecastDetails, ForecastSummary } from "./forecast";
 import type { PriceChange } from "./price-change";
@@ -124,9 +124,8 @@ export function EstimateCard(props: Props) {
               ) : props.isForecast ? (
                 <Skeleton className="mt-3 h-24 w-full" />
               ) : (
-                <p className="mt-2 text-[0.8125rem] text-pretty text-soft">
-                  Rough: one speed for a GPU type, whatever the model. A base model gives a range.
-                </p>
+                // As high as its text, so that nothing moves when it arrives.
+                <p className="mt-2 min-h-15 text-[0.8125rem] text-pretty text-soft">{shown?.basis}</p>
               )}
               <EstimateLines estimate={shown} isStale={isStale} effectiveBatch={props.effectiveBatch} />
               {shown?.price && (
@@ -134,7 +133,8 @@ export function EstimateCard(props: Props) {
                   GPU price: {shown.price.provider || "catalogue"}, as of {day(shown.price.date)}.
                 </p>
               )}
-              {shown?.forecast && <ForecastDetails forecast={shown.forecast} />}
+              {shown && !isStale && shown.warnings.length > 0 && <Warnings warnings={shown.warnings} />}
+              {shown?.forecast && <ForecastDetails forecast={shown.forecast} basis={shown.basis} />}
               {props.children}
               {props.warning && (
                 <p role="alert" className="mt-3 rounded-xl bg-bad-soft px-4 py-3 text-sm text-pretty text-bad">
@@ -168,6 +168,19 @@ export function EstimateCard(props: Props) {
         </p>
       </div>
     </aside>
+  );
+}
+
+/** Settings that are likely to train badly, each with its source. They do not prevent a start. */
+function Warnings({ warnings }: { warnings: Estimate["warnings"] }) {
+  return (
+    <ul aria-label="Warnings" className="mt-3 space-y-2 rounded-xl bg-warn-soft px-4 py-3 text-[0.8125rem] text-pretty text-warn">
+      {warnings.map((warning) => (
+        <li key={warning.field} className="break-words">
+          {capitalise(warning.field.replace(/^.*\./, "").replaceAll("_", " "))} {warning.message} <span className="text-soft">({warning.source})</span>
+        </li>
+      ))}
+    </ul>
   );
 }
 

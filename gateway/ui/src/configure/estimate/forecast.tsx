@@ -55,11 +55,20 @@ export function ForecastSummary({ forecast }: { forecast: Forecast }) {
   );
 }
 
-/** What takes the time of a training step, and which values the Estimator filled in. */
-export function ForecastDetails({ forecast }: { forecast: Forecast }) {
+type DetailsProps = { forecast: Forecast; basis: string };
+
+/** What the forecast rests on: steps, range, values that the Estimator filled in, and what takes the time of a training step. */
+export function ForecastDetails({ forecast, basis }: DetailsProps) {
+  const { p10, p90 } = forecast.startup_seconds;
   return (
     <details className="mt-2 border-t border-line pt-3 text-[0.8125rem]">
       <summary className="rounded-md font-medium text-soft hover:text-ink">Assumptions</summary>
+      <p className="mt-2 text-pretty text-soft">{basis}</p>
+      <p className="mt-1.5 text-pretty text-soft">{forecast.steps_note}</p>
+      <p className="mt-1.5 text-pretty text-soft">
+        The range is calibrated on {forecast.range_sources === 1 ? "one independent source" : `${forecast.range_sources} independent sources`} of
+        measured runs. Start-up is assumed: {duration(p10 / 3600)} – {duration(p90 / 3600)}.
+      </p>
       <ul className="mt-2 space-y-1.5">
         {forecast.assumptions.map((assumption) => (
           <li key={assumption.field} className="break-words text-soft">
@@ -78,7 +87,8 @@ export function ForecastDetails({ forecast }: { forecast: Forecast }) {
         ))}
       </ul>
       {forecast.learned_from_jobs > 0 && (
-        <p className="mt-2 text-soft">Corrected by {forecast.learned_from_jobs} completed jobs of this kind.</p>
+        <p className="mt-2 text-soft">Corrected by {forecast.learned_from_jobs} completed jobs of this kind
+          {forecast.learned_software && `, trained with ${forecast.learned_software}`}.</p>
       )}
     </details>
   );

@@ -29,12 +29,14 @@ type Props = {
   /** Null: not loaded yet. */
   memory: MemoryForecast | null;
   repairs: Estimate["repairs"];
+  /** What there is to say where it does not fit and no change helps; null otherwise. */
+  repairsNote: string | null;
   allowsRisk: boolean;
   onAllowRisk: (allowed: boolean) => void;
   onRepair: (repair: Repair) => void;
 };
 
-export function MemorySection({ memory, repairs, allowsRisk, onAllowRisk, onRepair }: Props) {
+export function MemorySection({ memory, repairs, repairsNote, allowsRisk, onAllowRisk, onRepair }: Props) {
   if (!memory) {
     return (
       <Section id="memory" title="GPU memory">
@@ -46,6 +48,7 @@ export function MemorySection({ memory, repairs, allowsRisk, onAllowRisk, onRepa
   return (
     <Section id="memory" title="GPU memory" aside={<Badge tone={verdict.tone}>{verdict.text}</Badge>}>
       <MemoryBar memory={memory} />
+      {repairsNote && <p className="mt-4 text-sm text-pretty text-bad">{repairsNote}</p>}
       {repairs.length > 0 && (
         <div className="mt-5 border-t border-line pt-4">
           <h3 className="mb-2.5 text-sm font-semibold">Changes that make it fit</h3>
@@ -94,6 +97,7 @@ function MemoryBar({ memory }: { memory: MemoryForecast }) {
         <span className="text-lg font-semibold text-ink">{memory.total_gib.toFixed(1)} GiB</span> of{" "}
         {memory.usable_gib.toFixed(1)} GiB usable
         {memory.longest_tokens > 0 && `, for the longest sample of ${count(memory.longest_tokens)} tokens`}
+        {memory.sharded_over > 1 && `. Weights are sharded over ${memory.sharded_over} GPUs`}
       </p>
       <div
         role="img"
