@@ -21,7 +21,7 @@ from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import ANN
 from tests.jobs_service.rows import job_row
-from tests.jobs_service.trainers import OTHER, complete, fail, lease, queue, release, report, until
+from tests.jobs_service.trainers import OTHER, complete, fail, lapse, lease, queue, release, report, until
 from tests.rpc.test_telemetry import exported
 
 BEN = "bbbbbbbb-0000-4000-8000-000000000009"
@@ -30,8 +30,8 @@ A100 = "A100-80GB"
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
-    """Figures are read often, and leases are short."""
-    return {"figures_ms": 20, "lease_ms": 400, "renew_ms": 100, "sweep_ms": 20, "max_attempts": 2}
+    """Figures are read often, and a job has two attempts."""
+    return {"figures_ms": 20, "sweep_ms": 20, "max_attempts": 2}
 
 
 def values(stack: Stack) -> dict[tuple[str, ...], float]:
@@ -93,7 +93,9 @@ async def test_a_job_that_is_queued_again_waits_from_then_on(
     assert values(stack)["pipeline_queue_age_seconds", A100] < 60
 
 
-async def test_leases_are_counted_by_how_they_end(stack: Stack, new_dataset: NewDataset) -> None:
+async def test_leases_are_counted_by_how_they_end(
+    stack: Stack, new_dataset: NewDataset, admin: asyncpg.Connection
+) -> None:
     """Each end of a lease is counted once, repeated results are not, and jobs where they become final."""
     await queue(stack, new_dataset)
     [leased] = await lease(stack)
@@ -108,6 +110,7 @@ async def test_leases_are_counted_by_how_they_end(stack: Stack, new_dataset: New
     await fail(stack, leased, retryable=True)
     [leased] = await lease(stack)
     # The sweeper ends this one, and with it the last attempt.
+    await lapse(admin, leased.job_id)
     await shown(stack, leases_ended_total__lease_expired=1, jobs_finished_total__failed=1)
     await refused(report(stack, leased))
     for takes_it in (False, True):
