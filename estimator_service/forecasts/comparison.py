@@ -1,4 +1,4 @@
-"""A job over GPU types, counts and presets: every point at once, which are worth a look, which meets a goal. Pure."""
+"""Compares a job over GPU types, counts and presets: all points at once, the Pareto front, the best for a goal. Pure."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ class Comparison(NamedTuple):
     @property
     def fits(self) -> Flags:
         """Points that a job would be queued with."""
-        found: Flags = self.verdicts != VERDICTS.index("does_not_fit")
-        return found
+        is_queued: Flags = self.verdicts != VERDICTS.index("does_not_fit")
+        return is_queued
 
 
 def compare(grid: Grid, dataset: Dataset, corrections: Corrections, catalogue: Catalogue) -> Comparison:
-    """Every point as a single estimate says it, to the digit. Raises DatasetTooLarge."""
+    """Returns every point with the same figures as a single estimate. Raises DatasetTooLarge."""
     if grid.machines is None:
         return _reference(grid, dataset, catalogue)
     return _forecast(grid, grid.machines, dataset, corrections, catalogue)
 
 
 def _reference(grid: Grid, dataset: Dataset, catalogue: Catalogue) -> Comparison:
-    found = [
+    estimates = [
         estimate(reference_run(gpu, count, choice.batch_size, choice.epochs, dataset), catalogue.assumptions)
         for gpu in grid.types
         if isinstance(gpu, GpuType)
@@ -85,11 +85,11 @@ def _reference(grid: Grid, dataset: Dataset, catalogue: Catalogue) -> Comparison
         for choice in grid.choices
     ]
     cost, hours = (
-        cents(np.array(column)) for column in zip(*((each.total, each.hours) for each in found), strict=True)
+        cents(np.array(column)) for column in zip(*((each.total, each.hours) for each in estimates), strict=True)
     )
-    rates = cents(np.array([each.hourly_rate for each in found]))
-    fits = np.zeros(len(found), dtype=np.int64)
-    return Comparison(cost, cost, cost, hours, hours, hours, rates, fits, rates * 0.0, [True] * len(found), None)
+    rates = cents(np.array([each.hourly_rate for each in estimates]))
+    fits = np.zeros(len(estimates), dtype=np.int64)
+    return Comparison(cost, cost, cost, hours, hours, hours, rates, fits, rates * 0.0, [True] * len(estimates), None)
 
 
 def _forecast(
@@ -99,32 +99,32 @@ def _forecast(
     points: list[Point] = []
     prices: list[float] = []
     quotable: list[bool] = []
-    known: dict[tuple[int, object], Plan] = {}
+    plan_of: dict[tuple[int, object], Plan] = {}
     for entry, gpu in zip(grid.types, machines, strict=True):
         planned, trusted = [], []
         for index, choice in enumerate(grid.choices):
             assert choice.spec is not None
             key = index, gpu.traits
-            if key not in known:
-                known[key] = plan(choice.spec, gpu, dataset, catalogue.job_defaults)
-            found = known[key]
-            planned.append(found)
-            doubted = len(found.doubts) + len(doubts(Point(found.workload, gpu, 1), fitted().evidence))
-            trusted.append(not found.doubts and doubted < 2)
+            if key not in plan_of:
+                plan_of[key] = plan(choice.spec, gpu, dataset, catalogue.job_defaults)
+            choice_plan = plan_of[key]
+            planned.append(choice_plan)
+            doubted = len(choice_plan.doubts) + len(doubts(Point(choice_plan.workload, gpu, 1), fitted().evidence))
+            trusted.append(not choice_plan.doubts and doubted < 2)
         for count in grid.counts:
-            points += [Point(found.workload, gpu, count) for found in planned]
+            points += [Point(choice_plan.workload, gpu, count) for choice_plan in planned]
             plans += planned
             quotable += trusted
         prices += [entry.price_usd_per_hour] * (len(grid.counts) * len(planned))
-    seen, numbers = job_table(plans, corrected_table(points, corrections), prices, catalogue.job_defaults)
+    totals, numbers = job_table(plans, corrected_table(points, corrections), prices, catalogue.job_defaults)
     return Comparison(
-        cost_p10=cents(seen.cost_p10),
-        cost=cents(seen.cost),
-        cost_p90=cents(seen.cost_p90),
-        hours_p10=cents(seen.hours_p10),
-        hours=cents(seen.hours),
-        hours_p90=cents(seen.hours_p90),
-        hourly_rate=cents(seen.hourly_rate),
+        cost_p10=cents(totals.cost_p10),
+        cost=cents(totals.cost),
+        cost_p90=cents(totals.cost_p90),
+        hours_p10=cents(totals.hours_p10),
+        hours=cents(totals.hours),
+        hours_p90=cents(totals.hours_p90),
+        hourly_rate=cents(totals.hourly_rate),
         verdicts=numbers.verdict.astype(np.int64),
         memory_gib=cents(np.asarray(numbers.peak.total) / GIB),
         quotable=quotable,
@@ -137,15 +137,15 @@ def cents(amounts: Floats) -> Floats:
     scaled = amounts * 100.0
     whole = np.floor(scaled)
     clear = (scaled >= 0.0) & (scaled < CLEAR_BELOW) & (np.abs(scaled - whole - 0.5) > CLEAR_OF_HALF)
-    found: Floats = (whole + (scaled - whole > 0.5)) / 100.0
+    rounded: Floats = (whole + (scaled - whole > 0.5)) / 100.0
     for index in np.flatnonzero(~clear):
-        found[index] = to_cents(float(amounts[index]))
-    return found
+        rounded[index] = to_cents(float(amounts[index]))
+    return rounded
 
 
 def pareto(points: Comparison) -> Flags:
     """Points that fit and that no other such point beats: none is as cheap and as fast, and better in one of the two."""
-    found = np.zeros(len(points.cost), dtype=bool)
+    is_best = np.zeros(len(points.cost), dtype=bool)
     order = np.lexsort((points.hours, points.cost))
     fastest: float = np.inf
     cheapest: Any = None
@@ -153,10 +153,10 @@ def pareto(points: Comparison) -> Flags:
         cost, hours = points.cost[index], points.hours[index]
         if hours < fastest:
             fastest, cheapest = hours, cost
-            found[index] = True
+            is_best[index] = True
         elif hours == fastest and cost == cheapest:
-            found[index] = True
-    return found
+            is_best[index] = True
+    return is_best
 
 
 def cheapest_under(points: Comparison, deadline_hours: float) -> int | None:

@@ -46,29 +46,29 @@ def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid
 
 
 def response(
-    request: pb.CompareConfigurationsRequest, asked: Grid, found: Comparison, dataset: Dataset, version: str
+    request: pb.CompareConfigurationsRequest, compared: Grid, comparison: Comparison, dataset: Dataset, version: str
 ) -> pb.CompareConfigurationsResponse:
     """A comparison, every figure as a single estimate shows it."""
-    forecast = found.plan is not None
+    forecast = comparison.plan is not None
     configurations = [
         (pb.GpuConfig(type=entry.type, count=count), preset_id(choice.preset_id))
-        for entry in asked.types
-        for count in asked.counts
-        for choice in asked.choices
+        for entry in compared.types
+        for count in compared.counts
+        for choice in compared.choices
     ]
     rows = zip(
         configurations,
-        found.cost.tolist(),
-        found.hours.tolist(),
-        found.hourly_rate.tolist(),
-        found.cost_p10.tolist(),
-        found.cost_p90.tolist(),
-        found.hours_p10.tolist(),
-        found.hours_p90.tolist(),
-        found.verdicts.tolist(),
-        found.memory_gib.tolist(),
-        found.quotable,
-        pareto(found).tolist(),
+        comparison.cost.tolist(),
+        comparison.hours.tolist(),
+        comparison.hourly_rate.tolist(),
+        comparison.cost_p10.tolist(),
+        comparison.cost_p90.tolist(),
+        comparison.hours_p10.tolist(),
+        comparison.hours_p90.tolist(),
+        comparison.verdicts.tolist(),
+        comparison.memory_gib.tolist(),
+        comparison.quotable,
+        pareto(comparison).tolist(),
         strict=True,
     )
     points = [
@@ -93,20 +93,20 @@ def response(
     return pb.CompareConfigurationsResponse(
         points=points,
         cheapest_under_deadline=(
-            cheapest_under(found, request.deadline_hours) if request.HasField("deadline_hours") else None
+            cheapest_under(comparison, request.deadline_hours) if request.HasField("deadline_hours") else None
         ),
-        fastest_under_budget=fastest_under(found, request.budget_usd) if request.HasField("budget_usd") else None,
+        fastest_under_budget=fastest_under(comparison, request.budget_usd) if request.HasField("budget_usd") else None,
         dataset_name=dataset.name,
         catalogue_version=version,
-        assumptions=assumptions(found.plan.assumptions) if found.plan else [],
+        assumptions=assumptions(comparison.plan.assumptions) if comparison.plan else [],
     )
 
 
 def _types(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, *, for_models: bool) -> list[ModelGpuType]:
-    known = requests.usable_types(catalogue, for_models=for_models)
-    names = list(request.gpu_types) or list(known)
+    usable = requests.usable_types(catalogue, for_models=for_models)
+    names = list(request.gpu_types) or list(usable)
     return [
-        requests.gpu_type(name, known, catalogue, f"gpu_types[{index}]", for_models=for_models)
+        requests.gpu_type(name, usable, catalogue, f"gpu_types[{index}]", for_models=for_models)
         for index, name in enumerate(names)
     ]
 
@@ -114,9 +114,9 @@ def _types(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, *, fo
 def _choices(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, model: Model | None) -> list[Choice]:
     own = request.hyperparameters if request.HasField("hyperparameters") else None
     presets = {preset_id(preset.id): preset for preset in catalogue.presets}
-    asked = list(request.preset_ids) or ([pb.PRESET_ID_CUSTOM] if own else list(presets))
-    found = []
-    for index, number in enumerate(asked):
+    preset_numbers = list(request.preset_ids) or ([pb.PRESET_ID_CUSTOM] if own else list(presets))
+    choices = []
+    for index, number in enumerate(preset_numbers):
         if number == pb.PRESET_ID_CUSTOM and own is None:
             raise ValidationFailed([("hyperparameters", "value is required for the preset custom")])
         if number != pb.PRESET_ID_CUSTOM and number not in presets:
@@ -129,5 +129,5 @@ def _choices(request: pb.CompareConfigurationsRequest, catalogue: Catalogue, mod
             else None
         )
         word = pb.PresetId.Name(number).removeprefix(PREFIX).lower()
-        found.append(Choice(word, values.batch_size, values.epochs, spec))
-    return found
+        choices.append(Choice(word, values.batch_size, values.epochs, spec))
+    return choices

@@ -116,15 +116,15 @@ def load(planned: Plan) -> Load:
     )
 
 
-def totals(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDefaults) -> JobTotals:
+def totals(amounts: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDefaults) -> JobTotals:
     """A job of `count` GPUs at `price` US dollars an hour for each."""
     up = np.ceil if isinstance(numbers.step, np.ndarray) else math.ceil
-    together = held.per_step * count
-    steps_per_epoch = up(held.sequences / together)
-    total_steps = steps_per_epoch * held.epochs
-    validations = held.validation_sequences / together * held.forward_share * held.epochs
-    startup = (defaults.startup_seconds + held.loaded_bytes / (defaults.load_gb_per_second * GB)) / SECONDS_PER_HOUR
-    save = (defaults.save_seconds + held.saved_bytes / (defaults.save_gb_per_second * GB)) / SECONDS_PER_HOUR
+    together = amounts.per_step * count
+    steps_per_epoch = up(amounts.sequences / together)
+    total_steps = steps_per_epoch * amounts.epochs
+    validations = amounts.validation_sequences / together * amounts.forward_share * amounts.epochs
+    startup = (defaults.startup_seconds + amounts.loaded_bytes / (defaults.load_gb_per_second * GB)) / SECONDS_PER_HOUR
+    save = (defaults.save_seconds + amounts.saved_bytes / (defaults.save_gb_per_second * GB)) / SECONDS_PER_HOUR
     steps = total_steps + validations
     hours = startup + steps * numbers.step / SECONDS_PER_HOUR + save
     # Start-up and training miss independently of each other: their distances from the median add up in squares.
@@ -157,9 +157,9 @@ def totals(held: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDe
 
 def job_forecast(planned: Plan, point: Point, price: float, defaults: JobDefaults) -> JobForecast:
     """Forecasts one job. Raises DatasetTooLarge."""
-    found = forecast(point)
-    job = totals(load(planned), found.numbers, point.count, price, defaults)
-    return JobForecast(planned, point, job, found, defaults)
+    step_forecast = forecast(point)
+    job = totals(load(planned), step_forecast.numbers, point.count, price, defaults)
+    return JobForecast(planned, point, job, step_forecast, defaults)
 
 
 def job_table(

@@ -1,4 +1,4 @@
-"""From what a person asked for to what is trained: every choice that was left open is filled in and named. Pure."""
+"""Turns a request into what is trained: options that were left open are filled in and named as assumptions. Pure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Plan:
     epochs: int
     length: int  # samples are cut at it
     assumptions: tuple[Assumption, ...]
-    doubts: tuple[str, ...]  # why it may be anything
+    doubts: tuple[str, ...]  # why the forecast may be far off
 
 
 class _Filled(NamedTuple):
@@ -139,18 +139,18 @@ def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defa
             "the usual arithmetic" if options.precision is None else f"GPUs of this type have no {options.precision}"
         )
         taken("training.precision", precision, reason)
-    for field, given, value in (
+    for field, chosen, value in (
         ("gradient_accumulation", options.gradient_accumulation, 1),
         ("activation_checkpointing", options.activation_checkpointing, True),
         ("packing", options.packing, False),
         ("stack", options.stack, "plain"),
     ):
-        if given is None:
+        if chosen is None:
             taken(f"training.{field}", str(value).lower(), "the usual setting")
     if not options.target_modules and method != "full":
         taken("training.target_modules", " ".join(f"{name}_proj" for name in ATTENTION), "the usual adapters")
     sequences = lengths.tokens / length if options.packing else float(lengths.samples)
-    held = dataset.validation_pairs
+    validation_pairs = dataset.validation_pairs
     if options.validation_fraction:
         # As the trainer holds samples back: docs/trainers.md.
         samples = float(lengths.samples)
@@ -160,8 +160,8 @@ def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defa
     elif options.validation_dataset_id and dataset.validation_tokens:
         # In sequences of the mean length: the time goes with the tokens.
         validation = dataset.validation_tokens / (length if options.packing else lengths.mean)
-    elif held:
-        validation = sequences * held / (dataset.pairs or defaults.default_pairs)
+    elif validation_pairs:
+        validation = sequences * validation_pairs / (dataset.pairs or defaults.default_pairs)
     else:
         # The trainer holds nothing back unless it is asked to.
         validation = 0.0
@@ -177,15 +177,15 @@ def _length(dataset: Dataset) -> int:
 
 
 def default_precision(traits: Traits) -> Precision:
-    """The arithmetic of a GPU type where none is asked for."""
+    """Returns the precision of a GPU type where the request names none."""
     return _precision(None, traits)
 
 
-def _precision(asked: Precision | None, traits: Traits) -> Precision:
-    """What of the precision asked for the GPU type has."""
-    if asked == "fp8" and traits.fp8:
+def _precision(requested: Precision | None, traits: Traits) -> Precision:
+    """Returns the requested precision if the GPU type has it, else the nearest that it has."""
+    if requested == "fp8" and traits.fp8:
         return "fp8"
-    return "bf16" if asked != "fp16" and traits.bf16 else "fp16"
+    return "bf16" if requested != "fp16" and traits.bf16 else "fp16"
 
 
 def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:

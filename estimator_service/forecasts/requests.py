@@ -130,11 +130,11 @@ def gpu_type(
     name: str, types: Mapping[str, ModelGpuType], catalogue: Catalogue, path: str, *, for_models: bool
 ) -> ModelGpuType:
     """Returns the GPU type of a name. Raises UnknownGpuType for the field `path`; it lists the types there are."""
-    found = types.get(name)
-    if found is None:
+    gpu = types.get(name)
+    if gpu is None:
         quoted = f"'{name}'" if len(name) <= MAX_ECHO else "this type"
         reason = "is not in the catalogue"
         if not for_models and name in catalogue.by_type_for_models:
             reason = "is only for jobs that name a base_model"
         raise UnknownGpuType([(path, f"{quoted} {reason}; there are {', '.join(types)}")])
-    return found
+    return gpu

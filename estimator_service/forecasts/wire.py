@@ -41,51 +41,51 @@ INSIDE = "everything about it lies within the measured runs"
 
 def options(training: pb.TrainingOptions) -> Options:
     """How a base model is to be trained."""
-    given = {field.name: value for field, value in training.ListFields()}
+    fields = {field.name: value for field, value in training.ListFields()}
     return Options(
-        method=_word(pb.TrainingMethod, "TRAINING_METHOD_", given.get("method")),
-        sequence_length=given.get("sequence_length"),
-        gradient_accumulation=given.get("gradient_accumulation"),
-        precision=_word(pb.Precision, "PRECISION_", given.get("precision")),
-        activation_checkpointing=given.get("activation_checkpointing"),
-        packing=given.get("packing"),
-        target_modules=tuple(sorted(given.get("target_modules", ()))),
-        stack=_word(pb.SoftwareStack, "SOFTWARE_STACK_", given.get("stack")),
-        validation_fraction=given.get("validation_fraction"),
-        early_stopping_patience=given.get("early_stopping_patience"),
-        seed=given.get("seed"),
-        validation_dataset_id=given["validation_dataset_id"].lower() if "validation_dataset_id" in given else None,
+        method=_word(pb.TrainingMethod, "TRAINING_METHOD_", fields.get("method")),
+        sequence_length=fields.get("sequence_length"),
+        gradient_accumulation=fields.get("gradient_accumulation"),
+        precision=_word(pb.Precision, "PRECISION_", fields.get("precision")),
+        activation_checkpointing=fields.get("activation_checkpointing"),
+        packing=fields.get("packing"),
+        target_modules=tuple(sorted(fields.get("target_modules", ()))),
+        stack=_word(pb.SoftwareStack, "SOFTWARE_STACK_", fields.get("stack")),
+        validation_fraction=fields.get("validation_fraction"),
+        early_stopping_patience=fields.get("early_stopping_patience"),
+        seed=fields.get("seed"),
+        validation_dataset_id=fields["validation_dataset_id"].lower() if "validation_dataset_id" in fields else None,
     )
 
 
 def response(
     job: JobForecast,
-    found: Sequence[Repair],
+    repairs: Sequence[Repair],
     dataset: Dataset,
     price: Dated,
     catalogue_version: str,
     reference: float | None,
 ) -> pb.EstimateCostResponse:
     """Returns the estimate of a job that names a base model, rounded. `reference`: the reference estimate, US dollars."""
-    seen, numbers = job.totals, job.forecast.numbers
+    totals, numbers = job.totals, job.forecast.numbers
     fields: Fields = {
-        "estimated_cost": to_cents(seen.cost),
-        "cost_breakdown": {"compute": to_cents(seen.compute), "storage": to_cents(seen.storage)},
-        "estimated_duration_hours": to_cents(seen.hours),
-        "hourly_rate": to_cents(seen.hourly_rate),
+        "estimated_cost": to_cents(totals.cost),
+        "cost_breakdown": {"compute": to_cents(totals.compute), "storage": to_cents(totals.storage)},
+        "estimated_duration_hours": to_cents(totals.hours),
+        "hourly_rate": to_cents(totals.hourly_rate),
         "training_details": {
-            "total_steps": int(seen.total_steps),
-            "steps_per_epoch": int(seen.steps_per_epoch),
+            "total_steps": int(totals.total_steps),
+            "steps_per_epoch": int(totals.steps_per_epoch),
             "estimated_throughput_tokens_per_sec": numbers.tokens_per_s,
             "dataset_name": dataset.name,
         },
         "forecast": _forecast(job),
         "memory": _memory(job),
-        "repairs": [_repair(repair, job) for repair in found],
+        "repairs": [_repair(repair, job) for repair in repairs],
         "price": gpu_price(price),
         "catalogue_version": catalogue_version,
         "basis": _basis(job, reference),
-        "repairs_note": NO_REPAIR if job.forecast.verdict == "does_not_fit" and not found else None,
+        "repairs_note": NO_REPAIR if job.forecast.verdict == "does_not_fit" and not repairs else None,
     }
     return pb.EstimateCostResponse(**fields)
 
@@ -96,14 +96,14 @@ def _effective_batch(job: JobForecast) -> int:
 
 
 def _steps_note(job: JobForecast) -> str:
-    w, seen = job.plan.workload, job.totals
+    w, totals = job.plan.workload, job.totals
     factors = [f"{w.batch} samples a GPU"]
     factors += [f"{w.accumulation} added up"] * (w.accumulation > 1)
     factors += [f"{job.point.count} GPUs"] * (job.point.count > 1)
     unit = "sequences" if w.packed else "samples"
     return (
         f"{' × '.join(factors)} = {_effective_batch(job)} a step; "
-        f"{job.plan.sequences:,.0f} {unit} are {seen.steps_per_epoch:,.0f} steps an epoch."
+        f"{job.plan.sequences:,.0f} {unit} are {totals.steps_per_epoch:,.0f} steps an epoch."
     )
 
 
@@ -125,12 +125,12 @@ def _startup(job: JobForecast) -> Fields:
 
 
 def _forecast(job: JobForecast) -> Fields:
-    seen, planned = job.totals, job.plan
+    totals, planned = job.totals, job.plan
     reason = "; ".join(job.doubts) or INSIDE
-    rate = f"The GPUs cost {seen.hourly_rate:.2f} $/h."
+    rate = f"The GPUs cost {totals.hourly_rate:.2f} $/h."
     return {
-        "hours": _range(seen.hours_p10, seen.hours, seen.hours_p90),
-        "cost": _range(seen.cost_p10, seen.cost, seen.cost_p90),
+        "hours": _range(totals.hours_p10, totals.hours, totals.hours_p90),
+        "cost": _range(totals.cost_p10, totals.cost, totals.cost_p90),
         "confidence": CONFIDENCES[job.confidence],
         "confidence_reason": reason,
         "is_quote": job.is_quotable,
@@ -141,18 +141,18 @@ def _forecast(job: JobForecast) -> Fields:
             {"name": name, "share": round(share, 4), "title": TITLES[name]} for name, share in job.forecast.drivers
         ],
         "split": {
-            "startup": to_cents(seen.startup),
-            "training": to_cents(seen.training),
-            "validation": to_cents(seen.validation),
-            "save": to_cents(seen.save),
+            "startup": to_cents(totals.startup),
+            "training": to_cents(totals.training),
+            "validation": to_cents(totals.validation),
+            "save": to_cents(totals.save),
         },
         "assumptions": assumptions((*planned.assumptions, *_sharding(job))),
         "learned_from_jobs": job.point.speed_jobs,
         "learned_software": job.point.software,
         "truncated_share": planned.lengths.truncated_share,
         "padding_share": round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
-        "seconds": _range(*(hours * SECONDS_PER_HOUR for hours in (seen.hours_p10, seen.hours, seen.hours_p90))),
-        "overhead_seconds": to_cents((seen.startup + seen.save) * SECONDS_PER_HOUR),
+        "seconds": _range(*(hours * SECONDS_PER_HOUR for hours in (totals.hours_p10, totals.hours, totals.hours_p90))),
+        "overhead_seconds": to_cents((totals.startup + totals.save) * SECONDS_PER_HOUR),
         "model_family": planned.workload.model.family,
         "stack": STACKS[planned.workload.stack],
         "correction": job.point.speed_correction,
@@ -162,8 +162,8 @@ def _forecast(job: JobForecast) -> Fields:
         "effective_batch": _effective_batch(job),
         "steps_note": _steps_note(job),
         "training_seconds": _range(*job.training_seconds),
-        "validation_seconds": to_cents(seen.validation * SECONDS_PER_HOUR),
-        "save_seconds": to_cents(seen.save * SECONDS_PER_HOUR),
+        "validation_seconds": to_cents(totals.validation * SECONDS_PER_HOUR),
+        "save_seconds": to_cents(totals.save * SECONDS_PER_HOUR),
         "fastest_training_seconds": to_cents(job.fastest_training_seconds),
         "range_sources": fitted().widths[run_class(planned.workload, job.point.gpu, job.point.count)].sources,
     }

@@ -52,13 +52,13 @@ class Prior(NamedTuple):
         for column in range(slopes + POSITIONS, slopes + POSITIONS + self.same):
             same = same * (runs[:, None, column] == others[None, :, column])
         linear: Array = (runs[:, :slopes] * self.slopes) @ others[:, :slopes].T
-        found: Array = linear + self.shared + self.alike * same * np.exp(-0.5 * near / self.apart**2)
-        return found
+        covariance: Array = linear + self.shared + self.alike * same * np.exp(-0.5 * near / self.apart**2)
+        return covariance
 
     def variance(self, runs: Array) -> Array:
         """`covariance` of each run with itself."""
-        found: Array = runs[:, : len(self.slopes)] ** 2 @ self.slopes + self.shared + self.alike
-        return found
+        variance: Array = runs[:, : len(self.slopes)] ** 2 @ self.slopes + self.shared + self.alike
+        return variance
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -156,26 +156,26 @@ def correct_for(jobs: Sequence[FinishedJob], trust: Sequence[float] | None = Non
 
 def corrected(point: Point, corrections: Corrections) -> Point:
     """A point with what finished jobs of its kind taught."""
-    found = corrections.get(_kind(point))
-    return point if found is None else _corrected([point], found, np.array([features(point)]))[0]
+    correction = corrections.get(_kind(point))
+    return point if correction is None else _corrected([point], correction, np.array([features(point)]))[0]
 
 
 def corrected_table(points: Sequence[Point], corrections: Corrections) -> list[Point]:
     """`corrected` for every point of a table, to the digit."""
     kinds = [_kind(point) for point in points]
-    places = [place for place, kind in enumerate(kinds) if kind in corrections]
-    found = list(points)
-    if not places:
-        return found
-    runs = features_table([points[place] for place in places])
+    indices = [index for index, kind in enumerate(kinds) if kind in corrections]
+    result = list(points)
+    if not indices:
+        return result
+    runs = features_table([points[index] for index in indices])
     rows = defaultdict(list)
-    for row, place in enumerate(places):
-        rows[kinds[place]].append(row)
-    for kind, where in rows.items():
-        corrected = _corrected([points[places[row]] for row in where], corrections[kind], runs[where])
-        for row, point in zip(where, corrected, strict=True):
-            found[places[row]] = point
-    return found
+    for row, index in enumerate(indices):
+        rows[kinds[index]].append(row)
+    for kind, members in rows.items():
+        corrected = _corrected([points[indices[row]] for row in members], corrections[kind], runs[members])
+        for row, point in zip(members, corrected, strict=True):
+            result[indices[row]] = point
+    return result
 
 
 def _corrected(points: Sequence[Point], corrections: Correction, runs: Array) -> list[Point]:

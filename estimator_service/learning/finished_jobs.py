@@ -49,9 +49,9 @@ class FinishedJobs:
     async def corrections(self, caller: Identity) -> Corrections:
         """Returns the corrections that apply to a caller. Raises DatabaseUnavailable."""
         now = time.monotonic()
-        found = self._own.get(caller.user_id)
-        if found is not None and now < found[0]:
-            return found[1]
+        cached = self._own.get(caller.user_id)
+        if cached is not None and now < cached[0]:
+            return cached[1]
         shared = await self._shared.get()
         async with self._database.as_caller(caller) as connection:
             own = await connection.fetch(SQL["own_finished_jobs"], fitted().version)

@@ -22,7 +22,7 @@ SQL = load_queries("estimator_service.quotes", "queries.sql")
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote as it was made. `request` and `answer` are the contract's messages, kept as they were sent."""
+    """A quote as it was created. `request` and `answer` are the serialised messages of that call."""
 
     id: UUID
     terms: Terms
@@ -42,8 +42,8 @@ class Quote:
         """Checks that terms and price are those of the quote. Raises QuoteExpired, QuoteMismatch."""
         if self.expired:
             raise QuoteExpired(expired_at=self.expires_at.isoformat(timespec="seconds"))
-        if found := differences(self.terms, now, float(self.cost_p50), cost_now):
-            raise QuoteMismatch(found)
+        if changes := differences(self.terms, now, float(self.cost_p50), cost_now):
+            raise QuoteMismatch(changes)
 
 
 class Quotes:

@@ -1,4 +1,4 @@
-"""What a price is promised on, and how two such promises differ. Pure."""
+"""The terms of a quote: what its price depends on, and how two sets of terms differ. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from estimator_service.forecasts.plan import canonical, plan
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a price is promised on: the configuration with everything filled in, the dataset's content, the GPU's price."""
+    """The configuration with every default filled in, the content of the dataset, and the price of the GPUs."""
 
     configuration: Mapping[str, Any]
     dataset: Mapping[str, Any]
@@ -25,7 +25,7 @@ class Terms:
 
     @property
     def digest(self) -> bytes:
-        """Of the configuration: SHA-256, 32 bytes."""
+        """Digest of the configuration: SHA-256, 32 bytes."""
         return hashlib.sha256(orjson.dumps(self.configuration, option=orjson.OPT_SORT_KEYS)).digest()
 
 
@@ -36,26 +36,26 @@ def terms(
     dataset: Dataset,
     defaults: JobDefaults,
 ) -> Terms:
-    """What a price of a configuration is promised on."""
-    asked, spec, placement = configuration, configuration.spec, configuration.placement
+    """Returns the terms of a configuration's price."""
+    spec, placement = configuration.spec, configuration.placement
     filled = {
         "dataset_id": dataset_id.lower(),
-        "gpu_config.type": asked.gpu.type,
-        "gpu_config.count": asked.gpu_count,
-        "provider": asked.provider,
+        "gpu_config.type": configuration.gpu.type,
+        "gpu_config.count": configuration.gpu_count,
+        "provider": configuration.provider,
         **{f"hyperparameters.{name}": value for name, value in hyperparameters.items()},
     }
     if spec is not None and placement is not None:
         filled |= canonical(spec, plan(spec, placement.gpu, dataset, defaults))
     counted = {"revision": dataset.revision, "training pairs": dataset.pairs, "tokens": dataset.tokens}
-    price = {"type": asked.gpu.type, "usd_per_hour": asked.price.price_usd_per_hour}
+    price = {"type": configuration.gpu.type, "usd_per_hour": configuration.price.price_usd_per_hour}
     return Terms(filled, counted, price)
 
 
 def differences(then: Terms, now: Terms, cost_then: float, cost_now: float) -> list[str]:
-    """What is not as it was, in words, the prices last: `A100-80GB 3.20 → 3.60 $/h`. Empty where everything is."""
+    """Returns the differences in words, prices last, such as `A100-80GB 3.20 → 3.60 $/h`. Empty: the terms are equal."""
     names = dict.fromkeys([*then.configuration, *now.configuration])
-    found = [
+    changes = [
         f"{name} {_shown(then.configuration.get(name))} → {_shown(now.configuration.get(name))}"
         for name in names
         if then.configuration.get(name) != now.configuration.get(name)
@@ -66,12 +66,12 @@ def differences(then: Terms, now: Terms, cost_then: float, cost_now: float) -> l
             for name in now.dataset
             if name != "revision" and then.dataset[name] != now.dataset[name]
         ]
-        found += counts or ["dataset content changed"]
+        changes += counts or ["dataset content changed"]
     if then.price != now.price and then.price["type"] == now.price["type"]:
-        found.append(f"{now.price['type']} {then.price['usd_per_hour']:.2f} → {now.price['usd_per_hour']:.2f} $/h")
-    if found and f"{cost_then:.2f}" != f"{cost_now:.2f}":
-        found.append(f"total {cost_then:.2f} → {cost_now:.2f}")
-    return found
+        changes.append(f"{now.price['type']} {then.price['usd_per_hour']:.2f} → {now.price['usd_per_hour']:.2f} $/h")
+    if changes and f"{cost_then:.2f}" != f"{cost_now:.2f}":
+        changes.append(f"total {cost_then:.2f} → {cost_now:.2f}")
+    return changes
 
 
 def _shown(value: Any) -> str:

@@ -23,44 +23,47 @@ def costs(answer: pb.EstimateCostResponse) -> tuple[Decimal, Decimal | None]:
 
 def quote(model: Quote) -> pb.Quote:
     """A quote as its owner sees it."""
-    asked, told = pb.CreateQuoteRequest.FromString(model.request), pb.EstimateCostResponse.FromString(model.answer)
-    forecast = told.HasField("forecast")
+    request, response = (
+        pb.CreateQuoteRequest.FromString(model.request),
+        pb.EstimateCostResponse.FromString(model.answer),
+    )
+    forecast = response.HasField("forecast")
     return pb.Quote(
         id=str(model.id),
         configuration_digest=model.digest.hex(),
         dataset_id=str(model.dataset_id),
         dataset_revision=model.dataset_revision,
         catalogue_version=model.catalogue_version,
-        cost_p50=told.estimated_cost,
-        cost_p90=told.forecast.cost.p90 if forecast else None,
-        hours_p50=told.estimated_duration_hours,
-        hours_p90=told.forecast.hours.p90 if forecast else None,
-        hourly_rate=told.hourly_rate,
+        cost_p50=response.estimated_cost,
+        cost_p90=response.forecast.cost.p90 if forecast else None,
+        hours_p50=response.estimated_duration_hours,
+        hours_p90=response.forecast.hours.p90 if forecast else None,
+        hourly_rate=response.hourly_rate,
         created_at=_time(model.created_at),
         expires_at=_time(model.expires_at),
-        gpu_config=asked.gpu_config,
-        hyperparameters=asked.hyperparameters,
-        base_model=asked.base_model if asked.HasField("base_model") else None,
-        training=asked.training if asked.HasField("training") else None,
-        provider=asked.provider if asked.HasField("provider") else None,
+        gpu_config=request.gpu_config,
+        hyperparameters=request.hyperparameters,
+        base_model=request.base_model if request.HasField("base_model") else None,
+        training=request.training if request.HasField("training") else None,
+        provider=request.provider if request.HasField("provider") else None,
     )
 
 
 def quoted_response(model: Quote) -> pb.EstimateCostResponse:
     """The answer that was quoted, with its quote."""
-    told = pb.EstimateCostResponse.FromString(model.answer)
-    told.quote.CopyFrom(quote(model))
-    return told
+    response = pb.EstimateCostResponse.FromString(model.answer)
+    response.quote.CopyFrom(quote(model))
+    return response
 
 
-def accuracy(found: Sequence[Accuracy], min_users: int) -> pb.GetEstimateAccuracyResponse:
+def accuracy(figures_by_month: Sequence[Accuracy], min_users: int) -> pb.GetEstimateAccuracyResponse:
     """How good forecasts were; says so where there is no figure."""
     figures = [
         pb.AccuracyFigure(
             month=each.month or "", jobs=each.jobs, inside_p10_p90=round(each.inside, 4),
             median_error=round(each.median_error, 4),
         )
-        for each in found
+        for each in figures_by_month
     ]  # fmt: skip
     overall = next((figure for figure in figures if not figure.month), None)
     note = NO_FIGURE.format(users=min_users)
