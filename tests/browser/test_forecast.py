@@ -92,7 +92,9 @@ async def test_memory_says_over_how_many_gpus_weights_are_sharded(page: Page, pe
 
 async def test_a_job_that_nothing_makes_fit_says_so(page: Page, person: Person) -> None:
     """Where no change of ours helps, the page says that instead of offering none."""
-    await open_form(page, person, "&model=nemotron-4-340b&gpu=L4&gpus=1&batch=64&method=full&length=131072&packing=true")
+    await open_form(
+        page, person, "&model=nemotron-4-340b&gpu=L4&gpus=1&batch=64&method=full&length=131072&packing=true"
+    )
     memory = page.get_by_role("region", name="GPU memory")
     await expect(memory).to_contain_text("It does not fit on any of our GPU types")
 
