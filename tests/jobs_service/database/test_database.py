@@ -311,6 +311,8 @@ async def test_postgres_waits_no_longer_than_it_may(
     assert {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} <= set(SESSION_SETTINGS)
     await new_dataset(ANN)
     async with Database.open(database.url, size=1) as pool, admin.transaction():
+        # A server has compared the policies before it serves, which waits for such a lock.
+        await pool.check()
         await admin.execute("lock table lora_notifications")
         with pytest.raises(error):
             async with pool.as_caller(CALLER) as connection:
