@@ -95,7 +95,7 @@ class JobsService(OwnedFiles):
             raise InvalidTransition(
                 f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
             )
-        job = await self._create(call, failed.configuration(), wire.request_id(request))
+        job = await self._create(call, wire.retry_configuration(request, failed), wire.request_id(request))
         return jobs_pb2.RetryJobResponse(job=await self._render(job))
 
     async def ListJobEvents(self, request: jobs_pb2.ListJobEventsRequest, call: Call) -> jobs_pb2.ListJobEventsResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -54,8 +55,7 @@ def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
         hyperparameters=_set_fields(request.hyperparameters),
         gpu_config=_set_fields(request.gpu_config),
         client_estimated_cost=Decimal(str(request.estimated_cost)) if request.HasField("estimated_cost") else None,
-        max_cost_usd=Decimal(str(request.max_cost_usd)) if request.HasField("max_cost_usd") else None,
-        max_duration_seconds=request.max_duration_seconds if request.HasField("max_duration_seconds") else None,
+        **limits(request),
         priority=request.priority if request.HasField("priority") else DEFAULT_PRIORITY,
         base_model=request.base_model or None,
         training=_set_fields(request.training) if request.HasField("training") else None,
@@ -65,6 +65,22 @@ def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
         name=request.name or None,
         labels=tuple(request.labels),
     )
+
+
+def limits(request: jobs_pb2.CreateJobRequest | jobs_pb2.RetryJobRequest) -> dict[str, Any]:
+    """Returns the limits of a request by the names of a configuration's fields; None where it has none."""
+    return {
+        "max_cost_usd": Decimal(str(request.max_cost_usd)) if request.HasField("max_cost_usd") else None,
+        "max_duration_seconds": request.max_duration_seconds if request.HasField("max_duration_seconds") else None,
+    }
+
+
+def retry_configuration(request: jobs_pb2.RetryJobRequest, failed: Job) -> Configuration:
+    """Returns the configuration of a failed job with the limits of the request."""
+    changes = {
+        name: limit for name, limit in limits(request).items() if limit is not None or request.without_old_limits
+    }
+    return replace(failed.configuration(), **changes)
 
 
 def request_id(request: jobs_pb2.CreateJobRequest | jobs_pb2.RetryJobRequest) -> UUID | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import uuid
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -192,6 +194,38 @@ async def test_a_retry_keeps_name_and_labels(stack: Stack, admin: asyncpg.Connec
     failed = await job_row(admin, await new_dataset(ANN), ANN, "failed", name="Long run", labels=["a"])
     job = (await stack.jobs.RetryJob(jobs_pb2.RetryJobRequest(id=str(failed)), metadata=metadata(ANN))).job
     assert (job.name, list(job.labels)) == ("Long run", ["a"])
+
+
+async def test_a_retry_takes_new_limits(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """A retry has the failed job's limits, those of the request in their place, or those alone; each is another request."""
+    limits = {"max_cost_usd": Decimal(5), "max_duration_seconds": 600}
+    failed = str(await job_row(admin, await new_dataset(ANN), ANN, "failed", **limits))
+
+    async def retry(**fields: Any) -> tuple[float | None, int | None]:
+        """The limits of the new job."""
+        request = jobs_pb2.RetryJobRequest(id=failed, **fields)
+        job = (await stack.jobs.RetryJob(request, metadata=metadata(ANN))).job
+        assert job.retried_from == failed
+        return (
+            job.max_cost_usd if job.HasField("max_cost_usd") else None,
+            job.max_duration_seconds if job.HasField("max_duration_seconds") else None,
+        )
+
+    key = str(uuid.uuid4())
+    assert await retry() == (5, 600)
+    assert await retry(max_cost_usd=20.5, request_id=key) == (20.5, 600)
+    assert await retry(max_cost_usd=20.5, request_id=key) == (20.5, 600)
+    assert await retry(max_duration_seconds=7200) == (5, 7200)
+    assert await retry(without_old_limits=True) == (None, None)
+    assert await retry(max_cost_usd=0.01, without_old_limits=True) == (0.01, None)
+    for fields, reason in (
+        ({"max_cost_usd": 21, "request_id": key}, "IDEMPOTENCY_KEY_REUSED"),
+        ({"max_cost_usd": 0}, "VALIDATION_FAILED"),
+        ({"max_cost_usd": math.inf}, "VALIDATION_FAILED"),
+        ({"max_duration_seconds": 0}, "VALIDATION_FAILED"),
+    ):
+        request = jobs_pb2.RetryJobRequest(id=failed, **fields)
+        assert (await refused(stack.jobs.RetryJob(request, metadata=metadata(ANN)))).reason == reason
 
 
 async def test_a_job_whose_dataset_was_deleted_offers_no_retry(
