@@ -141,7 +141,12 @@ class Trainer:
         return [("authorization", f"Bearer {token}")]
 
     async def take(self) -> Any:
-        """Leases all that is in the queue, what earlier tests left there too, and keeps the person's first job."""
+        """Leases all that is in the queue, what earlier tests left there too, and returns the person's first job."""
+        return (await self.take_all(1))[0]
+
+    async def take_all(self, count: int) -> list[Any]:
+        """Leases all that is in the queue until it has `count` jobs of the person, and returns those."""
+        taken: list[Any] = []
         jobs = await self.person.sql("select id from lora_training_jobs where user_id = $1::uuid", self.person.id)
         mine = {str(row["id"]) for row in jobs}
         types = (await self.person.ask("GET", "/api/catalogue"))["gpu_types"]
@@ -150,9 +155,9 @@ class Trainer:
             request = workers_pb2.LeaseJobsRequest(max_jobs=100, gpus=offers[:16], wait_ms=5000, trainer="tests")
             leases = (await self.stub.LeaseJobs(request, metadata=self._metadata, timeout=10)).leases
             assert leases, "nothing is queued"
-            for lease in leases:
-                if lease.job_id in mine:
-                    return lease
+            taken += [lease for lease in leases if lease.job_id in mine]
+            if len(taken) >= count:
+                return taken
 
     async def report(
         self, lease: Any, step: int, stage: str = "training", log_lines: Sequence[str] | None = None, **values: float

@@ -72,16 +72,22 @@ async def places(resident: Person) -> dict[str, str]:
         files = [await trainer.upload(lease, name, content) for name, content in contents.items()]
         await trainer.complete(lease, files, step=1250)
         job = await resident.create_job(support)
-        await resident.create_job(support, gpu_config={"type": "H100", "count": 4})
-        lease = await trainer.take()
-        for step in range(50, 2000, 50):
-            await trainer.report(
-                lease,
-                step,
-                loss=0.6 + 1.8 * 0.998**step,
-                learning_rate=5e-5 * (1 - step / 4000),
-                tokens_per_second=3500,
-            )
+        other = await resident.create_job(
+            support,
+            name="Four H100 at a higher learning rate",
+            labels=["nightly", "support"],
+            gpu_config={"type": "H100", "count": 4},
+        )
+        leases = {lease.job_id: lease for lease in await trainer.take_all(2)}
+        for number, each in enumerate((other, job)):
+            for step in range(50, 1500 + 500 * number, 50):
+                await trainer.report(
+                    leases[each["id"]],
+                    step,
+                    loss=0.6 + 1.8 * (0.9975 + 0.0005 * number) ** step,
+                    learning_rate=5e-5 * (1 - step / 4000),
+                    tokens_per_second=4400 - 900 * number,
+                )
     await resident.ask("POST", "/api/keys", json={"name": "Nightly run", "scopes": ["jobs"]})
     hook = {"url": "http://127.0.0.1:9/hook", "description": "Our own dashboard", "event_types": ["webhook_disabled"]}
     made = await resident.ask("POST", "/api/webhooks", json=hook)
@@ -96,6 +102,7 @@ async def places(resident: Person) -> dict[str, str]:
         "jobs": "/training/jobs",
         "job": f"/training/jobs/{job['id']}",
         "result": f"/training/jobs/{done['id']}",
+        "compare": f"/training/jobs/compare?ids={','.join(each['id'] for each in (done, job, other))}",
         "keys": "/keys",
         "webhooks": "/webhooks",
         "not-found": "/nothing",
@@ -178,6 +185,25 @@ async def deliveries(page: Page) -> None:
     await expect(page.get_by_role("list", name="Attempts").get_by_role("listitem")).to_be_visible()
 
 
+async def select_jobs(page: Page) -> None:
+    """Selects the jobs of the list, which opens the bar with what can be done with them."""
+    await page.get_by_label("Select all jobs on this page").check()
+    await expect(page.get_by_role("region", name="Selection")).to_be_visible()
+
+
+async def edit_job(page: Page) -> None:
+    """Opens the form for a job's name and labels."""
+    await page.get_by_role("button", name="Edit name and labels").first.click()
+    await expect(page.get_by_role("dialog", name="Name and labels")).to_be_visible()
+
+
+async def cancel_jobs(page: Page) -> None:
+    """Opens the question before several jobs are cancelled."""
+    await select_jobs(page)
+    await page.get_by_role("button", name="Cancel 2").click()
+    await expect(page.get_by_role("dialog", name="Cancel 2 jobs?")).to_be_visible()
+
+
 async def new_key(page: Page) -> None:
     """Opens the form of a new API key."""
     await page.get_by_role("button", name="New API key").click()
@@ -204,6 +230,10 @@ LOOKS: Mapping[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
     "forecast": ("forecast", compare),
     "no-dataset": ("no-dataset", None),
     "jobs": ("jobs", None),
+    "selected-jobs": ("jobs", select_jobs),
+    "edit-job": ("jobs", edit_job),
+    "cancel-jobs": ("jobs", cancel_jobs),
+    "compare": ("compare", None),
     "webhooks": ("webhooks", deliveries),
     "webhook": ("webhooks", new_webhook),
     "keys": ("keys", None),
@@ -273,7 +303,7 @@ async def test_the_first_page_is_light_and_quick(
         await page.add_init_script(
             """window.usableAt = new Promise((resolve) => {
                  const watch = new MutationObserver(() => {
-                   const button = [...document.querySelectorAll("button")].find((b) => b.textContent === "BUTTON");
+                   const button = [...document.querySelectorAll("button")].find((b) => b.textContent.startsWith("BUTTON"));
                    // After the next paint, with nothing left to do.
                    if (button) { watch.disconnect(); requestIdleCallback(() => resolve(performance.now())); }
                  });

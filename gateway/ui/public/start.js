@@ -10,7 +10,7 @@ try {
 // Before the first script: sends for the files of the page that is gone to, and asks what it asks first, which
 // api/client.ts takes up. What is missing here, or wrong, is fetched later and costs time only.
 (function () {
-  var page = { "/datasets": "datasets", "/keys": "keys", "/login": "login", "/training/configure": "configure", "/training/jobs": "jobs", "/webhooks": "webhooks" };
+  var page = { "/datasets": "datasets", "/keys": "keys", "/login": "login", "/training/configure": "configure", "/training/jobs": "jobs", "/training/jobs/compare": "compare", "/webhooks": "webhooks" };
   var name = page[location.pathname] || (location.pathname.startsWith("/training/jobs/") ? "job" : "");
   var files = JSON.parse(document.getElementById("page-files").textContent)[name] || [];
   files.forEach(function (file) {

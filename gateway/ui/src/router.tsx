@@ -21,6 +21,7 @@ export const router = createBrowserRouter([
             lazy: async () => ({ Component: (await import("./pages/configure")).ConfigurePage }),
           },
           { path: "/training/jobs", lazy: async () => ({ Component: (await import("./pages/jobs")).JobsPage }) },
+          { path: "/training/jobs/compare", lazy: async () => ({ Component: (await import("./pages/compare")).ComparePage }) },
           { path: "/training/jobs/:id", lazy: async () => ({ Component: (await import("./pages/job")).JobPage }) },
           { path: "/keys", lazy: async () => ({ Component: (await import("./pages/keys")).KeysPage }) },
           { path: "/webhooks", lazy: async () => ({ Component: (await import("./pages/webhooks")).WebhooksPage }) },

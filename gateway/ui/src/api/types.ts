@@ -1,4 +1,4 @@
-import type { components } from "./schema";
+import type { components, operations } from "./schema";
 
 type Schemas = components["schemas"];
 
@@ -18,10 +18,14 @@ export type EstimateRequest = Schemas["EstimateCostRequest"];
 export type Estimate = Schemas["EstimateCostResponse"];
 export type CreateJobRequest = Schemas["CreateJobRequest"];
 export type Job = Schemas["Job"];
+export type RetryJobRequest = operations["RetryJob"]["requestBody"]["content"]["application/json"];
 export type JobEvent = Schemas["JobEvent"];
 export type JobMetrics = Schemas["JobMetrics"];
 export type JobArtifact = Schemas["JobArtifact"];
 export type JobStatus = Job["status"];
+export type JobsPage = Schemas["ListJobsResponse"];
+export type JobsQuery = NonNullable<operations["ListJobs"]["parameters"]["query"]>;
+export type JobSort = NonNullable<JobsQuery["sort"]>;
 export type Dataset = Schemas["Dataset"];
 export type DatasetStatus = Dataset["status"];
 export type Notification = Schemas["Notification"];

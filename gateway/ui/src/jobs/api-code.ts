@@ -14,6 +14,8 @@ export function requestOfJob(job: Job): CreateJobRequest {
       max_cost_usd: job.max_cost_usd,
       max_duration_seconds: job.max_duration_seconds,
       allow_oom_risk: job.allow_oom_risk || null,
+      name: job.name,
+      labels: job.labels.length > 0 ? job.labels : null,
     }),
   } as CreateJobRequest;
 }

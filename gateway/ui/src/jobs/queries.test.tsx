@@ -71,7 +71,7 @@ describe("withNewEvent", () => {
 
 describe("useCreateTrainingJob", () => {
   it("refreshes the list", async () => {
-    renderHook(() => useTrainingJobs({ page: 1, limit: 10, status: null }), { wrapper });
+    renderHook(() => useTrainingJobs({ page: 1, limit: 10 }), { wrapper });
     await pass(1);
     await act(() => calls[0]!.respond({ jobs: [job("completed")], pagination: {} }));
     const { result } = renderHook(() => useCreateTrainingJob(), { wrapper });

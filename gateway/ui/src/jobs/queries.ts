@@ -1,9 +1,11 @@
 import {
   keepPreviousData,
   useMutation,
+  useQueries,
   useQuery,
   useQueryClient,
   type UseMutationResult,
+  type UseQueryOptions,
   type UseQueryResult,
 } from "@tanstack/react-query";
 
@@ -14,8 +16,9 @@ import type {
   Job,
   JobEvent,
   JobMetrics,
-  JobStatus,
-  Pagination,
+  JobsPage,
+  JobsQuery,
+  RetryJobRequest,
 } from "@/api/types";
 import { addToLog } from "./logs/queries";
 import { useJobWatch } from "./watch/use-job-watch";
@@ -45,14 +48,9 @@ export function useCreateTrainingJob(): UseMutationResult<Job, ApiError, CreateJ
   });
 }
 
-export type JobsPage = { jobs: Job[]; pagination: Pagination };
-
-type JobsRequest = { page: number; limit: number; status: JobStatus | null };
-
-/** A page of the user's jobs, newest first. It follows the job watch, and is fetched every few seconds without one. */
-export function useTrainingJobs(request: JobsRequest): UseQueryResult<JobsPage, ApiError> {
+/** A page of the user's jobs. It follows the job watch, and is fetched every few seconds without one. */
+export function useTrainingJobs(query: JobsQuery): UseQueryResult<JobsPage, ApiError> {
   const queries = useQueryClient();
-  const query = { page: request.page, limit: request.limit, ...(request.status ? { status: request.status } : {}) };
   const key = ["jobs", "list", query];
   const isLive = useJobWatch(true, (message) => {
     if (message.kind === "event" && message.event.type === "progress") {
@@ -65,9 +63,43 @@ export function useTrainingJobs(request: JobsRequest): UseQueryResult<JobsPage, 
     queryFn: ({ signal }) => dataOf(client.GET("/api/jobs", { params: { query }, signal })),
     placeholderData: keepPreviousData,
     refetchInterval: ({ state }) => {
-      if (state.data?.jobs.every((job) => job.is_final)) return false;
-      return isLive ? LIVE_REFRESH_MS : ACTIVE_REFRESH_MS;
+      if (!isLive) return ACTIVE_REFRESH_MS;
+      return state.data?.jobs.every((job) => job.is_final) ? false : LIVE_REFRESH_MS;
     },
+  });
+}
+
+/** Fetches a job. */
+const jobQuery = (id: string): UseQueryOptions<Job, ApiError> => ({
+  queryKey: ["jobs", "one", id],
+  queryFn: ({ signal }) => dataOf(client.GET("/api/jobs/{id}", { params: { path: { id } }, signal })),
+});
+
+/** Fetches the metrics of a job. */
+const metricsQuery = (id: string): UseQueryOptions<JobMetrics[], ApiError> => ({
+  queryKey: ["jobs", "metrics", id],
+  queryFn: async ({ signal }) => {
+    const params = { path: { id }, query: { max_points: CURVE_POINTS } };
+    return (await dataOf(client.GET("/api/jobs/{id}/metrics", { params, signal }))).points;
+  },
+});
+
+/** Jobs by their ids, in that order. Those that are not final are fetched every few seconds. */
+export function useJobsById(ids: readonly string[]): UseQueryResult<Job, ApiError>[] {
+  return useQueries({
+    queries: ids.map(
+      (id): UseQueryOptions<Job, ApiError> => ({
+        ...jobQuery(id),
+        refetchInterval: ({ state }) => (state.data && !state.data.is_final ? ACTIVE_REFRESH_MS : false),
+      }),
+    ),
+  });
+}
+
+/** The metrics of jobs, in their order. Those of jobs that are not final are fetched every few seconds. */
+export function useMetricsOf(jobs: readonly Job[]): UseQueryResult<JobMetrics[], ApiError>[] {
+  return useQueries({
+    queries: jobs.map(({ id, is_final: isFinal }) => ({ ...metricsQuery(id), refetchInterval: isFinal ? false : ACTIVE_REFRESH_MS })),
   });
 }
 
@@ -94,8 +126,7 @@ export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
     }
   });
   return useQuery<Job, ApiError>({
-    queryKey: key,
-    queryFn: ({ signal }) => dataOf(client.GET("/api/jobs/{id}", { params: { path: { id } }, signal })),
+    ...jobQuery(id),
     refetchInterval: ({ state }) => {
       if (state.data?.is_final || (state.error && !state.error.isTemporary)) return false;
       return isLive ? LIVE_REFRESH_MS : ACTIVE_REFRESH_MS;
@@ -160,14 +191,7 @@ export function useJobEvents(id: string, isLive: boolean): UseQueryResult<JobEve
 
 /** The metrics of a job, by step. */
 export function useJobMetrics(id: string, isLive: boolean): UseQueryResult<JobMetrics[], ApiError> {
-  return useQuery<JobMetrics[], ApiError>({
-    queryKey: ["jobs", "metrics", id],
-    queryFn: async ({ signal }) => {
-      const params = { path: { id }, query: { max_points: CURVE_POINTS } };
-      return (await dataOf(client.GET("/api/jobs/{id}/metrics", { params, signal }))).points;
-    },
-    refetchInterval: isLive ? LIVE_REFRESH_MS : false,
-  });
+  return useQuery<JobMetrics[], ApiError>({ ...metricsQuery(id), refetchInterval: isLive ? LIVE_REFRESH_MS : false });
 }
 
 /** Cancels a job that is not final. */
@@ -182,12 +206,25 @@ export function useCancelTrainingJob(): UseMutationResult<Job, ApiError, string>
   });
 }
 
-/** Creates a new job from a failed one. A repetition with the same `requestId` creates no second job. */
-export function useRetryTrainingJob(): UseMutationResult<Job, ApiError, { id: string; requestId: string }> {
+/** Replaces the name and the labels of a job. */
+export function useUpdateTrainingJob(): UseMutationResult<Job, ApiError, { id: string; name: string | null; labels: string[] }> {
   const queries = useQueryClient();
   return useMutation({
-    mutationFn: ({ id, requestId }) =>
-      dataOf(client.POST("/api/jobs/{id}/retry", { params: { path: { id } }, body: { request_id: requestId } })),
+    mutationFn: ({ id, ...body }) => dataOf(client.PUT("/api/jobs/{id}", { params: { path: { id } }, body })),
+    // The request is idempotent, so a temporary error is retried.
+    retry: (failures, error) => error.isTemporary && failures < 2,
+    onSuccess: async (job) => {
+      queries.setQueryData(["jobs", "one", job.id], job);
+      await queries.invalidateQueries({ queryKey: ["jobs", "list"] });
+    },
+  });
+}
+
+/** Creates a new job from a failed one. A repetition with the same `request_id` creates no second job. */
+export function useRetryTrainingJob(): UseMutationResult<Job, ApiError, RetryJobRequest & { id: string }> {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: ({ id, ...body }) => dataOf(client.POST("/api/jobs/{id}/retry", { params: { path: { id } }, body })),
     onSuccess: async (job) => {
       queries.setQueryData(["jobs", "one", job.id], job);
       await queries.invalidateQueries({ queryKey: ["jobs", "list"] });

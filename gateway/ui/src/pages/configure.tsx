@@ -23,6 +23,7 @@ import { DatasetSection } from "@/configure/form/dataset";
 import { Hardware } from "@/configure/form/hardware";
 import { HyperparametersSection } from "@/configure/form/hyperparameters";
 import { LimitsSection } from "@/configure/form/limits";
+import { NameSection } from "@/configure/form/name";
 import { Presets } from "@/configure/form/presets";
 import { withPatch } from "@/configure/model/configuration";
 import { deleteDraft, deleteRequestId, getRequestId } from "@/configure/model/draft";
@@ -164,6 +165,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
           />
         )}
         <LimitsSection catalogue={catalogue} configuration={configuration} estimate={isCurrent ? estimate : undefined} onChange={change} />
+        <NameSection configuration={configuration} onChange={change} />
         <Alternatives catalogue={catalogue} configuration={configuration} request={request} onChange={change} />
         <Button variant="ghost" className="lg:hidden" onClick={onCancel}>
           Cancel

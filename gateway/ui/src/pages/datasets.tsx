@@ -1,18 +1,17 @@
 import { Database, FileWarning, Search, Trash2, Upload } from "lucide-react";
-import { lazy, Suspense, useEffect, useState, type DragEvent } from "react";
+import { lazy, Suspense, useState, type DragEvent } from "react";
 import { Link, useSearchParams } from "react-router";
 
 import type { Dataset, DatasetStatus } from "@/api/types";
 import { PageHeader } from "@/components/page-header";
 import { Pager } from "@/components/pager";
+import { SearchBox } from "@/components/search-box";
 import { Empty, LoadingRows, Unloaded } from "@/components/states";
 import { DatasetStatusBadge } from "@/datasets/status-badge";
 import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
-import { Input } from "@/components/ui/input";
 import { Select } from "@/components/ui/select";
 import { useDatasets } from "@/datasets/queries";
-import { useDebouncedValue } from "@/hooks/debounced-value";
 import { bytes, capitalise, count, short } from "@/lib/format";
 import { pageFromSearch } from "@/lib/pagination";
 
@@ -28,8 +27,6 @@ export function DatasetsPage() {
   const page = pageFromSearch(search);
   const status = STATUSES.find((one) => one === search.get("status"));
   const sought = search.get("search") ?? "";
-  const [typed, setTyped] = useState(sought);
-  const settled = useDebouncedValue(typed.trim(), 300);
   const [dropped, setDropped] = useState<File | null>(null);
   const [uploading, setUploading] = useState(false);
   const [faulty, setFaulty] = useState<Dataset | null>(null);
@@ -53,12 +50,6 @@ export function DatasetsPage() {
       { replace: true },
     );
   };
-  useEffect(() => {
-    if (settled !== sought) ask({ search: settled, page: null });
-    // What was typed moves the address, never the other way round.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [settled]);
-
   const take = (file: File | null) => {
     setDropped(file);
     setUploading(true);
@@ -82,18 +73,13 @@ export function DatasetsPage() {
       </PageHeader>
 
       <div className="mb-4 flex flex-wrap gap-2">
-        <div className="relative min-w-40 grow sm:max-w-xs">
-          <Search className="pointer-events-none absolute top-1/2 left-3 size-4 -translate-y-1/2 text-soft" aria-hidden />
-          <Input
-            type="search"
-            aria-label="Search datasets by name"
-            placeholder="Search by name"
-            maxLength={200}
-            className="pl-9"
-            value={typed}
-            onChange={({ target }) => setTyped(target.value)}
-          />
-        </div>
+        <SearchBox
+          label="Search datasets by name"
+          placeholder="Search by name"
+          className="min-w-40 grow sm:max-w-xs"
+          value={sought}
+          onChange={(text) => ask({ search: text, page: null })}
+        />
         <Select
           label="Status"
           className="w-36"
@@ -115,14 +101,7 @@ export function DatasetsPage() {
               icon={Search}
               title="No dataset matches"
               action={
-                <Button
-                  onClick={() => {
-                    setTyped("");
-                    ask({ search: null, status: null, page: null });
-                  }}
-                >
-                  Show all datasets
-                </Button>
+                <Button onClick={() => ask({ search: null, status: null, page: null })}>Show all datasets</Button>
               }
             >
               Nothing here fits the search, the status or the page.

@@ -16,6 +16,8 @@ import { ConfigurationPanel } from "@/jobs/details/configuration-panel";
 import { CostPanel } from "@/jobs/details/cost-panel";
 import { EventsPanel } from "@/jobs/details/events-panel";
 import { ProgressPanel } from "@/jobs/details/progress-panel";
+import { JobLabels } from "@/jobs/labels/job-labels";
+import { jobTitle } from "@/jobs/labels/labels";
 import { LogsPanel } from "@/jobs/logs/logs-panel";
 import { useTrainingJob } from "@/jobs/queries";
 import { ResultPanel } from "@/jobs/result/result-panel";
@@ -61,7 +63,7 @@ function JobDetails({ job, fetchedAt }: { job: Job; fetchedAt: number }) {
   return (
     <>
       <PageHeader
-        title={job.dataset.name}
+        title={jobTitle(job)}
         before={
           <Button asChild variant="ghost" size="icon" className="-ml-2 shrink-0">
             <Link to="/training/jobs" aria-label="All jobs">
@@ -82,11 +84,17 @@ function JobDetails({ job, fetchedAt }: { job: Job; fetchedAt: number }) {
           </>
         }
       >
-        <span className="flex flex-wrap items-center gap-x-3 gap-y-1">
+        <div className="flex flex-wrap items-center gap-x-3 gap-y-1">
           <JobStatusBadge status={job.status} />
           <span className="font-mono text-xs break-all">{job.id}</span>
-        </span>
+          <JobLabels job={job} />
+        </div>
       </PageHeader>
+      {job.dataset_deleted && (
+        <p role="status" className="mb-4 rounded-xl bg-warn-soft px-4 py-2.5 text-sm text-warn">
+          {`Its dataset “${job.dataset.name}” was deleted, so the job cannot be retried. “Duplicate and edit” takes its configuration to another dataset.`}
+        </p>
+      )}
       {!job.is_final && <StaleNotice fetchedAt={fetchedAt} />}
       <div className="grid items-start gap-4 lg:grid-cols-[minmax(0,1fr)_21rem]">
         <div className="grid min-w-0 gap-4 *:min-w-0">

@@ -1,4 +1,5 @@
 import type { Catalogue, Job } from "@/api/types";
+import { MAX_NAME_LENGTH, withLabels } from "@/jobs/labels/labels";
 import { scientific } from "@/lib/format";
 import { CHOICES, FIELDS, hyperparameterValues, OPTIONAL_FIELDS, withPreset, type Choices, type Configuration, type Field } from "./configuration";
 import { parseNumber } from "./limits";
@@ -29,6 +30,8 @@ export function toSearch(configuration: Configuration): URLSearchParams {
   if (configuration.provider !== null) search.set("provider", configuration.provider);
   for (const [name, word] of Object.entries(configuration.choices)) search.set(name, word);
   if (configuration.targetModules.length > 0) search.set("modules", configuration.targetModules.join(" "));
+  if (configuration.name) search.set("name", configuration.name);
+  for (const label of configuration.labels) search.append("label", label);
   for (const field of FIELDS) {
     const value = configuration.values[field];
     if (value !== null && !Number.isNaN(value)) {
@@ -61,6 +64,8 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, defaul
     choices: Object.fromEntries(choices) as Choices,
     targetModules: search.get("modules")?.split(" ").filter(Boolean) ?? [],
     provider: search.get("provider"),
+    name: (search.get("name") ?? "").trim().slice(0, MAX_NAME_LENGTH),
+    labels: withLabels([], search.getAll("label").join()),
   };
   const base = catalogue.presets.find(({ id }) => id === configuration.presetId);
   const differs = base && Object.entries(hyperparameterValues(base.hyperparameters)).some(([key, value]) => values[key as Field] !== value);
@@ -70,13 +75,13 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, defaul
 
 /** Whether URL parameters hold any part of a configuration besides the dataset. */
 export function hasConfiguration(search: URLSearchParams): boolean {
-  return ["preset", "gpu", "model", "provider", "modules", ...CHOICES, ...Object.values(PARAMETERS)].some((name) => search.has(name));
+  return ["preset", "gpu", "model", "provider", "modules", "name", "label", ...CHOICES, ...Object.values(PARAMETERS)].some((name) => search.has(name));
 }
 
-/** The address of a form that is filled with a job's configuration. */
+/** The address of a form that is filled with a job's configuration. A deleted dataset is left out. */
 export function duplicateAddress(job: Job): string {
   const configuration: Configuration = {
-    datasetId: job.dataset_id,
+    datasetId: job.dataset_deleted ? null : job.dataset_id,
     presetId: job.preset_id,
     basedOn: job.preset_id === "custom" ? "balanced" : job.preset_id,
     gpuType: job.gpu_config.type,
@@ -89,6 +94,8 @@ export function duplicateAddress(job: Job): string {
     ),
     targetModules: job.training?.target_modules ?? [],
     provider: job.provider,
+    name: job.name ?? "",
+    labels: job.labels,
     values: {
       ...hyperparameterValues(job.hyperparameters),
       "gpu_config.count": job.gpu_config.count,

@@ -4,7 +4,7 @@ import type { Catalogue } from "@/api/types";
 import { fromSearch, hasConfiguration, toSearch } from "./address";
 import { startingConfiguration, withGpuType, withModule, withPatch, withPreset, withValue } from "./configuration";
 import { fieldError, parseNumber } from "./limits";
-import { estimateRequest } from "./requests";
+import { createJobRequest, estimateRequest } from "./requests";
 
 const catalogue: Catalogue = {
   gpu_types: [
@@ -36,6 +36,14 @@ describe("a configuration", () => {
     expect(start.values).toMatchObject({ "gpu_config.count": 2, "hyperparameters.epochs": 3 });
   });
 
+  it("creates a job with its name and labels, which its estimate does not depend on", () => {
+    const request = estimateRequest(catalogue, start)!;
+    const named = { ...start, name: "Night", labels: ["a"] };
+    expect(estimateRequest(catalogue, named)).toEqual(request);
+    expect(createJobRequest(request, named)).toEqual({ ...request, preset_id: "balanced", name: "Night", labels: ["a"] });
+    expect(createJobRequest(request, start)).toEqual({ ...request, preset_id: "balanced" });
+  });
+
   it("becomes custom with a changed value and remembers what it was based on", () => {
     const changed = withValue(start, "hyperparameters.epochs", 5);
     expect(changed).toMatchObject({ presetId: "custom", basedOn: "balanced" });
@@ -55,6 +63,7 @@ describe("a configuration", () => {
     ["as it starts", start],
     ["with changed values", withValue(withValue(start, "hyperparameters.learning_rate", 1.23e-4), "hyperparameters.rank", 20)],
     ["without optional values", withValue(withValue(start, "hyperparameters.alpha", null), "hyperparameters.dropout", null)],
+    ["with a name and labels", { ...start, name: "Night & day", labels: ["two words", "b"] }],
     ["out of its limits", withValue(start, "hyperparameters.batch_size", 999)],
     [
       "with a base model",

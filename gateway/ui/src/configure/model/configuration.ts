@@ -55,6 +55,9 @@ export type Configuration = {
   readonly targetModules: readonly string[];
   /** Provider whose price is used. Null: the catalogue's own price. */
   readonly provider: string | null;
+  /** What the job is called. Empty: nothing. */
+  readonly name: string;
+  readonly labels: readonly string[];
   readonly values: Readonly<Record<Field, number | null>>;
 };
 
@@ -71,6 +74,8 @@ export function startingConfiguration(catalogue: Catalogue, datasetId: string | 
     choices: {},
     targetModules: [],
     provider: null,
+    name: "",
+    labels: [],
     values: {
       ...hyperparameterValues(preset.hyperparameters),
       "gpu_config.count": gpus.count,

@@ -46,12 +46,14 @@ function trainingOptions({ choices, targetModules, values }: Configuration): Tra
   };
 }
 
-/** The request that creates a job: the estimated configuration, its preset and its limits. */
-export function createJobRequest(request: EstimateRequest, { presetId, values }: Configuration): CreateJobRequest {
+/** The request that creates a job: the estimated configuration, its preset, its name and labels, and its limits. */
+export function createJobRequest(request: EstimateRequest, { presetId, name, labels, values }: Configuration): CreateJobRequest {
   const { max_cost_usd: cost, max_duration_hours: hours } = values;
   return {
     ...request,
     preset_id: presetId,
+    ...(name ? { name } : {}),
+    ...(labels.length > 0 ? { labels: [...labels] } : {}),
     ...(cost === null ? {} : { max_cost_usd: cost }),
     ...(hours === null ? {} : { max_duration_seconds: Math.max(1, Math.round(hours * 3600)) }),
   };

@@ -8,10 +8,10 @@ import { useTheme } from "@/app/theme";
 import { Button } from "@/components/ui/button";
 import { useWidth } from "@/hooks/width";
 import { count } from "@/lib/format";
-import { formatMetric, smooth, type Chart } from "./series";
+import { colourOf, formatMetric, smooth, type Chart } from "./series";
 
-/** Colours of the curves, as custom properties of the theme. */
-const COLOURS = ["--brand", "--live", "--warn", "--bad", "--chart-5", "--chart-6", "--chart-7", "--chart-8"];
+/** More curves than these have their values below the chart: in its caption they would wrap. */
+const MAX_READINGS_IN_CAPTION = 2;
 
 // uPlot's `Distr.Logarithmic`: a const enum of another module cannot be imported.
 // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
@@ -35,7 +35,8 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
   const plot = useRef<uPlot | null>(null);
   const width = useWidth(container, 320);
   const { isDark } = useTheme();
-  const names = chart.series.map(({ name }) => name).join("\n");
+  // What the plot is made of: it is made anew when this changes.
+  const curves = JSON.stringify(chart.series.map(({ name, label, colour }, number) => [name, label, colourOf(colour ?? number)]));
   // A logarithmic axis has no room for zero and below.
   const data = [
     chart.steps,
@@ -58,7 +59,8 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
       grid: { stroke: colour("--line"), width: 1 },
       ticks: { show: false },
     };
-    const first = names.split("\n")[0] ?? "";
+    const parts = JSON.parse(curves) as [name: string, label: string, colour: string][];
+    const first = parts[0]?.[0] ?? "";
     const made = new uPlot(
       {
         width: 320,
@@ -71,9 +73,9 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
         ],
         series: [
           {},
-          ...names.split("\n").map((name, index) => ({
-            label: name,
-            stroke: colour(COLOURS[index % COLOURS.length] ?? "--brand"),
+          ...parts.map(([, label, name]) => ({
+            label,
+            stroke: colour(name),
             width: 2,
             spanGaps: true,
           })),
@@ -96,11 +98,11 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
       plot.current = null;
       made.destroy();
     };
-  }, [names, isLogarithmic, syncKey, isDark]);
+  }, [curves, isLogarithmic, syncKey, isDark]);
 
   useEffect(() => {
     plot.current?.setSize({ width, height });
-  }, [width, height, names, isLogarithmic, syncKey, isDark]);
+  }, [width, height, curves, isLogarithmic, syncKey, isDark]);
   const zoomed = useRef(false);
   useEffect(() => {
     // New points do not undo a zoom.
@@ -134,20 +136,11 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
       <figcaption className="mb-1 flex min-h-8 flex-wrap items-center justify-between gap-x-3 text-sm">
         <span className="text-soft wrap-anywhere">{chart.title}</span>
         <span className="flex items-center gap-2">
-          <span className="figures flex flex-wrap justify-end gap-x-3 font-medium">
-            {chart.series.map((series, number) => {
-              const value = series.values[lastMeasured(series.values, index)];
-              return (
-                <span key={series.name} className="flex items-center gap-1.5">
-                  {chart.series.length > 1 && (
-                    <span aria-hidden className="h-0.5 w-3 rounded" style={{ background: `var(${COLOURS[number % COLOURS.length]})` }} />
-                  )}
-                  {chart.series.length > 1 && <span className="font-normal text-soft">{series.label}</span>}
-                  {value == null ? "–" : formatMetric(series.name, value)}
-                </span>
-              );
-            })}
-          </span>
+          {chart.series.length <= MAX_READINGS_IN_CAPTION && (
+            <span className="figures flex flex-wrap justify-end gap-x-3 font-medium">
+              <Readings chart={chart} index={index} />
+            </span>
+          )}
           {onEnlarge && (
             <Button variant="ghost" size="icon" className="-mr-2 size-8" aria-label={`Enlarge ${chart.title}`} onClick={onEnlarge}>
               <Maximize2 aria-hidden />
@@ -168,8 +161,31 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
         style={{ height }}
         onKeyDown={onKeyDown}
       />
+      {chart.series.length > MAX_READINGS_IN_CAPTION && (
+        <div className="figures mt-1 grid grid-cols-2 gap-x-4 gap-y-0.5 text-xs font-medium">
+          <Readings chart={chart} index={index} />
+        </div>
+      )}
     </figure>
   );
+}
+
+/** The value of each curve at a step, or its last one before. */
+function Readings({ chart, index }: { chart: Chart; index: number }) {
+  return chart.series.map(({ name, label, colour, values }, number) => {
+    const value = values[lastMeasured(values, index)];
+    return (
+      <span key={label} className="flex min-w-0 items-center gap-1.5">
+        {chart.series.length > 1 && (
+          <>
+            <span aria-hidden className="h-0.5 w-3 shrink-0 rounded" style={{ background: `var(${colourOf(colour ?? number)})` }} />
+            <span className="truncate font-normal text-soft">{label}</span>
+          </>
+        )}
+        {value == null ? "–" : formatMetric(name, value)}
+      </span>
+    );
+  });
 }
 
 /** A tick of the y axis. On a logarithmic axis uPlot leaves out ticks by null, which its types do not say. */

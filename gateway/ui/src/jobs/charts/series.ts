@@ -1,11 +1,25 @@
 import type { JobMetrics } from "@/api/types";
 import { capitalise, count, scientific } from "@/lib/format";
 
-/** One curve: a value for each step of its chart, null where it was not measured. */
-export type Series = { readonly name: string; readonly label: string; readonly values: readonly (number | null)[] };
+/** One curve: a value for each step of its chart, null where it was not measured. Labels of a chart's curves are distinct. */
+export type Series = {
+  readonly name: string;
+  readonly label: string;
+  /** Number of its colour. Default: its place in the chart. */
+  readonly colour?: number;
+  readonly values: readonly (number | null)[];
+};
 
 /** Curves with one y axis, over the same steps. */
 export type Chart = { readonly title: string; readonly steps: readonly number[]; readonly series: readonly Series[] };
+
+/** Colours of the curves, as custom properties of the theme. */
+const COLOURS = ["--brand", "--live", "--warn", "--bad", "--chart-5", "--chart-6", "--chart-7", "--chart-8"];
+
+/** The custom property of a colour's number. */
+export function colourOf(number: number): string {
+  return COLOURS[number % COLOURS.length] ?? "--brand";
+}
 
 /** Charts that every trainer fills come first, in this order. */
 const FIRST = ["loss", "learning_rate", "tokens_per_second"];
@@ -21,7 +35,7 @@ export function chartsOf(points: readonly JobMetrics[]): Chart[] {
     groups.set(title, [...(groups.get(title) ?? []), name]);
   }
   return [...groups]
-    .sort(([first], [second]) => rank(first) - rank(second) || first.localeCompare(second))
+    .sort(([first], [second]) => rankOfMetric(first) - rankOfMetric(second) || first.localeCompare(second))
     .map(([title, members]) => {
       const measured = points.filter(({ values }) => members.some((name) => values[name] !== undefined));
       return {
@@ -36,8 +50,10 @@ export function chartsOf(points: readonly JobMetrics[]): Chart[] {
     });
 }
 
-function rank(title: string): number {
-  const index = FIRST.indexOf(title);
+/** Where the chart of a metric comes: those that every trainer fills first, an evaluation after its training metric. */
+export function rankOfMetric(name: string): number {
+  const index = FIRST.indexOf(name);
+  if (index === -1 && name.startsWith(EVAL)) return rankOfMetric(name.slice(EVAL.length)) + 0.5;
   return index === -1 ? FIRST.length : index;
 }
 

@@ -66,7 +66,7 @@ function Retry({ job }: { job: Job }) {
       disabled={retry.isPending}
       onClick={() =>
         retry.mutate(
-          { id: job.id, requestId: getRequestId(key) },
+          { id: job.id, request_id: getRequestId(key) },
           {
             onSuccess: (created) => {
               deleteRequestId(key);

@@ -35,12 +35,13 @@ export function ConfigurationPanel({ job }: { job: Job }) {
       <h3 className="mt-5 mb-3 border-t border-line pt-4 text-sm font-semibold">Dataset</h3>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
         <Fact name="Name">
-          <Link
-            className="text-brand underline-offset-4 hover:underline"
-            to={`/datasets?search=${encodeURIComponent(job.dataset.name)}`}
-          >
-            {job.dataset.name}
-          </Link>
+          {job.dataset_deleted ? (
+            `${job.dataset.name} (deleted)`
+          ) : (
+            <Link className="text-brand underline-offset-4 hover:underline" to={`/datasets/${job.dataset_id}`}>
+              {job.dataset.name}
+            </Link>
+          )}
         </Fact>
         <Fact name="Format">{job.dataset.format?.replace("_", " / ") ?? "–"}</Fact>
         <Fact name="Training pairs">

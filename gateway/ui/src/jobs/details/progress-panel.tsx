@@ -1,15 +1,15 @@
 import type { Job } from "@/api/types";
-import { Progress } from "@/components/ui/progress";
 import { cn } from "@/lib/cn";
 import { capitalise, count, duration } from "@/lib/format";
 import { formatMetric, metricName } from "@/jobs/charts/series";
+import { JobProgress } from "@/jobs/job-progress";
 import { Fact, Panel } from "./panel";
 
 export function ProgressPanel({ job }: { job: Job }) {
   const metrics = Object.entries(job.current_metrics).filter(([, value]) => typeof value !== "object");
   return (
     <Panel title="Progress" aside={<span className="figures text-sm text-soft">{Math.round(job.progress)} %</span>}>
-      <Progress label="Training progress" percent={job.progress} tone={job.status === "failed" ? "bad" : job.status === "cancelled" ? "plain" : "brand"} className="h-2" />
+      <JobProgress job={job} label="Training progress" className="h-2" />
       <p role="status" className="mt-3 text-sm wrap-anywhere text-soft">
         {statusText(job)}
       </p>

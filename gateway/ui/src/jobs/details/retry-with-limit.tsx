@@ -3,14 +3,13 @@ import { useId, useState, type SyntheticEvent } from "react";
 import { useNavigate } from "react-router";
 import { toast } from "sonner";
 
-import type { Job } from "@/api/types";
+import type { Job, RetryJobRequest } from "@/api/types";
 import { Button } from "@/components/ui/button";
 import { Dialog } from "@/components/ui/dialog";
 import { Input } from "@/components/ui/input";
 import { deleteRequestId, getRequestId } from "@/configure/model/draft";
 import { parseNumber } from "@/configure/model/limits";
-import { requestOfJob } from "@/jobs/api-code";
-import { useCreateTrainingJob } from "@/jobs/queries";
+import { useRetryTrainingJob } from "@/jobs/queries";
 import { showError } from "@/lib/error-toast";
 import { duration, money } from "@/lib/format";
 
@@ -19,23 +18,19 @@ export function RetryWithLimit({ job }: { job: Job }) {
   const [open, setOpen] = useState(false);
   const [text, setText] = useState("");
   const id = useId();
-  const create = useCreateTrainingJob();
+  const retry = useRetryTrainingJob();
   const navigate = useNavigate();
   const isCost = job.status_reason === "cost_limit";
   const oldLimit = isCost ? job.max_cost_usd : (job.max_duration_seconds ?? 0) / 3600;
   const limit = parseNumber(text);
   const isValid = limit === null || (limit > 0 && Number.isFinite(limit));
-  const request = {
-    ...requestOfJob(job),
-    ...(isCost ? { max_cost_usd: limit } : { max_duration_seconds: limit === null ? null : Math.max(1, Math.round(limit * 3600)) }),
-  };
-  const key = `retry ${job.id} ${JSON.stringify(request)}`;
+  const limits = newLimits(job, limit);
+  const key = `retry ${job.id} ${JSON.stringify(limits)}`;
+  const isBelowEstimate = isCost && limit !== null && limit < job.estimated_total_cost;
   const send = (event: SyntheticEvent) => {
     event.preventDefault();
-    if (!isValid || create.isPending) return;
-    // A limit of null is left out: no limit.
-    const body = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== null)) as typeof request;
-    create.mutate({ ...body, request_id: getRequestId(key) }, {
+    if (!isValid || retry.isPending) return;
+    retry.mutate({ id: job.id, ...limits, request_id: getRequestId(key) }, {
       onSuccess: (created) => {
         deleteRequestId(key);
         toast.success("Queued as a new job", { description: `Estimated at ${money(created.estimated_total_cost)}.` });
@@ -71,11 +66,15 @@ export function RetryWithLimit({ job }: { job: Job }) {
             onChange={({ target }) => setText(target.value)}
           />
           <p id={`${id}-hint`} className={isValid ? "mt-1.5 text-[0.8125rem] text-soft" : "mt-1.5 text-[0.8125rem] text-bad"}>
-            {isValid ? "Empty: no limit." : "Enter a number above 0."}
+            {!isValid
+              ? "Enter a number above 0."
+              : isBelowEstimate
+                ? `Less than the estimate of ${money(job.estimated_total_cost)}: the job would be stopped before it completes.`
+                : "Empty: no limit."}
           </p>
           <div className="mt-6 flex justify-end gap-2">
             <Button onClick={() => setOpen(false)}>Go back</Button>
-            <Button variant="primary" type="submit" isBusy={create.isPending} disabled={!isValid || create.isPending}>
+            <Button variant="primary" type="submit" isBusy={retry.isPending} disabled={!isValid || retry.isPending}>
               Queue a new job
             </Button>
           </div>
@@ -83,4 +82,17 @@ export function RetryWithLimit({ job }: { job: Job }) {
       </Dialog>
     </>
   );
+}
+
+/** The limits of the new job: the new one in place of the one that stopped the job, and the other as it was. */
+function newLimits(job: Job, limit: number | null): RetryJobRequest {
+  const [cost, seconds] =
+    job.status_reason === "cost_limit"
+      ? [limit, job.max_duration_seconds]
+      : [job.max_cost_usd, limit === null ? null : Math.max(1, Math.round(limit * 3600))];
+  return {
+    without_old_limits: true,
+    ...(cost === null ? {} : { max_cost_usd: cost }),
+    ...(seconds === null ? {} : { max_duration_seconds: seconds }),
+  };
 }
