@@ -44,7 +44,7 @@ export function LabelInput({ id, label, labels, placeholder, suggestions = [], a
   return (
     <div
       className={cn(
-        "flex min-h-9.5 w-full flex-wrap items-center gap-1 rounded-lg border border-line-strong/70 bg-card px-2 py-1 text-sm shadow-xs transition-colors focus-within:outline-2 focus-within:outline-offset-2 focus-within:outline-ring hover:border-line-strong",
+        "flex min-h-9.5 w-full flex-wrap items-center gap-1 rounded-lg border border-line-strong/70 bg-card px-2 py-1 text-sm shadow-xs transition-colors hover:border-line-strong",
         className,
       )}
     >
@@ -69,7 +69,7 @@ export function LabelInput({ id, label, labels, placeholder, suggestions = [], a
         maxLength={MAX_LABEL_LENGTH}
         disabled={isFull}
         placeholder={isFull ? `${MAX_LABELS} labels are the most` : labels.length === 0 ? placeholder : undefined}
-        className="h-7 min-w-24 grow bg-transparent px-1 outline-none placeholder:text-soft"
+        className="h-7 min-w-24 grow rounded-md bg-transparent px-1 -outline-offset-2 placeholder:text-soft"
         value={text}
         onChange={({ target }) => setText(target.value)}
         onKeyDown={onKeyDown}
