@@ -41,7 +41,7 @@ POD_ENDINGS: tuple[dict[str, Any], ...] = (
     {"terminated": {"exitCode": 139}},
     {},
 )
-END_SECONDS = 600
+END_SECONDS, POD_SECONDS = 600, 15
 
 
 class Campaign:
@@ -67,7 +67,7 @@ class Campaign:
                 self._disturb,
             ]
             for _ in range(faults):
-                await asyncio.sleep(self._random.uniform(0.2, 1.2))
+                await asyncio.sleep(self._random.uniform(0.2, 2))
                 await self._random.choice(kinds)()
             self._cluster.is_closed = False
             await self._until_all_ended()
@@ -110,14 +110,14 @@ class Campaign:
         await asyncio.to_thread(self._cluster.api.start)
 
     async def _kill_pod(self) -> None:
-        name = self._a_pod()
+        name = await self._a_pod()
         if name is not None:
             self.faults["pod killed"] += 1
             self._cluster.kill_pod(name, **self._random.choice(POD_ENDINGS))
 
     async def _preempt(self) -> None:
         """Kueue takes back the quota of one, and admits nothing for a while."""
-        name = self._a_pod()
+        name = await self._a_pod()
         if name is not None:
             self.faults["preempted by Kueue"] += 1
             self._cluster.preempt(name)
@@ -130,9 +130,15 @@ class Campaign:
         for _ in range(self._random.randint(1, 4)):
             self._cluster.api.faults.append(("*", self._random.choice((DROP, 429, 500, 503))))
 
-    def _a_pod(self) -> str | None:
-        alive = [name for name, process in list(self._cluster.processes.items()) if process.poll() is None]
-        return self._random.choice(alive) if alive else None
+    async def _a_pod(self) -> str | None:
+        """A pod that runs, once there is one. None: there is none for long, perhaps because all jobs have ended."""
+        end = time.monotonic() + POD_SECONDS
+        while time.monotonic() < end:
+            alive = [name for name, process in list(self._cluster.processes.items()) if process.poll() is None]
+            if alive:
+                return self._random.choice(alive)
+            await asyncio.sleep(0.05)
+        return None
 
     async def _until_all_ended(self) -> None:
         end = time.monotonic() + END_SECONDS
@@ -207,7 +213,8 @@ async def main() -> int:
                     "select outcome, count(*) from cost_records group by outcome order by outcome"
                 )
                 await admin.close()
-    print(f"seed {chosen.seed}: {len(jobs)} jobs, {chosen.faults} faults in {time.monotonic() - began:.0f} s.\n")
+    done = campaign.faults.total()
+    print(f"seed {chosen.seed}: {len(jobs)} jobs, {done} faults in {time.monotonic() - began:.0f} s.\n")
     print("| fault | times |\n|---|---|")
     print("\n".join(f"| {fault} | {times} |" for fault, times in sorted(campaign.faults.items())))
     print(
