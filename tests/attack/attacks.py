@@ -106,7 +106,9 @@ async def event_pages(target: Target, seconds: float) -> str:
         content = {"content": LINE * 100, "headers": {"content-type": "application/jsonl"}}
         dataset = (await client.post("/api/datasets?name=logs", **content)).json()["data"]["id"]  # type: ignore[arg-type]
         gpu = {"type": "A100-80GB", "count": 1}
-        await client.post("/api/jobs", json={"dataset_id": dataset, "preset_id": "fast", "gpu_config": gpu})
+        settings = {"batch_size": 4, "epochs": 3, "learning_rate": 5e-5, "rank": 16}
+        job = {"dataset_id": dataset, "preset_id": "balanced", "hyperparameters": settings, "gpu_config": gpu}
+        (await client.post("/api/jobs", json=job)).raise_for_status()
         workers = WorkerServiceStub(channel)
         offers = [workers_pb2.GpuOffer(**gpu)]
         request = workers_pb2.LeaseJobsRequest(max_jobs=1, gpus=offers, wait_ms=5_000)
