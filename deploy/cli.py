@@ -53,6 +53,13 @@ def main() -> int:
     file.add_argument("file", type=Path)
     file.add_argument("--name", help="name of the dataset; default: the file's name")
     file.add_argument("--description")
+    file.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="COLUMN:ROLE",
+        help="role of a column with a name of its own, such as Frage:user; once for each column",
+    )
     file.add_argument("--address", help="address of the Jobs service; default: the running stack's")
     doctor = commands.add_parser("doctor", help="check database, storage, issuer, prices, certificates and trainers")
     doctor.add_argument("--json", action="store_true", help="print one JSON object a line")
@@ -105,11 +112,16 @@ def _import(chosen: argparse.Namespace) -> int:
     address = _jobs_address(chosen)
     token = _issuer().open().token(str(chosen.user), seconds=3600)
     name = chosen.name or chosen.file.stem
-    dataset = asyncio.run(import_file(address, token, chosen.file, name=name, description=chosen.description))
+    dataset = asyncio.run(
+        import_file(address, token, chosen.file, name=name, description=chosen.description, mapping=chosen.map)
+    )
     for error in dataset.validation_errors:
         print(f"{chosen.file}:{error.line}: {error.reason}", file=sys.stderr)
     if dataset.validation_error_count:
         raise SetupError(f"{chosen.file}: {dataset.validation_error_count} bad lines; the dataset is not ready")
+    for warning in dataset.validation_warnings:
+        lines = ", ".join(map(str, warning.lines))
+        print(f"{chosen.file}: warning: {warning.message} (lines {lines}; {warning.count} in all)", file=sys.stderr)
     print(f"{dataset.id}  {dataset.total_training_pairs} pairs, {dataset.total_tokens} tokens")
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -10,18 +10,21 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 
 from deploy.processes import SetupError
+from rpc.status import failure_of
 
 CHUNK_BYTES = 256 * 1024
 TIMEOUT_SECONDS = 1800.0
 
 
 async def import_file(
-    address: str, token: str, file: Path, *, name: str, description: str | None
+    address: str, token: str, file: Path, *, name: str, description: str | None = None, mapping: Sequence[str] = ()
 ) -> datasets_pb2.Dataset:
-    """Imports a JSONL file as a dataset of the token's user. Raises SetupError."""
+    """Imports a file as a dataset of the token's user; `mapping` has entries `column:role`. Raises SetupError."""
 
     def requests() -> Iterator[datasets_pb2.ImportDatasetRequest]:
-        yield datasets_pb2.ImportDatasetRequest(name=name, description=description, file_name=file.name)
+        yield datasets_pb2.ImportDatasetRequest(
+            name=name, description=description, file_name=file.name, mapping=mapping
+        )
         with file.open("rb") as opened:
             while chunk := opened.read(CHUNK_BYTES):
                 yield datasets_pb2.ImportDatasetRequest(chunk=chunk)
@@ -33,6 +36,9 @@ async def import_file(
             )
             return answer.dataset
     except grpc.aio.AioRpcError as error:
-        raise SetupError(f"the Jobs service at {address} says {error.code().name}: {error.details()}") from error
+        violations = "".join(f"; {field} {text}" for field, text in failure_of(error).violations)
+        raise SetupError(
+            f"the Jobs service at {address} says {error.code().name}: {error.details()}{violations}"
+        ) from error
     except OSError as error:
         raise SetupError(f"{file}: {error.strerror}") from error

@@ -77,7 +77,7 @@ async def queue_job(running: Running, folder: Path) -> str:
     token = running.issuer.open().token(seconds=300)
     file = folder / "train-demo.jsonl"
     file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows()))
-    dataset = await import_file(running.jobs, token, file, name=NAME, description=None)
+    dataset = await import_file(running.jobs, token, file, name=NAME)
     request = jobs_pb2.CreateJobRequest(
         dataset_id=dataset.id,
         preset_id=estimator_pb2.PRESET_ID_CUSTOM,

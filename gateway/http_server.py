@@ -221,7 +221,6 @@ async def http_server(
         access_log=False,
         log_config=None,
         server_header=False,
-        date_header=False,
         proxy_headers=False,
         headers=SECURITY_HEADERS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -32,12 +32,39 @@ from rpc.identity.tokens import Verifier
 DOCS = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Pipeline API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="/api/docs/assets/swagger-ui.css"></head>
-<body><div id="swagger-ui"></div><script src="/api/docs/assets/swagger-ui-bundle.js"></script>
-<script src="/api/docs/start.js"></script></body></html>
+<script src="/api/docs/theme.js"></script>
+<link rel="stylesheet" href="/api/docs/assets/swagger-ui.css">
+<style>
+body { margin: 0; }
+.back { display: inline-block; padding: 1rem 1.25rem 0; font: 0.875rem system-ui, sans-serif; color: #0b6e4f; }
+.dark-mode .back { color: #5ed3a2; }
+</style></head>
+<body><a class="back" href="/">Back to Pipeline</a><main id="swagger-ui"></main>
+<script src="/api/docs/assets/swagger-ui-bundle.js"></script><script src="/api/docs/start.js"></script></body></html>
 """
-# A file of its own: the content security policy allows no script inside a page.
-DOCS_SCRIPT = 'SwaggerUIBundle({url: "/api/openapi.json", dom_id: "#swagger-ui", deepLinking: true});\n'
+# Files of their own: the content security policy allows no script inside a page.
+DOCS_SCRIPTS = {
+    # Swagger's lists of choices have no names of their own.
+    "start": """const root = document.getElementById("swagger-ui");
+new MutationObserver(() => root.querySelectorAll("select:not([aria-label])").forEach((select) => {
+  select.setAttribute("aria-label", select.id === "servers" ? "Server" : "Value");
+})).observe(root, { childList: true, subtree: true });
+SwaggerUIBundle({url: "/api/openapi.json", dom_id: "#swagger-ui", deepLinking: true});
+""",
+    # The page's theme, which it keeps under this name, or the system's; before the first paint, and when it changes.
+    "theme": """const system = matchMedia("(prefers-color-scheme: dark)");
+function setTheme() {
+  let theme = null;
+  try { theme = localStorage.getItem("pipeline.theme"); } catch { /* Storage is switched off: the system's. */ }
+  const isDark = theme === "dark" || (theme !== "light" && system.matches);
+  document.documentElement.classList.toggle("dark-mode", isDark);
+  document.documentElement.style.colorScheme = isDark ? "dark" : "light";
+}
+setTheme();
+system.addEventListener("change", setTheme);
+addEventListener("storage", setTheme);
+""",
+}
 IMMUTABLE = "public, max-age=31536000, immutable"
 MAX_PATH_BYTES = 4 * 1024
 # Suffixes of compressed copies of the page's files, best first.
@@ -64,7 +91,10 @@ def page_routes(settings: GatewaySettings, verifier: Verifier, openapi: bytes, r
         return HTMLResponse(DOCS)
 
     async def docs_script(request: Request) -> Response:
-        return Response(DOCS_SCRIPT, media_type="text/javascript")
+        script = DOCS_SCRIPTS.get(request.path_params["name"])
+        if script is None:
+            raise RouteNotFound
+        return Response(script, media_type="text/javascript")
 
     session = Session(settings, verifier)
     return [
@@ -72,7 +102,7 @@ def page_routes(settings: GatewaySettings, verifier: Verifier, openapi: bytes, r
         Route("/readyz", Endpoint(GET=readyz)),
         Route("/api/openapi.json", Endpoint(GET=api_document)),
         Route("/api/docs", Endpoint(GET=docs)),
-        Route("/api/docs/start.js", Endpoint(GET=docs_script)),
+        Route("/api/docs/{name}.js", Endpoint(GET=docs_script)),
         Route("/api/session", Endpoint(GET=session.read, POST=session.sign_in, DELETE=session.sign_out)),
         Mount("/api/docs/assets", StaticFiles(directory=swagger_ui_path)),
     ]

@@ -32,12 +32,19 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A host name of a local network, over plain http: not a secure context, as localhost is.
+    "--host-resolver-rules=MAP gpu-box.lan 127.0.0.1",
 ]
 expect.set_options(timeout=15_000)
 WIDE = {"width": 1280, "height": 900}
 COOKIE = "pipeline_session"
 # What the browser itself says of what a test provoked.
-EXPECTED = ("Failed to load resource", "violates the following Content Security Policy")
+EXPECTED = (
+    "Failed to load resource",
+    "violates the following Content Security Policy",
+    # Without https some headers do nothing.
+    "header has been ignored, because the URL's origin was untrustworthy",
+)
 
 
 @pytest.fixture(scope="session")
@@ -243,8 +250,9 @@ async def new_context(chromium: Browser, person: Person) -> AsyncIterator[NewCon
     contexts: list[BrowserContext] = []
     broken: list[str] = []
 
-    async def make(*, signed_in: bool = True, **options: Any) -> BrowserContext:
-        context = await chromium.new_context(base_url=person.gateway, **{"viewport": WIDE, **options})
+    async def make(*, signed_in: bool = True, host: str = "127.0.0.1", **options: Any) -> BrowserContext:
+        origin = person.gateway.replace("127.0.0.1", host)
+        context = await chromium.new_context(base_url=origin, **{"viewport": WIDE, **options})
         context.set_default_timeout(15_000)
         contexts.append(context)
         context.on("weberror", lambda event: broken.append(str(event.error)))
@@ -256,9 +264,9 @@ async def new_context(chromium: Browser, person: Person) -> AsyncIterator[NewCon
                 else None
             ),
         )
-        context.on("request", lambda request: broken.extend(_astray(request, person.gateway)))
+        context.on("request", lambda request: broken.extend(_astray(request, origin)))
         if signed_in:
-            cookie = {"name": COOKIE, "value": person.token, "url": person.gateway, "httpOnly": True}
+            cookie = {"name": COOKIE, "value": person.token, "url": origin, "httpOnly": True}
             await context.add_cookies([{**cookie, "sameSite": "Strict"}])  # type: ignore[list-item]
         return context
 

@@ -79,6 +79,9 @@ async def test_rows_are_shown_as_they_are_trained_on(page: Page, person: Person)
     await expect(page.get_by_text("What is 7 plus 7?")).to_be_visible()
     await page.get_by_role("link", name="Start Training").click()
     await expect(page.get_by_role("button", name="Start Training")).to_be_enabled()
+    # Warnings are in view before anything is started.
+    await expect(page.get_by_role("list", name="Warnings")).to_contain_text("mood")
+    await picture(page, "configure-warnings")
 
 
 async def test_errors_are_grouped_and_lead_to_their_rows(page: Page, person: Person) -> None:

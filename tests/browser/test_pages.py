@@ -93,11 +93,15 @@ async def test_a_dataset_is_uploaded_with_progress(page: Page, person: Person) -
     await expect(page.get_by_text("No datasets yet")).to_be_visible()
     await page.get_by_role("button", name="Upload dataset", exact=True).click()
     dialog = page.get_by_role("dialog", name="Upload a dataset")
+    await expect(dialog.get_by_text("Choose a file first.")).to_be_visible()
     content = jsonl(20_000)
     await dialog.get_by_label("File").set_input_files(
         {"name": "sums.jsonl", "mimeType": "application/jsonl", "buffer": content}
     )
     await expect(dialog.get_by_label("Name")).to_have_value("sums")
+    await expect(dialog.get_by_text("Choose a file first.")).to_have_count(0)
+    await dialog.get_by_label("Name").fill("")
+    await expect(dialog.get_by_role("button", name="Upload")).to_have_accessible_description("Enter a name.")
     await dialog.get_by_label("Name").fill("Sums up")
     session = await page.context.new_cdp_session(page)
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": len(content) // 2}
@@ -107,6 +111,10 @@ async def test_a_dataset_is_uploaded_with_progress(page: Page, person: Person) -
         "aria-valuenow", re.compile("^[1-9][0-9]?$")
     )
     await expect(dialog.get_by_text(re.compile(r"^[1-9]\d? % sent"))).to_be_visible()
+    # Neither Escape nor a click beside it drops an upload.
+    await page.keyboard.press("Escape")
+    await page.mouse.click(5, 5)
+    await expect(dialog.get_by_role("button", name="Stop the upload")).to_be_visible()
     await session.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
     await expect(page.get_by_text("Dataset ready")).to_be_visible(timeout=30_000)
     await page.get_by_role("link", name="Start Training on Sums up").click()

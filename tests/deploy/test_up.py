@@ -125,6 +125,22 @@ def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_file_with_columns_of_its_own_is_imported(up: Stack, shared_folder: Path) -> None:
+    """`pipeline import --map` gives columns their roles; without it, or with a role that is none, it says what is wrong."""
+    bob = "bbbbbbbb-0000-4000-8000-000000000003"
+    file = shared_folder / "fragen.csv"
+    file.write_text("Frage;Antwort\nWarum?;Darum.\n")
+    command = ["import", "--user", bob, str(file)]
+    without = run(shared_folder, *command)
+    assert (without.returncode, "Frage" in without.stderr) == (2, True), without
+    wrong = run(shared_folder, *command, "--map", "Frage:asker")
+    refused(wrong, "INVALID_ARGUMENT", "mapping", "asker")
+    imported = run(shared_folder, *command, "--map", "Frage:user", "--map", "Antwort:assistant")
+    assert imported.returncode == 0, imported
+    assert "1 pairs" in imported.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["estimator_service", "jobs_service", "gateway", "postgres"])
 def test_what_is_killed_is_started_again(up: Stack, name: str) -> None:
     """N02, N05: after SIGKILL of any one process a request answers again within seconds, at the same address."""

@@ -66,12 +66,13 @@ async def test_every_reference_of_the_document_is_there(http: httpx.AsyncClient)
 async def test_the_documentation_works_offline(http: httpx.AsyncClient) -> None:
     """The documentation page asks for nothing but our own files, and each of them is there."""
     page = (await http.get("/api/docs")).text
-    asked_for = [part.partition('"')[0] for part in page.split('="')[1:] if part.startswith(("/", "http"))]
-    assert len(asked_for) == 3
+    asked_for = [part.partition('"')[0] for part in page.split('="')[1:] if part.startswith(("/api", "http"))]
+    assert len(asked_for) == 4
     for path in asked_for:
         assert path.startswith("/api/docs/")
         assert (await http.get(path)).status_code == 200
     assert "/api/openapi.json" in (await http.get("/api/docs/start.js")).text
+    assert (await http.get("/api/docs/other.js")).status_code == 404
 
 
 async def test_large_answers_are_compressed(gateway_url: str, api: httpx.AsyncClient) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
 
-from tests.conftest import NewDataset, token
+from tests.clients import http_client
+from tests.conftest import NewDataset, Stack, token
 from tests.gateway import raw
-from tests.gateway.conftest import ALLOWED, new_request
+from tests.gateway.conftest import ALLOWED, new_request, open_gateway
 
 ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 LONG = "a" * 10_240
@@ -136,6 +139,27 @@ async def test_cors_is_for_listed_origins(http: httpx.AsyncClient, origin: str, 
         assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
         assert "access-control-allow-credentials" not in answer.headers
     assert ("access-control-allow-headers" in preflight.headers) == allowed
+
+
+async def test_answers_have_the_servers_time(http: httpx.AsyncClient) -> None:
+    """Case 64: each answer has a Date, by which the page corrects a browser's wrong clock."""
+    for path in ("/healthz", "/api/jobs", "/nothing"):
+        sent = parsedate_to_datetime((await http.get(path)).headers["date"])
+        assert abs(sent.timestamp() - time.time()) < 5
+
+
+async def test_cors_lets_tracing_headers_through(shared_stack: Stack) -> None:
+    """Case 67: a preflight allows what tracing libraries send, the headers of the settings, and no others."""
+    async with open_gateway(shared_stack, cors_headers=frozenset({"x-tenant"})) as url, http_client(url) as client:
+        for header, allowed in (
+            ("traceparent, tracestate, baggage, sentry-trace", True),
+            ("authorization, last-event-id, idempotency-key", True),
+            ("x-tenant", True),
+            ("x-other", False),
+        ):
+            requested = {"access-control-request-method": "GET", "access-control-request-headers": header}
+            preflight = await client.options("/api/jobs/events", headers={"origin": ALLOWED, **requested})
+            assert ("access-control-allow-headers" in preflight.headers) == allowed, header
 
 
 async def test_method_overrides_are_ignored(api: httpx.AsyncClient) -> None:

@@ -6,6 +6,7 @@ import { createRoot } from "react-dom/client";
 import { RouterProvider } from "react-router";
 
 import { ApiError } from "./api/errors";
+import { keepTranslationsInStep } from "./app/translation";
 import { router } from "./router";
 
 const Toasts = lazy(async () => ({ default: (await import("./app/toasts")).Toasts }));
@@ -29,6 +30,7 @@ const queries = new QueryClient({
   },
 });
 
+keepTranslationsInStep();
 const root = document.getElementById("root");
 if (!root) throw new Error("index.html has no #root");
 createRoot(root).render(

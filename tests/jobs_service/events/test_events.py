@@ -162,6 +162,31 @@ async def test_a_browser_follows_a_job_to_its_end(
 
 
 @ONE_WAY
+async def test_events_pass_proxies_and_resume_from_the_query(
+    stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset
+) -> None:
+    """Cases 67, 68: proxies are told not to compress or hold back events; `lastEventId` resumes, the header wins over it."""
+    job = await create(ann, await new_dataset(ANN))
+    async with watching(ann, "/api/jobs/events", **{"accept-encoding": "gzip, br"}) as watch:
+        assert "no-transform" in watch.answer.headers["cache-control"]
+        assert watch.answer.headers["x-accel-buffering"] == "no"
+        assert "content-encoding" not in watch.answer.headers
+        first = await watch.next()
+        assert first is not None
+        (leased,) = await lease(stack)
+        await report(stack, leased, step=1)
+        later = [await watch.until("event") for _ in range(2)]
+    head = await ann.head("/api/jobs/events", headers=STREAM)
+    assert (head.headers["x-accel-buffering"], "no-transform" in head.headers["cache-control"]) == ("no", True)
+    async with watching(ann, f"/api/jobs/events?lastEventId={first.id}") as resumed:
+        assert [await resumed.until("event") for _ in range(2)] == later
+    async with watching(ann, f"/api/jobs/events?lastEventId={first.id}", **{"last-event-id": later[0].id}) as resumed:
+        assert await resumed.until("event") == later[1]
+    refused = await ann.get(f"/api/jobs/{job}/events?lastEventId=nothing", headers=STREAM)
+    assert (refused.status_code, refused.json()["reason"]) == (400, "BAD_CURSOR")
+
+
+@ONE_WAY
 async def test_all_jobs_over_one_stream(
     stack: Stack, ann: httpx.AsyncClient, http: httpx.AsyncClient, new_dataset: NewDataset
 ) -> None:

@@ -65,16 +65,12 @@ function Inbox({ unreadOnly, onUnreadOnly, onLeave }: InboxProps) {
         <Button size="small" variant="ghost" aria-pressed={unreadOnly} onClick={() => onUnreadOnly(!unreadOnly)}>
           {unreadOnly ? "Show all" : "Unread only"}
         </Button>
-        <Button
-          size="small"
-          variant="ghost"
-          disabled={unreadIds.length === 0}
-          isBusy={markRead.isPending}
-          onClick={() => markRead.mutate(unreadIds)}
-        >
-          <CheckCheck aria-hidden />
-          Mark all read
-        </Button>
+        {unreadIds.length > 0 && (
+          <Button size="small" variant="ghost" isBusy={markRead.isPending} onClick={() => markRead.mutate(unreadIds)}>
+            <CheckCheck aria-hidden />
+            Mark all read
+          </Button>
+        )}
       </div>
       <div className="overflow-y-auto">
         {query.isPending && (

@@ -10,6 +10,7 @@ import { useImportDataset } from "./queries";
 import { cn } from "@/lib/cn";
 import { bytes, count } from "@/lib/format";
 import { ValidationErrors } from "./validation-errors";
+import { Blocked } from "@/components/blocked";
 import { Button } from "@/components/ui/button";
 import { Dialog } from "@/components/ui/dialog";
 import { Input } from "@/components/ui/input";
@@ -25,6 +26,13 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
   const importing = useImportDataset();
   const navigate = useNavigate();
   useEffect(() => () => stop.current?.abort(), []);
+  useEffect(() => {
+    if (!importing.isPending) return;
+    // The browser asks before it leaves the page.
+    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
+    window.addEventListener("beforeunload", ask);
+    return () => window.removeEventListener("beforeunload", ask);
+  }, [importing.isPending]);
 
   const choose = (chosen: File) => {
     setFile(chosen);
@@ -74,6 +82,7 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
           : "JSON Lines, JSON, CSV or Parquet, also compressed: conversations, instructions, prompts with completions, or texts."
       }
       size={refused === null ? "normal" : "wide"}
+      requiresExplicitClose={importing.isPending}
     >
       {refused ? (
         <>
@@ -126,11 +135,18 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
               <strong className="font-medium">{failure.title}.</strong> {failure.description}
             </p>
           )}
-          <div className="mt-6 flex justify-end gap-2">
-            <Button onClick={onClose}>Cancel</Button>
-            <Button variant="primary" type="submit" disabled={!file || !name.trim() || importing.isPending}>
-              <Upload aria-hidden />
-              Upload
+          <div className="mt-6 flex flex-wrap items-center justify-end gap-2">
+            <Blocked id="upload-blocked">{importing.isPending ? null : !file ? "Choose a file first." : !name.trim() ? "Enter a name." : null}</Blocked>
+            <Button onClick={onClose}>{importing.isPending ? "Stop the upload" : "Cancel"}</Button>
+            <Button
+              variant="primary"
+              type="submit"
+              aria-describedby="upload-blocked"
+              isBusy={importing.isPending}
+              disabled={!file || !name.trim() || importing.isPending}
+            >
+              {!importing.isPending && <Upload aria-hidden />}
+              {importing.isPending ? "Uploading" : "Upload"}
             </Button>
           </div>
         </form>

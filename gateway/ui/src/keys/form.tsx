@@ -2,6 +2,7 @@ import { useId, useState, type SyntheticEvent } from "react";
 
 import { explain, type ApiError } from "@/api/errors";
 import type { ApiKeyScope, CreateApiKeyRequest } from "@/api/types";
+import { Blocked } from "@/components/blocked";
 import { Button } from "@/components/ui/button";
 import { Dialog } from "@/components/ui/dialog";
 import { Input } from "@/components/ui/input";
@@ -87,9 +88,16 @@ export function KeyForm({ isSaving, error, onSave, onClose }: Props) {
             </p>
           )}
         </div>
-        <div className="mt-6 flex justify-end gap-2">
+        <div className="mt-6 flex flex-wrap items-center justify-end gap-2">
+          <Blocked id={`${id}-blocked`}>{name.trim() ? null : "Enter a name."}</Blocked>
           <Button onClick={onClose}>Cancel</Button>
-          <Button variant="primary" type="submit" isBusy={isSaving} disabled={isSaving || !name.trim()}>
+          <Button
+            variant="primary"
+            type="submit"
+            aria-describedby={`${id}-blocked`}
+            isBusy={isSaving}
+            disabled={isSaving || !name.trim()}
+          >
             Create
           </Button>
         </div>

@@ -2,6 +2,7 @@ import { useId, useState, type SyntheticEvent } from "react";
 
 import { explain, type ApiError } from "@/api/errors";
 import type { Webhook, WebhookEventType } from "@/api/types";
+import { Blocked } from "@/components/blocked";
 import { Button } from "@/components/ui/button";
 import { Dialog } from "@/components/ui/dialog";
 import { Input } from "@/components/ui/input";
@@ -30,6 +31,7 @@ export function WebhookForm({ webhook, isSaving, error, onSave, onClose }: Props
     onSave({ url: url.trim(), description: description.trim(), event_types: all ? [] : [...types], enabled });
   };
   const message = error && explain(error);
+  const blocked = !url.trim() ? "Enter a URL." : !all && types.length === 0 ? "Choose an event." : null;
   return (
     <Dialog
       open
@@ -90,9 +92,16 @@ export function WebhookForm({ webhook, isSaving, error, onSave, onClose }: Props
             </p>
           )}
         </div>
-        <div className="mt-6 flex justify-end gap-2">
+        <div className="mt-6 flex flex-wrap items-center justify-end gap-2">
+          <Blocked id={`${id}-blocked`}>{blocked}</Blocked>
           <Button onClick={onClose}>Cancel</Button>
-          <Button variant="primary" type="submit" isBusy={isSaving} disabled={isSaving || !url.trim() || (!all && types.length === 0)}>
+          <Button
+            variant="primary"
+            type="submit"
+            aria-describedby={`${id}-blocked`}
+            isBusy={isSaving}
+            disabled={isSaving || blocked !== null}
+          >
             {webhook ? "Save" : "Create"}
           </Button>
         </div>
