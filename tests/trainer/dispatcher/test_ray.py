@@ -86,7 +86,7 @@ class Ray:
         """Status of each job."""
         return {job["submission_id"]: job["status"] for job in httpx.get(f"{self.url}/api/jobs/").json()}
 
-    def wait(self, condition: object, seconds: float = 60) -> None:
+    def wait(self, condition: object, seconds: float = 120) -> None:
         """Waits until something is true."""
         end = time.monotonic() + seconds
         while True:
