@@ -80,8 +80,12 @@ def name_of(lease: workers_pb2.Lease) -> str:
 
 
 def write_lease(lease: workers_pb2.Lease) -> str:
-    """A lease as JSON, which `PIPELINE_TRAINER_LEASE` takes."""
-    return json_format.MessageToJson(lease, indent=None, preserving_proto_field_name=True)
+    """A lease as JSON, which `PIPELINE_TRAINER_LEASE` takes.
+
+    Without a dollar sign: Ray expands `$NAME` in values of variables, and a dataset's name would show its owner the node's.
+    """
+    text = json_format.MessageToJson(lease, indent=None, preserving_proto_field_name=True)
+    return text.replace("$", "\\u0024")
 
 
 def read_lease(text: str) -> workers_pb2.Lease:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -128,6 +129,13 @@ def test_a_lease_is_read_as_it_was_written() -> None:
     """What the pod reads is the lease; a field of a later version does no harm."""
     assert read_lease(write_lease(LEASE)) == LEASE
     assert read_lease(write_lease(LEASE).replace("{", '{"later": 1, ', 1)) == LEASE
+
+
+def test_an_expanded_lease_shows_no_variable_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray expands values of variables (`os.path.expandvars`): names that users chose stay as they are."""
+    monkeypatch.setenv("NODE_SECRET", "s3cret")
+    lease = workers_pb2.Lease(dataset={"name": "$NODE_SECRET ${NODE_SECRET} ${UNSET}"})
+    assert read_lease(os.path.expandvars(write_lease(lease))) == lease
 
 
 def job(status: dict[str, Any] | None = None, *, suspend: bool = False, **metadata: Any) -> dict[str, Any]:
