@@ -69,7 +69,7 @@ class DoctorSettings(LocalSettings):
     """What `pipeline doctor` reads. Without them it looks at the running stack."""
 
     database_url: SecretStr | None = Field(None, description="Administrator's URL of the database.")
-    storage_url: str | None = Field(None, description="Where datasets are kept: an fsspec URL.")
+    storage_url: str | None = Field(None, description="Where datasets and results are kept: an fsspec URL.")
     jwks_url: str | None = Field(None, description="Address of the key set of an issuer.")
     catalogue_file: Path = Field(EstimatorSettings.model_fields["catalogue_file"].default, description="GPU prices.")
     tls_certificate_file: Path | None = Field(None, description="Our certificate, PEM.")

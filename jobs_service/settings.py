@@ -66,7 +66,9 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
     jobs_port: int = Field(50052, ge=0, le=65535, description="Port of the Jobs server. 0: any free one.")
     estimator_address: str = Field("127.0.0.1:50051", min_length=1, description="Where the Estimator listens.")
     storage_url: str = Field(
-        "file://.pipeline/storage", pattern="^[a-z0-9]+://", description="Where datasets are kept: an fsspec URL."
+        "file://.pipeline/storage",
+        pattern="^[a-z0-9]+://",
+        description="Where datasets and results are kept: an fsspec URL.",
     )
     lease_ms: int = Field(30_000, ge=50, le=3_600_000, description="Milliseconds that a lease lasts after each report.")
     renew_ms: int = Field(10_000, ge=10, le=1_200_000, description="Milliseconds after which a trainer reports again.")

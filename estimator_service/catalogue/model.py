@@ -129,7 +129,7 @@ class Defaults(_Data):
 
 
 class Reference(_Data):
-    """The reference estimate's assumptions; see `cost.Assumptions`."""
+    """The reference estimate's assumptions; see `reference.Assumptions`."""
 
     startup_seconds: float = Field(ge=0, allow_inf_nan=False)
     validation_seconds_per_epoch: float = Field(ge=0, allow_inf_nan=False)
@@ -140,7 +140,7 @@ class Reference(_Data):
 
 
 class Forecasts(_Data):
-    """What a forecast with a base model adds to training itself; see `plan.JobDefaults`."""
+    """What a forecast with a base model adds to training itself; see `JobDefaults`."""
 
     startup_seconds: float = Field(ge=0, allow_inf_nan=False)
     startup_p10_seconds: float = Field(ge=0, allow_inf_nan=False)
