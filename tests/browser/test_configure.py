@@ -398,7 +398,7 @@ async def test_values_out_of_range_are_explained(page: Page, person: Person, cal
         await expect(box(page, "Batch size")).to_have_attribute("aria-invalid", "true")
         await expect(start(page)).to_be_disabled()
     await box(page, "Batch size").fill("32")
-    await expect(page.get_by_text("Beyond the slider, which goes from 1 to 16.")).to_be_visible()
+    await expect(page.get_by_text("Outside the slider’s range, 1 to 16.")).to_be_visible()
     await expect(start(page)).to_be_enabled()
     assert len(calls.to(ESTIMATE)) == before + 1
 

@@ -173,8 +173,8 @@ async def test_pages_have_a_size_and_can_be_jumped_to(page: Page, person: Person
     await box.fill("99")
     await box.press("Enter")
     await expect(box).to_have_value("4")
-    await page.get_by_role("combobox", name="Rows a page").click()
-    await page.get_by_role("option", name="25 a page").click()
+    await page.get_by_role("combobox", name="Rows per page").click()
+    await page.get_by_role("option", name="25 per page").click()
     await expect(rows(page)).to_have_count(25)
     await page.get_by_role("button", name="Next page").click()
     await expect(rows(page)).to_have_count(6)
@@ -285,8 +285,8 @@ async def test_ten_thousand_jobs_are_searched_sorted_paged_and_compared_without_
     await wait_for(page.get_by_role("button", name="All 111", exact=True))
     await search.fill("")
     await wait_for(page.get_by_role("button", name="All 10,000", exact=True))
-    await page.get_by_role("combobox", name="Rows a page").click()
-    await page.get_by_role("option", name="100 a page").click()
+    await page.get_by_role("combobox", name="Rows per page").click()
+    await page.get_by_role("option", name="100 per page").click()
     await wait_for(page.get_by_text("1–100 of 10,000 jobs"))
     await page.get_by_role("button", name="Estimate", exact=True).click()
     await wait_for(rows(page).first.filter(has_text=re.compile("^Run 499$")))
@@ -370,7 +370,7 @@ async def test_the_ninth_curve_is_not_hidden_without_a_word(page: Page, person: 
         await trainer.report(lease, 1, loss=1.0)
     await page.goto(f"/training/jobs/compare?ids={','.join(ids)}")
     await expect(page.get_by_text("The curves of 8 of 9 jobs are shown.")).to_contain_text(
-        "There are colours for 8: clear one job to show another."
+        "At most 8 jobs are shown at once: clear one to show another."
     )
     await expect(page.get_by_label("Run 8", exact=True)).to_be_disabled()
     await page.get_by_label("Run 0", exact=True).uncheck()

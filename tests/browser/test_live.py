@@ -107,7 +107,7 @@ async def test_a_running_job_is_forecast_anew_on_the_page(page: Page, person: Pe
     await expect(progress).to_contain_text(again["note"])
     await expect(cost).to_contain_text(f"${again['cost']['p10']:.2f} – ${again['cost']['p90']:.2f}")
     await expect(page.get_by_role("list", name="Events, newest first")).to_contain_text(
-        "Forecast anew from its own speed"
+        "New forecast from the measured speed"
     )
     assert again["limit"] == "cost_limit"
     await expect(progress).to_contain_text("It will reach its cost limit before its end.")

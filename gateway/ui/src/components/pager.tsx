@@ -27,11 +27,11 @@ export function Pager({ pagination: { page, limit, total, totalPages }, noun, on
       </p>
       {sizes && onSize && (
         <Select
-          label="Rows a page"
+          label="Rows per page"
           className="h-8 text-[0.8125rem]"
           value={String(limit)}
           onChange={(size) => onSize(Number(size))}
-          options={sizes.map((size) => ({ value: String(size), label: `${size} a page` }))}
+          options={sizes.map((size) => ({ value: String(size), label: `${size} per page` }))}
         />
       )}
       {totalPages > 1 && (

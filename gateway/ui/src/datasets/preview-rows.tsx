@@ -16,7 +16,7 @@ export function PreviewRows({ rows }: { rows: readonly PreviewRow[] }) {
             <span className="font-medium text-ink">Row {count(row.row)}</span>
             <span>line {count(row.line)}</span>
             {row.error === null && <span>{count(row.tokens)} tokens</span>}
-            {row.truncated && <span>cut for this preview</span>}
+            {row.truncated && <span>truncated in this preview</span>}
           </p>
           <Content row={row} />
         </li>

@@ -8,7 +8,7 @@ export function TokenHistogram({ dataset: { token_histogram: bins, p50_tokens, p
     <figure>
       <div
         role="img"
-        aria-label={`Tokens of a sample: median ${p50_tokens}, 95 % at most ${p95_tokens}, longest ${longest_tokens}`}
+        aria-label={`Tokens per sample: median ${p50_tokens}, 95th percentile ${p95_tokens}, longest ${longest_tokens}`}
         className="flex h-28 items-end gap-px"
       >
         {bins.map(({ up_to_tokens, samples }, index) => (
@@ -22,12 +22,12 @@ export function TokenHistogram({ dataset: { token_histogram: bins, p50_tokens, p
       </div>
       <div aria-hidden className="figures mt-1.5 flex max-w-full justify-between border-t border-line pt-1 text-xs text-soft">
         <span>{count(bins[0]?.up_to_tokens ?? 0)}</span>
-        <span>tokens a sample</span>
+        <span>tokens per sample</span>
         <span>{count(longest_tokens ?? 0)}</span>
       </div>
       <dl className="figures mt-4 grid grid-cols-3 gap-3 text-sm">
         <Figure label="Median" value={p50_tokens} />
-        <Figure label="95 % at most" value={p95_tokens} />
+        <Figure label="95th percentile" value={p95_tokens} />
         <Figure label="Longest" value={longest_tokens} />
       </dl>
     </figure>

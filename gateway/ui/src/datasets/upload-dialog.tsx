@@ -120,7 +120,7 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
             </label>
             <Input
               id="dataset-mapping"
-              placeholder="Frage:user, Antwort:assistant"
+              placeholder="question_text:user, reply:assistant"
               aria-describedby="dataset-mapping-help"
               value={mapping}
               disabled={importing.isPending}

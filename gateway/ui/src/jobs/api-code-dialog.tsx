@@ -30,7 +30,7 @@ function ApiCodeDialog({ request, onClose }: { request: CreateJobRequest; onClos
       open
       size="wide"
       onOpenChange={(open) => !open && onClose()}
-      title="Create this job by the API"
+      title="Create this job with the API"
       description="Set PIPELINE_TOKEN to an access token."
     >
       <CodeTabs

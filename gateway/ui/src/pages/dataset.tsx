@@ -83,7 +83,7 @@ function Loaded({ dataset }: { dataset: Dataset }) {
           </Section>
         )}
         <div className="grid gap-5 md:grid-cols-2">
-          <Section id="dataset-figures" title="Figures">
+          <Section id="dataset-figures" title="Statistics">
             <dl className="figures grid grid-cols-2 gap-4 text-sm">
               <Figure label="Rows" value={dataset.total_rows} />
               <Figure label="Training pairs" value={dataset.total_training_pairs} />
@@ -92,7 +92,7 @@ function Loaded({ dataset }: { dataset: Dataset }) {
             </dl>
           </Section>
           {dataset.token_histogram.length > 0 && (
-            <Section id="dataset-lengths" title="Length of samples">
+            <Section id="dataset-lengths" title="Sample length">
               <TokenHistogram dataset={dataset} />
             </Section>
           )}
@@ -135,7 +135,7 @@ function Rows({ id, start, onGo }: RowsProps) {
       ) : rows.length > 0 ? (
         <PreviewRows rows={rows} />
       ) : (
-        <p className="panel p-5 text-sm text-soft">{total > 0 ? "There are no rows from here on." : "There are no rows to show."}</p>
+        <p className="panel p-5 text-sm text-soft">{total > 0 ? "The dataset ends before this row." : "There are no rows to show."}</p>
       )}
       {total > 0 && (
         <nav aria-label="Rows" className="flex items-center justify-between gap-4 px-1 pt-4 text-sm text-soft">

@@ -104,7 +104,7 @@ export function DatasetsPage() {
                 <Button onClick={() => ask({ search: null, status: null, page: null })}>Show all datasets</Button>
               }
             >
-              Nothing here fits the search, the status or the page.
+              No dataset matches the search and the status.
             </Empty>
           ) : (
             <Empty

@@ -12,7 +12,7 @@ export const EVENTS: Readonly<Record<WebhookEventType, string>> = {
   job_retried: "Job retried",
   job_cost_warning: "80 % of the cost limit used",
   job_cost_limit: "Cost limit reached",
-  job_reforecast: "Longer than forecast, or a limit ahead",
+  job_reforecast: "Slower than forecast, or will reach a limit",
   webhook_disabled: "Another webhook was disabled",
   webhook_test: "Test",
 };

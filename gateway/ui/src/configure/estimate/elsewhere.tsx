@@ -24,8 +24,8 @@ export function Elsewhere({ catalogue, configuration, request, onChange }: Props
   // As high as two lines, so that nothing moves when they arrive.
   return (
     <div className="mt-2 min-h-22 border-t border-line pt-3 text-[0.8125rem]">
-      <p className="font-medium text-soft">Same settings elsewhere</p>
-      <ul aria-label="Same settings elsewhere">
+      <p className="font-medium text-soft">Same settings on other GPUs</p>
+      <ul aria-label="Same settings on other GPUs">
         {shown.map((point) => (
           <li key={`${point.gpu_config.count} ${point.gpu_config.type}`} className="figures flex items-center justify-between gap-2">
             <span className="min-w-0">

@@ -16,11 +16,11 @@ import { NumberSlider } from "./number-slider";
 const DEFAULT = "default";
 
 const OPTIONS: readonly { choice: Choice; label: string; values: readonly [value: string, label: string][] }[] = [
-  { choice: "method", label: "Method", values: [["lora", "LoRA"], ["qlora", "QLoRA, 4 bits"], ["full", "Full fine-tuning"]] },
+  { choice: "method", label: "Method", values: [["lora", "LoRA"], ["qlora", "QLoRA (4-bit)"], ["full", "Full fine-tuning"]] },
   { choice: "precision", label: "Precision", values: [["bf16", "bf16"], ["fp16", "fp16"], ["fp8", "fp8"]] },
   { choice: "activation_checkpointing", label: "Activation checkpointing", values: [["true", "On"], ["false", "Off"]] },
   { choice: "packing", label: "Packing", values: [["true", "On"], ["false", "Off"]] },
-  { choice: "stack", label: "Kernels", values: [["plain", "Plain"], ["tuned", "Tuned"]] },
+  { choice: "stack", label: "Kernels", values: [["plain", "Eager"], ["tuned", "Fused"]] },
 ];
 
 type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (changed: Configuration) => void };
@@ -54,7 +54,7 @@ export function BaseModel({ catalogue, configuration, onChange }: Props) {
           <ModelPicker models={catalogue.base_models} value={baseModel} onChange={select} />
           {/* Always a line high, so that nothing moves when a model is selected. */}
           <p className="figures mt-1.5 min-h-5 text-[0.8125rem] text-soft">
-            {model ? modelFacts(model) : baseModel === null ? "Until you select one, the estimate is the rough one." : ""}
+            {model ? modelFacts(model) : baseModel === null ? "Until you select one, the estimate is rough." : ""}
           </p>
         </div>
       ) : (

@@ -26,7 +26,7 @@ export function NumberSlider({ catalogue, field, label, hint, value, onChange, b
   const slider = boxOnly ? undefined : catalogue.sliders.find((one) => one.field === field);
   const beyond =
     slider && error === null && value !== null && (value > slider.max || value < slider.min)
-      ? ` Beyond the slider, which goes from ${formatValue(field, slider.min)} to ${formatValue(field, slider.max)}.`
+      ? ` Outside the slider’s range, ${formatValue(field, slider.min)} to ${formatValue(field, slider.max)}.`
       : "";
   return (
     <div>

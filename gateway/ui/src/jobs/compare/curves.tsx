@@ -52,7 +52,7 @@ export function Curves({ jobs, names }: { jobs: readonly Job[]; names: ReadonlyM
       {jobs.length > MAX_CURVES && (
         <p role="status" className="mt-2 text-sm text-soft">
           {`The curves of ${shown} of ${jobs.length} jobs are shown. ${
-            isFull ? `There are colours for ${MAX_CURVES}: clear one job to show another.` : "Select another job to show it."
+            isFull ? `At most ${MAX_CURVES} jobs are shown at once: clear one to show another.` : "Select another job to show it."
           }`}
         </p>
       )}

@@ -49,10 +49,10 @@ export function CostPanel({ job }: { job: Job }) {
         {job.max_duration_seconds !== null && <Line name="Duration limit">{duration(job.max_duration_seconds / 3600)}</Line>}
         <Line name="GPU time">{job.billed_seconds > 0 ? duration(job.billed_seconds / 3600) : "none yet"}</Line>
         {job.client_estimated_cost !== null && job.estimate_differs && (
-          <Line name="Shown at the start">{money(job.client_estimated_cost)}</Line>
+          <Line name="Client’s estimate">{money(job.client_estimated_cost)}</Line>
         )}
         <Line name={isFinal ? "Final cost" : "Cost so far"}>{money(cost)}</Line>
-        {isFinal && <Line name="Difference to the estimate">{moneyChange(cost - estimate)}</Line>}
+        {isFinal && <Line name="Difference from the estimate">{moneyChange(cost - estimate)}</Line>}
       </dl>
     </Panel>
   );

@@ -34,7 +34,7 @@ const EVENTS: Readonly<Record<JobEvent["type"], { icon: LucideIcon; tone: string
   lease_lost: { icon: Unplug, tone: "text-warn", text: "Trainer lost" },
   retried: { icon: RotateCcw, tone: "text-warn", text: "Queued for another attempt" },
   released: { icon: Undo2, tone: "text-warn", text: "Released by the trainer" },
-  reforecast: { icon: Gauge, tone: "text-live", text: "Forecast anew from its own speed" },
+  reforecast: { icon: Gauge, tone: "text-live", text: "New forecast from the measured speed" },
   cost_warning: { icon: Coins, tone: "text-warn", text: "80 % of the cost limit used" },
 };
 

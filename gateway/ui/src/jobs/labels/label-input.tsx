@@ -68,7 +68,7 @@ export function LabelInput({ id, label, labels, placeholder, suggestions = [], a
         autoComplete="off"
         maxLength={MAX_LABEL_LENGTH}
         disabled={isFull}
-        placeholder={isFull ? `${MAX_LABELS} labels are the most` : labels.length === 0 ? placeholder : undefined}
+        placeholder={isFull ? `At most ${MAX_LABELS} labels` : labels.length === 0 ? placeholder : undefined}
         className="h-7 min-w-24 grow rounded-md bg-transparent px-1 -outline-offset-2 placeholder:text-soft"
         value={text}
         onChange={({ target }) => setText(target.value)}
