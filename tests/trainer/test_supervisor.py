@@ -124,3 +124,20 @@ async def test_a_result_that_is_not_there_fails_its_job_alone(stack: Stack, tmp_
     assert (failed.status, failed.attempt) == (jobs_pb2.JOB_STATUS_FAILED, 3)
     assert failed.error_message == "The training's result is missing: /nowhere."
     assert (await get(stack, job.id)).current_cost < 1
+
+
+async def test_a_training_process_has_no_token(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable with a token or a lease reaches it: the trainer's own, or Ray's that repeats those of a job."""
+    for name in ("PIPELINE_TRAINER_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        monkeypatch.setenv(name, "s3cret of " + name)
+    code = """
+    send({"step": 1, "of": 1, "lines": ["environment", *(value for value in os.environ.values() if "s3cret" in value)]})
+    send({"result": {"folder": str(folder), "step": 1, "max_steps": 1}})
+    """
+    models, command = child(tmp_path, code)
+    job = await queue(stack)
+    async with trainer(stack, tmp_path / "trainer", models, "--once", TRAINER_COMMAND=command):
+        await until(stack, job, is_final)
+    lines = await log_of(stack, job)
+    assert "environment" in lines
+    assert not [line for line in lines if "s3cret" in line]

@@ -22,7 +22,8 @@ from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Save
 from trainer.supervisor.tasks import NotSupported, task_of
 from trainer.task import Task
 
-SECRET_VARIABLES = ("PIPELINE_TRAINER_TOKEN", LEASE_VARIABLE)
+# The last one is Ray's: it repeats the variables of Ray's job, the lease among them.
+SECRET_VARIABLES = ("PIPELINE_TRAINER_TOKEN", LEASE_VARIABLE, "RAY_JOB_CONFIG_JSON_ENV_VAR")
 # Tells an observer of a job: its steps done, and how it ended once it did.
 Show = Callable[[Job, int, str], None]
 
