@@ -44,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
     change.add_argument("--restore", type=uuid.UUID, metavar="ID", help="worker whose jobs shall teach again")
     parser.add_argument("--reason", default="withdrawn by an operator", help="why, for the next operator")
     chosen = parser.parse_args(argv)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    # Without markup: words of trainers may have brackets.
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False)
     try:
         rows = asyncio.run(_run(load(LessonsSettings), chosen))
     except (OSError, asyncpg.PostgresError) as error:

@@ -280,6 +280,16 @@ async def test_one_worker_teaches_nobody_and_an_operator_withdraws_lessons(
     assert (await forecast(stack, dataset)).learned_from_jobs == 7
 
 
+async def test_software_is_listed_as_it_was_reported(
+    database: TestDatabase, finish: Finish, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words of a trainer are text in the operator's list, whatever brackets they have."""
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.admin_url)
+    await finish(ANN, 1.0, software="torch [/x], [red]")
+    assert await asyncio.to_thread(lessons.main, []) == 0
+    assert "torch [/x], [red]" in capsys.readouterr().out
+
+
 async def test_what_one_software_taught_moves_no_other(
     stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
