@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 import structlog
@@ -19,7 +20,7 @@ log = structlog.get_logger()
 
 
 class StorageError(OperatorError):
-    """A storage URL that fsspec cannot open."""
+    """A storage URL that fsspec cannot open, or that has a password."""
 
 
 class Writer:
@@ -67,11 +68,16 @@ def _translated() -> Iterator[None]:
 
 
 class Storage:
-    """Files under a root. `bucket` is its URL. Raises StorageError if the URL cannot be opened."""
+    """Files under a root. `bucket` is its URL. Raises StorageError if the URL cannot be opened or has a password."""
 
     def __init__(self, url: str) -> None:
         self.bucket = url.rstrip("/")
         try:
+            if urlsplit(url).password is not None:
+                raise ValueError(
+                    "it has a password, which owners of datasets would read: give it to fsspec by itself, "
+                    "as FSSPEC_SFTP_PASSWORD for example"
+                )
             self._filesystem, self._root = fsspec.core.url_to_fs(url)
         except Exception as error:
             raise StorageError(f"PIPELINE_STORAGE_URL: {' '.join(str(error).split())}") from error

@@ -366,6 +366,13 @@ def test_a_storage_that_nobody_knows_stops_the_start(url: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_storage_url_with_a_password_stops_the_start() -> None:
+    """Owners of datasets and trainers read the URL as `storage_bucket`; the error does not repeat the password."""
+    with pytest.raises(StorageError, match="PIPELINE_STORAGE_URL: it has a password") as caught:
+        Storage("memory://pipeline:s3cret@files/datasets")
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("failure", "kept"), [(NotOwner("no"), False), (ZeroDivisionError(), False), (DatabaseUnavailable(), True)]
 )
