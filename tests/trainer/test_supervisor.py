@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
@@ -80,9 +81,9 @@ def test_gpus_are_offered_as_the_catalogue_names_them(name: str) -> None:
 
 
 @pytest.fixture
-async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
+async def stack(database: TestDatabase, tmp_path: Path, jobs_overrides: dict[str, Any]) -> AsyncIterator[Stack]:
     """The services over gRPC."""
-    async with open_stack("grpc", database.url, tmp_path) as opened:
+    async with open_stack("grpc", database.url, tmp_path, **jobs_overrides) as opened:
         yield opened
 
 
@@ -141,3 +142,18 @@ async def test_a_training_process_has_no_token(stack: Stack, tmp_path: Path, mon
     lines = await log_of(stack, job)
     assert "environment" in lines
     assert not [line for line in lines if "s3cret" in line]
+
+
+@pytest.mark.parametrize("jobs_overrides", [{"max_artifact_bytes": 6}])
+async def test_a_result_that_is_too_large_fails_its_job_at_once(stack: Stack, tmp_path: Path) -> None:
+    """A result above the service's limit is refused once: another attempt would train for the same refusal."""
+    code = """
+    send({"step": 1, "of": 1})
+    send({"result": {"folder": str(folder), "step": 1, "max_steps": 1}})
+    """
+    models, command = child(tmp_path, code)
+    job = await queue(stack)
+    async with trainer(stack, tmp_path / "trainer", models, TRAINER_COMMAND=command):
+        failed = await until(stack, job, is_final)
+    assert (failed.status, failed.attempt) == (jobs_pb2.JOB_STATUS_FAILED, 1)
+    assert "ARTIFACT_TOO_LARGE" in failed.error_message

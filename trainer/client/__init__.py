@@ -34,9 +34,9 @@ The token is a file that is read again for each call, text, or a function that r
 where trainings outlast a token.
 """
 
-from trainer.client.errors import Stopped, TrainerError
+from trainer.client.errors import ResultTooLarge, Stopped, TrainerError
 from trainer.client.job import Job
 from trainer.client.tokens import Token
 from trainer.client.trainer import Trainer
 
-__all__ = ["Job", "Stopped", "Token", "Trainer", "TrainerError"]
+__all__ = ["Job", "ResultTooLarge", "Stopped", "Token", "Trainer", "TrainerError"]

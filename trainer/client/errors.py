@@ -20,8 +20,6 @@ TRANSIENT = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
-# Refused for its size, which no later call changes.
-PERMANENT_REASONS = frozenset({"ARTIFACT_TOO_LARGE"})
 
 
 class Stopped(Exception):
@@ -39,9 +37,13 @@ class TrainerError(Exception):
     """A call that the service refuses however often it is repeated: an invalid token, a value out of range."""
 
 
+class ResultTooLarge(TrainerError):
+    """A result that is larger than the service takes, on this attempt as on every other."""
+
+
 def is_transient(error: Any) -> bool:
     """Whether the same call may succeed later."""
-    return error.code() in TRANSIENT and reason_of(error) not in PERMANENT_REASONS
+    return error.code() in TRANSIENT
 
 
 def reason_of(error: Any) -> str:

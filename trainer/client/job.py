@@ -16,7 +16,7 @@ from pipeline.common.v1 import files_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from trainer.client.connection import CALL_SECONDS, Connection, pauses
-from trainer.client.errors import Stopped, TrainerError, describe, is_transient, reason_of
+from trainer.client.errors import ResultTooLarge, Stopped, TrainerError, describe, is_transient, reason_of
 from trainer.client.files import download_dataset, upload_file
 from trainer.client.reports import ReportBuffer, clean_text
 
@@ -82,7 +82,7 @@ class Job:
                 if error is None:
                     self.fail("The trainer left the job without a result.", retryable=True)
                 elif isinstance(error, Exception):
-                    self.fail(f"{type(error).__name__}: {error}", retryable=True)
+                    self.fail(f"{type(error).__name__}: {error}", retryable=not isinstance(error, ResultTooLarge))
                 else:
                     self.release()
         except (Stopped, TrainerError) as late:
@@ -320,5 +320,7 @@ class Job:
             raise _InvalidRequest(describe(error)) from error
         if code == grpc.StatusCode.UNAUTHENTICATED and self._connection.can_refresh_token:
             return
+        if reason_of(error) == "ARTIFACT_TOO_LARGE":
+            raise ResultTooLarge(describe(error)) from error
         if not is_transient(error):
             raise TrainerError(describe(error)) from error

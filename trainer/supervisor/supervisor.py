@@ -15,7 +15,7 @@ from typing import Any
 import protovalidate
 from pipeline.workers.v1 import workers_pb2
 
-from trainer.client import Job, Trainer, TrainerError
+from trainer.client import Job, ResultTooLarge, Trainer, TrainerError
 from trainer.settings import LEASE_VARIABLE, TrainerSettings
 from trainer.supervisor.child import Child, describe_exit
 from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
@@ -87,7 +87,7 @@ class Supervisor:
                     _fail(job, error.failure)
                 except TrainerError as error:
                     # Where every call is refused, the next lease is as well, and ends the trainer.
-                    _fail(job, Failure(str(error)))
+                    _fail(job, Failure(str(error), retryable=not isinstance(error, ResultTooLarge)))
                 except FileNotFoundError as error:
                     _fail(job, Failure(f"The training's result is missing: {error.filename}."))
                 except OSError as error:
