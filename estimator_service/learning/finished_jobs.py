@@ -1,7 +1,8 @@
 """Reads finished jobs, which correct forecasts, and figures of how good forecasts were.
 
 A user's own jobs count at once. Where five users or more, on two workers or more, have finished jobs of a kind, everybody's
-count instead, and below that nobody else's: no run can be read from another's price, and no worker teaches alone.
+count instead, and below that nobody else's. This hides no single run from someone who compares forecasts before and after it:
+forecasts are not differentially private.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ order by completed_at desc
 limit 200;
 
 -- name: shared_finished_jobs
--- The same of all users: the latest of each user and worker. Runs as the service's login, whose policy shows it these columns of
+-- The same of all users: the latest of each user and worker. Runs as the Estimator's login, whose policy shows it these columns of
 -- finished jobs with a forecast alone. Users and workers are counted where rows are used (see shared_corrections).
 with latest as (
     select
