@@ -78,7 +78,7 @@ class DispatcherSettings(TrainerSettings, ProcessSettings):
     )
     dispatcher_gpu_types: dict[str, str] = Field(
         {},
-        description='GPU types by the cluster\'s names for them (label, flavor), as JSON: {"a100-spot": "A100-80GB"}.',
+        description='GPU types by the cluster\'s names for them (label values), as JSON: {"a100-spot": "A100-80GB"}.',
     )
     kubernetes_namespace: str = Field(
         "", max_length=63, description="Namespace of TrainJobs. Default: the dispatcher's own, or the context's."

@@ -20,11 +20,10 @@ FINISHED_PODS = ("Succeeded", "Failed")
 
 @dataclass
 class Pool:
-    """GPUs of one type: the resource they are requested as, and the label that names them with its values."""
+    """GPUs of one type: the resource they are requested as, and the values of each label that names them."""
 
     resource: str
-    label: str
-    products: set[str] = field(default_factory=set)
+    products: dict[str, set[str]] = field(default_factory=dict)
     free: int = 0
 
 
@@ -64,7 +63,10 @@ def of_queue(
     flavors: Sequence[Mapping[str, Any]],
     types: Mapping[str, str],
 ) -> dict[str, Pool]:
-    """Pools of a Kueue LocalQueue: its ClusterQueue's own quota, less what is reserved. What it might borrow is not counted."""
+    """Pools of a Kueue LocalQueue: its ClusterQueue's own quota, less what is reserved. What it might borrow is not counted.
+
+    A flavor without a label that names its GPU is left out: no pod could ask for that GPU.
+    """
     if any(queue["spec"].get("stopPolicy", "None") != "None" for queue in (local_queue, cluster_queue)):
         return {}
     labels = {each["metadata"]["name"]: each.get("spec", {}).get("nodeLabels", {}) for each in flavors}
@@ -77,8 +79,7 @@ def of_queue(
     for group in cluster_queue["spec"].get("resourceGroups", ()):
         for flavor in group["flavors"]:
             for quota in flavor["resources"]:
-                # A flavor without labels may have a name that says which GPU it is.
-                of_flavor = labels.get(flavor["name"], {}) or {PRODUCT_LABELS[0]: flavor["name"]}
+                of_flavor = labels.get(flavor["name"], {})
                 pool = _pool(pools, of_flavor, quota["name"], types) if quota["name"] in RESOURCES else None
                 if pool is not None:
                     free = int(quota["nominalQuota"]) - reserved.get((flavor["name"], quota["name"]), 0)
@@ -89,8 +90,8 @@ def of_queue(
 def _pool(pools: dict[str, Pool], labels: Mapping[str, str], resource: str, types: Mapping[str, str]) -> Pool | None:
     for label in PRODUCT_LABELS:
         if label in labels and (gpu_type := product_type(labels[label], types)):
-            pool = pools.setdefault(gpu_type, Pool(resource, label))
-            pool.products.add(labels[label])
+            pool = pools.setdefault(gpu_type, Pool(resource))
+            pool.products.setdefault(label, set()).add(labels[label])
             return pool
     return None
 

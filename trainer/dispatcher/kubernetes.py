@@ -42,7 +42,7 @@ NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 KUEUE = "kueue.x-k8s.io/v1beta2"
 # After these, the same request may succeed.
-TRANSIENT = frozenset({408, 409, 410, 425, 429})
+TRANSIENT = frozenset({408, 425, 429})
 # What an answer says in an error message, at most.
 MAX_SHOWN = 300
 
@@ -219,7 +219,7 @@ class KubernetesEngine:
         if response.status < 300:
             return dict(json.loads(text))
         message = f"{method} {path}: {response.status} {_message(text)}"
-        if response.status in TRANSIENT - {409, 410} or response.status >= 500:
+        if response.status in TRANSIENT or response.status >= 500:
             raise EngineUnavailable(message, _seconds(response.headers.get("Retry-After")))
         raise ApiError(response.status, message)
 

@@ -45,12 +45,12 @@ class Naming:
 
 def train_job(lease: workers_pb2.Lease, naming: Naming, pool: Pool) -> dict[str, Any]:
     """The TrainJob of a lease, on one node that has the GPU type."""
-    products = {"key": pool.label, "operator": "In", "values": sorted(pool.products)}
-    affinity = {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [products]}]}
-        }
-    }
+    # A node has to meet one of the terms.
+    terms = [
+        {"matchExpressions": [{"key": label, "operator": "In", "values": sorted(products)}]}
+        for label, products in pool.products.items()
+    ]
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
     pod = {"spec": {"affinity": affinity}}
     patch = {"name": NODE_JOB, "template": {"spec": {"template": pod}}}
     secret = {"name": LEASE_VARIABLE, "valueFrom": {"secretKeyRef": {"name": name_of(lease), "key": LEASE_KEY}}}

@@ -21,13 +21,22 @@ LEASE = workers_pb2.Lease(
     attempt=2,
     gpu_config={"type": "A100-80GB", "count": 4},
 )
-POOL = Pool(GPU, "nvidia.com/gpu.product", {"NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-80GB-PCIe"}, 8)
+POOL = Pool(
+    GPU,
+    {
+        "nvidia.com/gpu.product": {"NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-80GB-PCIe"},
+        "cloud.google.com/gke-accelerator": {"nvidia-a100-80gb"},
+    },
+    8,
+)
 
 
-def node(name: str, product: str, gpus: int, *, ready: str = "True", **spec: Any) -> dict[str, Any]:
+def node(
+    name: str, product: str, gpus: int, *, ready: str = "True", label: str = "nvidia.com/gpu.product", **spec: Any
+) -> dict[str, Any]:
     """A node with GPUs."""
     status = {"allocatable": {GPU: str(gpus)}, "conditions": [{"type": "Ready", "status": ready}]}
-    return {"metadata": {"name": name, "labels": {"nvidia.com/gpu.product": product}}, "spec": spec, "status": status}
+    return {"metadata": {"name": name, "labels": {label: product}}, "spec": spec, "status": status}
 
 
 def pod(node_name: str | None, gpus: int, phase: str = "Running") -> dict[str, Any]:
@@ -70,6 +79,7 @@ def test_the_free_gpus_of_nodes_are_what_one_job_may_have() -> None:
         node("c", "NVIDIA-A100-SXM4-80GB", 8, unschedulable=True),
         node("d", "NVIDIA-H100-80GB-HBM3", 8, ready="False"),
         node("e", "NVIDIA-L4", 2),
+        node("f", "nvidia-a100-80gb", 2, label="cloud.google.com/gke-accelerator"),
     ]
     pods = [pod("a", 5), pod("a", 8, "Succeeded"), pod(None, 8), pod("e", 2)]
     pools = of_nodes(nodes, pods, {})
@@ -80,7 +90,8 @@ def test_the_free_gpus_of_nodes_are_what_one_job_may_have() -> None:
 QUEUE = {"metadata": {"name": "training"}, "spec": {"clusterQueue": "all"}}
 FLAVORS = [
     {"metadata": {"name": "a100"}, "spec": {"nodeLabels": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}}},
-    {"metadata": {"name": "h100"}},
+    {"metadata": {"name": "h100"}, "spec": {"nodeLabels": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}}},
+    {"metadata": {"name": "l4"}},
     {"metadata": {"name": "cpu"}},
 ]
 
@@ -89,14 +100,14 @@ def cluster_queue(**spec: Any) -> dict[str, Any]:
     """A ClusterQueue with quota for two types of GPUs."""
     flavors = [
         {"name": name, "resources": [{"name": GPU, "nominalQuota": quota}, {"name": "cpu", "nominalQuota": "10"}]}
-        for name, quota in (("a100", "8"), ("h100", 4), ("cpu", "0"))
+        for name, quota in (("a100", "8"), ("h100", 4), ("l4", 2), ("cpu", "0"))
     ]
     reserved = [{"name": "a100", "resources": [{"name": GPU, "total": "6", "borrowed": "0"}]}]
     return {"spec": {"resourceGroups": [{"flavors": flavors}], **spec}, "status": {"flavorsReservation": reserved}}
 
 
 def test_the_free_quota_of_a_queue_is_by_flavor() -> None:
-    """Quota less reservations, by the type that a flavor's labels or its name say; a stopped queue has nothing."""
+    """Quota less reservations, by the type that a flavor's labels name, whatever its own name is; a stopped queue has none."""
     pools = of_queue(QUEUE, cluster_queue(), FLAVORS, {})
     assert {gpu_type: pool.free for gpu_type, pool in pools.items()} == {"A100-80GB": 2, "H100": 4}
     assert of_queue(QUEUE, cluster_queue(stopPolicy="Hold"), FLAVORS, {}) == {}
@@ -115,7 +126,13 @@ def test_a_train_job_follows_kubeflow_trainers_schema(queue: str) -> None:
     assert len(job["metadata"]["name"]) + len("-node-0-0-abcde") <= 63
     assert job["spec"]["suspend"] is bool(queue)
     assert LEASE.lease_token not in str(job)
-    assert sorted(POOL.products) == ["NVIDIA-A100-80GB-PCIe", "NVIDIA-A100-SXM4-80GB"]
+    (patch,) = job["spec"]["runtimePatches"]
+    (node_job,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    affinity = node_job["template"]["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    expressions = [each for term in terms for each in term["matchExpressions"]]
+    assert {each["key"]: set(each["values"]) for each in expressions} == POOL.products
+    assert len(terms) == len(POOL.products)
 
 
 def test_a_train_job_with_an_unknown_field_is_refused() -> None:
