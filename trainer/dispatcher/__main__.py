@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import grpc
@@ -35,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(chosen: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Dispatches until SIGINT or SIGTERM. Raises TrainerError, with one line for the operator."""
     settings = load(DispatcherSettings)
-    address = chosen.address or settings.jobs_address
+    address = arguments.address or settings.jobs_address
     secret = settings.trainer_token.get_secret_value() if settings.trainer_token is not None else None
-    token: Token | None = chosen.token_file or settings.trainer_token_file or secret
+    token: Token | None = arguments.token_file or settings.trainer_token_file or secret
     if not address or token is None:
         raise TrainerError(
             "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
@@ -51,10 +51,10 @@ def run(chosen: argparse.Namespace) -> None:
         grpc.ssl_channel_credentials(settings.tls_ca_file.read_bytes()) if settings.tls_ca_file is not None else None
     )
     connection = Connection(address, token, credentials)
-    trainer = Trainer(address, token, gpus={}, name=settings.trainer_name or _name(chosen), credentials=credentials)
-    engine = _engine(chosen, settings)
-    with trainer, closing(engine), closing(connection):
-        stop_metrics = serve_metrics(settings, metrics)
+    trainer = Trainer(address, token, gpus={}, name=settings.trainer_name or _name(arguments), credentials=credentials)
+    engine = _engine(arguments, settings)
+    with trainer, closing(engine), closing(connection), ExitStack() as stack:
+        stack.callback(serve_metrics(settings, metrics))
         dispatcher = Dispatcher(
             trainer,
             connection,
@@ -65,17 +65,16 @@ def run(chosen: argparse.Namespace) -> None:
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: dispatcher.stop())
-        log.info("dispatching", engine=_name(chosen), service=address)
+        log.info("dispatching", engine=_name(arguments), service=address)
         dispatcher.run()
-        stop_metrics()
 
 
-def _engine(chosen: argparse.Namespace, settings: DispatcherSettings) -> Engine:
+def _engine(arguments: argparse.Namespace, settings: DispatcherSettings) -> Engine:
     # Imported here: each engine's client is an extra of its own.
-    if chosen.ray:
+    if arguments.ray:
         from trainer.dispatcher.ray import RayEngine
 
-        return RayEngine(chosen.ray, settings)
+        return RayEngine(arguments.ray, settings)
     try:
         from trainer.dispatcher.kubernetes import KubernetesEngine, connect
     except ImportError:
@@ -84,5 +83,5 @@ def _engine(chosen: argparse.Namespace, settings: DispatcherSettings) -> Engine:
     return KubernetesEngine(client, settings.kubernetes_namespace or namespace, settings)
 
 
-def _name(chosen: argparse.Namespace) -> str:
-    return "ray" if chosen.ray else "kubernetes"
+def _name(arguments: argparse.Namespace) -> str:
+    return "ray" if arguments.ray else "kubernetes"

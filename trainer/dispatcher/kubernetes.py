@@ -122,12 +122,12 @@ class KubernetesEngine:
         secret = f"{self._core}/secrets/{name_of(lease)}"
         try:
             self._create(f"{self._core}/secrets", secret_of(lease, self._naming, write_lease(lease)))
-            made = self._create(self._train_jobs, job)
+            created = self._create(self._train_jobs, job)
         except ApiError as error:
             self._delete(secret)
             raise EngineRefused(str(error)) from error
         try:
-            self._request("PATCH", secret, body=owned_by(made))
+            self._request("PATCH", secret, body=owned_by(created))
         except ApiError as error:
             # Somebody deleted it just now: the next try makes it again.
             raise EngineUnavailable(str(error)) from error

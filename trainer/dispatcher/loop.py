@@ -1,7 +1,7 @@
 """Leases what an engine can place, starts it there, and tells the Jobs service how it went.
 
-Nothing is remembered between passes that the engine or the Jobs service does not have: whoever comes after this process goes
-on with what is there.
+Runs and leases are read again in each pass: another process goes on with what is there. It starts the clocks of runs anew, and
+leases that this one had not recorded on the engine yet run out.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Dispatcher:
         self._is_failing = False
 
     def stop(self) -> None:
-        """Leases nothing more. Runs go on, and whoever comes next takes care of them."""
+        """Leases nothing more. Runs go on, and the next dispatcher of this name takes care of them."""
         self._stopping.set()
         self._trainer.stop()
 
@@ -121,7 +121,7 @@ class Dispatcher:
         return {gpu_type: count for gpu_type, count in free.items() if count > 0}
 
     def _record(self) -> None:
-        """Starts what was leased and is not on the engine yet, once the Jobs service has heard that it waits."""
+        """Starts the leases that are not on the engine yet, after reporting that they wait."""
         for token, lease in list(self._unrecorded.items()):
             state = self._lease(lease)
             if state is not None:
@@ -139,7 +139,7 @@ class Dispatcher:
             self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, lease)
 
     def _settle(self, run: Run) -> None:
-        """Brings a run and its lease together: what ended on one side ends on the other."""
+        """Ends a run whose lease is over, and the lease of a run that has ended; else starts it or renews its lease."""
         lease = self._lease(run.lease)
         if lease is not None and run.phase is Phase.SUSPENDED and not lease.waiting:
             run = replace(run, phase=Phase.PREEMPTED)
@@ -186,7 +186,7 @@ class Dispatcher:
                 self._renew(lease, "The cluster cannot be reached.")
 
     def _forget(self) -> None:
-        """Drops what is known of leases that have no run."""
+        """Drops the times of leases that have no run."""
         tokens = {run.lease.lease_token for run in self._runs}
         self._renewed = {token: value for token, value in self._renewed.items() if token in tokens}
         self._placed_at = {token: value for token, value in self._placed_at.items() if token in tokens}
@@ -212,7 +212,7 @@ class Dispatcher:
             self._renewed[token] = now, text
 
     def _lease(self, lease: workers_pb2.Lease) -> workers_pb2.GetLeaseResponse | None:
-        """How a lease is; None: it is over."""
+        """Returns the state of a lease; None if it is over."""
         request = workers_pb2.GetLeaseRequest(job_id=lease.job_id, lease_token=lease.lease_token)
         response = self._call("GetLease", request)
         return None if response is None or response.stop else response

@@ -5,6 +5,7 @@ Ray has no secrets. Whoever may call its job API may read a job's lease there; t
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections import Counter, defaultdict
@@ -112,7 +113,8 @@ class RayEngine:
         listed = self._request("GET", f"/api/v0/nodes?detail=true&limit={MAX_NODES}")["data"]["result"]["result"]
         usage = self._request("GET", "/api/cluster_status?format=0")["data"]["clusterStatus"]
         for node, resources in (usage.get("loadMetricsReport") or {}).get("usageByNode", {}).items():
-            used[node]["GPU"] = int(resources.get("GPU", (0, 0))[0])
+            # A GPU of which a part is used is not free.
+            used[node]["GPU"] = math.ceil(resources.get("GPU", (0, 0))[0])
         nodes = []
         for node in listed:
             total = node["resources_total"]
