@@ -152,10 +152,10 @@ def _addresses(settings: UpSettings) -> Mapping[str, str]:
 def _metrics_addresses() -> Mapping[str, str]:
     """Returns a URL for the metrics of each process, at free ports of this machine."""
     with ExitStack() as probes:
-        found = {name: probes.enter_context(socket.socket()) for name in COMMANDS}
-        for probe in found.values():
+        sockets = {name: probes.enter_context(socket.socket()) for name in COMMANDS}
+        for probe in sockets.values():
             probe.bind(("127.0.0.1", 0))
-        return {name: f"http://127.0.0.1:{probe.getsockname()[1]}/metrics" for name, probe in found.items()}
+        return {name: f"http://127.0.0.1:{probe.getsockname()[1]}/metrics" for name, probe in sockets.items()}
 
 
 def _generated(folder: Path) -> Mapping[str, str]:

@@ -29,15 +29,10 @@ def page_of(request: ListRequest) -> dict[str, int]:
     return {"page": request.page or 1, "limit": request.limit or DEFAULT_LIMIT}
 
 
-def pagination(request: ListRequest, found: Page[Any]) -> pagination_pb2.Pagination:
-    """Where the page stands."""
-    asked = page_of(request)
-    return pagination_pb2.Pagination(
-        page=asked["page"],
-        limit=asked["limit"],
-        total=found.total,
-        total_pages=math.ceil(found.total / asked["limit"]),
-    )
+def pagination(request: ListRequest, listed: Page[Any]) -> pagination_pb2.Pagination:
+    """Returns the number of the page, of all pages and of all items."""
+    page = page_of(request)
+    return pagination_pb2.Pagination(**page, total=listed.total, total_pages=math.ceil(listed.total / page["limit"]))
 
 
 def enum_word(name: str, prefix: str) -> str:

@@ -37,9 +37,9 @@ class Datasets:
         """
         key = caller.user_id, dataset_id
         now = time.monotonic()
-        found = self._cache.get(key)
-        if found is not None and now < found[0]:
-            return found[1]
+        cached = self._cache.get(key)
+        if cached is not None and now < cached[0]:
+            return cached[1]
         dataset = await self._read(caller, UUID(dataset_id), field)
         self._cache[key] = now + FRESH_SECONDS, dataset
         self._cache.move_to_end(key)

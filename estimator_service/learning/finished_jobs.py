@@ -30,9 +30,9 @@ T = TypeVar("T")
 SQL = load_queries("estimator_service.learning", "queries.sql")
 MIN_USERS, MIN_WORKERS = 5, 2  # before jobs of others count
 MAX_JOBS = 50  # of a kind and software, the latest
-LATEST_JOBS = 10  # of a user's own: most of them say which software trains now
-PACKING = "packing"  # in the fingerprint of software that put several samples into a sequence
-MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER = 10, 25  # of those
+LATEST_JOBS = 10  # of a user's own jobs of a kind: the software of most of them counts
+PACKING = "packing"  # part of the fingerprint of software that puts several samples into a sequence
+MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER = 10, 25  # of a kind and software, of all users
 FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
 SHARED_FRESH_SECONDS = 30.0  # of what is read over all users
 CACHE_SIZE = 10_000
@@ -44,8 +44,8 @@ class FinishedJobs:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._own: OrderedDict[str, tuple[float, Corrections]] = OrderedDict()
-        self._shared = Kept(self._read_shared)
-        self._accuracy = Kept(self._read_accuracy)
+        self._shared = SharedCache(self._read_shared)
+        self._accuracy = SharedCache(self._read_accuracy)
 
     async def corrections(self, caller: Identity) -> Corrections:
         """Returns the corrections that apply to a caller. Raises DatabaseUnavailable."""
@@ -78,24 +78,24 @@ class FinishedJobs:
         return shared_corrections(rows)
 
 
-class Kept(Generic[T]):
-    """What is read over all users: by one caller at a time, while the others get what was read before."""
+class SharedCache(Generic[T]):
+    """Caches a value that is read over all users. While one caller reads it anew, the others get the previous one."""
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
         self._read = read
         self._until = 0.0
-        self._found: T | None = None
+        self._value: T | None = None
         self._reading = asyncio.Lock()
 
     async def get(self) -> T:
-        """Raises what reading raises."""
-        if self._found is not None and (time.monotonic() < self._until or self._reading.locked()):
-            return self._found
+        """Returns the value, at most `SHARED_FRESH_SECONDS` old or being read anew. Raises what reading raises."""
+        if self._value is not None and (time.monotonic() < self._until or self._reading.locked()):
+            return self._value
         async with self._reading:
-            if self._found is None or time.monotonic() >= self._until:
-                self._found = await self._read()
+            if self._value is None or time.monotonic() >= self._until:
+                self._value = await self._read()
                 self._until = time.monotonic() + SHARED_FRESH_SECONDS
-            return self._found
+            return self._value
 
 
 class Lesson(NamedTuple):

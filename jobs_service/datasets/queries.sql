@@ -77,7 +77,7 @@ from lora_datasets where id = $1 and deleted_at is null;
 
 -- name: old_files
 -- Up to $2 files that have been unclaimed for $1. Taking them resets their time, so that no other process takes them too.
--- A file of a dataset or a result is none of them, whatever was written here.
+-- Files that a dataset or a result has are not returned, and are no longer unclaimed.
 with old as materialized (
     select path, user_id from unclaimed_files where since < now() - $1::interval
     order by since limit $2

@@ -28,7 +28,11 @@ FIGURES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         "Queued jobs that need more GPUs than any trainer has.",
         ("gpu_type",),
     ),
-    "trainers": ("pipeline_trainers_count", "Trainers that asked for jobs in the last minute or train.", ("gpu_type",)),
+    "trainers": (
+        "pipeline_trainers_count",
+        "Trainers that asked for jobs in the last minute or have one.",
+        ("gpu_type",),
+    ),
     "outbox": ("pipeline_webhook_outbox_count", "Webhook deliveries that are not final.", ()),
     "overdue": ("pipeline_webhook_overdue_seconds", "How long the oldest delivery is due that nobody sends.", ()),
     "held_back": ("pipeline_events_held_back_seconds", "Age of the oldest event behind an open transaction.", ()),

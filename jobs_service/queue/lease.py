@@ -109,7 +109,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """How a lease is: it holds until `expires_at`, or the trainer must stop for the reason `stop`.
+    """State of a lease: it lasts until `expires_at`, or the trainer must stop for the reason `stop`.
 
     `waiting`: no report has said more than that, and nothing is billed yet.
     """

@@ -192,7 +192,7 @@ class QueueStore:
         )
 
     async def get_lease(self, caller: Identity, lease: LeaseRef) -> LeaseStatus:
-        """How the lease is; renews nothing. Raises LeaseLost, JobFinal."""
+        """Returns the state of a lease without renewing it. Raises LeaseLost, JobFinal."""
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["get_lease"], lease.job_id, lease.token)
             if row is None:

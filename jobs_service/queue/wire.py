@@ -99,7 +99,7 @@ def lease_status(model: LeaseStatus) -> workers_pb2.ReportProgressResponse:
 
 
 def lease_state(model: LeaseStatus) -> workers_pb2.GetLeaseResponse:
-    """Returns how a lease is."""
+    """Returns the state of a lease."""
     return workers_pb2.GetLeaseResponse(
         stop=model.stop is not None,
         stop_reason=_stop_reason(model.stop),

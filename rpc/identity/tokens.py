@@ -186,7 +186,7 @@ class Verifier:
                     options={"require": ["exp", "sub", "aud", "iss"]},
                 )
                 return claims
-        raise jwt.InvalidTokenError("unknown key")
+        raise jwt.InvalidTokenError("no key of the issuer verifies it")
 
 
 def _check_header(header: Mapping[str, Any], algorithms: list[str]) -> None:
