@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-import grpc
-
 from rpc.process.settings import load
 from trainer.client import Token, Trainer, TrainerError
+from trainer.client.connection import credentials
 from trainer.console import shown
 from trainer.dispatcher.engine import read_lease
 from trainer.settings import TrainerSettings
@@ -82,7 +81,7 @@ def run(
         _make_demo_model(arguments.demo_model)
         return
     address = arguments.address or settings.jobs_address or address
-    token = arguments.token_file or settings.trainer_token_file or _secret(settings) or token
+    token = arguments.token_file or settings.token or token
     if not address or token is None:
         raise TrainerError(
             "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
@@ -111,7 +110,7 @@ def _train(
         gpus=offered,
         name=settings.trainer_name or socket.gethostname()[:100],
         transfer_seconds=settings.trainer_transfer_seconds,
-        credentials=_credentials(settings),
+        credentials=credentials(settings.tls_ca_file),
     )
     with trainer, shown("") as show:
         supervisor = Supervisor(trainer, settings, show)
@@ -134,7 +133,7 @@ def _simulate(
         gpus=dict(arguments.gpus or ()) or dict.fromkeys(known_types, GPUS_PER_JOB * habits.jobs),
         stall_seconds=STALL_SECONDS,
         simulated=True,
-        credentials=_credentials(settings),
+        credentials=credentials(settings.tls_ca_file),
     )
     with trainer, shown(SIMULATED) as show:
         simulation = Simulation(trainer, habits, show)
@@ -153,16 +152,6 @@ def _make_demo_model(folder: Path) -> None:
 def _require_torch() -> None:
     if find_spec("torch") is None or find_spec("trl") is None:
         raise TrainerError("training needs PyTorch, transformers, TRL and PEFT: pip install 'pipeline-lora[train]'")
-
-
-def _secret(settings: TrainerSettings) -> str | None:
-    return settings.trainer_token.get_secret_value() if settings.trainer_token is not None else None
-
-
-def _credentials(settings: TrainerSettings) -> grpc.ChannelCredentials | None:
-    if settings.tls_ca_file is None:
-        return None
-    return grpc.ssl_channel_credentials(settings.tls_ca_file.read_bytes())
 
 
 def _gpus(text: str) -> tuple[str, int]:

@@ -59,6 +59,12 @@ class TrainerSettings(BaseSettings):
         None, description="Whose certificates are believed, PEM. With it, the Jobs service is reached over TLS."
     )
 
+    @property
+    def token(self) -> Path | str | None:
+        """The file with the trainer's token, or the token itself; None if neither is set."""
+        secret = self.trainer_token.get_secret_value() if self.trainer_token is not None else None
+        return self.trainer_token_file or secret
+
 
 class DispatcherSettings(TrainerSettings, ProcessSettings):
     """What `pipeline dispatcher` reads on top of a trainer's settings."""

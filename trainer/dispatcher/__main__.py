@@ -7,7 +7,6 @@ import signal
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-import grpc
 import structlog
 
 from rpc.process.logs import setup_logs
@@ -15,7 +14,7 @@ from rpc.process.settings import load
 from rpc.telemetry.exporters import serve_metrics
 from rpc.telemetry.metrics import Metrics
 from trainer.client import Token, Trainer, TrainerError
-from trainer.client.connection import Connection
+from trainer.client.connection import Connection, credentials
 from trainer.dispatcher.engine import Engine
 from trainer.dispatcher.loop import Dispatcher
 from trainer.dispatcher.metrics import DispatcherMetrics
@@ -39,19 +38,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Dispatches until SIGINT or SIGTERM. Raises TrainerError, with one line for the operator."""
     settings = load(DispatcherSettings)
     address = arguments.address or settings.jobs_address
-    secret = settings.trainer_token.get_secret_value() if settings.trainer_token is not None else None
-    token: Token | None = arguments.token_file or settings.trainer_token_file or secret
+    token: Token | None = arguments.token_file or settings.token
     if not address or token is None:
         raise TrainerError(
             "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
         )
     setup_logs(settings.log_level, settings.log_format)
     metrics = Metrics()
-    credentials = (
-        grpc.ssl_channel_credentials(settings.tls_ca_file.read_bytes()) if settings.tls_ca_file is not None else None
-    )
-    connection = Connection(address, token, credentials)
-    trainer = Trainer(address, token, gpus={}, name=settings.trainer_name or _name(arguments), credentials=credentials)
+    channel_credentials, name = credentials(settings.tls_ca_file), settings.trainer_name or _name(arguments)
+    connection = Connection(address, token, channel_credentials)
+    trainer = Trainer(address, token, gpus={}, name=name, credentials=channel_credentials)
     engine = _engine(arguments, settings)
     with trainer, closing(engine), closing(connection), ExitStack() as stack:
         stack.callback(serve_metrics(settings, metrics))
