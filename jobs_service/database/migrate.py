@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from jobs_service.settings import Login
-from rpc.database.pool import access_differences
+from rpc.database.pool import SESSION_SETTINGS, access_differences
 from rpc.database.queries import SQL as SHARED_SQL
 from rpc.database.queries import load_queries
 from rpc.errors import OperatorError
@@ -21,8 +21,8 @@ from rpc.errors import OperatorError
 CONNECT_TIMEOUT_SECONDS = 10.0
 # An index on a large table takes a while; a step that hangs must end all the same.
 STATEMENT_TIMEOUT_SECONDS = 3600.0
-# How long a transaction of the database may be left open by anybody, as of our own sessions.
-MAX_IDLE_IN_TRANSACTION = "30s"
+# How long anybody's transaction in the database may be left open.
+MAX_IDLE_IN_TRANSACTION = SESSION_SETTINGS["idle_in_transaction_session_timeout"]
 # PostgreSQL's own default.
 SCRAM_ITERATIONS = 4096
 SQL = load_queries("jobs_service.database", "migrate.sql")
