@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -37,8 +38,10 @@ class Cluster:
         self.pull_error = ""
         self.is_closed = False
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        # Every pod that ever ran, by its TrainJob: how often it was started, and when, as seconds since 1970.
+        # Every pod that ever ran, by its TrainJob: how often it was started, and when, as seconds since 1970; and how often
+        # Kueue took it back, after which it may start again.
         self.started: dict[str, int] = {}
+        self.preemptions: Counter[str] = Counter()
         self.started_at: dict[str, float] = {}
         self._log = (folder / "pods.log").open("ab")
         self._since: dict[tuple[str, str], float] = {}
@@ -70,6 +73,7 @@ class Cluster:
     def preempt(self, name: str) -> None:
         """Kueue takes the quota back: the TrainJob is suspended, and not admitted again by itself."""
         self.is_closed = True
+        self.preemptions[name] += 1
         self.store.change("TrainJob", name, lambda job: job["spec"].update(suspend=True))
 
     def kill_pod(self, name: str, **ending: Any) -> None:
