@@ -104,6 +104,8 @@ class KubernetesEngine:
             # A Secret that is no lease is somebody else's mistake, and not ours to delete.
             with suppress(json_format.ParseError, KeyError, ValueError):
                 lease = read_lease(base64.b64decode(secret["data"][LEASE_KEY]).decode())
+                if name_of(lease) != name:
+                    continue
                 workload = workloads.get(job["metadata"]["uid"]) if job is not None else None
                 runs.append(run_of(lease, job, pods[name], workload))
         return runs

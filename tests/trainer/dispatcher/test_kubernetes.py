@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.trainer.dispatcher.api_server import DROP, PASS
 from tests.trainer.dispatcher.cluster import Cluster
 from tests.trainer.dispatcher.conftest import dispatching, eventually, expected_result, queue, result_of_job, until
 from trainer.dispatcher import kubernetes
+from trainer.dispatcher.trainjob import Naming
 
 pytestmark = pytest.mark.slow
 COMPLETED, FAILED, QUEUED = jobs_pb2.JOB_STATUS_COMPLETED, jobs_pb2.JOB_STATUS_FAILED, jobs_pb2.JOB_STATUS_QUEUED
@@ -300,6 +303,25 @@ async def test_what_an_operator_deletes_goes_back_to_the_queue(stack: Stack, clu
         await eventually(lambda: cluster.store.get("TrainJob", name) is None)
         cluster.is_closed = False
         await until(stack, job, is_completed)
+
+
+async def test_a_strangers_secret_ends_nothing(stack: Stack, cluster: Cluster) -> None:
+    """Secrets with the dispatcher's labels and a lease without ids, or another name than the lease's: they are left alone."""
+    labels = Naming("pipeline", "pipeline-trainer", "training").labels
+
+    def write(name: str, **lease: Any) -> None:
+        data = {"lease": base64.b64encode(json.dumps(lease).encode()).decode()}
+        cluster.store.create("Secret", {"metadata": {"name": name, "labels": labels}, "data": data})
+
+    write("empty")
+    job = await queue(stack)
+    async with dispatching(stack, cluster):
+        await until(stack, job, is_training)
+        write("another", job_id=job.id, lease_token=ANN, lease_epoch=1)
+        write("no-token", job_id=job.id, lease_token="x", lease_epoch=1)
+        done = await until(stack, job, is_completed)
+    assert (done.attempt, list(cluster.started.values())) == (1, [1])
+    assert {"empty", "another", "no-token"} <= {each["metadata"]["name"] for each in cluster.store.all("Secret")}
 
 
 async def test_without_kueue_free_nodes_are_filled(stack: Stack, cluster: Cluster) -> None:
