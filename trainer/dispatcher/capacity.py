@@ -74,6 +74,7 @@ def of_queue(
         (flavor["name"], resource["name"]): int(resource.get("total", 0))
         for flavor in cluster_queue.get("status", {}).get("flavorsReservation", ())
         for resource in flavor.get("resources", ())
+        if resource["name"] in RESOURCES  # amounts of others are no whole numbers: 500m, 32Gi
     }
     pools = dict[str, Pool]()
     for group in cluster_queue["spec"].get("resourceGroups", ()):

@@ -43,6 +43,8 @@ JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 KUEUE = "kueue.x-k8s.io/v1beta2"
 # After these, the same request may succeed.
 TRANSIENT = frozenset({408, 425, 429})
+# The longest pause that the API server may ask for, seconds: leases that wait have to be renewed.
+MAX_PAUSE_SECONDS = 10.0
 # What an answer says in an error message, at most.
 MAX_SHOWN = 300
 
@@ -235,4 +237,4 @@ def _message(text: bytes) -> str:
 
 
 def _seconds(header: str | None) -> float:
-    return float(header) if header and header.isdigit() else 0.0
+    return min(float(header), MAX_PAUSE_SECONDS) if header and header.isdecimal() else 0.0

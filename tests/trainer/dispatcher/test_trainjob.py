@@ -102,7 +102,8 @@ def cluster_queue(**spec: Any) -> dict[str, Any]:
         {"name": name, "resources": [{"name": GPU, "nominalQuota": quota}, {"name": "cpu", "nominalQuota": "10"}]}
         for name, quota in (("a100", "8"), ("h100", 4), ("l4", 2), ("cpu", "0"))
     ]
-    reserved = [{"name": "a100", "resources": [{"name": GPU, "total": "6", "borrowed": "0"}]}]
+    others = [{"name": "cpu", "total": "500m"}, {"name": "memory", "total": "32Gi"}]
+    reserved = [{"name": "a100", "resources": [{"name": GPU, "total": "6", "borrowed": "0"}, *others]}]
     return {"spec": {"resourceGroups": [{"flavors": flavors}], **spec}, "status": {"flavorsReservation": reserved}}
 
 
