@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 from rpc.process.settings import load
 from trainer.client import Token, Trainer, TrainerError
@@ -97,6 +99,8 @@ def _train(
 ) -> None:
     if not settings.trainer_command:
         _require_torch()
+    elif which(program := shlex.split(settings.trainer_command)[0]) is None:
+        raise TrainerError(f"there is no program {program} here: correct PIPELINE_TRAINER_COMMAND")
     lease = read_lease(settings.trainer_lease.get_secret_value()) if settings.trainer_lease is not None else None
     offered = dict(arguments.gpus or ()) if lease is None else {lease.gpu_config.type: lease.gpu_config.count}
     if not offered:

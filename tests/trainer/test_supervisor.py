@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import textwrap
 from collections.abc import AsyncIterator
@@ -15,7 +16,9 @@ from estimator_service.catalogue.model import read_catalogue
 from estimator_service.settings import EstimatorSettings
 from tests.conftest import Stack, TestDatabase, open_stack
 from tests.jobs_service.trainers import get
-from tests.trainer.train.trainings import files_of, is_final, log_of, queue, trainer, until
+from tests.trainer.train.trainings import files_of, is_final, log_of, queue, trainer, until, write_token
+from trainer.__main__ import add_arguments, run
+from trainer.client import TrainerError
 from trainer.supervisor.gpus import type_of
 
 CHILD = """
@@ -111,6 +114,15 @@ async def test_nothing_that_a_training_process_sends_costs_its_result(stack: Sta
     lines = await log_of(stack, job)
     assert {"no JSON", "loss is nan", "one"} <= set(lines)
     assert sum("a checkpoint is not recorded" in line for line in lines) == 2
+
+
+def test_a_command_that_is_not_there_is_named_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer whose training command is no program takes no job."""
+    monkeypatch.setenv("PIPELINE_TRAINER_COMMAND", "no-such-program --flag")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(TrainerError, match="no program no-such-program here"):
+        run(parser.parse_args(["--address", "localhost:1", "--token-file", str(write_token(tmp_path))]))
 
 
 async def test_a_result_that_is_not_there_fails_its_job_alone(stack: Stack, tmp_path: Path) -> None:
