@@ -85,7 +85,7 @@ class KubernetesEngine:
         self._client.close()  # type: ignore[no-untyped-call]
 
     def runs(self) -> Sequence[Run]:
-        """Every lease that has a Secret."""
+        """The run of every lease that has a Secret."""
         secrets = list(self._list(f"{self._core}/secrets", self._naming.selector))
         jobs = {job["metadata"]["name"]: job for job in self._list(self._train_jobs, self._naming.selector)}
         self._delete_orphans(jobs, {secret["metadata"]["name"] for secret in secrets})

@@ -57,7 +57,7 @@ class RayEngine:
         self._client.close()
 
     def runs(self) -> Sequence[Run]:
-        """Every job that this dispatcher's name is on."""
+        """Every job with this dispatcher's name."""
         runs = []
         for job in self._request("GET", "/api/jobs/"):
             if (job.get("metadata") or {}).get(DISPATCHER) != self._settings.dispatcher_name:
