@@ -294,7 +294,7 @@ class Job:
             time.sleep(pause)
 
     def _retried(self, transfer: Callable[[], Transferred]) -> Transferred:
-        """Repeats a transfer until it succeeds, for `transfer_seconds` at most. Raises Stopped, TrainerError."""
+        """Repeats a transfer until it succeeds; none begins after `transfer_seconds`. Raises Stopped, TrainerError."""
         waits, deadline = pauses(), time.monotonic() + self._transfer_seconds
         with self._changed:
             self._reported_at = math.inf  # a transfer has a deadline of its own, and is no hang
@@ -306,7 +306,9 @@ class Job:
                 except grpc.RpcError as error:
                     self._raise_unless_transient(error)
                     if time.monotonic() > deadline:
-                        raise TrainerError(f"not in {self._transfer_seconds:.0f} s: {describe(error)}") from error
+                        raise TrainerError(
+                            f"the transfer has not succeeded in {self._transfer_seconds:.0f} s: {describe(error)}"
+                        ) from error
                 time.sleep(next(waits))
         finally:
             with self._changed:
