@@ -21,10 +21,13 @@ from deploy.processes import SetupError
 from deploy.running import Issuer, Running, get_json, read
 from deploy.settings import DoctorSettings, LocalSettings, UpSettings, plain
 from gateway.auth import DEMO_USER, SESSION_SECONDS
+from rpc.errors import OperatorError
 from rpc.process.logs import setup_logs
 from rpc.process.settings import load
 from trainer.__main__ import add_arguments
+from trainer.client import TrainerError
 from trainer.dispatcher.__main__ import add_arguments as add_dispatcher_arguments
+from trainer.dispatcher.__main__ import run as run_dispatcher
 
 if TYPE_CHECKING:
     from deploy.doctor import Finding
@@ -134,12 +137,8 @@ def _trainer(chosen: argparse.Namespace) -> int:
 
 
 def _dispatcher(chosen: argparse.Namespace) -> int:
-    from rpc.errors import OperatorError
-    from trainer.client import TrainerError
-    from trainer.dispatcher.__main__ import run
-
     try:
-        run(chosen)
+        run_dispatcher(chosen)
     except (TrainerError, OperatorError) as error:
         raise SetupError(str(error)) from error
     return 0
