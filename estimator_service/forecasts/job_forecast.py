@@ -14,8 +14,7 @@ import numpy as np
 from estimator_service.catalogue.model import JobDefaults
 from estimator_service.errors import DatasetTooLarge
 from estimator_service.forecasts.plan import Plan
-from estimator_service.learning.admission import max_speedup
-from estimator_service.physics.forecast import Confidence, Forecast, Numbers, Point, forecast, table
+from estimator_service.physics.forecast import Confidence, Forecast, Numbers, Point, forecast, max_speedup, table
 from estimator_service.physics.workload import WEIGHT_BYTES, adapter_params
 from estimator_service.reference import MAX_STEPS, SECONDS_PER_HOUR
 

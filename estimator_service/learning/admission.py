@@ -6,16 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from estimator_service.catalogue.gpus import Gpu, all_gpus
+from estimator_service.catalogue.gpus import all_gpus
 from estimator_service.learning.corrections import FinishedJob
+from estimator_service.physics.forecast import max_speedup
 from estimator_service.physics.step_time import TimeParameters
 
 # Shorter trainings say more of timers and start-up than of speed.
 MIN_TRAINING_SECONDS = 60.0
 # A speed this much lower than the forecast is a broken run, not a lesson.
 MAX_SLOWDOWN = 10.0
-# Beyond this factor even a step without arithmetic (waiting for the host or for links) was not trained.
-MAX_SPEEDUP = 4.0
 # Peaks of one GPU, GiB: less than a CUDA context, more than any GPU; and how far a forecast may be off.
 PEAK_GIB = (0.2, 1024.0)
 MAX_PEAK_RATIO = 3.0
@@ -35,18 +34,6 @@ def refusal(job: FinishedJob, gpu_type: str) -> str | None:
     if ratio > math.log(max_speedup(job.features, all_gpus().get(gpu_type))):
         return "faster than its arithmetic allows"
     return "slower than a working run" if ratio < -math.log(MAX_SLOWDOWN) else None
-
-
-def max_speedup(features: Sequence[float], gpu: Gpu | None) -> float:
-    """Upper bound of real ÷ predicted speed: all but arithmetic vanishes, and that runs at the GPU's dense peak.
-
-    `features` are those of the forecast; an unknown GPU type (None) has no room above the prediction.
-    """
-    if gpu is None:
-        return 1.0
-    arithmetic = features[0]  # slope of the speed with the share of FLOP/s that products reach: arithmetic's share
-    peak = max(gpu.fp16_tflops, gpu.bf16_tflops or 0.0, gpu.fp8_tflops or 0.0) * 1e12
-    return max(1.0, min(MAX_SPEEDUP, peak / gpu.sustained_flops / max(arithmetic, 1e-3)))
 
 
 def with_possible_peak(job: FinishedJob) -> FinishedJob:

@@ -27,6 +27,8 @@ VERDICTS: tuple[memory.Verdict, ...] = ("fits", "tight", "does_not_fit")
 METHODS = get_args(Method)
 # Columns at the end of a point's features: its position (size, tokens of a sample, tokens of a micro-step) and its kinds.
 POSITIONS, KINDS = 3, 2
+# Beyond this factor of a forecast's speed even a step without arithmetic (waiting for the host or for links) was not trained.
+MAX_SPEEDUP = 4.0
 
 
 class Point(NamedTuple):
@@ -111,6 +113,18 @@ def features_table(points: Sequence[Point], parameters: Parameters | None = None
     p = parameters or fitted()
     d, h, _ = _columns(points, p)
     return np.column_stack([*slopes(d, h, p.time), np.array([_position(point) for point in points])])
+
+
+def max_speedup(features: Sequence[float], gpu: Gpu | None) -> float:
+    """Upper bound of real ÷ predicted speed: all but arithmetic vanishes, and that runs at the GPU's dense peak.
+
+    `features` are those of the forecast; an unknown GPU type (None) has no room above the prediction.
+    """
+    if gpu is None:
+        return 1.0
+    arithmetic = features[0]  # slope of the speed with the share of FLOP/s that products reach: arithmetic's share
+    peak = max(gpu.fp16_tflops, gpu.bf16_tflops or 0.0, gpu.fp8_tflops or 0.0) * 1e12
+    return max(1.0, min(MAX_SPEEDUP, peak / gpu.sustained_flops / max(arithmetic, 1e-3)))
 
 
 def _position(point: Point) -> tuple[float, ...]:
