@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, SecretStr
+from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rpc.process.settings import ProcessSettings
@@ -64,6 +65,16 @@ class TrainerSettings(BaseSettings):
         """The file with the trainer's token, or the token itself; None if neither is set."""
         secret = self.trainer_token.get_secret_value() if self.trainer_token is not None else None
         return self.trainer_token_file or secret
+
+    @field_validator("checkpoint_url")
+    @classmethod
+    def _no_password(cls, url: str) -> str:
+        if urlsplit(url).password is not None:
+            raise ValueError(
+                "it has a password, which errors and leases would show: give it to fsspec by itself, "
+                "as FSSPEC_SFTP_PASSWORD for example"
+            )
+        return url
 
 
 class DispatcherSettings(TrainerSettings, ProcessSettings):

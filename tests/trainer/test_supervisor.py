@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import os
 import sys
 import textwrap
 from collections.abc import AsyncIterator
@@ -16,7 +18,7 @@ from estimator_service.catalogue.model import read_catalogue
 from estimator_service.settings import EstimatorSettings
 from tests.conftest import Stack, TestDatabase, open_stack
 from tests.jobs_service.trainers import get
-from tests.trainer.train.trainings import files_of, is_final, log_of, queue, trainer, until, write_token
+from tests.trainer.train.trainings import REPOSITORY, files_of, is_final, log_of, queue, trainer, until, write_token
 from trainer.__main__ import add_arguments, run
 from trainer.client import TrainerError
 from trainer.supervisor.gpus import type_of
@@ -169,3 +171,16 @@ async def test_a_result_that_is_too_large_fails_its_job_at_once(stack: Stack, tm
         failed = await until(stack, job, is_final)
     assert (failed.status, failed.attempt) == (jobs_pb2.JOB_STATUS_FAILED, 1)
     assert "ARTIFACT_TOO_LARGE" in failed.error_message
+
+
+async def test_a_checkpoint_url_with_a_password_stops_the_start() -> None:
+    """Owners of jobs read the URL in errors, and other trainers in leases; the operator's line does not repeat the password."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "trainer", "--simulate",
+        env={**os.environ, "PIPELINE_CHECKPOINT_URL": "sftp://pipeline:s3cret@files/checkpoints"},
+        cwd=REPOSITORY, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, output = await process.communicate()
+    assert process.returncode == 2
+    assert output.startswith(b"configuration: PIPELINE_CHECKPOINT_URL: it has a password")
+    assert b"s3cret" not in output
