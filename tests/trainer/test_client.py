@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import textwrap
 import time
@@ -382,6 +383,14 @@ async def test_what_the_service_refuses_is_named(stack: Stack) -> None:
 
     with pytest.raises(TrainerError, match="PERMISSION_DENIED ROLE_NOT_ALLOWED"):
         await asyncio.to_thread(lease_as_user)
+
+
+def test_a_service_that_is_away_gives_no_jobs() -> None:
+    """Where nothing listens, `lease` comes back without jobs when its time is up: a dispatcher has leases to renew."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with Trainer(f"127.0.0.1:{closed.getsockname()[1]}", WORKER, gpus=GPUS) as trainer:
+            assert trainer.lease(wait_seconds=0.5) == []
 
 
 async def test_stop_ends_the_wait_for_jobs(stack: Stack) -> None:

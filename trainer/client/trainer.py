@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -67,9 +68,10 @@ class Trainer:
     ) -> list[Job]:
         """Takes jobs from the queue, each to be used as a context manager; empty where there are none in that time.
 
-        `gpus`: what is free now, where that changes. Waits for a service that is not reachable, until `stop`. Raises
-        TrainerError.
+        `gpus`: what is free now, where that changes. A service that is not reachable, or has too much to do, is tried again
+        for as long. Raises TrainerError.
         """
+        deadline = time.monotonic() + wait_seconds
         request = workers_pb2.LeaseJobsRequest(
             max_jobs=max_jobs,
             gpus=[workers_pb2.GpuOffer(type=type_, count=count) for type_, count in (gpus or self._gpus).items()],
@@ -92,6 +94,8 @@ class Trainer:
             except grpc.RpcError as error:
                 if not is_transient(error):
                     raise TrainerError(describe(error)) from error
+                if time.monotonic() > deadline:
+                    break
             finally:
                 self._calls.discard(call)
             self._stopping.wait(pause)
