@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Protocol
 
 from google.protobuf import json_format
 from pipeline.workers.v1 import workers_pb2
+
+UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 class Phase(Enum):
@@ -89,5 +92,9 @@ def write_lease(lease: workers_pb2.Lease) -> str:
 
 
 def read_lease(text: str) -> workers_pb2.Lease:
-    """Reads what `write_lease` wrote. Raises json_format.ParseError."""
-    return json_format.Parse(text, workers_pb2.Lease(), ignore_unknown_fields=True)
+    """Reads what `write_lease` wrote. Raises json_format.ParseError, also where its ids are none: no call would take them."""
+    lease: workers_pb2.Lease = json_format.Parse(text, workers_pb2.Lease(), ignore_unknown_fields=True)
+    for name in ("job_id", "lease_token"):
+        if UUID.fullmatch(getattr(lease, name)) is None:
+            raise json_format.ParseError(f"{name} is not a UUID")
+    return lease

@@ -65,6 +65,8 @@ class RayEngine:
             # A job without a lease is somebody else's mistake, and not ours to delete.
             with suppress(json_format.ParseError, KeyError, TypeError):
                 lease = read_lease(job["runtime_env"]["env_vars"][LEASE_VARIABLE])
+                if name_of(lease) != job["submission_id"]:
+                    continue
                 reason = str(job.get("message") or "")
                 runs.append(Run(job["submission_id"], lease, PHASES[job["status"]], reason))
         names = {run.name for run in runs}

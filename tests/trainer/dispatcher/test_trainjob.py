@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 from pipeline.workers.v1 import workers_pb2
 
 from tests.deploy.custom_resources import problems
@@ -149,10 +150,21 @@ def test_a_lease_is_read_as_it_was_written() -> None:
     assert read_lease(write_lease(LEASE).replace("{", '{"later": 1, ', 1)) == LEASE
 
 
+@pytest.mark.parametrize("field", ["job_id", "lease_token"])
+def test_a_lease_without_its_ids_is_none(field: str) -> None:
+    """A lease that no call would take is refused where it is read, so that a broken record does not end the dispatcher."""
+    lease = workers_pb2.Lease()
+    lease.CopyFrom(LEASE)
+    setattr(lease, field, "x")
+    with pytest.raises(json_format.ParseError):
+        read_lease(write_lease(lease))
+
+
 def test_an_expanded_lease_shows_no_variable_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray expands values of variables (`os.path.expandvars`): names that users chose stay as they are."""
     monkeypatch.setenv("NODE_SECRET", "s3cret")
     lease = workers_pb2.Lease(dataset={"name": "$NODE_SECRET ${NODE_SECRET} ${UNSET}"})
+    lease.MergeFrom(LEASE)
     assert read_lease(os.path.expandvars(write_lease(lease))) == lease
 
 
