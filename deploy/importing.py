@@ -10,6 +10,7 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 
 from deploy.processes import SetupError
+from rpc.channels import EarlyStatus
 from rpc.status import failure_of
 
 CHUNK_BYTES = 256 * 1024
@@ -30,7 +31,7 @@ async def import_file(
                 yield datasets_pb2.ImportDatasetRequest(chunk=chunk)
 
     try:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with grpc.aio.insecure_channel(address, interceptors=[EarlyStatus()]) as channel:
             answer = await DatasetServiceStub(channel).ImportDataset(
                 requests(), metadata=[("authorization", f"Bearer {token}")], timeout=TIMEOUT_SECONDS
             )

@@ -231,4 +231,4 @@ async def test_the_documentation_looks_like_the_page(new_context: NewContext) ->
     )
     assert critical == []
     await page.get_by_role("link", name="Back to Pipeline").click()
-    await expect(page.get_by_role("heading", name="Datasets")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Datasets", exact=True)).to_be_visible()

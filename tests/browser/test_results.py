@@ -112,6 +112,7 @@ async def test_every_line_of_a_log_is_found_and_saved(page: Page, person: Person
     await page.goto(f"/training/jobs/{job['id']}")
     logs = page.get_by_role("region", name="Logs", exact=True)
     box = logs.get_by_role("region", name="Log lines")
+    await box.scroll_into_view_if_needed()
     await expect(box.get_by_text("step 220: loss 1.0")).to_be_in_viewport()
     await expect(page.get_by_role("list", name="Events, newest first")).not_to_contain_text("loss 1.0")
     await expect(box.get_by_text("step 8: loss 1.0")).to_have_count(0)

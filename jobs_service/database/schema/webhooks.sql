@@ -124,7 +124,7 @@ grant insert (webhook_id, user_id, type, body) on webhook_deliveries to pipeline
 
 -- What metrics count of the outbox.
 create policy counted_webhooks on webhooks for select to pipeline_system using (true);
-create policy counted_deliveries on webhook_deliveries for select to pipeline_system using (status in ('pending', 'sending'));
+create policy counted_deliveries on webhook_deliveries for select to pipeline_system using (true);
 grant select (id, paused_until) on webhooks to pipeline_system;
 grant select (webhook_id, user_id, status, next_attempt_at) on webhook_deliveries to pipeline_system;
 
