@@ -23,8 +23,9 @@ from deploy.postgres import Postgres, PostgresError
 from deploy.processes import Server, SetupError, last_line, rotate
 from deploy.running import Issuer, Running, get_json, run_file, write_private
 from deploy.settings import UpSettings, environment, plain
-from jobs_service.database.migrate import AccessChanged, SchemaTooOld, migrate
+from jobs_service.database.migrate import migrate
 from jobs_service.settings import Login
+from rpc.errors import OperatorError
 
 SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": "gateway"}
 # Every process of ours, by its name and the command that starts it. The sender of webhooks listens on no port.
@@ -39,8 +40,7 @@ DATABASE_ERRORS = (
     OSError,
     TimeoutError,
     ValueError,
-    SchemaTooOld,
-    AccessChanged,
+    OperatorError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
 )

@@ -31,7 +31,7 @@ from jobs_service.artifacts.files import ArtifactFiles
 from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.audit.service import AuditService
 from jobs_service.audit.store import AuditStore
-from jobs_service.database.migrate import AccessChanged, SchemaTooOld, migrate
+from jobs_service.database.migrate import migrate
 from jobs_service.datasets.importer import Importer
 from jobs_service.datasets.preview import Previews
 from jobs_service.datasets.service import DatasetService
@@ -60,6 +60,7 @@ from jobs_service.webhooks.store import WebhookStore
 from rpc.boundary import Boundary
 from rpc.channels import open_channel
 from rpc.database.pool import Database
+from rpc.errors import OperatorError
 from rpc.grpc_server import Services, grpc_server
 from rpc.identity.jwks import open_verifier
 from rpc.process.background import repeat
@@ -262,7 +263,7 @@ def _migrate(settings: MigrateSettings) -> int:
     setup_logs()
     try:
         asyncio.run(migrate(settings.database_url.get_secret_value(), passwords=settings.passwords))
-    except (OSError, TimeoutError, SchemaTooOld, AccessChanged, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, OperatorError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         what = str(error) or type(error).__name__
         print(f"migrate: PIPELINE_DATABASE_URL: {what}", file=sys.stderr)  # noqa: T201 - one line for the operator
         return 2
