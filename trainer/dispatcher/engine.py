@@ -46,12 +46,16 @@ class Run:
     retryable: bool = True
 
 
-class EngineUnavailable(Exception):
-    """The engine cannot be reached or has too much to do: the same may succeed after `pause_seconds`."""
+class Unavailable(Exception):
+    """What a dispatcher needs cannot be reached or has too much to do: the same may succeed after `pause_seconds`."""
 
     def __init__(self, message: str, pause_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.pause_seconds = pause_seconds
+
+
+class EngineUnavailable(Unavailable):
+    """The engine is."""
 
 
 class EngineRefused(Exception):

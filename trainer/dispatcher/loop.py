@@ -22,7 +22,7 @@ from trainer.client import Trainer, TrainerError
 from trainer.client.connection import CALL_SECONDS, Connection
 from trainer.client.errors import describe, is_transient, reason_of
 from trainer.client.reports import MAX_LINE, clean_text
-from trainer.dispatcher.engine import Engine, EngineRefused, EngineUnavailable, Phase, Run, name_of
+from trainer.dispatcher.engine import Engine, EngineRefused, EngineUnavailable, Phase, Run, Unavailable, name_of
 from trainer.dispatcher.metrics import DispatcherMetrics
 
 MAX_REASON, MAX_ERROR = 500, 2_000
@@ -35,7 +35,7 @@ ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.PREEMPTED})
 log = structlog.get_logger()
 
 
-class ServiceUnavailable(Exception):
+class ServiceUnavailable(Unavailable):
     """The Jobs service cannot be reached now."""
 
 
@@ -81,11 +81,11 @@ class Dispatcher:
                 self._is_failing = False
                 if has_waited:
                     continue
-            except (EngineUnavailable, ServiceUnavailable) as error:
+            except Unavailable as error:
                 if not self._is_failing:
                     log.warning("dispatcher", error=str(error))
                 self._is_failing = True
-                pause = max(pause, getattr(error, "pause_seconds", 0.0))
+                pause = max(pause, error.pause_seconds)
             self._stopping.wait(pause)
         with suppress(ServiceUnavailable):
             for lease in self._unrecorded.values():
