@@ -76,6 +76,20 @@ async def until(what: Callable[[], Awaitable[Any]], seconds: float = 5) -> Any:
     return result
 
 
+async def until_job(
+    stack: Stack, job: jobs_pb2.Job, condition: Callable[[jobs_pb2.Job], Any], seconds: float
+) -> jobs_pb2.Job:
+    """The job once a condition holds of it, which must be before it ends otherwise."""
+
+    async def look() -> jobs_pb2.Job | None:
+        now = await get(stack, job.id)
+        assert not now.is_final or condition(now), (now.status, now.error_message)
+        return now if condition(now) else None
+
+    result: jobs_pb2.Job = await until(look, seconds)
+    return result
+
+
 async def notices(admin: asyncpg.Connection, job_id: str) -> list[str]:
     """Kinds of notifications about a job, oldest first."""
     rows = await admin.fetch(

@@ -23,7 +23,7 @@ from rpc.telemetry.metrics import Metrics
 from tests.conftest import Stack, TestDatabase, metadata, open_stack, token
 from tests.jobs_service import trainers
 from tests.jobs_service.jobs.test_create_job import ANN, new_request
-from tests.jobs_service.trainers import TRAINER, get
+from tests.jobs_service.trainers import TRAINER
 from tests.trainer.dispatcher.api_server import NAMESPACE
 from tests.trainer.dispatcher.cluster import Cluster
 from tests.trainer.rows import import_rows
@@ -145,13 +145,7 @@ async def queue(stack: Stack, *, count: int = 2, user: str = ANN) -> jobs_pb2.Jo
 
 async def until(stack: Stack, job: jobs_pb2.Job, condition: Callable[[jobs_pb2.Job], Any]) -> jobs_pb2.Job:
     """The job once a condition holds of it."""
-
-    async def look() -> jobs_pb2.Job | None:
-        now = await get(stack, job.id)
-        assert not now.is_final or condition(now), (now.status, now.error_message)
-        return now if condition(now) else None
-
-    return await trainers.until(look, 60)
+    return await trainers.until_job(stack, job, condition, 60)
 
 
 async def eventually(condition: Callable[[], Any]) -> Any:

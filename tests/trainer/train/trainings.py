@@ -19,7 +19,7 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from tests.conftest import Stack, metadata, token
 from tests.jobs_service import trainers
 from tests.jobs_service.jobs.test_create_job import ANN
-from tests.jobs_service.trainers import TRAINER, get
+from tests.jobs_service.trainers import TRAINER
 from tests.processes import Server, environment, running
 from tests.trainer.rows import import_rows
 
@@ -95,13 +95,7 @@ async def trainer(
 
 async def until(stack: Stack, job: jobs_pb2.Job, condition: Callable[[jobs_pb2.Job], bool]) -> jobs_pb2.Job:
     """The job once a condition holds of it."""
-
-    async def look() -> jobs_pb2.Job | None:
-        now = await get(stack, job.id)
-        assert not now.is_final or condition(now), (now.status, now.error_message)
-        return now if condition(now) else None
-
-    return await trainers.until(look, 120)
+    return await trainers.until_job(stack, job, condition, 120)
 
 
 def is_final(job: jobs_pb2.Job) -> bool:
