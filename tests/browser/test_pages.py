@@ -298,11 +298,12 @@ async def test_offline_is_told_and_mends_itself(page: Page, person: Person) -> N
 
 @pytest.mark.parametrize("path", ["/datasets", "/training/jobs", "/training/configure"])
 async def test_every_list_and_card_loads_with_a_skeleton_and_fails_with_a_way_out(page: Page, path: str) -> None:
-    """Before the answer a skeleton says that it loads; an answer of 500 is explained, and trying again helps."""
-    answered = asyncio.Event()
+    """Before the answer a skeleton says that it loads; an answer of 500 is explained until trying again has helped."""
+    asked, answered = asyncio.Event(), asyncio.Event()
     broken = True
 
     async def fail(route: Route) -> None:
+        asked.set()
         await answered.wait()
         if broken:
             await route.fulfill(status=500, json={"error": "Internal error", "request_id": "r-1", "details": ""})
@@ -316,8 +317,11 @@ async def test_every_list_and_card_loads_with_a_skeleton_and_fails_with_a_way_ou
     answered.set()
     alert = page.get_by_role("alert").filter(has_text="Internal error")
     await expect(alert).to_contain_text("request id r-1")
-    answered.clear()  # The list asks again by itself as well: nothing is answered before the click.
+    asked.clear()
+    answered.clear()
     await alert.get_by_role("button", name="Try again").click()
+    await asked.wait()
+    await expect(alert).to_contain_text("request id r-1")
     broken = False
     answered.set()
     await expect(alert).to_have_count(0)

@@ -1,6 +1,6 @@
 import type { UseQueryResult } from "@tanstack/react-query";
 import { CircleAlert, WifiOff, type LucideIcon } from "lucide-react";
-import type { ReactNode } from "react";
+import { useState, type ReactNode } from "react";
 
 import { explain } from "@/api/errors";
 import { useOnline } from "@/hooks/online";
@@ -31,11 +31,14 @@ export function Empty({ icon: Icon, title, children, action, isPage }: EmptyProp
   );
 }
 
-type Query = Pick<UseQueryResult, "isError" | "error" | "fetchStatus" | "refetch">;
+type Query = Pick<UseQueryResult, "error" | "errorUpdateCount" | "fetchStatus" | "refetch">;
 
 /** Shown while a query has no data: its error, a note that the browser is offline, or `children` while it loads. */
 export function Unloaded({ query, children }: { query: Query; children: ReactNode }) {
-  if (query.isError) return <Failed error={query.error} onRetry={() => void query.refetch()} />;
+  // A query forgets its error while it is fetched again. Here it stays until there is an answer.
+  const [lastError, setLastError] = useState(query.error);
+  if (query.error !== null && query.error !== lastError) setLastError(query.error);
+  if (query.errorUpdateCount > 0) return <Failed error={query.error ?? lastError} onRetry={() => void query.refetch()} />;
   return query.fetchStatus === "paused" ? <Offline /> : children;
 }
 
