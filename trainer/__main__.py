@@ -13,12 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
+from google.protobuf import json_format
+from pipeline.workers.v1 import workers_pb2
+
 from rpc.process.settings import load
 from trainer.client import Token, Trainer, TrainerError
 from trainer.client.connection import credentials
 from trainer.console import shown
 from trainer.dispatcher.engine import read_lease
-from trainer.settings import TrainerSettings
+from trainer.settings import LEASE_VARIABLE, TrainerSettings
 from trainer.simulate import NAME as SIMULATED
 from trainer.simulate import STALL_SECONDS, Habits, Simulation
 from trainer.supervisor import gpus as gpu_types
@@ -101,7 +104,7 @@ def _train(
         _require_torch()
     elif which(program := shlex.split(settings.trainer_command)[0]) is None:
         raise TrainerError(f"there is no program {program} here: correct PIPELINE_TRAINER_COMMAND")
-    lease = read_lease(settings.trainer_lease.get_secret_value()) if settings.trainer_lease is not None else None
+    lease = _lease(settings)
     offered = dict(arguments.gpus or ()) if lease is None else {lease.gpu_config.type: lease.gpu_config.count}
     if not offered:
         offered, unknown = gpu_types.detect()
@@ -124,6 +127,16 @@ def _train(
             supervisor.run_one(trainer.resume(lease))
         else:
             supervisor.run(once=arguments.once)
+
+
+def _lease(settings: TrainerSettings) -> workers_pb2.Lease | None:
+    if settings.trainer_lease is None:
+        return None
+    try:
+        return read_lease(settings.trainer_lease.get_secret_value())
+    except json_format.ParseError:
+        # The value stays out of the line: it has the lease's token.
+        raise TrainerError(f"{LEASE_VARIABLE} is no lease: it must be the JSON that a dispatcher writes") from None
 
 
 def _simulate(

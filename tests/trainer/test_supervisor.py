@@ -8,6 +8,7 @@ import os
 import sys
 import textwrap
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from pipeline.jobs.v1 import jobs_pb2
 from estimator_service.catalogue.model import read_catalogue
 from estimator_service.settings import EstimatorSettings
 from tests.conftest import Stack, TestDatabase, open_stack
-from tests.jobs_service.trainers import get
+from tests.jobs_service.trainers import get, lease
 from tests.trainer.train.trainings import REPOSITORY, files_of, is_final, log_of, queue, trainer, until, write_token
 from trainer.__main__ import add_arguments, run
 from trainer.client import TrainerError
-from trainer.supervisor.gpus import type_of
+from trainer.dispatcher.engine import write_lease
+from trainer.supervisor.gpus import TYPES, type_of
 
 CHILD = """
 import json, os, pathlib
@@ -85,6 +87,12 @@ def test_gpus_are_offered_as_the_catalogue_names_them(name: str) -> None:
     assert NVML_NAMES[name] in (None, *catalogue.by_type_for_models)
 
 
+def test_every_type_of_the_catalogue_is_detected() -> None:
+    """The names that GPUs are offered by are the catalogue's, all of them and no others."""
+    catalogue = read_catalogue(EstimatorSettings.model_fields["catalogue_file"].default)
+    assert {type_ for _, type_ in TYPES} == set(catalogue.by_type_for_models)
+
+
 @pytest.fixture
 async def stack(database: TestDatabase, tmp_path: Path, jobs_overrides: dict[str, Any]) -> AsyncIterator[Stack]:
     """The services over gRPC."""
@@ -125,6 +133,50 @@ def test_a_command_that_is_not_there_is_named_at_start(tmp_path: Path, monkeypat
     add_arguments(parser)
     with pytest.raises(TrainerError, match="no program no-such-program here"):
         run(parser.parse_args(["--address", "localhost:1", "--token-file", str(write_token(tmp_path))]))
+
+
+def test_a_lease_that_is_none_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer whose PIPELINE_TRAINER_LEASE is cut short ends with a line that does not repeat it."""
+    monkeypatch.setenv("PIPELINE_TRAINER_COMMAND", "true")
+    monkeypatch.setenv("PIPELINE_TRAINER_LEASE", '{"job_id": "s3cret')
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args(["--address", "localhost:1", "--token-file", str(write_token(tmp_path))])
+    with pytest.raises(TrainerError, match="PIPELINE_TRAINER_LEASE is no lease") as caught:
+        run(arguments)
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_files_of_killed_trainers_are_removed(stack: Stack, tmp_path: Path) -> None:
+    """A trainer that a dispatcher starts removes what a killed one left, and leaves alone what a living one has."""
+    models, hangs = child(tmp_path / "hangs", "send({'step': 1, 'of': 2})\nos.read(os.pipe()[0], 1)")
+    _, completes = child(tmp_path / "completes", "send({'result': {'folder': str(folder), 'step': 1, 'max_steps': 1}})")
+    work = tmp_path / "work"
+
+    def folders() -> set[Path]:
+        return {each for each in work.iterdir() if each.is_dir()}
+
+    async def hanging(name: str) -> asyncio.subprocess.Process:
+        job = await queue(stack)
+        options = {"TRAINER_COMMAND": hangs, "TRAINER_WORK_DIR": work}
+        process = await opened.enter_async_context(trainer(stack, tmp_path / name, models, **options))
+        await until(stack, job, lambda job: job.current_step > 0)
+        return process
+
+    async with AsyncExitStack() as opened:
+        await hanging("living")
+        kept = folders()
+        killed = await hanging("killed")
+        killed.kill()
+        await killed.wait()
+        assert len(folders() - kept) == 1
+        job = await queue(stack)
+        (leased,) = await lease(stack)
+        options = {"TRAINER_COMMAND": completes, "TRAINER_WORK_DIR": work, "TRAINER_LEASE": write_lease(leased)}
+        async with trainer(stack, tmp_path / "third", models, **options) as process:
+            assert await process.wait() == 0
+        assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_COMPLETED
+        assert folders() == kept
 
 
 async def test_a_result_that_is_not_there_fails_its_job_alone(stack: Stack, tmp_path: Path) -> None:

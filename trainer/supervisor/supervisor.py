@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from trainer.settings import LEASE_VARIABLE, TrainerSettings
 from trainer.supervisor.child import Child, describe_exit
 from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
 from trainer.supervisor.tasks import NotSupported, task_of
+from trainer.supervisor.work_folder import work_folder
 from trainer.task import Task
 
 # The last one is Ray's: it repeats the variables of Ray's job, the lease among them.
@@ -46,7 +46,6 @@ class Supervisor:
     def __init__(self, trainer: Trainer, settings: TrainerSettings, show: Show) -> None:
         self._trainer, self._settings, self._show = trainer, settings, show
         self._stopping = threading.Event()
-        self._folder = settings.trainer_work_dir.absolute() / str(os.getpid())
 
     def stop(self) -> None:
         """Takes no more jobs; the one that is trained saves a checkpoint and returns to the queue."""
@@ -55,50 +54,42 @@ class Supervisor:
 
     def run(self, *, once: bool = False) -> None:
         """Trains until `stop`; with `once`, one job. Raises TrainerError."""
-        _remove_stale(self._folder.parent)
-        try:
-            while not self._stopping.is_set():
-                for job in self._trainer.lease():
-                    self._train(job)
-                    if once:
-                        return
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        while not self._stopping.is_set():
+            for job in self._trainer.lease():
+                self.run_one(job)
+                if once:
+                    return
 
     def run_one(self, job: Job) -> None:
-        """Trains a job that somebody else has leased, until `stop`. Raises TrainerError."""
-        try:
-            self._train(job)
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _train(self, job: Job) -> None:
+        """Trains a leased job, until `stop`. Raises TrainerError."""
         self._show(job, 0, "")
-        folder = self._folder / job.id
-        shutil.rmtree(folder, ignore_errors=True)
         try:
             with job:
-                try:
-                    folder.mkdir(parents=True)
-                    self._run(job, folder)
-                except NotSupported as error:
-                    _fail(job, Failure(str(error), retryable=False, reason="NOT_SUPPORTED"))
-                except TrainingFailed as error:
-                    _fail(job, error.failure)
-                except TrainerError as error:
-                    # Where every call is refused, the next lease is as well, and ends the trainer.
-                    _fail(job, Failure(str(error), retryable=not isinstance(error, ResultTooLarge)))
-                except FileNotFoundError as error:
-                    _fail(job, Failure(f"The training's result is missing: {error.filename}."))
-                except OSError as error:
-                    # Every other job would fail here as well.
-                    _fail(job, Failure(f"The trainer cannot keep its files: {error.strerror or error}."))
-                    raise TrainerError(f"files cannot be kept in {folder}: {error}") from error
+                self._end(job)
         except Interrupted:
             pass  # `with job` has returned it to the queue
         finally:
             self._show(job, 0, job.outcome)
-            shutil.rmtree(folder, ignore_errors=True)
+
+    def _end(self, job: Job) -> None:
+        """Trains a job to its result, or fails it with the reason. Raises Stopped, TrainerError, Interrupted."""
+        work_dir = self._settings.trainer_work_dir.absolute()
+        try:
+            with work_folder(work_dir) as folder:
+                self._run(job, folder)
+        except NotSupported as error:
+            _fail(job, Failure(str(error), retryable=False, reason="NOT_SUPPORTED"))
+        except TrainingFailed as error:
+            _fail(job, error.failure)
+        except TrainerError as error:
+            # Where every call is refused, the next lease is as well, and ends the trainer.
+            _fail(job, Failure(str(error), retryable=not isinstance(error, ResultTooLarge)))
+        except FileNotFoundError as error:
+            _fail(job, Failure(f"The training's result is missing: {error.filename}."))
+        except OSError as error:
+            # Every other job would fail here as well.
+            _fail(job, Failure(f"The trainer cannot keep its files: {error.strerror or error}."))
+            raise TrainerError(f"files cannot be kept in {work_dir}: {error}") from error
 
     def _run(self, job: Job, folder: Path) -> None:
         job.report(stage="loading dataset")
@@ -227,10 +218,3 @@ def _mapped(result: Result, total_steps: int) -> int:
     if result.result_step <= 0 or result.max_steps <= 0:
         return 0
     return min(total_steps, result.result_step * total_steps // result.max_steps)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Removes the files of trainers that are gone: each has a folder named after its process."""
-    for each in folder.iterdir() if folder.is_dir() else ():
-        if each.name.isdigit() and not Path(f"/proc/{each.name}").exists():
-            shutil.rmtree(each, ignore_errors=True)

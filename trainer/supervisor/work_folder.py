@@ -1,0 +1,36 @@
+"""The folder that one training keeps its files in."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import mkdtemp
+
+LOCK = "lock"
+
+
+@contextmanager
+def work_folder(parent: Path) -> Iterator[Path]:
+    """Makes a folder below `parent` and removes it in the end, and first those that killed trainers left there.
+
+    A folder is in use while its lock file is locked, also by a process of another container. Raises OSError.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    # Held while a new folder has no lock of its own yet.
+    with (parent / LOCK).open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        for lock_file in parent.glob(f"*/{LOCK}"):
+            with suppress(OSError), lock_file.open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock_file.parent, ignore_errors=True)
+        folder = Path(mkdtemp(dir=parent))
+        lock = (folder / LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
