@@ -94,7 +94,7 @@ async def open_services(
     events, retention = EventStore(database), timedelta(hours=settings.event_retention_hours)
     tailer = Tailer(events, poll_seconds=settings.watch_poll_ms / 1000)
     tailer.watch_lag(metrics)
-    storage = Storage(settings.storage_url)
+    storage = Storage(settings.storage_url, signed_url_seconds=settings.signed_url_seconds)
     datasets = DatasetStore(
         database,
         bucket=storage.bucket,

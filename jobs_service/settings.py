@@ -70,6 +70,13 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
         pattern="^[a-z0-9]+://",
         description="Where datasets and results are kept: an fsspec URL.",
     )
+    signed_url_seconds: int = Field(
+        300,
+        ge=0,
+        le=604_800,
+        description="Seconds that signed URLs of results and datasets are valid, where the storage is S3. "
+        "0: none are signed, for a storage that browsers and trainers cannot reach.",
+    )
     lease_ms: int = Field(30_000, ge=50, le=3_600_000, description="Milliseconds that a lease lasts after each report.")
     renew_ms: int = Field(10_000, ge=10, le=1_200_000, description="Milliseconds after which a trainer reports again.")
     max_attempts: int = Field(3, ge=1, le=20, description="Attempts after which a job fails.")

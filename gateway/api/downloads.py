@@ -1,7 +1,7 @@
 """Server streams of `google.api.HttpBody` as files, whole or in part.
 
-What the stream's first message says of the file (`pipeline.common.v1.Download`) becomes headers. A `Range` header becomes the
-fields `offset` and `length` of a request that has them.
+What the stream's first message says of the file (`pipeline.common.v1.Download`) becomes headers, or a redirect where it has a
+signed URL. A `Range` header becomes the fields `offset` and `length` of a request that has them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 from pipeline.common.v1 import files_pb2
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from gateway.api.headers import one_header
 from gateway.errors import RangeNotSatisfiable
@@ -41,6 +41,9 @@ async def download_response(
 ) -> Response:
     """Returns a stream's file, with 206 for a part of it. Raises what the RPC raises, and RangeNotSatisfiable."""
     asked: Any = await message()
+    # A URL is signed for GET alone.
+    if "signed_url" in method.descriptor.input_type.fields_by_name and not asked.HasField("signed_url"):
+        asked.signed_url = request.method == "GET"
     part = RANGE.fullmatch(one_header(request, b"range") or "")
     has_parts = "offset" in method.descriptor.input_type.fields_by_name
 
@@ -65,6 +68,8 @@ async def download_response(
             if any(field == "offset" for field, _ in failure_of(error).violations):
                 raise RangeNotSatisfiable from error
             raise
+        if opened.download.signed_url:
+            return _response(opened, partial=True)
         same_file = one_header(request, b"if-range") in (None, f'"{opened.download.etag}"')
         if opened.download.size and same_file:
             return _response(opened, partial=True)
@@ -83,6 +88,10 @@ def _described(first: HttpBody | None) -> files_pb2.Download:
 def _response(opened: _Opened, *, partial: bool) -> Response:
     first, download = opened.first, opened.download
     headers = {"cache-control": "no-store"}
+    if download.signed_url:
+        opened.rpc.cancel()
+        # The client sends its Range there again; its token it keeps to itself, as for every other host.
+        return RedirectResponse(download.signed_url, 307, headers)
     if download.file_name:
         headers["content-disposition"] = f'attachment; filename="{download.file_name}"'
     if download.size:

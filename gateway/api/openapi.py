@@ -106,6 +106,8 @@ class _Document:
             "parameters": self._parameters(binding),
             "responses": {str(binding.method.http_success): self._success(binding)},
         }
+        if "signed_url" in descriptor.input_type.fields_by_name:
+            operation["responses"]["307"] = {"description": "Location is a signed URL that gives the file."}
         if binding.body:
             operation["requestBody"] = {"required": True, "content": self._request_body(binding)}
         operation["responses"] |= {status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS}

@@ -14,7 +14,7 @@ from jobs_service.artifacts.archive import archive, archive_size
 from jobs_service.artifacts.model import ARCHIVE, Artifact, ArtifactFile, Download, LeaseRef, StoredFile
 from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.datasets.storage import Storage, Writer
-from jobs_service.errors import ArtifactNotFound, ArtifactTooLarge, DatasetFileNotFound
+from jobs_service.errors import ArtifactNotFound, ArtifactTooLarge, DatasetFileNotFound, StorageUnavailable
 from rpc.errors import ServiceError, ValidationFailed
 from rpc.identity.model import Identity
 
@@ -23,6 +23,9 @@ CHUNK_BYTES = 512 * 1024
 THREADS = 8
 # Chunks after which a stream to a trainer looks whether the lease still runs.
 CHUNKS_PER_CHECK = 32
+
+# Time that signing a URL for a lease may take, seconds.
+SIGN_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -92,10 +95,23 @@ class ArtifactFiles:
 
         return size, chunks()
 
+    async def dataset_url(self, bucket: str, path: str, file_name: str) -> str:
+        """A signed URL of a dataset's file; empty where there is none, or none in time for a lease that already runs."""
+        if bucket.rstrip("/") != self._storage.bucket or not self._storage.signs:
+            return ""
+        try:
+            async with asyncio.timeout(SIGN_SECONDS):
+                return await self._run(self._storage.signed_url, path, file_name)
+        except (TimeoutError, StorageUnavailable):
+            return ""
+
     async def download(
-        self, caller: Identity, job_id: UUID, name: str, offset: int, length: int
+        self, caller: Identity, job_id: UUID, name: str, offset: int, length: int, *, signed_url: bool
     ) -> tuple[Artifact, Download, AsyncIterator[bytes]]:
-        """A file of a result, or all as an archive, from an offset on. Raises JobNotFound, ArtifactNotFound."""
+        """A file of a result, or all as an archive, from an offset on. Raises JobNotFound, ArtifactNotFound.
+
+        With `signed_url`, a URL in its place where the storage signs. An archive is made while it is sent, and has none.
+        """
         artifact = await self._store.get(caller, job_id)
         if name == ARCHIVE:
             size = archive_size(artifact.files)
@@ -105,6 +121,9 @@ class ArtifactFiles:
             file = next((file for file in artifact.files if file.name == name), None)
             if file is None:
                 raise ArtifactNotFound
+            if signed_url and self._storage.signs:
+                url = await self._run(self._storage.signed_url, file.path, name)
+                return artifact, Download(name, file.size, 0, 0, file.sha256, url), self._pulled(iter(()), 0)
             size, tag = file.size, file.sha256
             source = self._read(file, offset)
         if offset > size or (offset and offset == size):

@@ -52,13 +52,17 @@ class Upload(NamedTuple):
 
 
 class Download(NamedTuple):
-    """A part of a file that is sent: `size` is the whole file's, 0 where it is not known beforehand."""
+    """A part of a file that is sent: `size` is the whole file's, 0 where it is not known beforehand.
+
+    With a `signed_url`, nothing is sent: the URL gives the whole file.
+    """
 
     file_name: str
     size: int
     offset: int
     length: int
     etag: str
+    signed_url: str = ""
 
 
 class LeaseRef(NamedTuple):

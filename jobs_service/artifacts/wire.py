@@ -40,7 +40,14 @@ def first_part(artifact: Artifact, model: Download, job_id: str) -> HttpBody:
     # Every job has an adapter.zip; on the owner's disk they need names of their own.
     name = f"{job_id[:8]}-{ARCHIVE}" if model.file_name == ARCHIVE else model.file_name
     described.Pack(
-        files_pb2.Download(file_name=name, size=model.size, offset=model.offset, length=model.length, etag=model.etag)
+        files_pb2.Download(
+            file_name=name,
+            size=model.size,
+            offset=model.offset,
+            length=model.length,
+            etag=model.etag,
+            signed_url=model.signed_url,
+        )
     )
     body.extensions.append(described)
     return body

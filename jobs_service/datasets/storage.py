@@ -15,6 +15,8 @@ from rpc.errors import OperatorError
 
 # Ends the name of a file that is not complete yet.
 PART = ".part"
+# Schemes of S3, and of stores that speak its protocol.
+S3 = ("s3", "s3a")
 
 log = structlog.get_logger()
 
@@ -57,6 +59,15 @@ class Writer:
                 self._filesystem.rm(path)
 
 
+def _options(url: str) -> dict[str, Any]:
+    """Options of a filesystem beside those that its operator has set for fsspec."""
+    if urlsplit(url).scheme not in S3:
+        return {}
+    # Buckets that were made since June 2020 take no URL of botocore's own choice, version 2.
+    config = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    return {"config_kwargs": {"signature_version": "s3v4", **config}}
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Raises StorageUnavailable for any exception: each kind of storage has its own. The log has the original."""
@@ -68,17 +79,21 @@ def _translated() -> Iterator[None]:
 
 
 class Storage:
-    """Files under a root. `bucket` is its URL. Raises StorageError if the URL cannot be opened or has a password."""
+    """Files under a root. `bucket` is its URL. Raises StorageError if the URL cannot be opened or has a password.
 
-    def __init__(self, url: str) -> None:
+    `signed_url_seconds`: how long signed URLs are valid; 0: none are signed.
+    """
+
+    def __init__(self, url: str, *, signed_url_seconds: int = 0) -> None:
         self.bucket = url.rstrip("/")
+        self._signed_url_seconds = signed_url_seconds
         try:
             if urlsplit(url).password is not None:
                 raise ValueError(
                     "it has a password, which owners of datasets would read: give it to fsspec by itself, "
                     "as FSSPEC_SFTP_PASSWORD for example"
                 )
-            self._filesystem, self._root = fsspec.core.url_to_fs(url)
+            self._filesystem, self._root = fsspec.core.url_to_fs(url, **_options(url))
         except Exception as error:
             raise StorageError(f"PIPELINE_STORAGE_URL: {' '.join(str(error).split())}") from error
 
@@ -102,6 +117,22 @@ class Storage:
         """The bytes of a file from `start` up to `end`, fewer at its end. Blocks. Raises StorageUnavailable."""
         with _translated():
             return bytes(self._filesystem.cat_file(f"{self._root}/{path}", start=start, end=end))
+
+    @property
+    def signs(self) -> bool:
+        """Whether there are signed URLs: of S3 and what speaks its protocol."""
+        return self._signed_url_seconds > 0 and urlsplit(self.bucket).scheme in S3
+
+    def signed_url(self, path: str, file_name: str) -> str:
+        """A URL that gives a file to anybody for a while, to be saved under a name. Blocks. Raises StorageUnavailable."""
+        with _translated():
+            return str(
+                self._filesystem.sign(
+                    f"{self._root}/{path}",
+                    expiration=self._signed_url_seconds,
+                    ResponseContentDisposition=f'attachment; filename="{file_name}"',
+                )
+            )
 
     def writer(self, path: str) -> Writer:
         """A writer of a new file. Nothing is created before its first byte."""

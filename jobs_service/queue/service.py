@@ -71,12 +71,14 @@ class WorkerService(LeasedFiles):
     async def _render(self, trainer: Identity, lease: Lease) -> workers_pb2.Lease | None:
         """Returns the message of a lease; fails the job and returns None where its row is not what the contract allows."""
         try:
-            return wire.lease(lease, self._settings)
+            message = wire.lease(lease, self._settings)
         except (ValueError, TypeError, AttributeError, DecodeError) as error:
             log.error("job_unreadable", job_id=str(lease.job_id), error=repr(error))
             failure = Failure(UNREADABLE, retryable=False, reason=StatusReason.NOT_SUPPORTED)
             await self._queue.fail(trainer, LeaseRef(lease.job_id, lease.lease_token), failure)
             return None
+        await self.add_signed_urls(message)
+        return message
 
     async def _lease(self, call: Call, request: LeaseRequest, wait_seconds: float) -> list[Lease]:
         """Polls the queue until there is a job, the time is up or the server stops.

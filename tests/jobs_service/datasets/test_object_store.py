@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import boto3
 import fsspec
 import grpc
@@ -12,15 +14,20 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
+from pipeline.workers.v1 import workers_pb2
 
+from tests.clients import http_client
 from tests.conftest import Stack, metadata
+from tests.door import refused
+from tests.gateway.conftest import bearer, open_gateway
 from tests.jobs_service.artifacts.test_artifacts import FILES, download, read_dataset, upload
-from tests.jobs_service.jobs.test_create_job import ANN, new_request
+from tests.jobs_service.jobs.test_create_job import ANN, BOB, new_request
 from tests.jobs_service.trainers import complete, lease, report, until
 from tests.trainer.rows import import_rows
 
 ROWS = [{"prompt": f"question {number}", "completion": "answer " * 40} for number in range(3_000)]
 BUCKET = "training"
+WEIGHTS = "adapter_model.safetensors"
 
 
 @pytest.fixture
@@ -51,10 +58,16 @@ def bucket(server: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
-def jobs_overrides(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def signed_url_seconds() -> int:
+    """How long signed URLs are valid; 0: none are signed."""
+    return 90
+
+
+@pytest.fixture
+def jobs_overrides(bucket: Any, monkeypatch: pytest.MonkeyPatch, signed_url_seconds: int) -> dict[str, Any]:
     """The storage is in the bucket, and swept often."""
     monkeypatch.setattr("jobs_service.datasets.sweeper.SWEEP_SECONDS", 0.02)
-    return {"storage_url": f"s3://{BUCKET}/pipeline"}
+    return {"storage_url": f"s3://{BUCKET}/pipeline", "signed_url_seconds": signed_url_seconds}
 
 
 def keys(bucket: Any) -> dict[str, int]:
@@ -94,6 +107,75 @@ async def test_a_dataset_and_a_result_live_in_a_bucket(stack: Stack, bucket: Any
         return not keys(bucket)
 
     await until(is_empty)
+
+
+async def completed(stack: Stack) -> tuple[jobs_pb2.Job, workers_pb2.Lease]:
+    """A job with FILES as its result, and the lease that it had."""
+    job = (await stack.jobs.CreateJob(new_request((await import_rows(stack, ROWS)).id), metadata=metadata(ANN))).job
+    (leased,) = await lease(stack)
+    await report(stack, leased)
+    await complete(stack, leased, files=[await upload(stack, leased, name, data) for name, data in FILES.items()])
+    return job, leased
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+async def test_files_are_read_by_signed_urls(stack: Stack, bucket: Any) -> None:
+    """A lease has a URL of its dataset; a download gives one to its owner alone, valid for as long as the setting says."""
+    job, leased = await completed(stack)
+    async with http_client() as anybody:
+        stored = bucket.Object(f"pipeline/{leased.dataset.storage_path}")
+        assert (await anybody.get(leased.dataset.signed_url)).content == stored.get()["Body"].read()
+        part, streamed = await download(stack, job.id, WEIGHTS, signed_url=True)
+        assert (streamed, part.size) == (b"", len(FILES[WEIGHTS]))
+        query = parse_qs(urlsplit(part.signed_url).query)
+        assert (query["X-Amz-Expires"], query["X-Amz-Algorithm"]) == (["90"], ["AWS4-HMAC-SHA256"])
+        whole = await anybody.get(part.signed_url)
+        assert whole.content == FILES[WEIGHTS]
+        assert whole.headers["content-disposition"] == f'attachment; filename="{WEIGHTS}"'
+    assert (await refused(download(stack, job.id, WEIGHTS, BOB, signed_url=True))).reason == "JOB_NOT_FOUND"
+    assert (await refused(download(stack, job.id, "nothing.bin", signed_url=True))).reason == "ARTIFACT_NOT_FOUND"
+    # An archive is made while it is sent, and callers over gRPC get bytes unless they ask for a URL.
+    for name, fields in (("adapter.zip", {"signed_url": True}), (WEIGHTS, {})):
+        part, streamed = await download(stack, job.id, name, **fields)
+        assert (part.signed_url, len(streamed)) == ("", part.size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+async def test_downloads_redirect_to_signed_urls(stack: Stack, admin: asyncpg.Connection) -> None:
+    """Over HTTP a download redirects its owner, with a range as well, and is in the audit log; the client may decline."""
+    job, _ = await completed(stack)
+    path, data = f"/api/jobs/{job.id}/artifact/{WEIGHTS}", FILES[WEIGHTS]
+    async with open_gateway(stack) as url, http_client(url, headers=bearer(ANN)) as ann:
+        redirect = await ann.get(path)
+        assert (redirect.status_code, redirect.headers["cache-control"]) == (307, "no-store")
+        logged = "select count(*) from audit_events where action = 'artifact_downloaded'"
+        assert await admin.fetchval(logged) == 1
+        assert (await ann.get(path, follow_redirects=True)).content == data
+        part = await ann.get(path, headers={"range": "bytes=5-14"}, follow_redirects=True)
+        assert (part.status_code, part.content) == (206, data[5:15])
+        itself = await ann.get(path, params={"signed_url": "false"}, headers={"range": "bytes=5-14"})
+        assert (itself.status_code, itself.content) == (206, data[5:15])
+        assert (await ann.head(path)).status_code == 200
+        archive = await ann.get(f"/api/jobs/{job.id}/artifact/adapter.zip")
+        assert (archive.status_code, archive.headers["content-length"]) == (200, str(len(archive.content)))
+        other = await ann.get(path, headers=bearer(BOB))
+        assert (other.status_code, other.json()["reason"]) == (404, "JOB_NOT_FOUND")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+@pytest.mark.parametrize("signed_url_seconds", [0])
+async def test_a_private_store_signs_nothing(stack: Stack) -> None:
+    """With PIPELINE_SIGNED_URL_SECONDS=0 leases have no URL, and downloads come through the gateway, in part as well."""
+    job, leased = await completed(stack)
+    assert not leased.dataset.HasField("signed_url")
+    async with open_gateway(stack) as url, http_client(url, headers=bearer(ANN)) as ann:
+        path = f"/api/jobs/{job.id}/artifact/{WEIGHTS}"
+        assert (await ann.get(path)).content == FILES[WEIGHTS]
+        part = await ann.get(path, headers={"range": "bytes=5-14"})
+        assert (part.status_code, part.content) == (206, FILES[WEIGHTS][5:15])
 
 
 @pytest.mark.slow
