@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test test-train test-cluster train-demo lint types contracts fast generate ui dashboard chromium prometheus previous campaign campaign-cluster soak attack bench lock clean
+.PHONY: help up env check test test-train test-cluster train-demo lint types contracts fast generate ui dashboard chromium debian previous campaign campaign-cluster soak attack bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,10 +46,11 @@ ui: $(UI)/dist/index.html ## Build the page
 chromium: .venv/installed
 	@command -v chromium-headless-shell > /dev/null || command -v chromium > /dev/null || { command -v apt-get > /dev/null && apt-get -qq update && apt-get -qq -y -o DPkg::Lock::Timeout=300 install chromium-headless-shell > /dev/null; } || $(BIN)/playwright install --only-shell chromium
 
-# Debian's, unpacked here and not installed: its package would start a server.
-PROMETHEUS := .pipeline/prometheus/usr/bin
-prometheus:
-	@command -v promtool > /dev/null || test -x $(PROMETHEUS)/promtool || { command -v apt-get > /dev/null && mkdir -p .pipeline/prometheus && cd .pipeline/prometheus && apt-get -qq update && apt-get -qq download prometheus && dpkg -x prometheus_*.deb . ; } || true
+# Debian's, unpacked here and not installed: their packages would start servers. PgBouncer needs two libraries of its own.
+DEBIAN := .pipeline/debian
+WITH_DEBIAN := PATH="$$PATH:$(CURDIR)/$(DEBIAN)/usr/bin:$(CURDIR)/$(DEBIAN)/usr/sbin"
+debian:
+	@$(WITH_DEBIAN); command -v promtool nginx pgbouncer | grep -c . | grep -qx 3 || { command -v apt-get > /dev/null && mkdir -p $(DEBIAN) && cd $(DEBIAN) && apt-get -qq update && apt-get -qq download prometheus nginx pgbouncer $$(apt-cache depends pgbouncer | sed -nE 's/.*Depends: (libevent|libc-?ares)/\1/p') && for package in *.deb; do dpkg -x $$package .; done; } || true
 
 check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
 
@@ -75,9 +76,9 @@ fast: .venv/installed
 	$(NPM) run --silent test
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not browser and not slow"
 
-test: .venv/installed ui chromium prometheus ## Every test
+test: .venv/installed ui chromium debian ## Every test
 	$(NPM) run --silent test
-	PATH="$(CURDIR)/$(PROMETHEUS):$$PATH" $(BIN)/pytest -q -n 2 --dist loadgroup
+	$(WITH_DEBIAN) $(BIN)/pytest -q -n 2 --dist loadgroup
 
 # PyTorch's CPU build where pip finds one; the lock has the rest. A tiny model is trained from the real queue.
 .venv-train/installed: requirements-train.txt pyproject.toml protos/build.py $(shell find protos/pipeline -name '*.proto')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.grafana import dashboard
 from deploy.running import Stack, stack
 from rpc.telemetry.metrics import LABELS
+from tests import debian
 from tests.deploy.processes import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -29,10 +29,7 @@ ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"] if "
 QUERIES = [*dashboard.expressions(), *(rule["expr"] for group in RULES for rule in group["rules"])]
 # Names of Prometheus' own, and labels that its configuration adds.
 OTHERS = {"up", "ALERTS"}
-with_prometheus = pytest.mark.skipif(
-    shutil.which("promtool") is None or shutil.which("prometheus") is None,
-    reason="needs Debian's package `prometheus`; `make test` fetches it where there is apt",
-)
+with_prometheus = debian.needs("promtool", "prometheus")
 
 
 def named_metrics(expression: str) -> set[str]:
