@@ -129,6 +129,7 @@ async def open_services(
             artifacts,
             files,
             audit.record_download,
+            metrics,
         )
 
         async def prune() -> None:

@@ -7,6 +7,8 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
+import structlog
+from google.protobuf.message import DecodeError
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1 import jobs_pb2
 
@@ -16,7 +18,7 @@ from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.errors import InvalidTransition, JobFinal
 from jobs_service.events import wire as events_wire
 from jobs_service.events.store import EventStore
-from jobs_service.events.watch import Snapshot, Watches, WatchMessage
+from jobs_service.events.watch import Snapshot, Watches
 from jobs_service.jobs import wire
 from jobs_service.jobs.model import Configuration, Job, JobState, QueuePosition
 from jobs_service.jobs.store import JobStore
@@ -24,8 +26,13 @@ from jobs_service.queue.positions import QueuePositions
 from jobs_service.queue.store import QueueStore
 from jobs_service.wire import page_of, pagination
 from rpc.boundary import Call
+from rpc.telemetry.metrics import Metrics
 
 MAX_POINTS = 1000
+# What a row raises that is not what the contract allows.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, DecodeError)
+
+log = structlog.get_logger()
 
 
 class JobsService(OwnedFiles):
@@ -42,6 +49,7 @@ class JobsService(OwnedFiles):
         artifacts: ArtifactStore,
         files: ArtifactFiles,
         record_download: RecordDownload,
+        metrics: Metrics,
     ) -> None:
         super().__init__(artifacts, files, record_download)
         self._jobs = jobs
@@ -50,6 +58,9 @@ class JobsService(OwnedFiles):
         self._positions = positions
         self._events = events
         self._watches = watches
+        self._unreadable = metrics.counter(
+            "pipeline_unreadable_jobs_total", "Jobs whose stored row could not be shown in full."
+        )
 
     async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> jobs_pb2.CreateJobResponse:
         job = await self._create(call, wire.configuration(request), wire.request_id(request))
@@ -127,8 +138,8 @@ class JobsService(OwnedFiles):
     ) -> AsyncGenerator[Any, None]:
         async with aclosing(self._watches.follow(call, last_event_id, job_id)) as messages:
             async for message in messages:
-                positions = await self._positions_in(message)
-                yield events_wire.watch_message(response, message, call.identity.user_id, positions)
+                jobs = await self._render_all(message.content.jobs) if isinstance(message.content, Snapshot) else []
+                yield events_wire.watch_message(response, message, call.identity.user_id, jobs)
 
     async def _create(self, call: Call, configuration: Configuration, request_id: UUID | None) -> Job:
         job = await self._jobs.find_request(call.identity, request_id, configuration) if request_id else None
@@ -141,11 +152,27 @@ class JobsService(OwnedFiles):
         return await self._jobs.create(call.identity, configuration, price, request_id)
 
     async def _render(self, job: Job) -> jobs_pb2.Job:
-        return (await self._render_all([job]))[0]
+        return self._message(job, (await self._positions.of([job])).get(job.id))
 
     async def _render_all(self, jobs: Sequence[Job]) -> list[jobs_pb2.Job]:
+        """Returns the messages of jobs, without those whose rows cannot be read: one bad row hides no other job."""
         positions = await self._positions.of(jobs)
-        return [wire.job(job, positions.get(job.id)) for job in jobs]
+        messages = []
+        for job in jobs:
+            try:
+                messages.append(self._message(job, positions.get(job.id)))
+            except UNREADABLE as error:
+                self._count_unreadable(job, error)
+        return messages
 
-    async def _positions_in(self, message: WatchMessage) -> dict[UUID, QueuePosition]:
-        return await self._positions.of(message.content.jobs) if isinstance(message.content, Snapshot) else {}
+    def _message(self, job: Job, position: QueuePosition | None) -> jobs_pb2.Job:
+        """Returns the message of a job, without its forecast where the stored estimate cannot be decoded."""
+        try:
+            return wire.job(job, position)
+        except DecodeError as error:
+            self._count_unreadable(job, error)
+            return wire.job(job._replace(estimate=None), position)
+
+    def _count_unreadable(self, job: Job, error: Exception) -> None:
+        log.error("job_unreadable", job_id=str(job.id), error=repr(error))
+        self._unreadable.inc()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
-from uuid import UUID
 
 from pipeline.jobs.v1 import jobs_pb2
 
 from jobs_service.events.model import JobEvent, MetricPoint
 from jobs_service.events.watch import End, Ping, Snapshot, WatchMessage
-from jobs_service.jobs.model import QueuePosition, cost_limit_share
-from jobs_service.jobs.wire import ACTIONS, REASONS, STATUSES, job, reforecast
+from jobs_service.jobs.model import cost_limit_share
+from jobs_service.jobs.wire import ACTIONS, REASONS, STATUSES, reforecast
 from jobs_service.wire import cents, cents_or_none, time
 
 
@@ -59,16 +58,15 @@ Response = TypeVar("Response", jobs_pb2.WatchJobResponse, jobs_pb2.WatchJobsResp
 
 
 def watch_message(
-    response: type[Response], model: WatchMessage, user_id: str, positions: Mapping[UUID, QueuePosition]
+    response: type[Response], model: WatchMessage, user_id: str, jobs: Sequence[jobs_pb2.Job]
 ) -> Response:
-    """Returns a message of a watch."""
+    """Returns a message of a watch. `jobs`: those of a snapshot."""
     update: dict[str, Any]
     match model.content:
         case JobEvent():
             update = {"event": event(model.content)}
-        case Snapshot(jobs, reset):
-            rendered = [job(each, positions.get(each.id)) for each in jobs]
-            update = {"reset" if reset else "snapshot": {"jobs": rendered}}
+        case Snapshot(_, reset):
+            update = {"reset" if reset else "snapshot": {"jobs": jobs}}
         case Ping(behind_seconds):
             update = {"ping": jobs_pb2.WatchPing(behind_seconds=behind_seconds)}
         case End(reason):

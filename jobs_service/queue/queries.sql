@@ -145,19 +145,20 @@ returning
     ) as seconds_left;
 
 -- name: measured_speed
--- How far a running job is and how long its steps took, with what was forecast of it and what was forecast last.
+-- How far a running job is and how long its steps took, with what was forecast of it and what its owner was notified of.
 select
     total_steps, current_step, current_step - running_from_step as measured_steps,
     extract(epoch from updated_at - running_since)::double precision as measured_seconds, billed_seconds, hourly_rate,
     storage_usd, max_cost_usd, max_duration_seconds, simulated, estimate,
-    coalesce((reforecast ->> 'exceeds_p90')::boolean, false) as exceeded_p90, reforecast ->> 'limit' as last_limit
+    reforecast_notices
 from lora_training_jobs
 where id = $1;
 
 -- name: store_reforecast
 -- Keeps what a running job was forecast anew. The transaction has the lease.
 update lora_training_jobs set
-    reforecast = $2::jsonb || jsonb_build_object('created_at', now()), revision = revision + 1, updated_at = now()
+    reforecast = $2::jsonb || jsonb_build_object('created_at', now()), reforecast_notices = reforecast_notices || $3::text[],
+    revision = revision + 1, updated_at = now()
 where id = $1;
 
 -- name: get_lease

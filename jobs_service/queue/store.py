@@ -59,7 +59,12 @@ BATCH = 200
 MAX_UNCLAIMABLE, UNCLAIMABLE_SECONDS = 100, 300.0
 # Points of a report whose values become the job's current metrics, the last ones.
 LATEST_POINTS = 4
-LIMITS_AHEAD = {StatusReason.COST_LIMIT: COST_LIMIT_AHEAD, StatusReason.DURATION_LIMIT: DURATION_LIMIT_AHEAD}
+IS_LONGER = "longer"
+REFORECAST_NOTICES = {
+    StatusReason.COST_LIMIT: COST_LIMIT_AHEAD,
+    StatusReason.DURATION_LIMIT: DURATION_LIMIT_AHEAD,
+    IS_LONGER: LONGER,
+}
 
 log = structlog.get_logger()
 
@@ -375,15 +380,15 @@ async def _record(
 
 
 async def _reforecast(connection: Transaction, job_id: UUID) -> None:
-    """Forecasts a running job from its own speed, and tells its owner of what they were not told before."""
+    """Forecasts a running job from its own speed. Notifies its owner once of each kind over all attempts, the limit first."""
     row = await connection.fetchrow(SQL["measured_speed"], job_id)
     assert row is not None
     forecast = reforecast(_progress(row), promise(row["estimate"] or b""))
-    notices = [LONGER] if forecast.exceeds_p90 and not row["exceeded_p90"] else []
-    if forecast.limit and forecast.limit != row["last_limit"]:
-        notices = [LIMITS_AHEAD[forecast.limit]]
-    await connection.execute(SQL["store_reforecast"], job_id, as_json(forecast.document()))
-    await _record(connection, [job_id], EventType.REFORECAST, notices=notices)
+    kinds = [forecast.limit] if forecast.limit else []
+    kinds += [IS_LONGER] * forecast.exceeds_p90
+    new = [kind for kind in kinds if kind not in row["reforecast_notices"]]
+    await connection.execute(SQL["store_reforecast"], job_id, as_json(forecast.document()), new)
+    await _record(connection, [job_id], EventType.REFORECAST, notices=[REFORECAST_NOTICES[kind] for kind in new[:1]])
 
 
 async def _record_metrics(connection: Transaction, job_id: UUID, points: Sequence[MetricPoint]) -> None:

@@ -66,6 +66,8 @@ create table lora_training_jobs (
     running_from_step bigint not null default 0,
     -- What it will take by the speed of this attempt's steps, once enough of them were measured: see queue/reforecast.py.
     reforecast jsonb,
+    -- What its owner was notified of because of it, over all attempts.
+    reforecast_notices text[] not null default '{}',
 
     -- The trainer that has the job, or had it last, and its lease. The token stays when the lease is over.
     trainer text,

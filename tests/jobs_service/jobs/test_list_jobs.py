@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
+import structlog
 from google.protobuf.json_format import ParseDict
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
@@ -73,6 +74,25 @@ async def test_counts_tell_how_many_jobs_each_status_has(
         request = ParseDict(fields, jobs_pb2.ListJobsRequest())
         listed = await stack.jobs.ListJobs(request, metadata=metadata(ANN))
         assert (dict(listed.status_counts), listed.pagination.total) == (counts, total), fields
+
+
+@pytest.mark.parametrize("stack", ["grpc"], indirect=True)
+async def test_a_bad_row_hides_no_other_job(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """A job whose estimate cannot be decoded is shown without its forecast, one that cannot be read at all is left out."""
+    dataset = await new_dataset(ANN)
+    forecast = await create(stack, dataset, name="good", base_model="llama-3.1-8b", allow_oom_risk=True)
+    await job_row(admin, dataset, ANN, "queued", name="no estimate", estimate=b"no message")
+    await job_row(admin, dataset, ANN, "queued", name="no rank", hyperparameters='{"rank": "many"}')
+    with structlog.testing.capture_logs() as logs:
+        listed = (await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(ANN))).jobs
+    assert {job.name: job.HasField("forecast") for job in listed} == {"good": True, "no estimate": False}
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["job_unreadable"] * 2
+    assert stack.metrics.registry.get_sample_value("pipeline_unreadable_jobs_total") == 2
+    assert forecast in listed
+    watch = stack.jobs.WatchJobs(jobs_pb2.WatchJobsRequest(), metadata=metadata(ANN))
+    first = await anext(aiter(watch))
+    assert {job.name for job in first.snapshot.jobs} == {"good", "no estimate"}
+    watch.cancel()
 
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)

@@ -151,6 +151,27 @@ async def test_the_owner_is_told_of_what_was_not_promised(
 
 
 @GRPC
+async def test_a_new_attempt_repeats_no_notification(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Each attempt of a job that takes longer forecasts so, and its owner is notified once; of a limit ahead, once as well."""
+    job = await queue(stack, new_dataset, **LORA, max_cost_usd=10)
+    titles = []
+    for slowdown in (6.0, 6.0, 90.0):
+        (leased,) = await lease(stack)
+        await report(stack, leased, step=1)
+        await trained_for(admin, job.id, 20 / job.total_steps * job.forecast.training_seconds.p50 * slowdown)
+        await report(stack, leased, step=21)
+        assert (await get(stack, job.id)).reforecast.exceeds_p90
+        rows = await admin.fetch(
+            "select title from lora_notifications where type = 'job_reforecast' order by created_at"
+        )
+        titles.append([row["title"] for row in rows])
+        await fail(stack, leased, retryable=True)
+    assert titles == [["Training Takes Longer"]] * 2 + [["Training Takes Longer", "Cost Limit Ahead"]]
+
+
+@GRPC
 async def test_a_trainer_cannot_report_what_physics_forbids(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
