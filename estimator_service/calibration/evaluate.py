@@ -66,10 +66,10 @@ def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
 
 
 def _peak(run: Run, numbers: Numbers, index: int, p: Parameters) -> float:
-    """Log of predicted ÷ measured memory, like with like: held where that is stated, else allocated."""
-    held = float(np.asarray(numbers.peak.total)[index])
+    """Log of predicted ÷ measured memory, like with like: reserved where that is stated, else allocated."""
+    peak = float(np.asarray(numbers.peak.total)[index])
     if run.peak_gib:
-        return math.log(held / memory.GIB / run.peak_gib)
+        return math.log(peak / memory.GIB / run.peak_gib)
     if run.allocated_gib:
         return math.log(float(np.asarray(numbers.allocated)[index]) / memory.GIB / run.allocated_gib)
     return math.nan
@@ -101,7 +101,7 @@ def _errors(logs: NDArray[np.float64], width: NDArray[np.float64] | None) -> dic
     if not len(logs):
         return None
     absolute = np.abs(np.expm1(logs))
-    found = {
+    figures = {
         "n": len(logs),
         "median": float(np.median(absolute)),
         "mean": float(np.mean(absolute)),
@@ -110,47 +110,47 @@ def _errors(logs: NDArray[np.float64], width: NDArray[np.float64] | None) -> dic
         "within_2x": float(np.mean(np.abs(logs) <= math.log(2))),
     }
     if width is not None:
-        found["inside_p10_p90"] = float(np.mean(np.abs(logs) <= width))
-        found["p90_over_p10"] = float(np.exp(2 * np.median(width)))
-    return found
+        figures["inside_p10_p90"] = float(np.mean(np.abs(logs) <= width))
+        figures["p90_over_p10"] = float(np.exp(2 * np.median(width)))
+    return figures
 
 
 def calibrated(scored: Scored, k: int) -> dict[str, dict[str, float] | None]:
     """Errors of time and of memory of one source's other runs after K of them; None where there are too few."""
-    p, places = scored.parameters, scored.features[:, -POSITIONS - KINDS :]
+    p, positions = scored.parameters, scored.features[:, -POSITIONS - KINDS :]
     return {
         "calibrated": _calibrated(scored.speed, scored.features, scored.width, speed_prior(p), k),
-        "memory_calibrated": _calibrated(scored.peak, places, None, memory_prior(p), k),
+        "memory_calibrated": _calibrated(scored.peak, positions, None, memory_prior(p), k),
     }
 
 
 def _calibrated(
     logs: NDArray[np.float64], features: NDArray[np.float64], width: NDArray[np.float64] | None, prior: Prior, k: int
 ) -> dict[str, float] | None:
-    known = np.isfinite(logs)
-    logs, features = logs[known], features[known]
+    measured = np.isfinite(logs)
+    logs, features = logs[measured], features[measured]
     if len(logs) <= k:
         return None
     random = np.random.default_rng(SEED)
     errors, widths = [], []
     for _ in range(DRAWS):
-        seen = random.permutation(len(logs)) < k
-        factor, narrowing = posterior((-logs[seen]).tolist(), features[seen], prior).apply(features[~seen])
-        errors.append(logs[~seen] + np.log(factor))
+        learned = random.permutation(len(logs)) < k
+        factor, narrowing = posterior((-logs[learned]).tolist(), features[learned], prior).apply(features[~learned])
+        errors.append(logs[~learned] + np.log(factor))
         if width is not None:
-            widths.append(width[known][~seen] * np.array(narrowing))
-    found = _errors(np.concatenate(errors), np.concatenate(widths) if widths else None)
-    if found:
-        found["n"] = len(logs) - k
-    return found
+            widths.append(width[measured][~learned] * np.array(narrowing))
+    figures = _errors(np.concatenate(errors), np.concatenate(widths) if widths else None)
+    if figures:
+        figures["n"] = len(logs) - k
+    return figures
 
 
 def averaged(parts: Sequence[dict[str, Any] | None]) -> dict[str, float] | None:
     """Mean over sources of every figure; `n` is their sum."""
-    known = [part for part in parts if part]
-    if not known:
+    measured = [part for part in parts if part]
+    if not measured:
         return None
-    return {name: (sum if name == "n" else np.mean)([part[name] for part in known]) for name in known[0]}
+    return {name: (sum if name == "n" else np.mean)([part[name] for part in measured]) for name in measured[0]}
 
 
 def evaluate(path: Path, calibrate_with: int = 0, others: Mapping[str, Parameters] | None = None) -> dict[str, Any]:
@@ -214,15 +214,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, metavar="FILE.csv")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--calibrate-with", type=int, default=0, metavar="K", help="runs of each source to learn from")
-    chosen = parser.parse_args(argv)
-    if chosen.calibrate_with < 0:
+    arguments = parser.parse_args(argv)
+    if arguments.calibrate_with < 0:
         parser.error("K is 0 or more")
     try:
-        report = evaluate(chosen.file, chosen.calibrate_with)
+        report = evaluate(arguments.file, arguments.calibrate_with)
     except (OSError, UnicodeDecodeError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report, indent=2) if chosen.json else text(report))
+    print(json.dumps(report, indent=2) if arguments.json else text(report))
     return 0
 
 
@@ -233,10 +233,10 @@ def text(report: dict[str, Any]) -> str:
     for key, title in TITLES.items():
         sources = {name: source.get(key) for name, source in report["sources"].items()}
         total = {"by source, averaged": report.get("by_source", {}).get(key), "all rows": _overall(report, key)}
-        known = {name: part for name, part in (sources | total).items() if part}
+        figures = {name: part for name, part in (sources | total).items() if part}
         if any(sources.values()):
             lines += ["", title, _row("", HEADINGS)]
-            lines += [_row(name, [_cell(part, column) for column in COLUMNS]) for name, part in known.items()]
+            lines += [_row(name, [_cell(part, column) for column in COLUMNS]) for name, part in figures.items()]
     if report.get("classes"):
         lines += ["", "Time by class, averaged over sources", _row("", ("sources", "all rows", *HEADINGS))]
         for name, part in report["classes"].items():

@@ -63,8 +63,8 @@ def priors(model: str) -> dict[str, Prior]:
 def weights(groups: Sequence[str]) -> Array:
     """Weight of each row, so that a group counts as ROWS_OF_A_GROUP rows at most."""
     rows = np.array([groups.count(group) for group in groups])
-    found: Array = np.sqrt(np.minimum(rows, ROWS_OF_A_GROUP) / rows)
-    return found
+    weight: Array = np.sqrt(np.minimum(rows, ROWS_OF_A_GROUP) / rows)
+    return weight
 
 
 def fit_time(data: Observations) -> tuple[TimeParameters, Array]:
@@ -75,8 +75,8 @@ def fit_time(data: Observations) -> tuple[TimeParameters, Array]:
     def residuals(z: Array) -> Array:
         log_length = np.append(z[size:], 0.0)[data.lengths]
         miss = predicted(data, TimeParameters(*np.exp(z[:size]))) + log_length - data.log_tokens_per_s
-        found: Array = weight * miss / NOISE
-        return found
+        weighted: Array = weight * miss / NOISE
+        return weighted
 
     best, narrowed = _regularised(residuals, priors("time"), TimeParameters._fields, data.length_spreads)
     return TimeParameters(*best.tolist()), narrowed
@@ -89,8 +89,8 @@ def fit_memory(data: Peaks) -> tuple[MemoryParameters, Array]:
     def residuals(z: Array) -> Array:
         used, peak = predicted_memory(data, MemoryParameters(*np.exp(z)))
         misses = np.concatenate([weight * (used - data.log_allocated), weight * (peak - data.log_peak)]) / NOISE
-        known: Array = misses[np.isfinite(misses)]
-        return known
+        measured: Array = misses[np.isfinite(misses)]
+        return measured
 
     best, narrowed = _regularised(residuals, priors("memory"), MemoryParameters._fields, np.zeros(0))
     return MemoryParameters(*best.tolist()), narrowed
@@ -198,10 +198,10 @@ def render(runs: Sequence[Run], digest: str) -> str:
         "time": fit_time(data),
         "memory": fit_memory(peaks),
     }
-    for model, (found, narrowed) in fits.items():
+    for model, (values, narrowed) in fits.items():
         prior = priors(model)
         lines.append(f"[{model}]")
-        for (name, value), share in zip(found._asdict().items(), narrowed, strict=True):
+        for (name, value), share in zip(values._asdict().items(), narrowed, strict=True):
             entry = prior[name]
             lines.append(
                 f"{name} = {{ value = {value:.4g}, prior = {entry.value:g}, prior_sd = {entry.sd:g}, "
@@ -230,33 +230,33 @@ def render(runs: Sequence[Run], digest: str) -> str:
 
 def held_out(runs: Sequence[Run]) -> dict[str, Parameters]:
     """Parameters for each source, from fits that saw none of its rows."""
-    found = {}
+    parameters = {}
     for name in sorted({run.source for run in runs}):
         others = [run for run in runs if run.source != name]
-        found[name] = parse(render(others, "cross-validation"))
-    return found
+        parameters[name] = parse(render(others, "cross-validation"))
+    return parameters
 
 
 def main(argv: Sequence[str]) -> int:
-    """Writes fitted.toml, or prints it, or prints how fits predict what they have not seen; returns the exit code."""
+    """Writes fitted.toml, or prints it, or prints how well each source is predicted without it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m estimator_service fit", description=__doc__)
     parser.add_argument("file", type=Path, metavar="MEASURED.csv")
-    does = parser.add_mutually_exclusive_group()
-    does.add_argument("--print", action="store_true", help="print instead of writing fitted.toml")
-    does.add_argument("--cross-validate", action="store_true", help="predict each source by a fit on the others")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--print", action="store_true", help="print instead of writing fitted.toml")
+    action.add_argument("--cross-validate", action="store_true", help="predict each source by a fit on the others")
     parser.add_argument("--calibrate-with", type=int, default=0, metavar="K", help="as `evaluate` has it")
-    chosen = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     try:
-        runs, digest = load(chosen.file), hashlib.sha256(chosen.file.read_bytes()).hexdigest()
-        if chosen.cross_validate:
-            report = evaluate.evaluate(chosen.file, chosen.calibrate_with, held_out(runs))
+        runs, digest = load(arguments.file), hashlib.sha256(arguments.file.read_bytes()).hexdigest()
+        if arguments.cross_validate:
+            report = evaluate.evaluate(arguments.file, arguments.calibrate_with, held_out(runs))
             print(evaluate.text(report))
             return 0
     except (OSError, UnicodeDecodeError) as error:
         print(f"fit: {error}", file=sys.stderr)
         return 2
     text = render(runs, digest)
-    if chosen.print:
+    if arguments.print:
         print(text, end="")
     else:
         Path(str(files("estimator_service.physics").joinpath("fitted.toml"))).write_text(text)

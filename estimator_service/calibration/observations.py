@@ -1,4 +1,4 @@
-"""Measured runs as the fit sees them: arrays of what was asked for and what was measured."""
+"""Measured runs as the fit sees them: arrays of workloads and of what was measured."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Observations(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """Runs with a measured peak, GiB as logs: what the allocator handed out, and what was held in all (NaN: not stated)."""
+    """Runs with a measured peak, logs of GiB: what the allocator handed out, and all that was reserved (NaN: not stated)."""
 
     runs: list[Run]
     footprint: Footprint
@@ -65,11 +65,11 @@ LITGPT_GLOBAL_BATCH = 128
 
 def observe(runs: Sequence[Run]) -> Observations:
     """Runs with a measured speed; those of unknown length enter with a length that is fitted along."""
-    kept: list[Run] = []
+    observed: list[Run] = []
     speeds, lengths, names, spreads = [], [], [], []
     for run in runs:
         if run.tokens_per_s:
-            kept.append(run)
+            observed.append(run)
             speeds.append(run.tokens_per_s)
             lengths.append(-1)
             continue
@@ -78,7 +78,7 @@ def observe(runs: Sequence[Run]) -> Observations:
             if run.group == group and word in run.row["notes"] and samples:
                 accumulation = max(1, LITGPT_GLOBAL_BATCH // run.workload.batch) if group.startswith("litgpt") else 1
                 work = replace(run.workload, tokens=tokens, packed=False, accumulation=accumulation)
-                kept.append(replace(run, workload=work))
+                observed.append(replace(run, workload=work))
                 speeds.append(samples * tokens)
                 name = f"{group} {word}".strip()
                 if name not in names:
@@ -86,10 +86,10 @@ def observe(runs: Sequence[Run]) -> Observations:
                     spreads.append(spread)
                 lengths.append(names.index(name))
                 break
-    columns = [demand(run.workload, zero=zero_of(run), count=run.count) for run in kept]
-    machines = [hardware(run.gpu, run.count, run.workload.gpus_per_replica) for run in kept]
+    columns = [demand(run.workload, zero=zero_of(run), count=run.count) for run in observed]
+    machines = [hardware(run.gpu, run.count, run.workload.gpus_per_replica) for run in observed]
     return Observations(
-        kept, Demand(*np.array(columns).T), Hardware(*np.array(machines).T), np.log(speeds),
+        observed, Demand(*np.array(columns).T), Hardware(*np.array(machines).T), np.log(speeds),
         np.array(lengths), np.array(spreads),
     )  # fmt: skip
 
@@ -109,9 +109,9 @@ def _samples_per_s(run: Run) -> float | None:
 
 def select(data: Observations, mask: NDArray[np.bool_]) -> Observations:
     """The observations where `mask` is true."""
-    chosen = [run for run, use in zip(data.runs, mask, strict=True) if use]
+    runs = [run for run, use in zip(data.runs, mask, strict=True) if use]
     return data._replace(
-        runs=chosen, demand=Demand(*np.array(data.demand)[:, mask]),
+        runs=runs, demand=Demand(*np.array(data.demand)[:, mask]),
         hardware=Hardware(*np.array(data.hardware)[:, mask]),
         log_tokens_per_s=data.log_tokens_per_s[mask], lengths=data.lengths[mask],
     )  # fmt: skip
@@ -120,22 +120,22 @@ def select(data: Observations, mask: NDArray[np.bool_]) -> Observations:
 def predicted(data: Observations, parameters: TimeParameters) -> Array:
     """Log tokens per second of every observation."""
     step = step_time(data.demand, data.hardware, parameters).step
-    found: Array = np.log(data.demand.tokens * data.demand.accumulation * data.hardware.count / step)
-    return found
+    log_speed: Array = np.log(data.demand.tokens * data.demand.accumulation * data.hardware.count / step)
+    return log_speed
 
 
 def observe_memory(runs: Sequence[Run]) -> Peaks:
     """Runs with a measured peak."""
-    kept = [run for run in runs if run.allocated_gib or run.peak_gib]
-    feet = [footprint(run.workload, zero=zero_of(run), count=run.count) for run in kept]
+    observed = [run for run in runs if run.allocated_gib or run.peak_gib]
+    footprints = [footprint(run.workload, zero=zero_of(run), count=run.count) for run in observed]
     return Peaks(
-        kept, Footprint(*np.array(feet).T), np.array([run.gpu.usable_bytes for run in kept]),
-        np.log([run.allocated_gib or np.nan for run in kept]), np.log([run.peak_gib or np.nan for run in kept]),
+        observed, Footprint(*np.array(footprints).T), np.array([run.gpu.usable_bytes for run in observed]),
+        np.log([run.allocated_gib or np.nan for run in observed]), np.log([run.peak_gib or np.nan for run in observed]),
     )  # fmt: skip
 
 
 def predicted_memory(data: Peaks, p: MemoryParameters) -> tuple[Array, Array]:
-    """Log GiB (allocated, held) of every run."""
+    """Log GiB (allocated, peak) of every run."""
     used = memory.allocated(data.footprint, p)
-    held = memory.peak(used, data.footprint, p, data.capacity)
-    return np.log(used.total / memory.GIB), np.log(held.total / memory.GIB)
+    peak = memory.peak(used, data.footprint, p, data.capacity)
+    return np.log(used.total / memory.GIB), np.log(peak.total / memory.GIB)

@@ -13,9 +13,9 @@ from estimator_service.physics.workload import Workload
 RunClass = Literal["one_gpu", "several_gpus", "fp8", "amd", "consumer"]
 RUN_CLASSES = get_args(RunClass)
 # Limits of the measured runs, whatever the GPU.
-SEEN_LENGTHS = (256, 65_536)
-SEEN_PARAMS_B = (0.4, 75.0)
-SEEN_GPUS = 512
+MEASURED_LENGTHS = (256, 65_536)
+MEASURED_PARAMS_B = (0.4, 75.0)
+MEASURED_GPUS = 512
 
 
 class Configured(Protocol):
@@ -53,12 +53,12 @@ def doubts(point: Configured, evidence: Evidence) -> tuple[str, ...]:
         reasons.append(f"no measured run of this software stack ({w.stack})")
     if w.precision not in evidence.precisions:
         reasons.append(f"no measured run in this precision ({w.precision})")
-    if not SEEN_LENGTHS[0] <= w.length <= SEEN_LENGTHS[1]:
-        reasons.append(f"measured runs had {SEEN_LENGTHS[0]} to {SEEN_LENGTHS[1]} tokens a sequence")
-    if not SEEN_PARAMS_B[0] <= w.model.params_b <= SEEN_PARAMS_B[1]:
-        reasons.append(f"measured models had {SEEN_PARAMS_B[0]} to {SEEN_PARAMS_B[1]} billion parameters")
-    if point.count > SEEN_GPUS:
-        reasons.append(f"measured runs had at most {SEEN_GPUS} GPUs")
+    if not MEASURED_LENGTHS[0] <= w.length <= MEASURED_LENGTHS[1]:
+        reasons.append(f"measured runs had {MEASURED_LENGTHS[0]} to {MEASURED_LENGTHS[1]} tokens a sequence")
+    if not MEASURED_PARAMS_B[0] <= w.model.params_b <= MEASURED_PARAMS_B[1]:
+        reasons.append(f"measured models had {MEASURED_PARAMS_B[0]} to {MEASURED_PARAMS_B[1]} billion parameters")
+    if point.count > MEASURED_GPUS:
+        reasons.append(f"measured runs had at most {MEASURED_GPUS} GPUs")
     return tuple(reasons)
 
 

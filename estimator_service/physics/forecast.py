@@ -146,10 +146,10 @@ def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numb
         lambda row: range_factors(points[row], p),
     )
     d, h, zeros = _columns(points, p)
-    feet = _footprints(points, zeros)
+    footprints = _footprints(points, zeros)
     corrections = np.array([point.speed_correction for point in points])
     peaks = np.array([point.memory_correction for point in points])
-    return _numbers(d, h, feet, ranges[0], ranges[1], corrections, peaks, p)
+    return _numbers(d, h, footprints, ranges[0], ranges[1], corrections, peaks, p)
 
 
 def _columns(points: Sequence[Point], p: Parameters) -> tuple[Demand, Hardware, list[int]]:
@@ -172,11 +172,11 @@ def _columns(points: Sequence[Point], p: Parameters) -> tuple[Demand, Hardware, 
 
 
 def _footprints(points: Sequence[Point], zeros: Sequence[int]) -> Footprint:
-    feet = _gather(
+    footprints = _gather(
         [(id(point.workload), zero, _footprint_count(point, zero)) for point, zero in zip(points, zeros, strict=True)],
         lambda row: footprint(points[row].workload, zero=zeros[row], count=points[row].count),
     )
-    return Footprint(*feet)
+    return Footprint(*footprints)
 
 
 def _footprint_count(point: Point, zero: int) -> int:
@@ -211,28 +211,35 @@ def _counts(point: Point, p: Parameters) -> tuple[Demand, Hardware, Footprint, i
 
 
 def _numbers(
-    d: Demand, h: Hardware, f: Footprint, faster: Any, slower: Any, speed: Any, fuller: Any, p: Parameters
+    d: Demand,
+    h: Hardware,
+    f: Footprint,
+    p10_factor: Any,
+    p90_factor: Any,
+    speed_correction: Any,
+    memory_correction: Any,
+    p: Parameters,
 ) -> Numbers:
     parts = step_time(d, h, p.time)
-    step = parts.step / speed
-    used, room = memory.allocated(f, p.memory), h.usable_bytes / fuller
-    peak = memory.peak(used, f, p.memory, room)
+    step = parts.step / speed_correction
+    used, capacity = memory.allocated(f, p.memory), h.usable_bytes / memory_correction
+    peak = memory.peak(used, f, p.memory, capacity)
     return Numbers(
-        step_p10=step * faster, step=step, step_p90=step * slower,
+        step_p10=step * p10_factor, step=step, step_p90=step * p90_factor,
         tokens_per_s=d.tokens * d.accumulation * h.count / step, parts=parts,
-        peak=Memory(*(part * fuller for part in peak)), uncorrected_peak=peak.total, allocated=used.total,
-        verdict=_verdict(used, f, room, p),
+        peak=Memory(*(part * memory_correction for part in peak)), uncorrected_peak=peak.total, allocated=used.total,
+        verdict=_verdict(used, f, capacity, p),
     )  # fmt: skip
 
 
 def _verdict(used: Memory, f: Footprint, capacity: Any, p: Parameters) -> Any:
     """Index into VERDICTS. Refuses only what would not fit even if the forecast were too high by its margin."""
-    least = used
+    lean = used
     if isinstance(f.may_be_pure, np.ndarray) or f.may_be_pure:
         # A full fine-tuning that states no precision of its states is refused only if it does not fit in 16 bits either.
         pure = f.pure + f.may_be_pure * (1.0 - f.pure)
-        least = memory.allocated(f._replace(pure=pure, wide=f.wide * (1.0 - f.may_be_pure)), p.memory)
-    needed = least.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
+        lean = memory.allocated(f._replace(pure=pure, wide=f.wide * (1.0 - f.may_be_pure)), p.memory)
+    needed = lean.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
     full = memory.peak(used, f, p.memory, math.inf).total
     return (full > TIGHT_FROM * capacity) * 1 + (needed > capacity) * 1
 

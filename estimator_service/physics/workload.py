@@ -112,8 +112,8 @@ class Demand(NamedTuple):
 @lru_cache(maxsize=1024)
 def modules(targets: tuple[str, ...], model: Model) -> tuple[str, ...]:
     """Standard names of the layer's modules that carry an adapter; "all-linear" and unknown words mean all."""
-    named = [name for target in targets for name in MODULE_NAMES.get(target, ()) if name in model.projections]
-    return tuple(dict.fromkeys(named)) or tuple(model.projections)
+    names = [name for target in targets for name in MODULE_NAMES.get(target, ()) if name in model.projections]
+    return tuple(dict.fromkeys(names)) or tuple(model.projections)
 
 
 def adapter_params(w: Workload) -> float:
@@ -157,7 +157,7 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
     tokens = real * padding(w)
     span = w.length if w.packed else tokens / w.batch
     full, recompute = float(w.method == "full"), float(w.checkpointing)
-    held = adapter_params(w) / (w.tensor * w.pipeline)  # trained weights of one GPU
+    trained = adapter_params(w) / (w.tensor * w.pipeline)  # trained weights of one GPU
     weights, head = model.layers * model.layer_params, model.vocab * model.hidden
     adapted = [] if full else [model.projections[name] for name in modules(w.targets, model)]
     adapter_width = sum(inputs + outputs for inputs, outputs in adapted)
@@ -182,9 +182,9 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
         score_bytes=scores / replica,
         dequantised=model.layers * model.all_layer_params * (2.0 + recompute) / replica if w.quantised else 0.0,
         launches=model.layers / w.pipeline * modules_run * (1.0 + recompute + KERNEL_PASSES_BACKWARD),
-        optimizer_bytes=held * 30.0 * updated,
+        optimizer_bytes=trained * 30.0 * updated,
         gathered_bytes=stored * 2.0 if sharded else 0.0,
-        reduced_bytes=held * (2.0 if sharded else 4.0),
+        reduced_bytes=trained * (2.0 if sharded else 4.0),
         replica_bytes=_replica_bytes(w, tokens / w.context),
         replica=replica,
         bubble=(w.pipeline - 1.0) / (w.accumulation * w.virtual),
