@@ -147,16 +147,26 @@ def pareto(points: Comparison) -> Flags:
     """Points that fit and that no other such point beats: none is as cheap and as fast, and better in one of the two."""
     is_best = np.zeros(len(points.cost), dtype=bool)
     order = np.lexsort((points.hours, points.cost))
-    fastest: float = np.inf
-    cheapest: Any = None
+    least_hours: float = np.inf
+    its_cost: Any = None
     for index in order[points.fits[order]]:
         cost, hours = points.cost[index], points.hours[index]
-        if hours < fastest:
-            fastest, cheapest = hours, cost
+        if hours < least_hours:
+            least_hours, its_cost = hours, cost
             is_best[index] = True
-        elif hours == fastest and cost == cheapest:
+        elif hours == least_hours and cost == its_cost:
             is_best[index] = True
     return is_best
+
+
+def cheapest(points: Comparison) -> int | None:
+    """The cheapest point that fits and that a price may be promised on, the faster of two; None: no such point."""
+    return _best(points.fits & np.array(points.quotable), points.cost, points.hours)
+
+
+def fastest(points: Comparison) -> int | None:
+    """The fastest point that fits and that a price may be promised on, the cheaper of two; None: no such point."""
+    return _best(points.fits & np.array(points.quotable), points.hours, points.cost)
 
 
 def cheapest_under(points: Comparison, deadline_hours: float) -> int | None:

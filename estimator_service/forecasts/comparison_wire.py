@@ -16,7 +16,9 @@ from estimator_service.forecasts.comparison import (
     Choice,
     Comparison,
     Grid,
+    cheapest,
     cheapest_under,
+    fastest,
     fastest_under,
     pareto,
 )
@@ -96,6 +98,8 @@ def response(
             cheapest_under(comparison, request.deadline_hours) if request.HasField("deadline_hours") else None
         ),
         fastest_under_budget=fastest_under(comparison, request.budget_usd) if request.HasField("budget_usd") else None,
+        cheapest=cheapest(comparison),
+        fastest=fastest(comparison),
         dataset_name=dataset.name,
         catalogue_version=version,
         assumptions=assumptions(comparison.plan.assumptions) if comparison.plan else [],

@@ -99,6 +99,11 @@ async def test_the_pareto_front_and_the_goals_hold(stack: Stack, new_dataset: Ne
     assert fast.cost_p90 <= 40
     best = min(point.estimated_duration_hours for point in fitting if point.cost_p90 <= 40)
     assert fast.estimated_duration_hours == best
+    quoted = [point for point in fitting if point.is_quote]
+    assert points[result.cheapest] in quoted
+    assert points[result.cheapest].estimated_cost == min(point.estimated_cost for point in quoted)
+    assert points[result.fastest] in quoted
+    assert points[result.fastest].estimated_duration_hours == min(point.estimated_duration_hours for point in quoted)
 
 
 async def test_a_goal_that_nothing_meets_has_no_answer(stack: Stack, new_dataset: NewDataset) -> None:
@@ -107,6 +112,12 @@ async def test_a_goal_that_nothing_meets_has_no_answer(stack: Stack, new_dataset
     result = await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN))
     assert not result.HasField("cheapest_under_deadline")
     assert not result.HasField("fastest_under_budget")
+    request = new_request(
+        await new_dataset(ANN), base_model="llama-3.1-405b", gpu_types=["V100-32GB"], gpu_counts=[1], preset_ids=[1]
+    )
+    result = await stack.estimator.CompareConfigurations(request, metadata=metadata(ANN))
+    assert not result.HasField("cheapest")
+    assert not result.HasField("fastest")
 
 
 async def test_defaults_are_everything_usable(stack: Stack, new_dataset: NewDataset) -> None:

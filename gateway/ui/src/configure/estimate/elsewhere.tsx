@@ -12,47 +12,51 @@ type Props = {
   onChange: (changed: Configuration) => void;
 };
 
-/** The cheapest and the fastest hardware for the same settings. */
+/** The cheapest and the fastest hardware for the same settings, as the service chose them. */
 export function Elsewhere({ catalogue, configuration, request, onChange }: Props) {
   const { data } = useComparison(sameSettingsRequest(catalogue, configuration, request));
+  const choices = [
+    { name: "Cheapest", point: data?.points[data.cheapest ?? -1] },
+    { name: "Fastest", point: data?.points[data.fastest ?? -1] },
+  ];
   const isCurrent = ({ gpu_config: gpus }: ComparisonPoint) =>
     gpus.type === request.gpu_config.type && gpus.count === request.gpu_config.count;
-  const others = (data?.points ?? []).filter((point) => !isCurrent(point) && point.verdict !== "does_not_fit" && point.is_quote);
-  const cheapest = least(others, (point) => point.estimated_cost);
-  const fastest = least(others, (point) => point.estimated_duration_hours);
-  const shown = [...new Set([cheapest, fastest])].filter((point) => point !== undefined);
   // As high as two lines, so that nothing moves when they arrive.
   return (
     <div className="mt-2 min-h-22 border-t border-line pt-3 text-[0.8125rem]">
       <p className="font-medium text-soft">Same settings on other GPUs</p>
       <ul aria-label="Same settings on other GPUs">
-        {shown.map((point) => (
-          <li key={`${point.gpu_config.count} ${point.gpu_config.type}`} className="figures flex items-center justify-between gap-2">
-            <span className="min-w-0">
-              {point.gpu_config.count} × {point.gpu_config.type}: {money(point.estimated_cost)}, {duration(point.estimated_duration_hours)}
-            </span>
-            <Button
-              variant="link"
-              size="bare"
-              className="min-h-6 text-[0.8125rem]"
-              aria-label={`Use ${point.gpu_config.count} × ${point.gpu_config.type}`}
-              onClick={() => {
-                const changed = { ...withGpuType(catalogue, configuration, point.gpu_config.type), provider: null };
-                onChange(withValue(changed, "gpu_config.count", point.gpu_config.count));
-              }}
-            >
-              Use
-            </Button>
-          </li>
-        ))}
+        {choices.map(
+          ({ name, point }) =>
+            point && (
+              <li key={name} className="figures flex min-h-6 items-center justify-between gap-2">
+                <span className="min-w-0">
+                  {name}: {hardware(point)}, {money(point.estimated_cost)}, {duration(point.estimated_duration_hours)}
+                </span>
+                {isCurrent(point) ? (
+                  <span className="text-soft">selected</span>
+                ) : (
+                  <Button
+                    variant="link"
+                    size="bare"
+                    className="min-h-6 text-[0.8125rem]"
+                    aria-label={`Use ${hardware(point)}`}
+                    onClick={() => {
+                      const changed = { ...withGpuType(catalogue, configuration, point.gpu_config.type), provider: null };
+                      onChange(withValue(changed, "gpu_config.count", point.gpu_config.count));
+                    }}
+                  >
+                    Use
+                  </Button>
+                )}
+              </li>
+            ),
+        )}
       </ul>
     </div>
   );
 }
 
-function least(points: readonly ComparisonPoint[], value: (point: ComparisonPoint) => number): ComparisonPoint | undefined {
-  return points.reduce<ComparisonPoint | undefined>(
-    (best, point) => (best === undefined || value(point) < value(best) ? point : best),
-    undefined,
-  );
+function hardware({ gpu_config: gpus }: ComparisonPoint): string {
+  return `${gpus.count} × ${gpus.type}`;
 }
