@@ -198,10 +198,10 @@ def render(runs: Sequence[Run], digest: str) -> str:
         "time": fit_time(data),
         "memory": fit_memory(peaks),
     }
-    for model, (values, narrowed) in fits.items():
+    for model, (parameters, narrowed) in fits.items():
         prior = priors(model)
         lines.append(f"[{model}]")
-        for (name, value), share in zip(values._asdict().items(), narrowed, strict=True):
+        for (name, value), share in zip(parameters._asdict().items(), narrowed, strict=True):
             entry = prior[name]
             lines.append(
                 f"{name} = {{ value = {value:.4g}, prior = {entry.value:g}, prior_sd = {entry.sd:g}, "

@@ -60,7 +60,7 @@ MAX_UNCLAIMABLE, UNCLAIMABLE_SECONDS = 100, 300.0
 # Points of a report whose values become the job's current metrics, the last ones.
 LATEST_POINTS = 4
 IS_LONGER = "longer"
-REFORECAST_NOTICES = {
+REFORECAST_NOTICES: Mapping[str, Notice] = {
     StatusReason.COST_LIMIT: COST_LIMIT_AHEAD,
     StatusReason.DURATION_LIMIT: DURATION_LIMIT_AHEAD,
     IS_LONGER: LONGER,
@@ -384,7 +384,7 @@ async def _reforecast(connection: Transaction, job_id: UUID) -> None:
     row = await connection.fetchrow(SQL["measured_speed"], job_id)
     assert row is not None
     forecast = reforecast(_progress(row), promise(row["estimate"] or b""))
-    kinds = [forecast.limit] if forecast.limit else []
+    kinds: list[str] = [forecast.limit] if forecast.limit else []
     kinds += [IS_LONGER] * forecast.exceeds_p90
     new = [kind for kind in kinds if kind not in row["reforecast_notices"]]
     await connection.execute(SQL["store_reforecast"], job_id, as_json(forecast.document()), new)
