@@ -23,7 +23,7 @@ function point(cost: number, hours: number, more: Partial<ComparisonPoint> = {})
 }
 
 function comparison(points: ComparisonPoint[], more: Partial<Comparison> = {}): Comparison {
-  const none = { cheapest_under_deadline: null, fastest_under_budget: null };
+  const none = { cheapest: null, fastest: null, cheapest_under_deadline: null, fastest_under_budget: null };
   return { points, dataset_name: "d", catalogue_version: "1", assumptions: [], ...none, ...more };
 }
 
