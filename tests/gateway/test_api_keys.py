@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from typing import Any
@@ -11,9 +12,11 @@ import httpx
 import pytest
 import structlog
 
+from rpc.identity import tokens
 from rpc.identity.api_keys import new_key
-from tests.conftest import NewDataset
-from tests.gateway.conftest import bearer, new_request
+from tests.clients import http_client
+from tests.conftest import NewDataset, Stack
+from tests.gateway.conftest import bearer, new_request, open_gateway
 
 
 async def create(http: httpx.AsyncClient, user: str, *scopes: str, **fields: Any) -> dict[str, Any]:
@@ -93,6 +96,42 @@ async def test_a_made_up_key_is_401(http: httpx.AsyncClient, admin: asyncpg.Conn
         assert (answer.status_code, answer.json()["reason"]) == (401, "TOKEN_INVALID")
 
 
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_key_has_the_rates_of_its_user(shared_stack: Stack, me: str) -> None:
+    """Calls with keys and with tokens of one user count together; made-up keys count as failed sign-ins of their address."""
+    async with (
+        open_gateway(shared_stack, user_calls_per_second=2, failed_sign_ins_per_second=2) as url,
+        http_client(url) as http,
+    ):
+        keys = [(await create(http, me))["key"] for _ in range(2)]
+        callers = [key_headers(keys[0]), key_headers(keys[1]), bearer(me)]
+        answers = [await http.get("/api/catalogue", headers=callers[number % 3]) for number in range(9)]
+        assert [each.status_code for each in answers[-3:]] == [429] * 3
+        assert {each.json()["reason"] for each in answers[-3:]} == {"RATE_LIMITED"}
+        guesses = [(await http.get("/api/catalogue", headers=key_headers(new_key()))).status_code for _ in range(8)]
+        assert (guesses[0], guesses[-1]) == (401, 429)
+        other = bearer(str(uuid.uuid4()))
+        assert (await http.get("/api/catalogue", headers=other)).status_code == 200
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_revoked_key_is_refused_over_http(
+    shared_stack: Stack, me: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gateway and service remember a key one after the other, together under 30 s; then a revoked key is 401."""
+    assert 2 * tokens.KEY_TRUST_SECONDS < 30
+    monkeypatch.setattr(tokens, "KEY_TRUST_SECONDS", 0.2)
+    async with open_gateway(shared_stack) as url, http_client(url) as http:
+        made = await create(http, me)
+        program = key_headers(made["key"])
+        assert (await http.get("/api/jobs", headers=program)).status_code == 200
+        assert (await http.delete(f"/api/keys/{made['api_key']['id']}", headers=bearer(me))).status_code == 200
+        async with asyncio.timeout(5):
+            while (answer := await http.get("/api/jobs", headers=program)).status_code == 200:
+                await asyncio.sleep(0.02)
+        assert (answer.status_code, answer.json()["reason"]) == (401, "TOKEN_INVALID")
+
+
 async def test_the_openapi_document_names_the_scopes(http: httpx.AsyncClient) -> None:
     """The document has the key's routes and its scopes as an enum."""
     text = json.dumps((await http.get("/api/openapi.json")).json())
@@ -102,7 +141,8 @@ async def test_the_openapi_document_names_the_scopes(http: httpx.AsyncClient) ->
 
 async def test_the_audit_log_is_read_and_exported(http: httpx.AsyncClient, new_dataset: NewDataset, me: str) -> None:
     """What a program did with a key is in its user's log with the client's address, as JSON and as JSON lines."""
-    program = key_headers((await create(http, me, "jobs"))["key"])
+    key = (await create(http, me, "jobs"))["key"]
+    program = key_headers(key)
     body = new_request(await new_dataset(me), preset_id="balanced")
     created = await http.post("/api/jobs", json=body, headers=program | {"x-client-address": "6.6.6.6"})
     page = (await http.get("/api/audit?limit=5", headers=bearer(me))).json()["data"]
@@ -115,6 +155,7 @@ async def test_the_audit_log_is_read_and_exported(http: httpx.AsyncClient, new_d
     assert filtered["pagination"]["total"] == 1
     export = await http.get("/api/audit/export", headers=bearer(me))
     assert export.headers["content-type"] == "application/jsonl"
+    assert key[7:] not in export.text + str(page)
     lines = [json.loads(line) for line in export.text.splitlines()]
     assert [each["action"] for each in lines] == ["api_key_created", "api_key_used", "job_created"]
     assert lines[2]["resource_id"] == newest["resource_id"]

@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from rpc.identity.api_keys import new_key
+
 PROGRAM = """
 import asyncio, logging, structlog
 from rpc.process.logs import setup_logs
@@ -35,3 +39,30 @@ def test_lines_are_kept_whatever_is_in_them() -> None:
     assert [each["level"] for each in body] == ["info", "warning", "error", "info"]
     assert "KeyError: 'nothing'" in body[2]["exception"]
     assert [each["timestamp"] for each in body] == sorted(each["timestamp"] for each in body)
+
+
+WITH_KEYS = """
+import asyncio, logging, structlog, sys
+from rpc.process.logs import setup_logs
+setup_logs("info", sys.argv[1])
+log, key = structlog.get_logger(), sys.argv[2]
+async def main():
+    log.info("http", path=f"/api/jobs/{key}")
+    logging.getLogger("library").warning("GET /api/jobs?key=%s%s", key, key)
+    try:
+        raise ValueError(f"Bearer {key}")
+    except ValueError:
+        log.exception("failed")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("log_format", ["json", "pretty"])
+def test_no_line_has_an_api_key(log_format: str) -> None:
+    """A key in a path, in a line of a library or in an exception is redacted; the rest of the line stays."""
+    key = new_key()
+    command = [sys.executable, "-c", WITH_KEYS, log_format, key]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stderr.count("pk_[redacted]") == 4
+    assert "/api/jobs/pk_[redacted]" in ran.stderr
+    assert key[3:] not in ran.stderr

@@ -24,6 +24,7 @@ from jobs_service.queue.store import QueueStore
 from rpc.database.pool import Database
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refusal
+from tests.jobs_service.api_keys.test_api_keys import bearer, create, revoke
 from tests.jobs_service.jobs.test_create_job import ANN, BOB
 from tests.jobs_service.trainers import complete, lease, queue, report, until
 
@@ -85,10 +86,10 @@ class Watcher:
 
 @asynccontextmanager
 async def watching(
-    stack: Stack, job_id: str | None = None, user: str = ANN, *, after: str = "", **claims: Any
+    stack: Stack, job_id: str | None = None, user: str = ANN, *, after: str = "", key: str = "", **claims: Any
 ) -> AsyncIterator[Watcher]:
-    """A watch of one job, or of all."""
-    credentials = metadata(user, **claims)
+    """A watch of one job, or of all, with a user's token or with an API key."""
+    credentials = bearer(key) if key else metadata(user, **claims)
     if job_id is None:
         call = stack.jobs.WatchJobs(jobs_pb2.WatchJobsRequest(last_event_id=after), metadata=credentials)
     else:
@@ -380,6 +381,21 @@ async def test_a_token_that_ends_ends_the_watch(
     # A second is left of the 30 that a token is believed after its end.
     async with watching(stack, job.id, exp=int(time.time()) - 28) as watcher:
         await watcher.has("snapshot")
+        await watcher.ended()
+        assert watcher.messages[-1].end.reason == jobs_pb2.WATCH_END_REASON_AUTH
+
+
+@ONE_WAY
+async def test_a_revoked_key_ends_its_watches(
+    stack: Stack, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W08: a watch that was opened with an API key ends with the first ping after the key is trusted no longer."""
+    monkeypatch.setattr("rpc.identity.tokens.KEY_TRUST_SECONDS", 0.0)
+    job = await queue(stack, new_dataset)
+    made = await create(stack)
+    async with watching(stack, job.id, key=made.key) as watcher:
+        await watcher.has("ping")
+        await revoke(stack, made.api_key.id)
         await watcher.ended()
         assert watcher.messages[-1].end.reason == jobs_pb2.WATCH_END_REASON_AUTH
 

@@ -14,6 +14,8 @@ import asyncpg
 import orjson
 import pytest
 import structlog
+from pipeline.api_keys.v1 import api_keys_pb2
+from pipeline.common.v1 import options_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.webhooks.v1 import webhooks_pb2
 from standardwebhooks import Webhook as Verifier
@@ -23,6 +25,7 @@ from jobs_service.settings import WebhookSenderSettings
 from jobs_service.webhooks.model import SECRET_PREFIX
 from jobs_service.webhooks.outbox import Outbox, Shares
 from rpc.database.pool import Database
+from rpc.identity.api_keys import key_hash
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import new_request
@@ -133,6 +136,19 @@ async def test_a_job_is_told_to_its_owner_s_receiver(
     (attempt,) = result[0].attempts
     assert (attempt.number, attempt.http_status, attempt.response, attempt.error) == (1, 200, "ok", "")
     assert attempt.HasField("duration_ms")
+
+
+async def test_no_delivery_has_an_api_key(stack: Stack, receiving: Receiver, new_dataset: NewDataset) -> None:
+    """What a program queues with a key is told to its owner's receiver without the key, its start and its hash."""
+    made = await create(stack, receiving.url)
+    request = api_keys_pb2.CreateApiKeyRequest(name="Script", scopes=[options_pb2.SCOPE_JOBS])
+    key = (await stack.api_keys.CreateApiKey(request, metadata=metadata(ANN))).key
+    program = [("authorization", f"Bearer {key}")]
+    await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=program)
+    await finished(stack, made.webhook.id)
+    (sent,) = receiving.received
+    for secret in (key, key[:7], key_hash(key).hex()):
+        assert secret not in f"{sent.line}{sent.headers}{sent.body.decode()}"
 
 
 async def test_only_what_is_wanted_is_written_down(
