@@ -278,9 +278,12 @@ async def test_the_picture_of_the_readme_is_small(
     context = await new_context(signed_in=False, viewport={"width": 1200, "height": 940})
     await context.add_cookies([{"name": COOKIE, "value": resident.token, "url": resident.gateway}])
     page = await context.new_page()
-    await visit(page, places["configure"])
-    await page.get_by_role("radio", name="NVIDIA H100").first.click()
+    await visit(page, places["configure"] + "&model=llama-3.1-8b")
+    await ready(page)
+    await page.get_by_role("radio", name="NVIDIA H100", exact=True).click()
     await expect(page.get_by_text("since your last change", exact=True)).to_be_visible()
+    await page.evaluate("scrollTo(0, 0)")
+    await expect(page.get_by_role("heading", name="Configure training")).to_be_in_viewport(ratio=1)
     picture = await page.screenshot(path=PICTURES / "readme.png")
     assert len(picture) < README_BUDGET_BYTES
 

@@ -44,7 +44,7 @@ export function EstimateCard(props: Props) {
   return (
     <aside
       aria-label="Estimate"
-      className="fixed inset-x-0 bottom-0 z-20 border-t border-line bg-card px-4 pt-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] shadow-pop lg:sticky lg:inset-auto lg:top-20 lg:rounded-[0.875rem] lg:border lg:max-h-[calc(100dvh-6.5rem)] lg:overflow-y-auto lg:p-5 lg:shadow-card"
+      className="fixed inset-x-0 bottom-0 z-20 border-t border-line bg-card px-4 pt-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] shadow-pop lg:sticky lg:inset-auto lg:top-20 lg:rounded-[0.875rem] lg:border lg:max-h-[calc(100dvh-11rem)] lg:scroll-pb-28 lg:overflow-y-auto lg:p-5 lg:shadow-card"
     >
       <div className="mx-auto grid max-w-2xl grid-cols-[minmax(0,1fr)_auto_auto] items-center gap-x-3 lg:max-w-none lg:grid-cols-1">
         <div className="flex items-center gap-2 max-lg:hidden">
@@ -144,25 +144,28 @@ export function EstimateCard(props: Props) {
             </>
           )}
         </div>
-        <Button
-          variant="primary"
-          size="large"
-          className="max-lg:px-4 lg:mt-4"
-          disabled={!props.canStart}
-          aria-describedby="start-blocked"
-          isBusy={props.isStarting}
-          onClick={props.onStart}
-        >
-          {!props.isStarting && <Rocket aria-hidden className="max-[400px]:hidden" />}
-          Start Training
-        </Button>
-        {/* Always a line high, as above. */}
-        <p id="start-blocked" className="min-h-5 truncate text-[0.8125rem] text-soft max-lg:order-first max-lg:col-span-3 max-lg:empty:hidden lg:mt-1.5 lg:text-center">
-          {!props.canStart && blockedReason(props)}
-        </p>
-        <Button variant="ghost" className="mt-1 max-lg:hidden" onClick={props.onCancel}>
-          Cancel
-        </Button>
+        {/* Beside the form it stays at the card's bottom while the rest scrolls. On a phone its parts are the grid's own. */}
+        <div className="max-lg:contents lg:sticky lg:-bottom-5 lg:-mx-5 lg:mt-3 lg:-mb-5 lg:grid lg:grid-cols-[minmax(0,1fr)_auto] lg:gap-x-2 lg:border-t lg:border-line lg:bg-card lg:px-5 lg:pt-4 lg:pb-3">
+          <Button
+            variant="primary"
+            size="large"
+            className="max-lg:px-4"
+            disabled={!props.canStart}
+            aria-describedby="start-blocked"
+            isBusy={props.isStarting}
+            onClick={props.onStart}
+          >
+            {!props.isStarting && <Rocket aria-hidden className="max-[400px]:hidden" />}
+            Start Training
+          </Button>
+          <Button variant="ghost" className="h-11 max-lg:hidden" onClick={props.onCancel}>
+            Cancel
+          </Button>
+          {/* Always a line high, as above. */}
+          <p id="start-blocked" className="min-h-5 truncate text-[0.8125rem] text-soft max-lg:order-first max-lg:col-span-3 max-lg:empty:hidden lg:col-span-2 lg:mt-1.5">
+            {!props.canStart && blockedReason(props)}
+          </p>
+        </div>
         <p aria-live="polite" className="sr-only">
           {total && change ? `${total}, ${moneyChange(change.amount)} since your last change` : total}
         </p>

@@ -35,8 +35,8 @@ export function ForecastSummary({ forecast }: { forecast: Forecast }) {
         </div>
       </div>
       <p className="mt-2 grid grid-cols-2 text-xs text-soft">
-        <span>80 % range</span>
-        <span>P10 – P90</span>
+        <span>Cost, 80 % range</span>
+        <span>Time, 80 % range</span>
       </p>
       <p className="figures grid grid-cols-2 text-[0.8125rem] text-soft">
         {/* Another text is another element: text that only grows counts as a shift of the layout. */}
