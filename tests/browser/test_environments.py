@@ -98,7 +98,7 @@ async def test_a_wrong_clock_changes_no_time(page: Page, person: Person, hours: 
     for wrong in ("hour ago", "hours ago", "yesterday", "tomorrow", "in 1 hour", "in 59 minutes"):
         await expect(page.get_by_text(wrong)).to_have_count(0)
     await page.goto(f"/training/configure?datasetId={dataset_id}&model=llama-3.1-8b")
-    await page.get_by_role("button", name="Fix this price").click()
+    await page.get_by_role("button", name="Lock this price").click()
     await expect(page.get_by_text(re.compile(r"until \w{3} \d+, 2\d{3}, \d+:\d\d [AP]M"))).to_be_visible()
 
 

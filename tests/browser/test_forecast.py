@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.conftest import Calls, Person, Trainer
+from tests.browser.conftest import Calls, NewContext, Person, Trainer
 from tests.deploy.processes import child, patience
 
 pytestmark = [
@@ -60,12 +60,30 @@ async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: C
         await expect(card).to_contain_text(assumption["reason"])
 
 
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1366, 768)])
+async def test_price_and_start_stay_in_view(new_context: NewContext, person: Person, width: int, height: int) -> None:
+    """Beside a long form the Start button is in view with the whole price, and what is focused is not below it."""
+    page = await (await new_context(viewport={"width": width, "height": height})).new_page()
+    await open_form(page, person, "&model=llama-3.1-8b")
+    for top in (0, 2000):
+        await page.evaluate("(top) => scrollTo(0, top)", top)
+        for locator in (start(page), page.get_by_role("button", name="Cancel"), page.get_by_test_id("total")):
+            await expect(locator).to_be_in_viewport(ratio=1)
+    code = page.get_by_label("Estimate").get_by_role("button", name="API code")
+    await code.focus()
+    await expect(code).to_be_in_viewport(ratio=1)
+    seen, covering = await code.bounding_box(), await start(page).bounding_box()
+    assert seen is not None
+    assert covering is not None
+    assert seen["y"] + seen["height"] <= covering["y"]
+
+
 async def test_what_is_outside_the_evidence_is_no_quote(page: Page, person: Person) -> None:
     """On a GPU type and a model family without a measured run the card says so, and the price cannot be held."""
     await open_form(page, person, "&model=gemma-2-2b&gpu=L4")
     card = page.get_by_label("Estimate")
     await expect(card.get_by_text(re.compile("not a quote", re.IGNORECASE))).to_be_visible()
-    await expect(card.get_by_role("button", name="Fix this price")).to_be_disabled()
+    await expect(card.get_by_role("button", name="Lock this price")).to_be_disabled()
 
 
 async def test_a_learning_rate_above_published_recipes_is_warned_of(page: Page, person: Person) -> None:
@@ -293,11 +311,11 @@ async def test_a_price_can_be_held(page: Page, person: Person) -> None:
     """Holding the price shows until when it holds; the job keeps the quote; another configuration has none."""
     await open_form(page, person, "&model=llama-3.1-8b")
     card = page.get_by_label("Estimate")
-    await card.get_by_role("button", name="Fix this price").click()
-    badge = card.get_by_role("status").filter(has_text="is fixed until")
+    await card.get_by_role("button", name="Lock this price").click()
+    badge = card.get_by_role("status").filter(has_text="is locked until")
     await expect(badge).to_be_visible()
     await page.get_by_role("radio", name="Quality").click()
-    await expect(card.get_by_role("button", name="Fix this price")).to_be_enabled()
+    await expect(card.get_by_role("button", name="Lock this price")).to_be_enabled()
     await expect(badge).to_have_count(0)
     await page.get_by_role("radio", name="Balanced").click()
     await expect(badge).to_be_visible()

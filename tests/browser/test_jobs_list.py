@@ -123,6 +123,33 @@ async def test_jobs_are_found_by_search_label_and_status_and_the_url_has_it_all(
     await expect(page).to_have_url(re.compile(f"{LIST}$"))
 
 
+async def test_jobs_are_found_by_base_model(page: Page, person: Person) -> None:
+    """The base model of a row, or one that is searched, narrows the list; the URL has it, and clearing shows all again."""
+    await create_named(
+        person,
+        {"name": "None"},
+        {"name": "Llama", "base_model": "llama-3.1-8b"},
+        {"name": "Qwen", "base_model": "qwen2.5-7b"},
+    )
+    await page.goto(LIST)
+    await row(page, "Qwen").get_by_role("button", name="qwen2.5-7b").click()
+    await expect(rows(page)).to_have_text(["Qwen"])
+    await expect(page).to_have_url(re.compile(r"\?model=qwen2.5-7b$"))
+    box = page.get_by_label("Filter by base model")
+    await expect(box).to_have_value("qwen2.5-7b")
+    await box.click()
+    await box.fill("llama 3.1 8b")
+    await page.get_by_role("option").first.click()
+    await expect(rows(page)).to_have_text(["Llama"])
+    await expect(page.get_by_role("button", name="All 1", exact=True)).to_be_visible()
+    await page.reload()
+    await expect(rows(page)).to_have_text(["Llama"])
+    await page.get_by_role("button", name="Any base model").click()
+    await expect(rows(page)).to_have_text(["Qwen", "Llama", "None"])
+    await page.go_back()
+    await expect(box).to_have_value("llama-3.1-8b")
+
+
 async def test_the_list_is_sorted_by_any_column(page: Page, person: Person) -> None:
     """A click on a column sorts by it, another one the other way round; what has no column is in "Sort by"."""
     await create_named(
@@ -361,6 +388,37 @@ async def test_selected_jobs_are_compared(page: Page, person: Person, trainer: T
     await page.get_by_label("Only differences").check()
     await expect(table.get_by_role("row").filter(has_text="Batch size")).to_have_count(0)
     await expect(table.get_by_role("row").filter(has_text="Learning rate")).to_be_visible()
+
+
+@pytest.mark.parametrize("way", ["the browser's", "the page's"])
+async def test_the_way_back_leads_to_the_list_as_it_was(page: Page, person: Person, way: str) -> None:
+    """Back from a comparison, and from a job, filters and selection over two pages are as they were; a new visit has none."""
+    await create_named(person, *({"name": f"Run {number}"} for number in range(11)), {"name": "Other"})
+    await page.goto(f"{LIST}?search=run")
+    await page.get_by_label("Select Run 9", exact=True).check()
+    await page.get_by_role("button", name="Next page").click()
+    await page.get_by_label("Select Run 0", exact=True).check()
+    selection = page.get_by_role("region", name="Selection")
+
+    async def go_back() -> None:
+        if way == "the browser's":
+            await page.go_back()
+        else:
+            await page.get_by_role("link", name="All jobs").click()
+        await expect(page).to_have_url(re.compile(rf"{LIST}\?search=run&page=2$"))
+        await expect(selection.get_by_role("status")).to_have_text("2 selected")
+        await expect(page.get_by_label("Select Run 0", exact=True)).to_be_checked()
+
+    await selection.get_by_role("button", name="Compare 2").click()
+    await expect(page.get_by_role("heading", name="Compare jobs")).to_be_visible()
+    await go_back()
+    await rows(page).first.click()
+    await expect(page.get_by_role("heading", name="Run 0")).to_be_visible()
+    await go_back()
+    for name in ("Datasets", "Jobs"):
+        await page.get_by_role("navigation", name="Main").get_by_role("link", name=name).click()
+    await expect(rows(page).first).to_have_text("Other")
+    await expect(selection).to_have_count(0)
 
 
 async def test_the_ninth_curve_is_not_hidden_without_a_word(page: Page, person: Person, trainer: Trainer) -> None:

@@ -210,8 +210,9 @@ async def test_a_job_page_has_everything_and_can_be_taken_further(page: Page, pe
     await page.get_by_role("tab", name="curl").click()
     await page.get_by_role("button", name="Copy as curl").click()
     command = await page.evaluate("navigator.clipboard.readText()")
+    made = await person.ask("POST", "/api/keys", json={"name": "curl", "scopes": ["jobs"]})
     process = await asyncio.create_subprocess_shell(
-        f"export PIPELINE_TOKEN={person.token}; {command}",
+        f"export PIPELINE_API_KEY={made['key']}; {command}",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

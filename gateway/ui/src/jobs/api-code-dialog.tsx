@@ -31,7 +31,7 @@ function ApiCodeDialog({ request, onClose }: { request: CreateJobRequest; onClos
       size="wide"
       onOpenChange={(open) => !open && onClose()}
       title="Create this job with the API"
-      description="Set PIPELINE_TOKEN to an access token."
+      description="The environment variable PIPELINE_API_KEY has an API key with the scope “Read and write”."
     >
       <CodeTabs
         label="Language"
@@ -40,9 +40,14 @@ function ApiCodeDialog({ request, onClose }: { request: CreateJobRequest; onClos
           { name: "curl", code: curlCode(request, window.location.origin) },
         ]}
       >
-        <Link to="/api/docs" reloadDocument className="text-sm text-brand underline-offset-4 hover:underline">
-          API documentation
-        </Link>
+        <span className="flex flex-wrap gap-x-4 gap-y-1 text-sm text-brand">
+          <Link to="/keys" className="underline-offset-4 hover:underline">
+            API keys
+          </Link>
+          <Link to="/api/docs" reloadDocument className="underline-offset-4 hover:underline">
+            API documentation
+          </Link>
+        </span>
       </CodeTabs>
     </Dialog>
   );

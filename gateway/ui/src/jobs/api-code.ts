@@ -24,19 +24,19 @@ function withoutNulls<T extends object>(fields: T): T {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null)) as T;
 }
 
-/** A curl command that creates a job. The shell variable `PIPELINE_TOKEN` has the access token. */
+/** A curl command that creates a job. The shell variable `PIPELINE_API_KEY` has the API key. */
 export function curlCode(request: CreateJobRequest, origin: string): string {
   // In single quotes a shell leaves every character as it is, except the single quote.
   const body = JSON.stringify(request, null, 2).replaceAll("'", `'\\''`);
   return [
     `curl -X POST ${origin}/api/jobs`,
-    `  -H "Authorization: Bearer $PIPELINE_TOKEN"`,
+    `  -H "Authorization: Bearer $PIPELINE_API_KEY"`,
     `  -H "Content-Type: application/json"`,
     `  -d '${body}'`,
   ].join(" \\\n");
 }
 
-/** A Python program that creates a job. The environment variable `PIPELINE_TOKEN` has the access token. */
+/** A Python program that creates a job. The environment variable `PIPELINE_API_KEY` has the API key. */
 export function pythonCode(request: CreateJobRequest, origin: string): string {
   return `import os
 
@@ -44,7 +44,7 @@ import httpx
 
 response = httpx.post(
     "${origin}/api/jobs",
-    headers={"Authorization": f"Bearer {os.environ['PIPELINE_TOKEN']}"},
+    headers={"Authorization": f"Bearer {os.environ['PIPELINE_API_KEY']}"},
     json=${pythonLiteral(request, "    ")},
 )
 response.raise_for_status()

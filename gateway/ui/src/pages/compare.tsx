@@ -1,6 +1,7 @@
-import { ArrowLeft, GitCompareArrows } from "lucide-react";
+import { GitCompareArrows } from "lucide-react";
 import { Link, useSearchParams } from "react-router";
 
+import { BackLink } from "@/components/back-link";
 import { PageHeader } from "@/components/page-header";
 import { Empty, Failed } from "@/components/states";
 import { Button } from "@/components/ui/button";
@@ -21,16 +22,7 @@ export function ComparePage() {
   const names = runNames(jobs);
   return (
     <>
-      <PageHeader
-        title="Compare jobs"
-        before={
-          <Button asChild variant="ghost" size="icon" className="-ml-2 shrink-0">
-            <Link to="/training/jobs" aria-label="All jobs">
-              <ArrowLeft aria-hidden />
-            </Link>
-          </Button>
-        }
-      />
+      <PageHeader title="Compare jobs" before={<BackLink to="/training/jobs" label="All jobs" />} />
       {(left > 0 || missing.length > 0) && (
         <div role="status" className="mb-4 space-y-1 rounded-xl bg-warn-soft px-4 py-2.5 text-sm text-warn">
           {left > 0 && <p>{`The first ${MAX_COMPARED} jobs are compared; ${left} more in the address ${left === 1 ? "is" : "are"} not.`}</p>}

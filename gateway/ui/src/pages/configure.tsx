@@ -195,7 +195,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
                 request={request}
                 quote={quote}
                 isReady={isCurrent}
-                blocked={estimate?.forecast?.is_quote === false ? "Too few measured runs to fix a price." : null}
+                blocked={estimate?.forecast?.is_quote === false ? "Too few measured runs to lock a price." : null}
                 onQuote={(made) => setQuoted({ requestKey: JSON.stringify(request), quote: made })}
               />
             </div>

@@ -1,8 +1,9 @@
-import { ArrowLeft, ChevronLeft, ChevronRight } from "lucide-react";
+import { ChevronLeft, ChevronRight } from "lucide-react";
 import { useState, type ReactNode, type SyntheticEvent } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
 
 import type { Dataset } from "@/api/types";
+import { BackLink } from "@/components/back-link";
 import { PageHeader } from "@/components/page-header";
 import { Section } from "@/components/section";
 import { LoadingRows, Unloaded } from "@/components/states";
@@ -26,7 +27,7 @@ export function DatasetPage() {
   if (!dataset) {
     return (
       <>
-        <PageHeader title="Dataset" before={<Back />} />
+        <PageHeader title="Dataset" before={<BackLink to="/datasets" label="All datasets" />} />
         <div className="panel">
           <Unloaded query={query}>
             <LoadingRows noun="the dataset" />
@@ -54,7 +55,7 @@ function Loaded({ dataset }: { dataset: Dataset }) {
     <>
       <PageHeader
         title={dataset.name}
-        before={<Back />}
+        before={<BackLink to="/datasets" label="All datasets" />}
         actions={
           ready && (
             <Button asChild variant="primary">
@@ -181,16 +182,6 @@ function GoToLine({ onLine }: { onLine: (line: number) => void }) {
         Go to line
       </Button>
     </form>
-  );
-}
-
-function Back() {
-  return (
-    <Button asChild variant="ghost" size="icon" className="-ml-2" aria-label="Back to datasets">
-      <Link to="/datasets">
-        <ArrowLeft aria-hidden />
-      </Link>
-    </Button>
   );
 }
 

@@ -3,6 +3,7 @@ import { lazy, Suspense, useState, type DragEvent } from "react";
 import { Link, useSearchParams } from "react-router";
 
 import type { Dataset, DatasetStatus } from "@/api/types";
+import { openedFrom } from "@/components/back-link";
 import { PageHeader } from "@/components/page-header";
 import { Pager } from "@/components/pager";
 import { SearchBox } from "@/components/search-box";
@@ -204,7 +205,7 @@ function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; 
     <div role="row" className={`border-b border-line px-5 py-3.5 last:border-0 max-md:grid max-md:grid-cols-3 max-md:gap-x-4 max-md:gap-y-3 ${COLUMNS}`}>
       <div role="cell" className="min-w-0 max-md:col-span-3">
         <p className="truncate font-medium">
-          <Link to={`/datasets/${one.id}`} className="hover:underline">
+          <Link to={`/datasets/${one.id}`} state={openedFrom("/datasets")} className="hover:underline">
             {one.name}
           </Link>
         </p>

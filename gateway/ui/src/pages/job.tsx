@@ -1,7 +1,8 @@
-import { ArrowLeft, CopyPlus, SearchX } from "lucide-react";
+import { CopyPlus, SearchX } from "lucide-react";
 import { Link, useParams } from "react-router";
 
 import type { Job } from "@/api/types";
+import { BackLink } from "@/components/back-link";
 import { PageHeader } from "@/components/page-header";
 import { Empty, Unloaded } from "@/components/states";
 import { Button } from "@/components/ui/button";
@@ -64,13 +65,7 @@ function JobDetails({ job, fetchedAt }: { job: Job; fetchedAt: number }) {
     <>
       <PageHeader
         title={jobTitle(job)}
-        before={
-          <Button asChild variant="ghost" size="icon" className="-ml-2 shrink-0">
-            <Link to="/training/jobs" aria-label="All jobs">
-              <ArrowLeft aria-hidden />
-            </Link>
-          </Button>
-        }
+        before={<BackLink to="/training/jobs" label="All jobs" />}
         actions={
           <>
             <ApiCodeButton request={requestOfJob(job)} />

@@ -28,7 +28,7 @@ export function JobsPage() {
   const [edited, setEdited] = useState<Job | null>(null);
   const selection = useSelection(data?.jobs ?? []);
   const show = (changed: Filters, replace = false) => setSearch(searchOfFilters(changed), { replace, preventScrollReset: replace });
-  const isFiltered = filters.status !== null || filters.search !== "" || filters.labels.length > 0;
+  const isFiltered = filters.status !== null || filters.search !== "" || filters.labels.length > 0 || filters.baseModel !== null;
 
   // A page beyond the end, as after deleting the last page's jobs, is the last page.
   const lastPage = query.isPlaceholderData ? null : (query.data?.pagination.totalPages ?? null);
@@ -67,16 +67,17 @@ export function JobsPage() {
               onSelect={selection.set}
               onSort={(sort) => show(sortedBy(filters, sort))}
               onLabel={(label) => show({ ...filters, labels: withLabels(filters.labels, label), page: 1 })}
+              onModel={(baseModel) => show({ ...filters, baseModel, page: 1 })}
               onEdit={setEdited}
             />
           ) : isFiltered ? (
             <Empty
               icon={Search}
               title={filters.status ? `No ${filters.status} job` : "No job matches"}
-              action={<Button onClick={() => show({ ...filters, status: null, search: "", labels: [], page: 1 })}>Show all jobs</Button>}
+              action={<Button onClick={() => show({ ...filters, status: null, search: "", labels: [], baseModel: null, page: 1 })}>Show all jobs</Button>}
             >
-              {filters.search || filters.labels.length > 0
-                ? "No job matches the search, the labels and the status."
+              {filters.search || filters.labels.length > 0 || filters.baseModel
+                ? "No job matches all of the filters."
                 : "Jobs show here while they have this status."}
             </Empty>
           ) : (

@@ -62,7 +62,7 @@ export function useComparison(request: ComparisonRequest | null): UseQueryResult
   });
 }
 
-/** Creates a quote, which fixes a price for some hours. */
+/** Creates a quote, which locks a price for some hours. */
 export function useCreateQuote(): UseMutationResult<Quote, ApiError, EstimateRequest> {
   return useMutation({
     mutationFn: (request) => dataOf(client.POST("/api/quotes", { body: request })),

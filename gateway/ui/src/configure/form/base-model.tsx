@@ -3,13 +3,13 @@ import { RadioGroup } from "radix-ui";
 import { useState } from "react";
 
 import type { Catalogue } from "@/api/types";
+import { modelFacts } from "@/components/model-facts";
+import { ModelPicker } from "@/components/model-picker";
 import { Section } from "@/components/section";
 import { Select } from "@/components/ui/select";
 import { cn } from "@/lib/cn";
 import { withModule, withValue, type Choice, type Choices, type Configuration } from "@/configure/model/configuration";
 import { rememberBaseModel } from "@/configure/model/draft";
-import { modelFacts } from "./model-facts";
-import { ModelPicker } from "./model-picker";
 import { NumberSlider } from "./number-slider";
 
 /** Value of a select whose option is left to the Estimator. */
@@ -51,7 +51,7 @@ export function BaseModel({ catalogue, configuration, onChange }: Props) {
       </RadioGroup.Root>
       {mode === "model" ? (
         <div className="mt-3">
-          <ModelPicker models={catalogue.base_models} value={baseModel} onChange={select} />
+          <ModelPicker label="Base model" models={catalogue.base_models} value={baseModel} onChange={select} />
           {/* Always a line high, so that nothing moves when a model is selected. */}
           <p className="figures mt-1.5 min-h-5 text-[0.8125rem] text-soft">
             {model ? modelFacts(model) : baseModel === null ? "Until you select one, the estimate is rough." : ""}

@@ -8,23 +8,24 @@ describe("filters of the jobs list", () => {
   it.each([
     "",
     "status=failed&page=3",
-    "search=night+run&label=eval&label=two+words&limit=50",
+    "search=night+run&label=eval&label=two+words&model=llama-3.1-8b&limit=50",
     "sort=cost&ascending=true",
     "sort=name&ascending=false&page=2",
     "ascending=true",
   ])("come back from the URL as they went in: %s", (search) => expect(searchOfFilters(parse(search)).toString()).toBe(search));
 
   it("have a default for what is not valid", () => {
-    expect(parse("status=lost&sort=colour&limit=7&page=-1&label=a,b&label=%20&label=ok&label=ok&search=%20")).toEqual({ ...parse(""), labels: ["ok"] });
+    expect(parse("status=lost&sort=colour&limit=7&page=-1&model=&label=a,b&label=%20&label=ok&label=ok&search=%20")).toEqual({ ...parse(""), labels: ["ok"] });
   });
 
   it("ask the API for no more than is chosen", () => {
     expect(queryOfFilters(parse(""))).toEqual({ page: 1, limit: 10 });
-    expect(queryOfFilters(parse("status=failed&label=a&search=x&sort=name&limit=25&page=2"))).toEqual({
+    expect(queryOfFilters(parse("status=failed&label=a&model=llama-3.1-8b&search=x&sort=name&limit=25&page=2"))).toEqual({
       page: 2,
       limit: 25,
       status: "failed",
       labels: ["a"],
+      base_model: "llama-3.1-8b",
       search: "x",
       sort: "name",
       ascending: true,

@@ -28,6 +28,7 @@ export type Filters = {
   readonly status: JobStatus | null;
   readonly search: string;
   readonly labels: readonly string[];
+  readonly baseModel: string | null;
   readonly sort: JobSort;
   readonly ascending: boolean;
 };
@@ -41,6 +42,7 @@ export function filtersFromSearch(search: URLSearchParams): Filters {
     status: STATUSES.find((one) => one === search.get("status")) ?? null,
     search: (search.get("search") ?? "").trim().slice(0, MAX_SEARCH_LENGTH),
     labels: [...new Set(search.getAll("label").filter(isLabel))].slice(0, MAX_LABELS),
+    baseModel: (search.get("model") ?? "").slice(0, MAX_SEARCH_LENGTH) || null,
     sort,
     ascending: search.has("ascending") ? search.get("ascending") === "true" : SORTS[sort].ascending,
   };
@@ -52,6 +54,7 @@ export function searchOfFilters(filters: Filters): URLSearchParams {
   if (filters.status) search.set("status", filters.status);
   if (filters.search) search.set("search", filters.search);
   for (const label of filters.labels) search.append("label", label);
+  if (filters.baseModel) search.set("model", filters.baseModel);
   if (filters.sort !== "created") search.set("sort", filters.sort);
   if (filters.ascending !== SORTS[filters.sort].ascending) search.set("ascending", String(filters.ascending));
   if (filters.limit !== DEFAULT_LIMIT) search.set("limit", String(filters.limit));
@@ -60,13 +63,14 @@ export function searchOfFilters(filters: Filters): URLSearchParams {
 }
 
 /** The query of the API. */
-export function queryOfFilters({ status, search, labels, page, limit, sort, ascending }: Filters): JobsQuery {
+export function queryOfFilters({ status, search, labels, baseModel, page, limit, sort, ascending }: Filters): JobsQuery {
   return {
     page,
     limit,
     ...(status ? { status } : {}),
     ...(search ? { search } : {}),
     ...(labels.length > 0 ? { labels: [...labels] } : {}),
+    ...(baseModel ? { base_model: baseModel } : {}),
     ...(sort === "created" && !ascending ? {} : { sort, ascending }),
   };
 }

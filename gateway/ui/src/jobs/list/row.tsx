@@ -3,6 +3,7 @@ import type { ReactNode } from "react";
 import { Link } from "react-router";
 
 import type { Job } from "@/api/types";
+import { openedFrom } from "@/components/back-link";
 import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
 import { JobProgress } from "@/jobs/job-progress";
@@ -11,9 +12,9 @@ import { JobStatusBadge } from "@/jobs/status-badge";
 import { duration, money } from "@/lib/format";
 import { COLUMNS } from "./columns";
 
-type Props = { job: Job; select: ReactNode; onLabel: (label: string) => void; onEdit: (job: Job) => void };
+type Props = { job: Job; select: ReactNode; onLabel: (label: string) => void; onModel: (id: string) => void; onEdit: (job: Job) => void };
 
-export function Row({ job, select, onLabel, onEdit }: Props) {
+export function Row({ job, select, onLabel, onModel, onEdit }: Props) {
   const title = jobTitle(job);
   const cost = job.final_cost ?? (job.current_cost > 0 ? job.current_cost : null);
   const details = [job.name ? job.dataset.name : null, job.dataset_deleted ? "dataset deleted" : null].filter(Boolean);
@@ -28,6 +29,7 @@ export function Row({ job, select, onLabel, onEdit }: Props) {
       <div role="cell" className="min-w-0 max-md:col-start-2 max-md:row-start-1">
         <Link
           to={`/training/jobs/${job.id}`}
+          state={openedFrom("/training/jobs")}
           title={title}
           className="block truncate font-medium after:absolute after:inset-0 focus-visible:outline-none focus-visible:after:rounded-lg focus-visible:after:outline-2 focus-visible:after:-outline-offset-2 focus-visible:after:outline-ring"
         >
@@ -55,8 +57,19 @@ export function Row({ job, select, onLabel, onEdit }: Props) {
           </ul>
         )}
       </div>
-      <div role="cell" className="truncate text-sm max-lg:hidden" title={job.base_model ?? undefined}>
-        {job.base_model ?? <span className="text-soft">none</span>}
+      <div role="cell" className="flex text-sm max-lg:hidden">
+        {job.base_model ? (
+          <button
+            type="button"
+            title={`Show jobs with the base model ${job.base_model}`}
+            className="relative z-10 min-h-6 truncate underline-offset-4 hover:underline"
+            onClick={() => job.base_model && onModel(job.base_model)}
+          >
+            {job.base_model}
+          </button>
+        ) : (
+          <span className="text-soft">none</span>
+        )}
       </div>
       <div role="cell" className="flex max-md:col-start-2 max-md:row-start-2">
         <JobStatusBadge status={job.status} />

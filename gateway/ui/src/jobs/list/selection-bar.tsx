@@ -3,6 +3,7 @@ import { useState } from "react";
 import { useNavigate } from "react-router";
 
 import type { Job } from "@/api/types";
+import { openedFrom } from "@/components/back-link";
 import { Button } from "@/components/ui/button";
 import { compareAddress, MAX_COMPARED } from "@/jobs/compare/runs";
 import { count } from "@/lib/format";
@@ -23,6 +24,7 @@ export function SelectionBar({ jobs, onDone, onClear }: Props) {
   const deletable = allowed("delete").length;
   const canCompare = jobs.length >= 2 && jobs.length <= MAX_COMPARED;
   const navigate = useNavigate();
+  const compare = () => void navigate(compareAddress(jobs.map(({ id }) => id)), { state: openedFrom("/training/jobs") });
   const reasons = [
     canCompare ? null : jobs.length < 2 ? "Select another job to compare." : `At most ${MAX_COMPARED} jobs are compared at once.`,
     cancellable === 0 ? "No selected job is active, so none can be cancelled." : null,
@@ -39,7 +41,7 @@ export function SelectionBar({ jobs, onDone, onClear }: Props) {
             <p role="status" className="figures grow text-sm font-medium">
               {count(jobs.length)} selected
             </p>
-            <Button size="small" variant="primary" disabled={!canCompare} onClick={() => void navigate(compareAddress(jobs.map(({ id }) => id)))}>
+            <Button size="small" variant="primary" disabled={!canCompare} onClick={compare}>
               <GitCompareArrows aria-hidden />
               Compare {count(jobs.length)}
             </Button>

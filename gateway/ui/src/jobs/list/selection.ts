@@ -1,10 +1,29 @@
-import { useState } from "react";
+import { useQueryClient } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
+import { useLocation } from "react-router";
 
 import type { Job } from "@/api/types";
 
-/** Selected jobs, over pages and filters. A job that is listed now is as the list has it. */
+type Selected = ReadonlyMap<string, Job>;
+
+/** Beside the cached responses, so that it ends with the session as they do. */
+const KEPT = ["selection"];
+
+/**
+ * Selected jobs, over pages and filters. A job that is listed now is as the list has it. The history entry that the list was
+ * left from has its selection again on the way back.
+ */
 export function useSelection(listed: readonly Job[]) {
-  const [selected, setSelected] = useState<ReadonlyMap<string, Job>>(new Map());
+  const queries = useQueryClient();
+  const { key: entry } = useLocation();
+  const [selected, setSelected] = useState<Selected>(() => {
+    const kept = queries.getQueryData<{ entry: string; selected: Selected }>(KEPT);
+    return kept?.entry === entry ? kept.selected : new Map();
+  });
+  useEffect(() => {
+    queries.setQueryDefaults(KEPT, { gcTime: Infinity });
+    queries.setQueryData(KEPT, { entry, selected });
+  }, [queries, entry, selected]);
   const current = new Map(listed.map((job) => [job.id, job]));
   return {
     jobs: [...selected.values()].map((job) => current.get(job.id) ?? job),

@@ -14,10 +14,11 @@ type Props = {
   onSelect: (jobs: readonly Job[], selected: boolean) => void;
   onSort: (sort: JobSort) => void;
   onLabel: (label: string) => void;
+  onModel: (id: string) => void;
   onEdit: (job: Job) => void;
 };
 
-export function JobTable({ jobs, filters, isSelected, onSelect, onSort, onLabel, onEdit }: Props) {
+export function JobTable({ jobs, filters, isSelected, onSelect, onSort, onLabel, onModel, onEdit }: Props) {
   const selected = jobs.filter(isSelected).length;
   return (
     <div role="table" aria-label="Jobs">
@@ -53,6 +54,7 @@ export function JobTable({ jobs, filters, isSelected, onSelect, onSort, onLabel,
           job={job}
           select={<Checkbox label={`Select ${jobTitle(job)}`} checked={isSelected(job)} onChange={(on) => onSelect([job], on)} />}
           onLabel={onLabel}
+          onModel={onModel}
           onEdit={onEdit}
         />
       ))}

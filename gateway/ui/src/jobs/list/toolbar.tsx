@@ -1,9 +1,11 @@
 import { ArrowDownWideNarrow, ArrowUpNarrowWide } from "lucide-react";
 
 import type { JobSort } from "@/api/types";
+import { ModelPicker } from "@/components/model-picker";
 import { SearchBox } from "@/components/search-box";
 import { Button } from "@/components/ui/button";
 import { Select } from "@/components/ui/select";
+import { useCatalogue } from "@/configure/catalogue";
 import { LabelInput } from "@/jobs/labels/label-input";
 import { SORTS, sortedBy, type Filters } from "./filters";
 
@@ -15,11 +17,12 @@ type Props = {
   onSearch: (search: string) => void;
 };
 
-/** Search, filter by label, and order of the list. */
+/** Search, filters by label and base model, and order of the list. */
 export function Toolbar({ filters, suggestions, onChange, onSearch }: Props) {
+  const catalogue = useCatalogue();
   const Icon = filters.ascending ? ArrowUpNarrowWide : ArrowDownWideNarrow;
   return (
-    <div className="mb-4 grid gap-2 md:grid-cols-[minmax(0,1fr)_minmax(0,1fr)_auto] md:items-start">
+    <div className="mb-4 grid gap-2 md:grid-cols-2 md:items-start lg:grid-cols-[minmax(0,1fr)_minmax(0,1fr)_minmax(0,1fr)_auto]">
       <SearchBox label="Search jobs by name or dataset" placeholder="Name or dataset" value={filters.search} onChange={onSearch} />
       <LabelInput
         label="Filter by label"
@@ -27,6 +30,14 @@ export function Toolbar({ filters, suggestions, onChange, onSearch }: Props) {
         labels={filters.labels}
         suggestions={suggestions}
         onChange={(labels) => onChange({ ...filters, labels, page: 1 })}
+      />
+      <ModelPicker
+        label="Filter by base model"
+        placeholder="Filter by base model"
+        models={catalogue.data?.base_models ?? []}
+        value={filters.baseModel}
+        onChange={(baseModel) => onChange({ ...filters, baseModel, page: 1 })}
+        onClear={() => onChange({ ...filters, baseModel: null, page: 1 })}
       />
       <div className="flex gap-2">
         <Select

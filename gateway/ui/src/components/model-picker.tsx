@@ -1,4 +1,4 @@
-import { Check, ChevronsUpDown } from "lucide-react";
+import { Check, ChevronsUpDown, X } from "lucide-react";
 import { Popover } from "radix-ui";
 import { useId, useRef, useState, type KeyboardEvent } from "react";
 
@@ -7,10 +7,19 @@ import { cn } from "@/lib/cn";
 import { modelFacts } from "./model-facts";
 
 type BaseModel = Catalogue["base_models"][number];
-type Props = { models: readonly BaseModel[]; value: string | null; onChange: (id: string) => void };
+type Props = {
+  label: string;
+  models: readonly BaseModel[];
+  value: string | null;
+  /** Shown while nothing is selected. Default: how many models there are to search. */
+  placeholder?: string;
+  onChange: (id: string) => void;
+  /** Makes the selection optional: a button clears it. */
+  onClear?: () => void;
+};
 
 /** A searchable list of base models. A text matches ids, families and the names that publishers use. */
-export function ModelPicker({ models, value, onChange }: Props) {
+export function ModelPicker({ label, models, value, placeholder = `Search ${models.length} models`, onChange, onClear }: Props) {
   const [open, setOpen] = useState(false);
   const [text, setText] = useState("");
   const [active, setActive] = useState(0);
@@ -67,14 +76,14 @@ export function ModelPicker({ models, value, onChange }: Props) {
         <input
           ref={input}
           role="combobox"
-          aria-label="Base model"
+          aria-label={label}
           aria-expanded={open}
           aria-controls={`${id}-list`}
           aria-autocomplete="list"
           aria-activedescendant={open && matches.length > 0 ? `${id}-${active}` : undefined}
           autoComplete="off"
           spellCheck={false}
-          placeholder={`Search ${models.length} models`}
+          placeholder={placeholder}
           value={open ? text : (value ?? "")}
           onChange={({ target }) => {
             if (!open) setOpen(true);
@@ -85,7 +94,18 @@ export function ModelPicker({ models, value, onChange }: Props) {
           onKeyDown={onKeyDown}
           className="h-9.5 w-full rounded-lg border border-line-strong/70 bg-card pr-9 pl-3 text-sm shadow-xs transition-colors placeholder:text-soft hover:border-line-strong"
         />
-        <ChevronsUpDown className="pointer-events-none absolute top-1/2 right-3 size-4 -translate-y-1/2 text-soft" aria-hidden />
+        {onClear && value !== null ? (
+          <button
+            type="button"
+            aria-label="Any base model"
+            className="absolute top-1/2 right-1.5 grid size-7 -translate-y-1/2 place-items-center rounded-md text-soft hover:bg-sunken hover:text-ink"
+            onClick={onClear}
+          >
+            <X className="size-3.5" aria-hidden />
+          </button>
+        ) : (
+          <ChevronsUpDown className="pointer-events-none absolute top-1/2 right-3 size-4 -translate-y-1/2 text-soft" aria-hidden />
+        )}
       </Popover.Anchor>
       <Popover.Portal>
         <Popover.Content
