@@ -14,6 +14,7 @@ import asyncpg
 
 from deploy.postgres import Postgres
 from jobs_service.database.migrate import migrate
+from rpc.database.pool import Database
 
 SERVICE_PASSWORD = "service-password-of-the-tests"
 TEMPLATE = "template"
@@ -93,6 +94,8 @@ class Databases:
         await _execute(self._url, f"create database {TEMPLATE}")
         template = in_database(self._url, TEMPLATE)
         await migrate(template, passwords={"service": SERVICE_PASSWORD})
+        async with Database.open(_as_service(template), size=1) as pool:
+            await pool.check()
         self._shape = await _execute(template, SHAPE)
 
     @asynccontextmanager
@@ -105,7 +108,7 @@ class Databases:
         url = in_database(self._url, name)
         kept = False
         try:
-            yield TestDatabase(url, url.replace("postgres:@", f"pipeline_service:{SERVICE_PASSWORD}@", 1))
+            yield TestDatabase(url, _as_service(url))
             kept = await _emptied(url) == self._shape
         finally:
             if kept:
@@ -122,6 +125,10 @@ class Databases:
 def in_database(url: str, name: str) -> str:
     """The same server's other database."""
     return url.replace("/postgres?", f"/{name}?", 1)
+
+
+def _as_service(url: str) -> str:
+    return url.replace("postgres:@", f"pipeline_service:{SERVICE_PASSWORD}@", 1)
 
 
 async def _execute(url: str, statement: str) -> Any:
