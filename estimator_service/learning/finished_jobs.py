@@ -54,7 +54,7 @@ class FinishedJobs:
         if cached is not None and now < cached[0]:
             return cached[1]
         shared = await self._shared.get()
-        async with self._database.as_caller(caller) as connection:
+        async with self._database.as_caller(caller, role="quoter") as connection:
             own = await connection.fetch(SQL["own_finished_jobs"], fitted().version)
         corrections = {**own_corrections(own), **shared}
         self._own[caller.user_id] = now + FRESH_SECONDS, corrections

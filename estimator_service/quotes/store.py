@@ -65,7 +65,7 @@ class Quotes:
         """Raises DatasetNotFound, TooManyQuotes."""
         stored = {"configuration": terms.configuration, "dataset": terms.dataset, "price": terms.price}
         try:
-            async with self._database.as_caller(caller) as connection:
+            async with self._database.as_caller(caller, role="quoter") as connection:
                 await connection.execute(SQL["lock_user"])
                 row = await connection.fetchrow(
                     SQL["create_quote"],
@@ -87,7 +87,7 @@ class Quotes:
 
     async def get(self, caller: Identity, quote_id: str) -> Quote:
         """Raises QuoteNotFound."""
-        async with self._database.as_caller(caller) as connection:
+        async with self._database.as_caller(caller, role="quoter") as connection:
             row = await connection.fetchrow(SQL["get_quote"], UUID(quote_id))
         if row is None:
             raise QuoteNotFound

@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from jobs_service.settings import Login
-from rpc.database.pool import SESSION_SETTINGS, access_differences
+from rpc.database.pool import SESSION_SETTINGS, access_differences, differences
 from rpc.database.queries import SQL as SHARED_SQL
 from rpc.database.queries import load_queries
 from rpc.errors import OperatorError
@@ -71,23 +71,27 @@ class AccessChanged(OperatorError):
     """A database in which somebody may do what the schema files do not allow, or may not do what they allow."""
 
 
-class SchemaTooOld(OperatorError):
-    """A database whose tables this version did not create and cannot change."""
+class WrongSchema(OperatorError):
+    """A database whose tables another version created, which this one cannot change."""
 
 
 async def migrate(url: str, *, passwords: Mapping[Login, str]) -> list[str]:
     """Applies what is missing and sets the passwords of logins, by name. Returns the names applied.
 
-    `url` is an administrator's: a role that may create tables and roles. Raises SchemaTooOld, AccessChanged, and what asyncpg
+    `url` is an administrator's: a role that may create tables and roles. Raises WrongSchema, AccessChanged, and what asyncpg
     raises.
     """
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS)
     try:
         await connection.execute(SQL["lock"])
         if await connection.fetchval(SQL["has_old_numbering"]):
-            raise SchemaTooOld(f"this database has the tables of an unreleased version: {REMOVE}")
+            raise WrongSchema(f"this database has the tables of an unreleased version: {REMOVE}")
         await connection.execute(SQL["create_ledger"])
         applied = {row["name"]: row["digest"] for row in await connection.fetch(SQL["applied"])}
+        if unknown := applied.keys() - {f"schema/{name}" for name in SCHEMA} - {"routines", "access"}:
+            raise WrongSchema(
+                f"this database is of a newer version, with {', '.join(sorted(unknown))}: run that version"
+            )
         names = []
         for name in SCHEMA:
             step, text = f"schema/{name}", _read("schema", name)
@@ -95,13 +99,12 @@ async def migrate(url: str, *, passwords: Mapping[Login, str]) -> list[str]:
                 await _apply(connection, step, text, _digest(text))
                 names.append(step)
             elif applied[step] != _digest(text):
-                raise SchemaTooOld(f"{step}.sql is not the file that created this database: {REMOVE}")
-        text = "".join(_read("routines", name) for name in ROUTINES)
-        if names or applied.get("routines") != _digest(text):
-            await _apply(connection, "routines", text, _digest(text))
+                raise WrongSchema(f"{step}.sql is not the file that created this database: {REMOVE}")
+        routines = _routines()
+        if names or applied.get("routines") != _digest(routines):
+            await _apply(connection, "routines", routines, _digest(routines))
             names.append("routines")
-        if not names:
-            await _check_access(connection)
+        await _check_access(connection, applied.get("access"))
         await _limit_transactions(connection)
         for login, password in passwords.items():
             role = f"pipeline_{login}"
@@ -115,7 +118,6 @@ async def _apply(connection: asyncpg.Connection, step: str, text: str, digest: s
     async with connection.transaction():
         await connection.execute(text)
         await connection.execute(SQL["record"], step, digest)
-        await _record_access(connection)
     log.info("migrated", step=step)
 
 
@@ -128,23 +130,42 @@ async def _limit_transactions(connection: asyncpg.Connection) -> None:
             log.warning("no_transaction_limit", error=str(error), repair=f"the database's owner runs: {statement}")
 
 
-async def _record_access(connection: asyncpg.Connection) -> None:
-    lines = [row["line"] for row in await connection.fetch(SHARED_SQL["access"])]
-    await connection.execute(SQL["record_access"], lines)
+async def _check_access(connection: asyncpg.Connection, recorded: str | None) -> None:
+    """Compares roles, policies and grants with those of the files, and records the latter for servers.
 
-
-async def _check_access(connection: asyncpg.Connection) -> None:
-    """Refuses a database whose roles, policies or grants were changed since the last migration.
-
-    Another major version of PostgreSQL may write them in other words: they are recorded anew then.
+    `recorded`: digest of the files whose access the database has on record. Raises AccessChanged.
     """
-    differences = await access_differences(connection)
-    if any("server version" in line for line in differences):
-        await _record_access(connection)
-    elif differences:
-        raise AccessChanged(
-            f"roles, policies or grants were changed since the last migration: {'; '.join(differences)}"
-        )
+    digest = _digest("".join([*(_read("schema", name) for name in SCHEMA), _routines()]))
+    # Another major version of PostgreSQL writes policies in other words: that is a difference too.
+    if recorded == digest and not await access_differences(connection):
+        return
+    expected = await _expected_access(connection)
+    current = {row["line"] for row in await connection.fetch(SHARED_SQL["access"], "public")}
+    if changes := differences(current, expected):
+        raise AccessChanged(f"roles, policies or grants are not those of this version: {'; '.join(changes)}")
+    async with connection.transaction():
+        await connection.execute(SQL["record_access"], sorted(expected))
+        await connection.execute(SQL["record"], "access", digest)
+
+
+async def _expected_access(connection: asyncpg.Connection) -> set[str]:
+    """The lines of a database that the files alone have made: they are applied to a schema of their own, which is undone."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(SQL["begin_expected"])
+        for name in SCHEMA:
+            await connection.execute(_read("schema", name))
+        await connection.execute(_routines())
+        lines = await connection.fetch(SHARED_SQL["access"], "pipeline_expected")
+        roles = await connection.fetch(SQL["expected_roles"])
+    finally:
+        await transaction.rollback()
+    return {row["line"] for row in lines if not row["line"].startswith("role ")} | {row["line"] for row in roles}
+
+
+def _routines() -> str:
+    return "".join(_read("routines", name) for name in ROUTINES)
 
 
 def _verifier(password: str) -> str:

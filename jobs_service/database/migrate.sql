@@ -37,7 +37,30 @@ where not exists (
     where d.datname = current_database() and s.setrole = 0 and setting like 'idle_in_transaction_session_timeout=%'
 );
 
+-- name: begin_expected
+-- A schema in which the files are applied once more, to see who may do what by them; the transaction is rolled back.
+-- An administrator who is no superuser gives functions only to roles that may create in their schema.
+create schema pipeline_expected;
+grant create on schema pipeline_expected to pipeline_outbox;
+set local search_path to pipeline_expected;
+
+-- name: expected_roles
+-- Lines of our roles, as schema/access.sql makes them. Roles belong to the cluster: the files applied once more would show what others
+-- granted to them too.
+select line from (values
+    ('role pipeline_user becomes nobody'),
+    ('role pipeline_quoter becomes nobody'),
+    ('role pipeline_worker becomes nobody'),
+    ('role pipeline_system becomes nobody'),
+    ('role pipeline_sender becomes nobody'),
+    ('role pipeline_outbox becomes nobody'),
+    ('role pipeline_estimator becomes pipeline_quoter'),
+    ('role pipeline_jobs becomes pipeline_system, pipeline_user, pipeline_worker'),
+    ('role pipeline_webhooks becomes pipeline_sender'),
+    ('role pipeline_service, inherits, becomes pipeline_estimator, pipeline_jobs, pipeline_webhooks')
+) as expected (line);
+
 -- name: record_access
--- In the transaction of the step itself.
+-- $1: the lines that the files make.
 with removed as (delete from pipeline_internal.access where line <> all($1::text[]))
 insert into pipeline_internal.access (line) select unnest($1::text[]) on conflict do nothing;

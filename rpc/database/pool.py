@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -77,20 +77,28 @@ class Database:
                 pool.terminate()
 
     @asynccontextmanager
-    async def as_caller(self, caller: Identity, first: str = "") -> AsyncIterator[Transaction]:
+    async def as_caller(
+        self, caller: Identity, first: str = "", *, role: str | None = None
+    ) -> AsyncIterator[Transaction]:
         """Opens a transaction in which `caller` sees and writes their own rows only. Commits unless its body raises.
 
-        `first` is a statement without parameters that is sent together with `begin`, in one round trip.
+        `first` is a statement without parameters that is sent together with `begin`, in one round trip. `role`: of the
+        database, without `pipeline_`, for a login that may not become the caller's own.
 
         Raises DatabaseUnavailable, Conflict, NotOwner, DeadlineExceeded; other database errors pass as they are.
         """
         async with self._connection() as connection:
-            begin = SQL["begin_as"].format(role=caller.role, user_id=caller.user_id, origin=origin_claims(caller))
+            begin = SQL["begin_as"].format(
+                role=role or caller.role,
+                caller_role=caller.role,
+                user_id=caller.user_id,
+                origin=origin_claims(caller),
+            )
             transaction = Transaction(connection, begin + first)
             try:
                 await transaction.begin()
             except asyncpg.InsufficientPrivilegeError as error:
-                raise GuardError(f"the login may not become pipeline_{caller.role}") from error
+                raise GuardError(f"the login may not become pipeline_{role or caller.role}") from error
             yield transaction
             await connection.execute(SQL["commit"])
 
@@ -109,7 +117,7 @@ class Database:
                 )
             except asyncpg.InsufficientPrivilegeError as error:
                 # These functions touch rows of the caller only, so it is the change of role that was refused.
-                raise GuardError(f"the login may not become pipeline_{caller.role}") from error
+                raise GuardError(f"the login may not become the caller: {error}") from error
 
     async def fetch_as_service(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Returns rows that the service's own login may read; see the policies `to pipeline_estimator`.
@@ -141,7 +149,7 @@ class Database:
         connection = await self._acquire(None)
         try:
             row = await connection.fetchrow(SQL["guard"], timeout=CONNECT_TIMEOUT_SECONDS)
-            differences = [] if self._is_guarded or row["tables"] == 0 else await access_differences(connection)
+            changes = [] if self._is_guarded or row["tables"] == 0 else await access_differences(connection)
             connection.keep_session()
         finally:
             await self._pool.release(connection)
@@ -152,8 +160,8 @@ class Database:
         faults = [name for key in ("unguarded", "ways_around", "unchecked", "unruled") for name in row[key]]
         if faults:
             raise GuardError(f"row-level security is not on, forced and checked for {', '.join(faults)}")
-        if differences:
-            raise GuardError(f"roles, policies or grants are not those of the last migration: {'; '.join(differences)}")
+        if changes:
+            raise GuardError(f"roles, policies or grants are not those of the last migration: {'; '.join(changes)}")
         self._is_guarded = True
 
     async def watch(self, report: Callable[[bool], Any]) -> None:
@@ -196,13 +204,16 @@ class Database:
 
 
 async def access_differences(connection: asyncpg.Connection) -> list[str]:
-    """Returns what differs between the database's roles, policies and grants and those that the last migration recorded."""
-    current, recorded = [
-        {row["line"] for row in await connection.fetch(SQL[name], timeout=CONNECT_TIMEOUT_SECONDS)}
-        for name in ("access", "recorded_access")
-    ]
-    return [f"unexpected: {line}" for line in sorted(current - recorded)] + [
-        f"missing: {line}" for line in sorted(recorded - current)
+    """Returns what differs between the database's roles, policies and grants and those of the last migration's files."""
+    current = await connection.fetch(SQL["access"], "public", timeout=CONNECT_TIMEOUT_SECONDS)
+    recorded = await connection.fetch(SQL["recorded_access"], timeout=CONNECT_TIMEOUT_SECONDS)
+    return differences({row["line"] for row in current}, {row["line"] for row in recorded})
+
+
+def differences(current: Set[str], expected: Set[str]) -> list[str]:
+    """Returns the lines that are in one of the sets alone, and in which."""
+    return [f"unexpected: {line}" for line in sorted(current - expected)] + [
+        f"missing: {line}" for line in sorted(expected - current)
     ]
 
 

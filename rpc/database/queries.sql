@@ -2,7 +2,7 @@
 -- Opens a transaction and becomes the caller in one round trip. Both settings end with the transaction.
 -- The values are a role from a fixed list, a canonical UUID, and claims of the call's origin without a character that needs
 -- quoting, so they are safe in the text of a simple query.
-begin; select set_config('role', 'pipeline_{role}', true), set_config('request.jwt.claims', '{{"sub":"{user_id}","role":"{role}"{origin}}}', true);
+begin; select set_config('role', 'pipeline_{role}', true), set_config('request.jwt.claims', '{{"sub":"{user_id}","role":"{caller_role}"{origin}}}', true);
 
 -- name: commit
 -- Ends a transaction and with it the caller's role and claims.
@@ -46,7 +46,10 @@ select
      cross join pg_roles r
      cross join (values ('select', 'r'), ('insert', 'a'), ('update', 'w')) as k (privilege, command)
      where n.nspname = 'public' and c.relkind in ('r', 'p')
-       and r.rolname in ('pipeline_user', 'pipeline_worker', 'pipeline_estimator', 'pipeline_jobs', 'pipeline_webhooks')
+       and r.rolname in (
+           'pipeline_user', 'pipeline_quoter', 'pipeline_worker', 'pipeline_system', 'pipeline_sender', 'pipeline_outbox',
+           'pipeline_estimator', 'pipeline_jobs', 'pipeline_webhooks'
+       )
        and has_any_column_privilege(r.oid, c.oid, k.privilege)
        and not exists (
            select from pg_policy p
@@ -59,16 +62,22 @@ select
 
 -- name: access
 -- Everything that decides who may read and write what, a line each: row-level security of each table, policies, grants to our roles
--- and to everybody, views, functions, triggers, and our roles. Reads catalogue tables alone, as the guard does.
+-- and to everybody, views, functions, triggers, and our roles. Roles belong to the cluster: ours are those that this database names.
+-- Reads catalogue tables alone, as the guard does. $1: the schema.
 with ours as (
     select oid, rolname::text as name, rolsuper or rolbypassrls or rolcreaterole or rolcreatedb as is_powerful, rolinherit
-    from pg_roles where rolname like 'pipeline\_%'
+    from pg_roles
+    where rolname like 'pipeline\_%' and exists (
+        select from pg_shdepend d
+        where d.refclassid = 'pg_authid'::regclass and d.refobjid = pg_roles.oid
+        and d.dbid = (select oid from pg_database where datname = current_database())
+    )
     union all
     select 0, 'public', false, false
 ), relation as (
     select c.oid, c.relname::text as name, c.relkind, c.relrowsecurity, c.relforcerowsecurity, c.relacl, c.reloptions, c.relowner
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm')
+    where n.nspname = $1::text and c.relkind in ('r', 'p', 'v', 'm')
 )
 select 'server version ' || current_setting('server_version_num')::integer / 10000 as line
 union all
@@ -114,9 +123,9 @@ select format(
     md5(p.prosrc)
 )
 from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-where n.nspname = 'public' and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+where n.nspname = $1::text and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
 union all
-select format('trigger %s: %s', case when t.tgenabled = 'O' then 'on' else 'off' end, pg_get_triggerdef(t.oid))
+select format('trigger %s: %s', case when t.tgenabled = 'O' then 'on' else 'off' end, pg_get_triggerdef(t.oid, true))
 from pg_trigger t join relation r on r.oid = t.tgrelid
 where not t.tgisinternal
 union all
@@ -131,7 +140,7 @@ from ours o where o.oid <> 0
 order by line;
 
 -- name: recorded_access
--- The same lines, as the last migration recorded them.
+-- The same lines, as the files of the last migration make them.
 select line from pipeline_internal.access;
 
 -- name: is_disabled

@@ -11,7 +11,7 @@ as $$
 declare
     setting text;
 begin
-    setting := set_config('role', 'pipeline_user', true);
+    setting := set_config('role', 'pipeline_quoter', true);
     setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
     return query
     select

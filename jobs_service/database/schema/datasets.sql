@@ -66,9 +66,14 @@ with check (
     user_id = (select caller_id())
     and coalesce(starts_with(storage_path, 'datasets/' || (select caller_id()) || '/') and storage_path !~ '(^|/)\.\.?(/|$)', true)
 );
+create policy quoted_datasets on lora_datasets for select to pipeline_quoter using (user_id = (select caller_id()));
 create policy changed_datasets on lora_datasets for update to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
 grant select, insert on lora_datasets to pipeline_user;
+grant select (
+    id, user_id, name, status, training_ready, total_training_pairs, total_validation_pairs, total_tokens, p50_tokens, p95_tokens,
+    longest_tokens, token_histogram, file_size, storage_path, deleted_at
+) on lora_datasets to pipeline_quoter;
 -- A deleted dataset keeps its row, for the jobs that trained on it.
 grant update (deleted_at) on lora_datasets to pipeline_user;
 grant select, insert, delete on unclaimed_files to pipeline_user;

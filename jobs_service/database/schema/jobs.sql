@@ -175,8 +175,11 @@ grant update (
 -- Figures over all users come from these columns alone, and the statements that read them need five users at least.
 create policy finished_forecasts on lora_training_jobs for select to pipeline_estimator
 using (status = 'completed' and model_family is not null and not simulated);
+-- A caller's own correct the caller's forecasts, however few there are.
+create policy own_finished_forecasts on lora_training_jobs for select to pipeline_quoter
+using (user_id = (select caller_id()) and status = 'completed' and model_family is not null and not simulated);
 grant select (
     user_id, worker_id, status, simulated, gpu_config, model_family, stack, software, started_at, completed_at, retry_count, peak_memory_gib,
     forecast_p10_seconds, forecast_seconds, forecast_p90_seconds, forecast_overhead_seconds, forecast_correction,
     forecast_slopes, forecast_model
-) on lora_training_jobs to pipeline_estimator;
+) on lora_training_jobs to pipeline_estimator, pipeline_quoter;

@@ -11,5 +11,5 @@ alter table withdrawn_workers enable row level security;
 alter table withdrawn_workers force row level security;
 
 -- Who is withdrawn is no secret: estimates of users leave the same jobs out.
-create policy withdrawn_workers_read on withdrawn_workers for select to pipeline_user, pipeline_estimator using (true);
-grant select on withdrawn_workers to pipeline_user, pipeline_estimator;
+create policy withdrawn_workers_read on withdrawn_workers for select to pipeline_quoter, pipeline_estimator using (true);
+grant select on withdrawn_workers to pipeline_quoter, pipeline_estimator;

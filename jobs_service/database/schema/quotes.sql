@@ -27,10 +27,12 @@ create index lora_quotes_dataset_idx on lora_quotes (dataset_id);
 
 alter table lora_quotes enable row level security;
 alter table lora_quotes force row level security;
-create policy own_quotes on lora_quotes to pipeline_user
+create policy own_quotes on lora_quotes to pipeline_quoter
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
-grant select, insert, delete on lora_quotes to pipeline_user;
+grant select, insert, delete on lora_quotes to pipeline_quoter;
 
 -- A job names no quote but its owner's.
+create policy quotes_of_jobs on lora_quotes for select to pipeline_user using (user_id = (select caller_id()));
+grant select (id, user_id) on lora_quotes to pipeline_user;
 create policy quoted_jobs on lora_training_jobs as restrictive for insert to pipeline_user
 with check (quote_id is null or exists (select from lora_quotes q where q.id = quote_id));

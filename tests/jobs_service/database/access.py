@@ -22,12 +22,13 @@ from tests.jobs_service.database.access_rows import ANN, BOB, TRAINER, rows
 FILE = Path(__file__).with_suffix(".txt")
 HEADER = "# Table, role, command, columns: what is granted."
 ROWS = """\
-# Table, role, command, rows: what policies let through where everything is granted. ann is the caller as pipeline_user,
-# the trainer as pipeline_worker, bob as any other role. Rows are in access_rows.py; "2 of 8 to x": an update reaches 2 rows
-# and may make them x."""
+# Table, role, command, rows: what policies let through where everything is granted. ann is the caller as pipeline_user
+# and pipeline_quoter, the trainer as pipeline_worker, bob as any other role. Rows are in access_rows.py; "2 of 8 to x": an
+# update reaches 2 rows and may make them x."""
 # Roles with the claims of the caller that tries. Those that have no caller get bob's: policies for callers are not theirs.
 CALLERS: Mapping[str, Mapping[str, str]] = {
     "pipeline_user": {"sub": ANN, "role": "user"},
+    "pipeline_quoter": {"sub": ANN, "role": "user"},
     "pipeline_worker": {"sub": TRAINER, "role": "worker"},
     "pipeline_system": {"sub": BOB},
     "pipeline_sender": {"sub": BOB},

@@ -138,6 +138,7 @@ def _jobs() -> Iterator[Labelled]:
         "ann's that retries bob's": job(9, ANN, "queued", retried_from=number_id(2)),
         "ann's with bob's quote": job(10, ANN, "queued", quote_id=number_id(2, 4)),
         "ann's of a later revision": job(11, ANN, "queued", revision=2),
+        "ann's with a forecast": job(12, ANN, "completed", **FORECAST),
     }.items():
         yield "lora_training_jobs", label, row
 

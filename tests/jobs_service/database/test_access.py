@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from jobs_service.database.migrate import AccessChanged, migrate
 from rpc.database.errors import GuardError
 from rpc.database.pool import Database, access_differences
 from tests.conftest import TestDatabase
+from tests.databases import Databases
 from tests.jobs_service.database.access import CALLERS, FILE, Access, described
 
 POLICIES = """
@@ -134,6 +136,47 @@ async def test_the_guard_compares_the_database_with_its_last_migration(admin: as
         assert await access_differences(admin)
     finally:
         await transaction.rollback()
+
+
+@pytest.mark.parametrize(
+    "harm", ["alter policy own_events on job_events using (true)", "grant pipeline_user to pipeline_estimator"]
+)
+async def test_a_migration_records_no_harm(database: TestDatabase, admin: asyncpg.Connection, harm: str) -> None:
+    """What may be done is recorded from the files: a step applied to a database that was changed makes no change right."""
+    await admin.execute(harm)
+    try:
+        await admin.execute("update pipeline_internal.steps set digest = 'older' where name in ('routines', 'access')")
+        with pytest.raises(AccessChanged, match="unexpected: "):
+            await migrate(database.admin_url, passwords={})
+        assert await access_differences(admin)
+    finally:
+        await admin.execute("revoke pipeline_user from pipeline_estimator")
+
+
+async def test_roles_of_others_in_the_cluster_are_not_seen(
+    database: TestDatabase, admin: asyncpg.Connection, databases: Databases
+) -> None:
+    """A role that another database of the cluster has, whatever its name, changes nothing here."""
+    async with databases.one() as other:
+        neighbour = await asyncpg.connect(other.admin_url)
+        await neighbour.execute("create role pipeline_neighbour; grant select on lora_datasets to pipeline_neighbour")
+        try:
+            assert await access_differences(neighbour)
+            assert await access_differences(admin) == []
+            await migrate(database.admin_url, passwords={})
+        finally:
+            await neighbour.execute("drop owned by pipeline_neighbour; drop role pipeline_neighbour")
+            await neighbour.close()
+
+
+async def test_the_estimators_login_has_no_part_in_jobs(admin: asyncpg.Connection) -> None:
+    """It becomes the caller who asks for a price: that one reads datasets and finished jobs, keeps quotes, and nothing else."""
+    await admin.execute("set session authorization pipeline_estimator; set role pipeline_quoter")
+    for table in ("job_events", "webhooks", "api_keys", "lora_notifications", "audit_events"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await admin.fetch(f"select from {table}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await admin.execute("update lora_training_jobs set status = 'cancelled'")
 
 
 async def test_a_server_says_what_differs(database: TestDatabase, admin: asyncpg.Connection) -> None:

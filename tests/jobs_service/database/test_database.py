@@ -19,7 +19,7 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.notifications.v1 import notifications_pb2
 
 from jobs_service.database import migrate as migrations
-from jobs_service.database.migrate import ROUTINES, SCHEMA, migrate
+from jobs_service.database.migrate import ROUTINES, SCHEMA, WrongSchema, migrate
 from jobs_service.database.rows import as_json
 from jobs_service.datasets import store as dataset_store
 from jobs_service.jobs import store
@@ -213,6 +213,17 @@ async def test_a_database_of_an_unreleased_version_is_refused(
     assert (code, said.count("\n")) == (2, 1), said
     assert "unreleased version" in said
     assert ".pipeline" in said
+
+
+async def test_a_database_of_a_newer_version_is_refused(admin: asyncpg.Connection, database: TestDatabase) -> None:
+    """Nothing is applied to a database that has steps of which this version knows nothing."""
+    await admin.execute("insert into pipeline_internal.steps (name, digest) values ('schema/later', 'x')")
+    try:
+        with pytest.raises(WrongSchema, match="newer version, with schema/later"):
+            await migrate(database.admin_url, passwords={})
+    finally:
+        # The next test may get this database.
+        await admin.execute("delete from pipeline_internal.steps where name = 'schema/later'")
 
 
 async def test_migrate_applies_what_is_missing(admin: asyncpg.Connection, database: TestDatabase) -> None:
@@ -512,9 +523,11 @@ async def test_a_row_that_the_database_refuses_is_a_bug_of_ours(
     assert "surprise" not in str(error)
 
 
-@pytest.mark.parametrize("first", ["pipeline_service", "pipeline_jobs", "pipeline_estimator"])
+@pytest.mark.parametrize(
+    ("first", "role"), [("pipeline_service", "user"), ("pipeline_jobs", "user"), ("pipeline_estimator", "quoter")]
+)
 async def test_a_second_login_serves_as_the_first_does(
-    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, first: str
+    database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, first: str, role: str
 ) -> None:
     """A member of a login is guarded, acts as its callers, and sees their rows alone: so its password is rotated."""
     login = f"second_{uuid4().hex}"
@@ -527,8 +540,8 @@ async def test_a_second_login_serves_as_the_first_does(
         async with Database.open(url, size=1) as pool:
             await pool.check()
             assert not await pool.is_disabled(CALLER.user_id)
-            async with pool.as_caller(CALLER) as connection:
-                assert await connection.fetchval("select count(*) from lora_datasets") == 1
+            async with pool.as_caller(CALLER, role=role) as connection:
+                assert await connection.fetchval("select count(id) from lora_datasets") == 1
             with pytest.raises(NotOwner):
                 await pool.fetch_as_service("select id from lora_datasets")
     finally:

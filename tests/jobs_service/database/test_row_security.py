@@ -223,7 +223,7 @@ async def test_who_cannot_become_the_caller_sees_nothing(
     await new_dataset(ANN)
     async with Database.open(database.url, size=1) as pool:
         await pool.check()
-        await admin.execute("revoke pipeline_user from pipeline_jobs, pipeline_estimator")
+        await admin.execute("revoke pipeline_user from pipeline_jobs")
         try:
             with pytest.raises(GuardError):
                 async with pool.as_caller(Identity(ANN, "user", 0)):
@@ -231,7 +231,7 @@ async def test_who_cannot_become_the_caller_sees_nothing(
             with pytest.raises(GuardError):
                 await pool.call_as(Identity(ANN, "user", 0), SQL["list_jobs"], *PAGE)
         finally:
-            await admin.execute("grant pipeline_user to pipeline_jobs, pipeline_estimator")
+            await admin.execute("grant pipeline_user to pipeline_jobs")
         async with pool.as_caller(Identity(ANN, "user", 0)) as connection:
             assert await connection.fetchval("select count(*) from lora_datasets") == 1
 
@@ -347,17 +347,17 @@ async def test_no_token_is_the_systems() -> None:
 @pytest.mark.parametrize(
     ("login", "roles"),
     [
-        ("estimator", {"user"}),
+        ("estimator", {"quoter"}),
         ("jobs", {"user", "worker", "system"}),
         ("webhooks", {"sender"}),
-        ("service", {"user", "worker", "system", "sender"}),
+        ("service", {"user", "quoter", "worker", "system", "sender"}),
     ],
 )
 async def test_a_login_becomes_what_its_process_needs(admin: asyncpg.Connection, login: str, roles: set[str]) -> None:
-    """The Estimator's login becomes users alone, and none becomes the role of triggers."""
+    """The Estimator's login becomes no user of jobs, webhooks and keys, and none becomes the role of triggers."""
     await admin.execute(f"set session authorization pipeline_{login}")
     possible = set()
-    for role in ("user", "worker", "system", "sender", "outbox"):
+    for role in ("user", "quoter", "worker", "system", "sender", "outbox"):
         try:
             await admin.execute(f"set role pipeline_{role}")
             possible.add(role)
