@@ -1,4 +1,4 @@
-"""The least that grpc.aio can do: takes a request and answers with a message that is always the same."""
+"""The least that grpc.aio can do: takes a request and answers with a message that is always the same. Takes traces too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 import grpc.aio
 import uvloop
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceServicer, add_EstimatorServiceServicer_to_server
 
@@ -33,10 +34,18 @@ class Echo(EstimatorServiceServicer):
         return ANSWER
 
 
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc]  # it has no types
+    """Takes spans and keeps none."""
+
+    async def Export(self, request: object, context: object) -> trace_service_pb2.ExportTraceServiceResponse:
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
 async def serve(port: int) -> None:
     """Serves until it is killed."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
     add_EstimatorServiceServicer_to_server(Echo(), server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await server.wait_for_termination()

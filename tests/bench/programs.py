@@ -41,11 +41,17 @@ CONFIGURATION = {
 CREATORS = [str(uuid.UUID(int=0xAAAAAAAA_0000_4000_8000_000000000000 + number)) for number in range(CLIENTS)]
 OWNERS = {jobs: str(uuid.UUID(int=0xAAAAAAAA_0000_4000_9000_000000000000 + jobs)) for jobs in (10, 1_000, 5_000)}
 JOBS_OF_OTHERS = 10_000
-# The Estimator reads a dataset at most once in 0.9 seconds; here it reads it for every estimate.
-WITHOUT_CACHE = (
-    "import estimator_service.datasets.store as s; s.FRESH_SECONDS = 0; import deploy.cli; deploy.cli.main()"
-)
+# `pipeline serve` with a part of it changed. The Estimator reads a dataset at most once in 0.9 seconds; `cold` reads it for
+# every estimate. `unmeasured` counts nothing.
+CHANGES = {
+    "cold": "import estimator_service.datasets.store as s; s.FRESH_SECONDS = 0",
+    "unmeasured": "import prometheus_client as p; p.Counter.inc = p.Histogram.observe = lambda *a, **k: None",
+}
 SQL = load_queries("tests.bench", "bench.sql")
+
+
+# Shares of requests whose trace is recorded.
+TRACED = {"traced 1 %": 0.01, "traced": 1.0}
 
 
 def dataset_of(user: str) -> str:
@@ -102,11 +108,14 @@ class Programs:
         await admin.close()
 
     def serve(self, name: str = "serve", database: str = "bench") -> int:
-        """Starts `pipeline serve`, of the name `cold` without the cache of datasets; returns its HTTP port."""
+        """Starts `pipeline serve`, changed if `CHANGES` has its name; returns its HTTP port."""
         if name not in self._ports:
             ports = {f"{each}_port": _free_port() for each in ("gateway", "estimator", "jobs")}
-            command = ["-c", WITHOUT_CACHE, "serve"] if name == "cold" else ["-m", "deploy.cli", "serve"]
-            self._start(name, [sys.executable, *command], **self._settings(database), **ports)
+            program = f"{CHANGES.get(name, '')}\nimport deploy.cli; raise SystemExit(deploy.cli.main())"
+            settings = self._settings(database) | ports
+            if name in TRACED:
+                settings |= {"otlp_endpoint": f"http://127.0.0.1:{self.echo()}", "trace_sample_ratio": TRACED[name]}
+            self._start(name, [sys.executable, "-c", program, "serve"], **settings)
             self._wait_until_ready(name, ports["gateway_port"])
         return self._ports[name]
 

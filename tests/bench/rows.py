@@ -8,7 +8,7 @@ from functools import partial
 from statistics import median
 
 from tests.bench.load import cpu_seconds, h2load, h2load_each, pgbench
-from tests.bench.programs import CONFIGURATION, CREATORS, HERE, JOBS_OF_OTHERS, OWNERS, Programs
+from tests.bench.programs import CONFIGURATION, CREATORS, HERE, JOBS_OF_OTHERS, OWNERS, TRACED, Programs
 
 NEW_JOB = {**CONFIGURATION, "preset_id": "balanced"}
 CREATES = 1_280
@@ -93,6 +93,13 @@ def measure(row: Row, programs: Programs, rounds: int) -> dict[str, Measured]:
 def _estimates(programs: Programs) -> list[Side]:
     programs.database("bench", JOBS_OF_OTHERS)
     return _each(programs, "/api/jobs/estimate", 2_000, programs.http_arguments(CREATORS[0], CONFIGURATION))
+
+
+def _observed_estimates(programs: Programs) -> list[Side]:
+    programs.database("bench", JOBS_OF_OTHERS)
+    arguments = programs.http_arguments(CREATORS[0], CONFIGURATION)
+    names = ("unmeasured", "serve", *TRACED)
+    return [_http(name, programs.serve(name), "/api/jobs/estimate", 4_000, arguments) for name in names]
 
 
 def _cold_estimates(programs: Programs) -> list[Side]:
@@ -184,6 +191,16 @@ ROWS: Mapping[str, Row] = {
         "All programs read the dataset's row for every estimate.",
         _cold_estimates,
         (Target("cold", "fastapi", "rate", least=1.3), Target("cold", "fastify", "cpu")),
+    ),
+    "telemetry": Row(
+        "The same in `pipeline serve`: with nothing counted, with metrics as they are by default, and with the traces of\n"
+        "1 % of requests, and of all of them, sent to a collector.",
+        _observed_estimates,
+        (
+            Target("serve", "unmeasured", "cpu", most=1.02),
+            Target("traced 1 %", "unmeasured", "cpu", most=1.02),
+            Target("traced", "unmeasured", "cpu"),
+        ),
     ),
     "create": Row(
         "POST /api/jobs of 16 users at once. Ours holds the limit on open jobs, has row-level security and writes an event\n"
