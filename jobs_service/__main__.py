@@ -217,7 +217,9 @@ async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) ->
         database.watch_pool(telemetry.metrics)
 
         async def report(healthy: bool) -> None:
-            """The database's state is logged; there is no health service to tell."""
+            telemetry.is_ready = healthy
+
+        await report(False)
 
         log.info("sending_webhooks")
         await until_stopped(

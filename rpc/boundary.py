@@ -98,7 +98,7 @@ class Boundary:
             "user": FairLimit(max_streams, per_user=max_streams_per_user),
             "worker": FairLimit(max_worker_streams, per_user=max_worker_streams),
         }
-        self._telemetry = telemetry or Telemetry()
+        self.telemetry = telemetry or Telemetry()
         # Bound once: an unbound structlog logger resolves its configuration on every call.
         self._log = log.bind()
         self.draining = asyncio.Event()
@@ -120,7 +120,7 @@ class Boundary:
 
     def watch_limits(self, service: str) -> None:
         """Shows calls at work and open streams as metrics of a service."""
-        watch = self._telemetry.metrics.watch
+        watch = self.telemetry.metrics.watch
         working, receiving = self._working, self._receiving
         watch("pipeline_calls_at_work_count", "Short calls at work.", partial(_total, working), service=service)
         watch(
@@ -259,7 +259,7 @@ class Boundary:
         A function where a context manager would read better: that would double its cost.
         """
         started = time.perf_counter()
-        span = trace_rpc(self._telemetry.tracer, method.path, metadata.get(TRACEPARENT))
+        span = trace_rpc(self.telemetry.tracer, method.path, metadata.get(TRACEPARENT))
         request_id = accept_request_id(text(metadata, REQUEST_ID))
         outer_origin = current_origin.set(Origin(request_id, text(metadata, PEER), text(metadata, CLIENT_ADDRESS)))
         identity: Identity | None = None
@@ -310,7 +310,7 @@ class Boundary:
                 request_id=request_id,
                 trace_id=span.trace_id,
             )
-            self._telemetry.metrics.observe_call(
+            self.telemetry.metrics.observe_call(
                 method.path[1:],
                 code,
                 seconds,

@@ -68,6 +68,9 @@ async def grpc_server(
 
     async def report(healthy: bool) -> None:
         health.set_status(healthy)
+        boundary.telemetry.is_ready = healthy
+
+    await report(False)
 
     # gRPC tries the handlers in this order for each call: the busiest come first.
     server.add_generic_rpc_handlers((Handlers(services, boundary), health))
@@ -83,6 +86,6 @@ async def grpc_server(
         yield bound, report
     finally:
         boundary.draining.set()
-        health.set_status(False)
+        await report(False)
         await server.stop(settings.drain_seconds)
         log.info("stopped", address=f"{host}:{bound}")

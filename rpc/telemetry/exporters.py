@@ -1,4 +1,4 @@
-"""What a process shows of itself: a port for Prometheus, and spans sent over OTLP."""
+"""What a process shows of itself: a port for Prometheus and probes, and spans sent over OTLP."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from dataclasses import dataclass, field
 
 import structlog
 from opentelemetry.trace import Tracer
-from prometheus_client import start_http_server
 
 from rpc.errors import OperatorError
 from rpc.process.settings import TelemetrySettings
 from rpc.telemetry.metrics import Metrics
+from rpc.telemetry.server import MetricsServer
 
 OFF = -1
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Telemetry:
-    """Metrics and tracer of a process. Without a tracer, nothing is recorded of traces."""
+    """Metrics and tracer of a process. Without a tracer, nothing is recorded of traces.
+
+    `is_ready`: whether it can serve, which probes ask at the port of the metrics; None: they do not ask there.
+    """
 
     metrics: Metrics = field(default_factory=Metrics)
     tracer: Tracer | None = None
+    is_ready: bool | None = None
 
 
 @asynccontextmanager
@@ -35,7 +39,7 @@ async def open_telemetry(settings: TelemetrySettings, process: str) -> AsyncIter
         telemetry = Telemetry(tracer=tracer)
         lag = asyncio.create_task(telemetry.metrics.measure_lag(), name="measure-lag")
         try:
-            async with _metrics_server(settings, telemetry.metrics):
+            async with _metrics_server(settings, telemetry):
                 yield telemetry
         finally:
             lag.cancel()
@@ -43,31 +47,29 @@ async def open_telemetry(settings: TelemetrySettings, process: str) -> AsyncIter
 
 
 @asynccontextmanager
-async def _metrics_server(settings: TelemetrySettings, metrics: Metrics) -> AsyncIterator[None]:
-    stop = serve_metrics(settings, metrics)
+async def _metrics_server(settings: TelemetrySettings, telemetry: Telemetry) -> AsyncIterator[None]:
+    stop = serve_metrics(settings, telemetry)
     try:
         yield
     finally:
         await asyncio.to_thread(stop)
 
 
-def serve_metrics(settings: TelemetrySettings, metrics: Metrics) -> Callable[[], None]:
-    """Shows metrics on a port of their own until the function that it returns is called. Raises OperatorError."""
+def serve_metrics(settings: TelemetrySettings, telemetry: Telemetry) -> Callable[[], None]:
+    """Shows metrics and readiness on a port of their own until the function that it returns is called.
+
+    Raises OperatorError.
+    """
     if settings.metrics_port == OFF:
         return lambda: None
     host, port = settings.metrics_host, settings.metrics_port
     try:
-        server, thread = start_http_server(port, host, metrics.registry)
+        server = MetricsServer((host, port), telemetry.metrics.registry, lambda: telemetry.is_ready)
     except OSError as error:
         raise OperatorError(f"metrics port {port} on {host}: {error.strerror}; set PIPELINE_METRICS_PORT") from error
     log.info("metrics", address=f"http://{host}:{server.server_port}/metrics")
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop
+    server.start()
+    return server.stop
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +23,7 @@ from rpc.boundary import Boundary
 from rpc.database.pool import Database
 from rpc.identity.model import Identity
 from rpc.identity.tokens import SharedSecret, Verifier
+from rpc.telemetry import server
 from rpc.telemetry.exporters import Telemetry
 from rpc.telemetry.metrics import LABELS, NAME, UNITS, Metrics
 from tests.clients import http_client
@@ -224,6 +227,24 @@ async def test_every_process_shows_its_metrics_on_a_port_of_its_own(database: Te
         assert ("db_client_connection_count", "used") in samples
         assert ("pipeline_token_cache_count",) in samples
         assert samples["pipeline_jwks_age_seconds",] == 0
+
+
+async def test_the_metrics_port_answers_in_a_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that say nothing hold four threads at most, for as long as a client may be silent; then others are served."""
+    monkeypatch.setattr(server, "TIMEOUT_SECONDS", 0.2)
+    opened = server.MetricsServer(("127.0.0.1", 0), Metrics().registry, lambda: True)
+    opened.start()
+    silent = [socket.create_connection(("127.0.0.1", opened.server_port)) for _ in range(3 * server.MAX_REQUESTS)]
+    try:
+        async with http_client() as client:
+            answer = await client.get(f"http://127.0.0.1:{opened.server_port}/readyz", timeout=10)
+        assert answer.status_code == 200
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("metrics")]
+        assert len(threads) == server.MAX_REQUESTS + 1
+    finally:
+        for each in silent:
+            each.close()
+        await asyncio.to_thread(opened.stop)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,8 +24,9 @@ from pydantic import ValidationError
 from rpc.channels import open_channel
 from rpc.process.settings import CommonSettings
 from rpc.process.tls import channel_credentials
-from tests.conftest import ISSUER, SECRET, metadata
-from tests.processes import environment, run
+from tests.clients import http_client
+from tests.conftest import ISSUER, SECRET, TestDatabase, metadata
+from tests.processes import ROOT, environment, run, running
 from tests.rpc.conftest import SERVICE, Servicer, boundary
 from tests.serving import serving
 
@@ -122,6 +124,26 @@ async def test_a_server_may_ask_callers_who_they_are(ours: Authority, theirs: Au
         assert await answer(address, settings(tls_ca_file=ours.ca)) == "UNAVAILABLE"
         assert await answer(address, settings(tls_ca_file=ours.ca, **theirs.issue("stranger"))) == "UNAVAILABLE"
         assert await answer(address, settings(tls_ca_file=ours.ca, **ours.issue("old", days=-1))) == "UNAVAILABLE"
+
+
+async def test_probes_reach_servers_that_speak_tls(ours: Authority, database: TestDatabase) -> None:
+    """The readiness probe of the manifests, over plain HTTP, says what health says to those with a certificate."""
+    manifest = (ROOT / "deploy" / "kubernetes" / "estimator.yaml").read_text()
+    (deployment,) = [each for each in yaml.safe_load_all(manifest) if each["kind"] == "Deployment"]
+    probe = deployment["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]
+    assert probe["port"] == "metrics"
+    files = {name.upper(): str(path) for name, path in ours.issue("server").items()}
+    variables = {f"PIPELINE_{name}": path for name, path in files.items()}
+    variables |= {"PIPELINE_TLS_CA_FILE": str(ours.ca), "PIPELINE_TLS_REQUIRE_CLIENT": "1"}
+    nowhere = f"{database.url.partition('?')[0]}?host=/nowhere"
+    for url, expected in ((database.url, 200), (nowhere, 503)):
+        async with running("estimator_service", environment(url, **variables)) as server, http_client() as client:
+            await server.address()
+            await server.logged("database")
+            address = (await server.logged("metrics"))["address"].replace("/metrics", probe["path"])
+            async with asyncio.timeout(30):
+                while (await client.get(address)).status_code != expected:
+                    await asyncio.sleep(0.05)
 
 
 async def test_a_certificate_is_replaced_without_a_restart(ours: Authority) -> None:

@@ -11,8 +11,7 @@ import structlog
 
 from rpc.process.logs import setup_logs
 from rpc.process.settings import load
-from rpc.telemetry.exporters import serve_metrics
-from rpc.telemetry.metrics import Metrics
+from rpc.telemetry.exporters import Telemetry, serve_metrics
 from trainer.client import Token, Trainer, TrainerError
 from trainer.client.connection import Connection, credentials
 from trainer.dispatcher.engine import Engine
@@ -44,18 +43,18 @@ def run(arguments: argparse.Namespace) -> None:
             "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
         )
     setup_logs(settings.log_level, settings.log_format)
-    metrics = Metrics()
+    telemetry = Telemetry()
     channel_credentials, name = credentials(settings.tls_ca_file), settings.trainer_name or _name(arguments)
     connection = Connection(address, token, channel_credentials)
     trainer = Trainer(address, token, gpus={}, name=name, credentials=channel_credentials)
     engine = _engine(arguments, settings)
     with trainer, closing(engine), closing(connection), ExitStack() as stack:
-        stack.callback(serve_metrics(settings, metrics))
+        stack.callback(serve_metrics(settings, telemetry))
         dispatcher = Dispatcher(
             trainer,
             connection,
             engine,
-            DispatcherMetrics(metrics),
+            DispatcherMetrics(telemetry.metrics),
             poll_seconds=settings.dispatcher_poll_seconds,
             start_seconds=settings.dispatcher_start_seconds,
         )
