@@ -1,4 +1,4 @@
-"""The gateway as one Starlette application: the RPCs as JSON, health, documentation, sessions and the page."""
+"""The gateway as one ASGI application: the RPCs as JSON, health, documentation, sessions and the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import grpc.aio
 import orjson
 import structlog
 from google.protobuf.descriptor_pool import Default
-from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -21,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.headers import accepts_encoding, header_values
@@ -64,7 +64,7 @@ OTHER = "_OTHER"
 log = structlog.get_logger()
 
 
-class Gateway(Starlette):
+class Gateway(Router):
     """JSON and pages in front of the services."""
 
     def __init__(
@@ -83,6 +83,7 @@ class Gateway(Starlette):
         middleware = [
             Middleware(RequestContext, telemetry or Telemetry()),
             Middleware(Gzip, GZIP_MINIMUM_BYTES, GZIP_LEVEL),
+            Middleware(ErrorResponses),
         ]
         if settings.cors_origins:
             cors = Middleware(
@@ -95,15 +96,11 @@ class Gateway(Starlette):
             middleware.insert(1, cors)
         super().__init__(
             routes=[*self._api.routes, *page_routes(settings, verifier, openapi, ready)],
+            redirect_slashes=False,
+            # Any other path is the page's.
+            default=Page(settings),
             middleware=middleware,
-            # RequestContext answers all other exceptions.
-            exception_handlers=dict.fromkeys(
-                (ServiceError, grpc.aio.AioRpcError, TimeoutError, HTTPException), error_response
-            ),
         )
-        self.router.redirect_slashes = False
-        # Any other path is the page's.
-        self.router.default = Page(settings)
 
     def close(self) -> None:
         """Ends the event streams: a server waits for open responses before it stops."""
@@ -111,7 +108,7 @@ class Gateway(Starlette):
 
 
 class RequestContext:
-    """Middleware around everything: request id, log line, and the response to exceptions without a handler."""
+    """Middleware around everything: request id, log line, and the response to exceptions that no other answers."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
@@ -188,6 +185,20 @@ class RequestContext:
             trace_id=state["trace_id"],
             **({"dropped_headers": forged} if forged else {}),
         )
+
+
+class ErrorResponses:
+    """Middleware around the routes: the response to errors, to which CORS adds its headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except (ServiceError, grpc.aio.AioRpcError, TimeoutError, HTTPException) as error:
+            response = await error_response(Request(scope), error)
+            await response(scope, receive, send)
 
 
 class Cors(CORSMiddleware):

@@ -159,7 +159,7 @@ def error_body(failure: Failure, request_id: str) -> dict[str, Any]:
 
 
 async def error_response(request: Request, error: Exception) -> Response:
-    """Returns the response to any exception. Starlette calls it as an exception handler."""
+    """Returns the response to any exception."""
     if isinstance(error, HTTPException):
         # Starlette raises these for paths and methods without a route.
         error = MethodNotAllowed({"GET", "HEAD"}) if error.status_code == 405 else RouteNotFound()
