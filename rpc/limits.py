@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 
 class FairLimit:
     """Shares a capacity among users: each may have as many as are still free, and `per_user` at most.
@@ -14,15 +12,13 @@ class FairLimit:
     def __init__(self, capacity: int, *, per_user: int | None = None) -> None:
         self._capacity = capacity
         self._per_user = capacity if per_user is None else per_user
-        self._used: Counter[str] = Counter()
+        self._used: dict[str, int] = {}
         self.total = 0
 
     def try_acquire(self, user_id: str, amount: int = 1) -> bool:
         """Takes an amount for a user; returns False if that is more than the user's share."""
-        used = self._used[user_id]
+        used = self._used.get(user_id, 0)
         if used + amount > min(self._capacity - self.total, self._per_user):
-            if not used:
-                del self._used[user_id]
             return False
         self._used[user_id] = used + amount
         self.total += amount
@@ -31,6 +27,6 @@ class FairLimit:
     def release(self, user_id: str, amount: int = 1) -> None:
         """Gives an amount back."""
         self.total -= amount
-        self._used[user_id] -= amount
-        if not self._used[user_id]:
-            del self._used[user_id]
+        left = self._used.pop(user_id) - amount
+        if left:
+            self._used[user_id] = left
