@@ -12,10 +12,8 @@ from uuid import UUID
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
-from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.jobs.model import (
     DEFAULT_PRIORITY,
@@ -146,15 +144,10 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         id=str(model.id),
         user_id=str(model.user_id),
         dataset_id=str(model.dataset_id),
-        dataset=jobs_pb2.JobDataset(
-            name=model.dataset_name, format=model.dataset_format, total_training_pairs=model.dataset_pairs
-        ),
         dataset_deleted=model.dataset_deleted,
         name=model.name,
         labels=model.labels,
         preset_id=PRESETS[model.preset_id],
-        hyperparameters=estimator_pb2.Hyperparameters(**model.hyperparameters),
-        gpu_config=estimator_pb2.GpuConfig(**model.gpu_config),
         status=STATUSES[model.status],
         current_stage=model.current_stage,
         progress=model.progress,
@@ -162,7 +155,6 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         total_epochs=model.total_epochs,
         current_step=model.current_step,
         total_steps=model.total_steps,
-        current_metrics=_struct(model.current_metrics),
         queued_at=time(model.queued_at),
         started_at=time(model.started_at),
         completed_at=time(model.completed_at),
@@ -197,14 +189,29 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         simulated=model.simulated,
         artifact_size=model.artifact_size,
         result_step=model.result_step,
-        measurements=workers_pb2.Measurements(**model.measurements) if model.measurements else None,
         base_model=model.base_model,
-        training=training(model.training),
         provider=model.provider,
         allow_oom_risk=model.allow_oom_risk,
         reforecast=reforecast(model.reforecast),
+        **_nested(model),
         **_estimate_fields(model.estimate or b""),
     )
+
+
+def _nested(model: Job) -> Mapping[str, Any]:
+    # Mappings, of which the job's class makes messages: it would copy messages.
+    return {
+        "dataset": {
+            "name": model.dataset_name,
+            "format": model.dataset_format,
+            "total_training_pairs": model.dataset_pairs,
+        },
+        "hyperparameters": model.hyperparameters,
+        "gpu_config": model.gpu_config,
+        "current_metrics": model.current_metrics,
+        "measurements": model.measurements or None,
+        "training": model.training or None,
+    }
 
 
 @lru_cache(maxsize=256)
@@ -253,13 +260,6 @@ def _waiting_reason(model: Job, position: QueuePosition | None) -> jobs_pb2.Wait
             gpus_needed=model.gpu_config["count"],
         )
     return None
-
-
-def _struct(values: Mapping[str, Any]) -> Struct:
-    struct = Struct()
-    if values:
-        struct.update(values)
-    return struct
 
 
 def job_filter(request: jobs_pb2.ListJobsRequest) -> JobFilter:
