@@ -33,11 +33,11 @@ begin
     -- One creation at a time for a user, so that two cannot both take the last place below the limit, and the second of two
     -- with the same key finds the job of the first.
     perform pg_advisory_xact_lock(hashtextextended('jobs of ' || caller, 0));
-    if new_job.request_id is not null and exists (
-        select from lora_training_jobs j where j.user_id = (select caller_id()) and j.request_id = new_job.request_id
-    ) then
+    if new_job.request_id is not null then
         return query select * from job_details d where d.request_id = new_job.request_id;
-        return;
+        if found then
+            return;
+        end if;
     end if;
     select d.name, d.format, d.total_training_pairs, open.own_ahead into ready
     from lora_datasets d, (
