@@ -24,6 +24,7 @@ from deploy.running import Running, get_json
 from deploy.settings import DoctorSettings, plain
 from estimator_service.catalogue.model import CatalogueError, read_catalogue
 from rpc.database.queries import load_queries
+from rpc.process.database_url import DatabaseUrl
 
 SQL = load_queries("deploy", "doctor.sql")
 TIMEOUT_SECONDS = 5.0
@@ -65,7 +66,8 @@ async def examine(settings: DoctorSettings, running: Running | None, *, repair: 
         yield Finding("database", "error", "no database URL", "set PIPELINE_DATABASE_URL or start the stack")
     else:
         try:
-            connection = await asyncpg.connect(database_url, timeout=TIMEOUT_SECONDS, command_timeout=60)
+            arguments = DatabaseUrl.parse(database_url).connect_arguments()
+            connection = await asyncpg.connect(**arguments, timeout=TIMEOUT_SECONDS, command_timeout=60)
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             yield Finding("database", "error", str(error) or type(error).__name__, "check PIPELINE_DATABASE_URL")
         else:

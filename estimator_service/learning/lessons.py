@@ -17,6 +17,7 @@ from rich.table import Table
 
 from estimator_service.settings import LessonsSettings
 from rpc.database.queries import load_queries
+from rpc.process.database_url import DatabaseUrl
 from rpc.process.settings import load
 
 SQL = load_queries("estimator_service.learning", "queries.sql")
@@ -71,8 +72,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _run(settings: LessonsSettings, chosen: argparse.Namespace) -> list[asyncpg.Record]:
-    url = settings.database_url.get_secret_value()
-    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=60.0)
+    url = DatabaseUrl.parse(settings.database_url.get_secret_value())
+    connection = await asyncpg.connect(**url.connect_arguments(), timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=60.0)
     try:
         if chosen.withdraw:
             await connection.execute(SQL["withdraw_worker"], chosen.withdraw, chosen.reason)

@@ -8,6 +8,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from importlib.resources import files
+from typing import get_args
 
 import asyncpg
 import structlog
@@ -17,6 +18,7 @@ from rpc.database.pool import SESSION_SETTINGS, access_differences, differences
 from rpc.database.queries import SQL as SHARED_SQL
 from rpc.database.queries import load_queries
 from rpc.errors import OperatorError
+from rpc.process.database_url import DatabaseUrl
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # An index on a large table takes a while; a step that hangs must end all the same.
@@ -71,6 +73,10 @@ class AccessChanged(OperatorError):
     """A database in which somebody may do what the schema files do not allow, or may not do what they allow."""
 
 
+class NotDirect(OperatorError):
+    """A pooler in front of a database that is to be migrated."""
+
+
 class WrongSchema(OperatorError):
     """A database whose tables another version created, which this one cannot change."""
 
@@ -78,11 +84,17 @@ class WrongSchema(OperatorError):
 async def migrate(url: str, *, passwords: Mapping[Login, str]) -> list[str]:
     """Applies what is missing and sets the passwords of logins, by name. Returns the names applied.
 
-    `url` is an administrator's: a role that may create tables and roles. Raises WrongSchema, AccessChanged, and what asyncpg
-    raises.
+    `url` is an administrator's: a role that may create tables and roles. Raises WrongSchema, AccessChanged, NotDirect, and
+    what asyncpg raises.
     """
-    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=STATEMENT_TIMEOUT_SECONDS)
+    connection = await asyncpg.connect(
+        **DatabaseUrl.parse(url).connect_arguments(),
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        command_timeout=STATEMENT_TIMEOUT_SECONDS,
+    )
     try:
+        if await connection.fetchval(SHARED_SQL["session"]) != connection.get_server_pid():
+            raise NotDirect("migrations need PostgreSQL itself, not a pooler: they hold a lock in their session")
         await connection.execute(SQL["lock"])
         if await connection.fetchval(SQL["has_old_numbering"]):
             raise WrongSchema(f"this database has the tables of an unreleased version: {REMOVE}")
@@ -106,6 +118,8 @@ async def migrate(url: str, *, passwords: Mapping[Login, str]) -> list[str]:
             names.append("routines")
         await _check_access(connection, applied.get("access"))
         await _limit_transactions(connection)
+        for login in get_args(Login):
+            await _set_session_settings(connection, f"pipeline_{login}")
         for login, password in passwords.items():
             role = f"pipeline_{login}"
             await connection.execute(await connection.fetchval(SQL["format_login"], role, _verifier(password)))
@@ -128,6 +142,13 @@ async def _limit_transactions(connection: asyncpg.Connection) -> None:
             await connection.execute(statement)
         except asyncpg.InsufficientPrivilegeError as error:
             log.warning("no_transaction_limit", error=str(error), repair=f"the database's owner runs: {statement}")
+
+
+async def _set_session_settings(connection: asyncpg.Connection, role: str) -> None:
+    """Gives a login the settings that servers ask for when they connect: behind a pooler they cannot."""
+    for name, value in SESSION_SETTINGS.items():
+        if name != "application_name":
+            await connection.execute(await connection.fetchval(SQL["format_setting"], role, name, value))
 
 
 async def _check_access(connection: asyncpg.Connection, recorded: str | None) -> None:

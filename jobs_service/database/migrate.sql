@@ -28,6 +28,10 @@ on conflict (name) do update set digest = excluded.digest, applied_at = now();
 -- A role's password verifier cannot be a parameter, so the server quotes it. $1: one of our logins.
 select format('alter role %I login password %L', $1::text, $2::text);
 
+-- name: format_setting
+-- Nor can a setting's value be a parameter. $1: one of our logins.
+select format('alter role %I set %I = %L', $1::text, $2::text, $3::text);
+
 -- name: transaction_limit
 -- Ends transactions of anybody that are left open: events are delivered only up to the oldest one. No row where somebody has
 -- set a limit on the database.

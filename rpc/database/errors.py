@@ -25,6 +25,10 @@ class GuardError(OperatorError):
     """The database would show users each other's rows; nothing may be served from it."""
 
 
+class ConnectionRefused(OperatorError):
+    """The database, or a pooler before it, does not take connections as PIPELINE_DATABASE_URL describes them."""
+
+
 class translated_errors:  # noqa: N801 - a context manager: `with translated_errors():`
     """Raises ServiceErrors in place of the database's errors. Others pass as they are."""
 

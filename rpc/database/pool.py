@@ -10,12 +10,13 @@ from typing import Any, cast
 import asyncpg
 import structlog
 
-from rpc.database.errors import GuardError, translated_errors
+from rpc.database.errors import ConnectionRefused, GuardError, translated_errors
 from rpc.database.queries import SQL
 from rpc.database.transaction import Transaction
 from rpc.identity.api_keys import key_hash
 from rpc.identity.model import Identity
 from rpc.identity.origin import current_origin, origin_claims
+from rpc.process.database_url import DatabaseUrl
 from rpc.telemetry.metrics import Metrics
 from rpc.telemetry.traces import trace_statement
 
@@ -36,11 +37,26 @@ SESSION_SETTINGS = {
 log = structlog.get_logger()
 
 
+# A parameter of the URL that PostgreSQL or asyncpg refuses.
+REFUSALS = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.PostgresSyntaxError,
+    asyncpg.exceptions.ClientConfigurationError,
+)
+POOLED = (
+    "PIPELINE_DATABASE_URL leads to a pooler (PgBouncer, Supavisor): add pgbouncer=true to its parameters, "
+    "?pgbouncer=true where it has none"
+)
+
+
 class Database:
     """A pool that connects when it is used: a server starts without its database and reports that in its health."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, is_pooled: bool) -> None:
         self._pool = pool
+        self._is_pooled = is_pooled
         self._is_guarded = False
         self._waiting = 0
         self.healthy = False
@@ -61,18 +77,21 @@ class Database:
     @asynccontextmanager
     async def open(cls, url: str, *, size: int) -> AsyncIterator[Database]:
         """Opens a pool of at most `size` connections and closes it in the end."""
+        database_url = DatabaseUrl.parse(url)
+        # A pooler shares sessions: there the settings are those of the login, which `migrate` makes.
+        names = {"application_name"} if database_url.is_pooled else SESSION_SETTINGS.keys()
         pool = asyncpg.create_pool(
-            url,
+            **database_url.connect_arguments(),
             min_size=0,
             max_size=size,
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=15,
-            server_settings=SESSION_SETTINGS,
+            server_settings={name: SESSION_SETTINGS[name] for name in names},
             connection_class=_Connection,
         )
         async with pool:
             try:
-                yield cls(pool)
+                yield cls(pool, is_pooled=database_url.is_pooled)
             finally:
                 pool.terminate()
 
@@ -144,10 +163,20 @@ class Database:
         return Identity(str(row["user_id"]), row["role"], row["expires_at"], scopes, str(row["id"]))
 
     async def check(self) -> None:
-        """Checks that the database answers and guards its rows. Raises GuardError and asyncpg's errors."""
-        # Waits without a timeout: a pool whose connections are all in use is not a database that is away.
-        connection = await self._acquire(None)
+        """Checks that the database answers and guards its rows. Raises GuardError, ConnectionRefused and asyncpg's errors."""
         try:
+            # Waits without a timeout: a pool whose connections are all in use is not a database that is away.
+            connection = await self._acquire(None)
+        except REFUSALS as error:
+            raise ConnectionRefused(f"PIPELINE_DATABASE_URL: {error}") from error
+        except asyncpg.ProtocolViolationError as error:
+            # PgBouncer's state of every error of its own, such as a PostgreSQL that is away.
+            if "unsupported startup parameter" not in str(error):
+                raise
+            raise ConnectionRefused(POOLED) from error
+        try:
+            if not self._is_guarded:
+                await self._check_session(connection)
             row = await connection.fetchrow(SQL["guard"], timeout=CONNECT_TIMEOUT_SECONDS)
             changes = [] if self._is_guarded or row["tables"] == 0 else await access_differences(connection)
             connection.keep_session()
@@ -164,13 +193,27 @@ class Database:
             raise GuardError(f"roles, policies or grants are not those of the last migration: {'; '.join(changes)}")
         self._is_guarded = True
 
+    async def _check_session(self, connection: asyncpg.Connection) -> None:
+        session = await connection.fetchrow(SQL["session"], timeout=CONNECT_TIMEOUT_SECONDS)
+        if session["process"] != connection.get_server_pid() and not self._is_pooled:
+            raise ConnectionRefused(POOLED)
+        if session["statement_timeout"] != SESSION_SETTINGS["statement_timeout"]:
+            settings = ", ".join(f"{name} = {value}" for name, value in SESSION_SETTINGS.items())
+            raise ConnectionRefused(
+                "the login of PIPELINE_DATABASE_URL has none of the settings that a pooled connection needs: run "
+                f"`python -m jobs_service migrate`, or for a login of your own `alter role … set` ({settings})"
+            )
+
     async def watch(self, report: Callable[[bool], Any]) -> None:
-        """Checks the database every second and reports each change of `healthy`, until cancelled. Raises GuardError."""
+        """Checks the database every second and reports each change of `healthy`, until cancelled.
+
+        Raises GuardError, ConnectionRefused.
+        """
         while True:
             try:
                 await self.check()
                 healthy, reason = True, ""
-            except GuardError:
+            except (GuardError, ConnectionRefused):
                 await report(False)
                 raise
             except Exception as error:

@@ -17,6 +17,10 @@ rollback;
 -- not end it; left open, it would keep its locks, and now() would return its time to the next caller.
 select;
 
+-- name: session
+-- What tells whether a pooler is between, which gives clients process numbers of its own, and whether our settings arrived.
+select pg_backend_pid() as process, current_setting('statement_timeout') as statement_timeout;
+
 -- name: guard
 -- Checks what must be true before a server answers: its login owns no table and cannot bypass row-level security;
 -- row-level security is on and forced for every table; every policy checks the rows that are written as well as those

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rpc.process.database_url import DatabaseUrl
 from rpc.process.logs import LogFormat
 
 # HS256 takes its strength from the secret: RFC 7518 §3.2 asks for at least the hash's 256 bits.
@@ -135,6 +136,10 @@ def check_database_url(url: SecretStr) -> None:
         _ = urlsplit(text).port
     except ValueError:
         raise ValueError("PIPELINE_DATABASE_URL is no URL: percent-encode its password (/ is %2F, # is %23)") from None
+    try:
+        DatabaseUrl.parse(text)
+    except ValueError as error:
+        raise ValueError(f"PIPELINE_DATABASE_URL: {error}") from None
 
 
 def check_key_pair(certificate: Path, key: Path) -> None:
