@@ -16,6 +16,7 @@ DEFAULT_LENGTH = 2048  # where nobody counted the dataset's samples
 LONGEST = 131_072
 SHORTEST = 128
 MIN_VALIDATION = 20  # samples that a validation fraction holds back at least: with fewer the loss says little
+MAX_GPUS = 8  # of a job
 STEP = 8  # lengths are padded to a multiple of it: what tensor cores take
 
 
@@ -77,7 +78,7 @@ class _Filled(NamedTuple):
     precision: Precision
     length: int
     lengths: Lengths
-    padded: float
+    padded: tuple[float, ...]  # see Workload
     sequences: float
     validation_sequences: float
     assumptions: tuple[Assumption, ...]
@@ -166,7 +167,7 @@ def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defa
         # The trainer holds nothing back unless it is asked to.
         validation = 0.0
     taken("startup", f"{defaults.startup_seconds:.0f} s", "getting machines; loading the base model comes on top")
-    padded = 1.0 if options.packing else lengths.padding(batch)
+    padded = (1.0,) if options.packing else tuple(lengths.padding(batch * number) for number in range(1, MAX_GPUS + 1))
     return _Filled(method, precision, length, lengths, padded, sequences, validation, tuple(named))
 
 

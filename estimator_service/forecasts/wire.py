@@ -150,7 +150,7 @@ def _forecast(job: JobForecast) -> Fields:
         "learned_from_jobs": job.point.speed_jobs,
         "learned_software": job.point.software,
         "truncated_share": planned.lengths.truncated_share,
-        "padding_share": round(1.0 - 1.0 / (planned.workload.padded or 1.0), 4),
+        "padding_share": round(1.0 - 1.0 / (planned.workload.padded or (1.0,))[0], 4),
         "seconds": _range(*(hours * SECONDS_PER_HOUR for hours in (totals.hours_p10, totals.hours, totals.hours_p90))),
         "overhead_seconds": to_cents((totals.startup + totals.save) * SECONDS_PER_HOUR),
         "model_family": planned.workload.model.family,

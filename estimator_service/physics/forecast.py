@@ -159,7 +159,7 @@ def _columns(points: Sequence[Point], p: Parameters) -> tuple[Demand, Hardware, 
     )[0].tolist()
     demands = _gather(
         [
-            (id(point.workload), zero, point.count if zero in (1, 2) else 1)
+            (id(point.workload), zero, point.count if zero in (1, 2) or not point.workload.packed else 1)
             for point, zero in zip(points, zeros, strict=True)
         ],
         lambda row: demand(points[row].workload, zero=int(zeros[row]), count=points[row].count),

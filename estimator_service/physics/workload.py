@@ -36,8 +36,8 @@ class Workload:
 
     A replica is a group of `tensor · pipeline · context` GPUs that trains one copy of the model. `batch` is the sequences of
     a replica's micro-batch, `accumulation` its micro-batches in an optimizer step. Lengths are tokens: `length` is the
-    longest sequence of a micro-batch (memory), `tokens` the mean of a sample (time; None: `length`). `padded` is computed
-    over real tokens (None: derived from the batch). `checkpointing` is the share of the layers whose activations are
+    longest sequence of a micro-batch (memory), `tokens` the mean of a sample (time; None: `length`). `padded` is the mean of
+    the longest sample of one, two, … micro-batches over that of all samples (None: derived from their size). `checkpointing` is the share of the layers whose activations are
     recomputed. `zero` is the ZeRO stage (FSDP: 3; None: chosen by `parallelism`).
     """
 
@@ -68,7 +68,7 @@ class Workload:
     offloaded_checkpoints: bool = False
     offloaded_states: bool = False
     trains_embeddings: bool = False
-    padded: float | None = None
+    padded: tuple[float, ...] | None = None
 
     @property
     def gpus_per_replica(self) -> int:
@@ -136,14 +136,24 @@ def _adapted(targets: tuple[str, ...], model: Model) -> tuple[float, float]:
     return both, outputs
 
 
-def padding(workload: Workload) -> float:
-    """Computed over real tokens: samples padded to the longest of their micro-batch (lengths log-normal, spread 0.6)."""
-    if workload.padded is not None:
-        return workload.padded
-    if workload.packed or workload.tokens is None or workload.batch == 1:
+def padding(w: Workload, replicas: int, *, sharded: bool) -> float:
+    """Computed over real tokens of the replica that has the most: the others wait for it.
+
+    Samples are padded to the longest of their micro-batch. Replicas meet once a step, or in every micro-step where weights
+    are sharded; over the micro-steps between, what one has more than the others averages out.
+    """
+    if w.packed or w.tokens is None:
         return 1.0
-    longest: float = 1.0 + 0.35 * (workload.batch**0.5 - 1.0)
-    return max(1.0, min(longest, workload.length / workload.tokens))
+    own, slowest = _longest(w, 1), _longest(w, replicas)
+    return own + (slowest - own) / (1 if sharded else w.accumulation) ** 0.5
+
+
+def _longest(w: Workload, micro_batches: int) -> float:
+    """The longest sample of so many micro-batches, as a multiple of the mean sample."""
+    if w.padded is not None:
+        return w.padded[min(micro_batches, len(w.padded)) - 1]
+    longest: float = 1.0 + 0.35 * ((w.batch * micro_batches) ** 0.5 - 1.0)
+    return max(1.0, min(longest, w.length / (w.tokens or w.length)))
 
 
 def demand(workload: Workload, *, zero: int, count: int) -> Demand:
@@ -154,7 +164,7 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
     # Stages 1 and 2 share the update of the weights out. FSDP does too, but no held-out source was predicted better for it.
     updated = 1.0 / max(1.0, count / replica) if zero in (1, 2) else 1.0
     real = w.batch * (w.tokens or w.length)
-    tokens = real * padding(w)
+    tokens = real * padding(w, max(1, round(count / replica)), sharded=sharded)
     span = w.length if w.packed else tokens / w.batch
     full, recompute = float(w.method == "full"), float(w.checkpointing)
     trained = adapter_params(w) / (w.tensor * w.pipeline)  # trained weights of one GPU
