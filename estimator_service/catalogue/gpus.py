@@ -25,6 +25,9 @@ SUSTAINED_TFLOPS_PER_WATT = {
     "pascal": 0.06, "volta": 0.27, "turing": 0.31, "ampere": 0.64, "ampere8": 0.35, "ada": 0.62, "hopper": 0.90,
     "blackwell": 1.35, "blackwell-rtx": 0.62, "cdna2": 0.4, "cdna3": 0.9, "cdna4": 1.2,
 }  # fmt: skip
+# Boards of one chip: the figure above holds up to these watts, and beyond them speed rises with the square root of power, since the
+# chip can only raise its clock and its voltage with it.
+LINEAR_UP_TO_WATTS = {"blackwell": 1000.0}
 OLD = frozenset({"pascal", "volta", "turing"})
 # Generations whose large last-level cache keeps a part of the element-wise traffic off the memory bus.
 CACHED_TRAFFIC = {"ada": 1.6, "blackwell-rtx": 1.6}
@@ -98,7 +101,8 @@ class Gpu(BaseModel):
     def sustained_flops(self) -> float:
         """FLOP/s in 16 bits that arithmetic units and power supply both allow."""
         share = ATTAINABLE_OF.get(self.generation, ATTAINABLE)
-        sustained = SUSTAINED_TFLOPS_PER_WATT[self.generation] * self.power_w
+        linear = min(self.power_w, LINEAR_UP_TO_WATTS.get(self.generation, self.power_w))
+        sustained = SUSTAINED_TFLOPS_PER_WATT[self.generation] * (linear * self.power_w) ** 0.5
         if self.power_limit_w:
             # Power rises with the square of the clock or more, so a lower limit costs less speed than power.
             sustained *= min(1.0, self.power_limit_w / self.power_w) ** 0.5
