@@ -14,6 +14,8 @@ Precision = Literal["bf16", "fp16", "fp32", "fp8", "fp4"]
 Bits = Literal[16, 8, 4]
 
 WEIGHT_BYTES = {16: 2.0, 8: 1.03, 4: 0.53}  # a stored weight, block scales included
+# An expert launches its three products, and as many kernels to gather its tokens, to weigh them and to add them back.
+EXPERT_PASSES = 6.0
 KERNEL_PASSES_BACKWARD = 2.0  # a backward pass launches about twice the kernels of a forward pass
 # Share of a stack's kernels that are fused; `legacy` stacks are eager ones that move twice the element-wise bytes.
 TUNED_SHARE = {"plain": 0.0, "legacy": 0.0, "tuned": 1.0, "megatron": 1.0, "unknown": 0.5}
@@ -175,7 +177,7 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
     layer_width = 12.0 * model.hidden + 5.0 * model.token_ffn + 4.0 * model.heads * model.head_dim
     traffic = 2.0 * tokens * model.layers * (3.0 + recompute)
     stored = model.params_b * 1e9 * WEIGHT_BYTES[w.weight_bits] / (w.tensor * w.pipeline)
-    modules_run = 8.0 + len(adapted) * 2.0 * dora + 3.0 * (model.experts / w.expert - 1)
+    modules_run = 8.0 + len(adapted) * 2.0 * dora + EXPERT_PASSES * (model.experts / w.expert - 1)
     attention = tokens * 2.0 * model.layers * model.heads * model.head_dim * span * (3.0 + recompute)
     scores = 0.0 if w.flash_attention else tokens * span * model.layers * model.heads * 12.0 * (3.0 + recompute)
     return Demand(
