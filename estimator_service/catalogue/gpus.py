@@ -25,8 +25,8 @@ SUSTAINED_TFLOPS_PER_WATT = {
     "pascal": 0.06, "volta": 0.27, "turing": 0.31, "ampere": 0.64, "ampere8": 0.35, "ada": 0.62, "hopper": 0.90,
     "blackwell": 1.35, "blackwell-rtx": 0.62, "cdna2": 0.4, "cdna3": 0.9, "cdna4": 1.2,
 }  # fmt: skip
-# Boards of one chip: the figure above holds up to these watts, and beyond them speed rises with the square root of power, since the
-# chip can only raise its clock and its voltage with it.
+# Boards of one chip: the figure above holds up to these watts. Beyond them speed rises with the square root of power, since the
+# chip can only raise its clock, and its voltage with it.
 LINEAR_UP_TO_WATTS = {"blackwell": 1000.0}
 OLD = frozenset({"pascal", "volta", "turing"})
 # Generations whose large last-level cache keeps a part of the element-wise traffic off the memory bus.

@@ -16,6 +16,7 @@ Bits = Literal[16, 8, 4]
 WEIGHT_BYTES = {16: 2.0, 8: 1.03, 4: 0.53}  # a stored weight, block scales included
 # An expert launches its three products, and as many kernels to gather its tokens, to weigh them and to add them back.
 EXPERT_PASSES = 6.0
+NARROW_WIDTH = 1024.0  # of the experts' products: half the speed of wide ones
 KERNEL_PASSES_BACKWARD = 2.0  # a backward pass launches about twice the kernels of a forward pass
 # Share of a stack's kernels that are fused; `legacy` stacks are eager ones that move twice the element-wise bytes.
 TUNED_SHARE = {"plain": 0.0, "legacy": 0.0, "tuned": 1.0, "megatron": 1.0, "unknown": 0.5}
@@ -39,8 +40,9 @@ class Workload:
     A replica is a group of `tensor · pipeline · context` GPUs that trains one copy of the model. `batch` is the sequences of
     a replica's micro-batch, `accumulation` its micro-batches in an optimizer step. Lengths are tokens: `length` is the
     longest sequence of a micro-batch (memory), `tokens` the mean of a sample (time; None: `length`). `padded` is the mean of
-    the longest sample of one, two, … micro-batches over that of all samples (None: derived from their size). `checkpointing` is the share of the layers whose activations are
-    recomputed. `zero` is the ZeRO stage (FSDP: 3; None: chosen by `parallelism`).
+    the longest sample of one, two, … micro-batches over that of all samples (None: derived from their size).
+    `checkpointing` is the share of the layers whose activations are recomputed. `zero` is the ZeRO stage (FSDP: 3; None:
+    chosen by `parallelism`).
     """
 
     model: Model
@@ -170,7 +172,7 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
     span = w.length if w.packed else tokens / w.batch
     full, recompute = float(w.method == "full"), float(w.checkpointing)
     trained = adapter_params(w) / (w.tensor * w.pipeline)  # trained weights of one GPU
-    weights, head = model.layers * model.layer_params, model.vocab * model.hidden
+    weights, head = model.layers * (model.layer_params + _narrow(model)), model.vocab * model.hidden
     adapted = [] if full else [model.projections[name] for name in modules(w.targets, model)]
     adapter_width = sum(inputs + outputs for inputs, outputs in adapted)
     dora = 2.0 if w.method == "dora" else 1.0
@@ -208,6 +210,11 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
         fp8=float(w.precision == "fp8"),
         fp4=float(w.precision == "fp4"),
     )
+
+
+def _narrow(model: Model) -> float:
+    """What experts' products cost more, as weights: those of width n reach n ÷ (n + `NARROW_WIDTH`) of the speed of wide ones."""
+    return 3.0 * model.hidden * model.experts_per_token * NARROW_WIDTH if model.experts > 1 else 0.0
 
 
 def _replica_bytes(w: Workload, tokens: float) -> float:
