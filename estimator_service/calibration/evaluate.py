@@ -27,7 +27,6 @@ from estimator_service.physics.forecast import KINDS, POSITIONS, VERDICTS, Numbe
 from estimator_service.physics.parameters import Parameters, fitted
 
 DRAWS = 200
-UNSTATED_WIDENS = 1.3  # width of the range, times this, for each property that a row does not state
 SEED = 20_26
 DOES_NOT_FIT = VERDICTS.index("does_not_fit")
 
@@ -47,9 +46,7 @@ class Scored(NamedTuple):
 def score(runs: Sequence[Run], parameters: Parameters | None = None) -> Scored:
     """Predicts every run."""
     p = parameters or fitted()
-    points = [
-        Point(run.workload, run.gpu, run.count, range_correction=UNSTATED_WIDENS ** len(run.doubts)) for run in runs
-    ]
+    points = [Point(run.workload, run.gpu, run.count, range_correction=run.widening) for run in runs]
     numbers = table(points, p)
     lean = table([Point(run.lean, run.gpu, run.count) for run in runs], p)
     measured = np.array([run.tokens_per_s or math.nan for run in runs])

@@ -32,9 +32,9 @@ from estimator_service.calibration.observations import (
     select,
 )
 from estimator_service.calibration.published import Run
-from estimator_service.physics.evidence import RUN_CLASSES, run_class
+from estimator_service.physics.evidence import RUN_CLASSES, run_class, widening
 from estimator_service.physics.memory import MemoryParameters
-from estimator_service.physics.parameters import Parameters, parse
+from estimator_service.physics.parameters import Evidence, Parameters, Spread, parse
 from estimator_service.physics.step_time import TimeParameters
 
 NOISE = 0.12  # log residual that counts as one standard deviation: published repeats differ by 7 to 13 %
@@ -42,7 +42,7 @@ ROWS_OF_A_GROUP = 25  # beyond so many, rows of one group only share their weigh
 AUXILIARY = 0.5  # weight of groups that state no token lengths: they tell ratios only
 PRIOR_WEIGHT = 1.5
 INSIDE = 0.8  # share of runs between P10 and P90
-POOLED_SOURCES = 2
+ENOUGH_SOURCES = 3
 MEMORY_MARGIN = 0.05
 
 
@@ -144,10 +144,11 @@ def load(path: Path) -> list[Run]:
 def widths_of(data: Observations) -> dict[str, tuple[float, int, int]]:
     """(half width of P10 to P90 as a log, sources, runs) of each class, from runs predicted without their source.
 
-    Sources count alike: a width is the one inside which, averaged over sources, `INSIDE` of the runs lie. Few sources say
-    little of the next one, so the width of all classes together counts as `POOLED_SOURCES` more of them.
+    Sources count alike: a width is the one inside which, averaged over sources, `INSIDE` of the runs lie once it is widened
+    for what each run does not state or no other source has. Few sources say little of the next one, so below `ENOUGH_SOURCES`
+    the width of all classes together counts as the others.
     """
-    error = np.abs(leave_out(data, data.sources))
+    error = np.abs(leave_out(data, data.sources)) / _widening(data)
     classes = np.array([run_class(run.workload, run.gpu, run.count) for run in data.runs])
     measured = np.isfinite(error)
     pooled = _width(error[measured], data.sources[measured])
@@ -156,9 +157,35 @@ def widths_of(data: Observations) -> dict[str, tuple[float, int, int]]:
         member = (classes == name) & measured
         sources = len(set(data.sources[member]))
         own = _width(error[member], data.sources[member]) if sources else 0.0
-        square = (sources * own**2 + POOLED_SOURCES * pooled**2) / (sources + POOLED_SOURCES)
+        others = max(0, ENOUGH_SOURCES - sources)
+        square = (sources * own**2 + others * pooled**2) / (sources + others)
         widths[name] = (square**0.5, sources, int(np.sum(member)))
     return widths
+
+
+def _widening(data: Observations) -> Array:
+    """How much wider the range of each run is where its source was left out of the fit."""
+    factors = np.ones(len(data.runs))
+    spread = Spread(**{name: value for name, (value, _) in SPREAD.items()})
+    for source in set(data.sources):
+        evidence = evidence_of([run for run in data.runs if run.source != source])
+        for index in np.flatnonzero(data.sources == source):
+            run = data.runs[index]
+            factors[index] = run.widening * widening(run.workload, run.gpu, evidence, spread)
+    return factors
+
+
+def evidence_of(runs: Sequence[Run]) -> Evidence:
+    """Range of runs. Stacks and precisions are those of runs whose speed is known."""
+    timed = [run for run in runs if run.tokens_per_s]
+    return Evidence(
+        rows=len(timed),
+        sources=len({run.source for run in timed}),
+        gpus=frozenset(run.gpu.id for run in runs),
+        families=frozenset(run.workload.model.family for run in runs),
+        stacks=frozenset(str(run.workload.stack) for run in timed),
+        precisions=frozenset(str(run.workload.precision) for run in timed),
+    )
 
 
 def _width(error: Array, sources: NDArray[np.str_]) -> float:
@@ -215,16 +242,10 @@ def render(runs: Sequence[Run], digest: str) -> str:
         f"{name} = {{ width = {width:.4g}, sources = {sources}, runs = {rows} }}"
         for name, (width, sources, rows) in widths_of(data).items()
     ]
-    timed = [run for run in data.runs if run.tokens_per_s]
-    lines += ["", "[evidence]", f"rows = {len(timed)}", f"sources = {len({run.row['source'] for run in timed})}"]
-    evidence: dict[str, set[str]] = {
-        "gpus": {run.gpu.id for run in data.runs},
-        "families": {run.workload.model.family for run in data.runs},
-        "stacks": {str(run.workload.stack) for run in timed},
-        "precisions": {str(run.workload.precision) for run in timed},
-    }
-    for name, values in evidence.items():
-        lines.append(f"{name} = [{', '.join(json.dumps(value) for value in sorted(values))}]")
+    evidence = evidence_of(data.runs)
+    lines += ["", "[evidence]", f"rows = {evidence.rows}", f"sources = {evidence.sources}"]
+    for name in ("gpus", "families", "stacks", "precisions"):
+        lines.append(f"{name} = [{', '.join(json.dumps(value) for value in sorted(getattr(evidence, name)))}]")
     return "\n".join(lines) + "\n"
 
 

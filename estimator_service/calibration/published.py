@@ -20,6 +20,7 @@ OOM_ELSEWHERE = re.compile(r"\boom\b[^;]*\b(other|one setting|some)\b|no oom", r
 # The longest sample of public data sets, in tokens of Llama's tokenizer: where samples are not packed, memory peaks there and
 # not at the limit. Alpaca's is stated by litgpt (tutorials/resource-tables.md).
 LONGEST_SAMPLES = ((re.compile(r"\balpaca\b(?!-lora)", re.IGNORECASE), 1304),)
+UNSTATED_WIDENS = 1.3  # width of the range, times this, for each property that a row does not state
 MEGATRON_ACCUMULATION = 8  # recipes of Megatron-style stacks add micro-batches up; plain scripts do not
 MEASURED = ("tokens_per_s_total", "samples_per_s", "s_per_step", "train_time_s", "peak_mem_gib", "mem_reserved_gib")
 IMPLAUSIBLE = re.compile(r"\bFLAG")
@@ -48,6 +49,11 @@ class Run:
     def source(self) -> str:
         """The publisher: its rows are held out together."""
         return self.row.get("source") or self.group
+
+    @property
+    def widening(self) -> float:
+        """How much wider its range is for what the row does not state."""
+        return float(UNSTATED_WIDENS ** len(self.doubts))
 
     @property
     def peak_gib(self) -> float | None:

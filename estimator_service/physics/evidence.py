@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal, Protocol, get_args
 
 from estimator_service.catalogue.gpus import Gpu
-from estimator_service.physics.parameters import Evidence, Parameters
+from estimator_service.physics.parameters import Evidence, Parameters, Spread
 from estimator_service.physics.workload import Workload
 
 RunClass = Literal["one_gpu", "several_gpus", "fp8", "amd", "consumer"]
@@ -64,15 +64,20 @@ def doubts(point: Configured, evidence: Evidence) -> tuple[str, ...]:
 
 def range_factors(point: Configured, p: Parameters) -> tuple[float, float]:
     """(P10, P90) of the time of a step, as factors of P50."""
-    w, evidence, spread = point.workload, p.evidence, p.spread
-    width = p.widths[run_class(w, point.gpu, point.count)].width * point.range_correction
-    if point.gpu.id not in evidence.gpus:
-        width *= spread.unseen_gpu
-    if w.model.family not in evidence.families:
-        width *= spread.unseen_family
-    if w.stack not in evidence.stacks:
-        width *= spread.unseen_stack
-    return _factors(width)
+    width = p.widths[run_class(point.workload, point.gpu, point.count)].width
+    return _factors(width * point.range_correction * widening(point.workload, point.gpu, p.evidence, p.spread))
+
+
+def widening(workload: Workload, gpu: Gpu, evidence: Evidence, spread: Spread) -> float:
+    """How much wider the range of a run is for what no measured run has: its GPU type, model family and stack."""
+    factor = 1.0
+    if gpu.id not in evidence.gpus:
+        factor *= spread.unseen_gpu
+    if workload.model.family not in evidence.families:
+        factor *= spread.unseen_family
+    if workload.stack not in evidence.stacks:
+        factor *= spread.unseen_stack
+    return factor
 
 
 @lru_cache(maxsize=256)

@@ -213,7 +213,7 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
 
 
 def _narrow(model: Model) -> float:
-    """What experts' products cost more, as weights: those of width n reach n ÷ (n + `NARROW_WIDTH`) of the speed of wide ones."""
+    """What experts' products cost more, as weights: width n reaches n ÷ (n + `NARROW_WIDTH`) of the speed of wide products."""
     return 3.0 * model.hidden * model.experts_per_token * NARROW_WIDTH if model.experts > 1 else 0.0
 
 
