@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from functools import cache, cached_property
@@ -102,7 +103,7 @@ class Gpu(BaseModel):
         """FLOP/s in 16 bits that arithmetic units and power supply both allow."""
         share = ATTAINABLE_OF.get(self.generation, ATTAINABLE)
         linear = min(self.power_w, LINEAR_UP_TO_WATTS.get(self.generation, self.power_w))
-        sustained = SUSTAINED_TFLOPS_PER_WATT[self.generation] * (linear * self.power_w) ** 0.5
+        sustained = SUSTAINED_TFLOPS_PER_WATT[self.generation] * math.sqrt(linear * self.power_w)
         if self.power_limit_w:
             # Power rises with the square of the clock or more, so a lower limit costs less speed than power.
             sustained *= min(1.0, self.power_limit_w / self.power_w) ** 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -149,7 +150,7 @@ def padding(w: Workload, replicas: int, *, sharded: bool) -> float:
     if w.packed or w.tokens is None:
         return 1.0
     own, slowest = _longest(w, 1), _longest(w, replicas)
-    return own + (slowest - own) / (1 if sharded else w.accumulation) ** 0.5
+    return own + (slowest - own) / math.sqrt(1 if sharded else w.accumulation)
 
 
 def _longest(w: Workload, micro_batches: int) -> float:
