@@ -21,7 +21,7 @@ from trainer.client import Token, Trainer, TrainerError
 from trainer.client.connection import credentials
 from trainer.console import shown
 from trainer.dispatcher.engine import read_lease
-from trainer.settings import LEASE_VARIABLE, TrainerSettings
+from trainer.settings import LEASE_VARIABLE, NodeSettings, TrainerSettings
 from trainer.simulate import NAME as SIMULATED
 from trainer.simulate import STALL_SECONDS, Habits, Simulation
 from trainer.supervisor import gpus as gpu_types
@@ -119,14 +119,18 @@ def _train(
         transfer_seconds=settings.trainer_transfer_seconds,
         credentials=credentials(settings.tls_ca_file),
     )
+    node = load(NodeSettings)
     with trainer, shown("") as show:
-        supervisor = Supervisor(trainer, settings, show)
+        # A job of several nodes comes to each of them with its lease.
+        supervisor = Supervisor(trainer, settings, show, nodes=1 if lease is None else node.nnodes)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
-        if lease is not None:
+        if lease is None:
+            supervisor.run(once=arguments.once)
+        elif node.node_rank == 0:
             supervisor.run_one(trainer.resume(lease))
         else:
-            supervisor.run(once=arguments.once)
+            supervisor.assist(trainer.resume(lease))
 
 
 def _lease(settings: TrainerSettings) -> workers_pb2.Lease | None:

@@ -77,6 +77,15 @@ class TrainerSettings(BaseSettings):
         return url
 
 
+class NodeSettings(BaseSettings):
+    """Which node of a training this is, of how many: `PET_…`, as Kubeflow Trainer sets them for torchrun, which reads the others."""
+
+    model_config = SettingsConfigDict(env_prefix="PET_", frozen=True, extra="ignore")
+
+    nnodes: int = Field(1, ge=1)
+    node_rank: int = Field(0, ge=0)
+
+
 class DispatcherSettings(TrainerSettings, ProcessSettings):
     """What `pipeline dispatcher` reads on top of a trainer's settings."""
 
@@ -109,7 +118,10 @@ class DispatcherSettings(TrainerSettings, ProcessSettings):
         "pipeline-trainer", max_length=63, description="ClusterTrainingRuntime that TrainJobs refer to."
     )
     kubernetes_gpus_per_node: int = Field(
-        8, ge=1, le=16, description="GPUs of a node: a job has one node, and no more GPUs than it has."
+        8, ge=1, le=16, description="GPUs of a node where there is none yet of its type, as with an autoscaler."
+    )
+    kubernetes_nodes_per_job: int = Field(
+        8, ge=1, le=16, description="Nodes that a job may have, at most: it has the fewest that have its GPUs."
     )
     ray_variables: dict[str, str] = Field(
         {},

@@ -199,6 +199,11 @@ class Job:
         self._flush()
         self._end("ReleaseJob", self._request(workers_pb2.ReleaseJobRequest), "released")
 
+    def leave(self) -> None:
+        """Leaves the end of the lease to a dispatcher, which knows why the training was ended; it runs out if nobody ends it."""
+        self._stop_renewing()
+        self.outcome = self.outcome or "left to its dispatcher"
+
     def _request(self, kind: Callable[..., Any], **fields: Any) -> Any:
         return kind(job_id=self.lease.job_id, lease_token=self.lease.lease_token, **fields)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer.supervisor.gpus import type_of
 
@@ -18,13 +18,40 @@ SHARES = ("SHARED", "MIG")
 FINISHED_PODS = ("Succeeded", "Failed")
 
 
+class Layout(NamedTuple):
+    """How a job's GPUs are spread over nodes: so many nodes, each with so many of its GPUs."""
+
+    nodes: int
+    gpus_per_node: int
+
+
 @dataclass
 class Pool:
-    """GPUs of one type: the resource they are requested as, and the values of each label that names them."""
+    """GPUs of one type: the resource they are requested as, and the values of each label that names them.
+
+    `free` has the free GPUs of each node, or of each of Kueue's flavors. `node_size` is the GPUs of the largest node; 0: there is none.
+    """
 
     resource: str
     products: dict[str, set[str]] = field(default_factory=dict)
-    free: int = 0
+    free: list[int] = field(default_factory=list)
+    node_size: int = 0
+
+    def layout(self, count: int) -> Layout:
+        """The fewest nodes that have a job's GPUs, as many on each."""
+        nodes = next(n for n in range(1, count + 1) if count % n == 0 and count // n <= max(1, self.node_size))
+        return Layout(nodes, count // nodes)
+
+    def largest_job(self, max_nodes: int) -> int:
+        """GPUs of the largest job that can be placed now, as every smaller one can."""
+        count = 0
+        while self._has_room(count + 1, max_nodes):
+            count += 1
+        return count
+
+    def _has_room(self, count: int, max_nodes: int) -> bool:
+        nodes, gpus = self.layout(count)
+        return nodes <= min(max_nodes, sum(free // gpus for free in self.free))
 
 
 def product_type(product: str, types: Mapping[str, str]) -> str | None:
@@ -38,22 +65,21 @@ def product_type(product: str, types: Mapping[str, str]) -> str | None:
 def of_nodes(
     nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], types: Mapping[str, str]
 ) -> dict[str, Pool]:
-    """Pools of the nodes that take pods. Free is what one job may have: what one node has free."""
+    """Pools of the nodes that take pods."""
     used: dict[str, Counter[str]] = defaultdict(Counter)
     for pod in pods:
         if pod.get("status", {}).get("phase") not in FINISHED_PODS and (node_name := pod["spec"].get("nodeName")):
             used[node_name] += _requests(pod["spec"])
     pools = dict[str, Pool]()
     for node in nodes:
-        metadata, status = node["metadata"], node.get("status", {})
-        is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
-        if not is_ready or node.get("spec", {}).get("unschedulable"):
+        if not _takes_pods(node):
             continue
         for resource in RESOURCES:
-            size = int(status.get("allocatable", {}).get(resource, 0))
-            pool = _pool(pools, metadata.get("labels", {}), resource, types) if size else None
+            size = _size(node, resource)
+            pool = _pool(pools, _labels(node), resource, types) if size else None
             if pool is not None:
-                pool.free = max(pool.free, size - used[metadata["name"]][resource])
+                pool.free.append(max(0, size - used[node["metadata"]["name"]][resource]))
+                pool.node_size = max(pool.node_size, size)
     return pools
 
 
@@ -61,11 +87,12 @@ def of_queue(
     local_queue: Mapping[str, Any],
     cluster_queue: Mapping[str, Any],
     flavors: Sequence[Mapping[str, Any]],
+    nodes: Iterable[Mapping[str, Any]],
     types: Mapping[str, str],
 ) -> dict[str, Pool]:
     """Pools of a Kueue LocalQueue: its ClusterQueue's own quota, less what is reserved. What it might borrow is not counted.
 
-    A flavor without a label that names its GPU is left out: no pod could ask for that GPU.
+    A flavor without a label that names its GPU is left out: no pod could ask for that GPU. `nodes` say how many GPUs one has.
     """
     if any(queue["spec"].get("stopPolicy", "None") != "None" for queue in (local_queue, cluster_queue)):
         return {}
@@ -84,8 +111,26 @@ def of_queue(
                 pool = _pool(pools, of_flavor, quota["name"], types) if quota["name"] in RESOURCES else None
                 if pool is not None:
                     free = int(quota["nominalQuota"]) - reserved.get((flavor["name"], quota["name"]), 0)
-                    pool.free += max(0, free)
+                    pool.free.append(max(0, free))
+    for node in nodes:
+        for pool in pools.values():
+            if any(_labels(node).get(label) in products for label, products in pool.products.items()):
+                pool.node_size = max(pool.node_size, _size(node, pool.resource))
     return pools
+
+
+def _takes_pods(node: Mapping[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions", ())
+    is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return is_ready and not node.get("spec", {}).get("unschedulable")
+
+
+def _labels(node: Mapping[str, Any]) -> Mapping[str, str]:
+    return dict(node["metadata"].get("labels") or {})
+
+
+def _size(node: Mapping[str, Any], resource: str) -> int:
+    return int(node.get("status", {}).get("allocatable", {}).get(resource, 0))
 
 
 def _pool(pools: dict[str, Pool], labels: Mapping[str, str], resource: str, types: Mapping[str, str]) -> Pool | None:

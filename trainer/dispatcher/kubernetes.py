@@ -113,9 +113,10 @@ class KubernetesEngine:
         return runs
 
     def offers(self) -> Mapping[str, int]:
-        """Free quota of the queue, or free GPUs of a node; a job has one node."""
-        largest = self._settings.kubernetes_gpus_per_node
-        return {gpu_type: min(pool.free, largest) for gpu_type, pool in self._pools().items() if pool.free > 0}
+        """The GPUs of the largest job that has room in the queue's free quota, or on the nodes' free GPUs."""
+        max_nodes = self._settings.kubernetes_nodes_per_job
+        rooms = {gpu_type: pool.largest_job(max_nodes) for gpu_type, pool in self._pools().items()}
+        return {gpu_type: count for gpu_type, count in rooms.items() if count > 0}
 
     def start(self, lease: workers_pb2.Lease) -> None:
         """Makes Secret and TrainJob, each where it is missing."""
@@ -151,12 +152,17 @@ class KubernetesEngine:
 
     def _pools(self) -> Mapping[str, capacity.Pool]:
         types = self._settings.dispatcher_gpu_types
+        nodes = self._list("/api/v1/nodes", "")
         if not self._naming.queue:
-            nodes = self._list("/api/v1/nodes", "")
             return capacity.of_nodes(nodes, self._list("/api/v1/pods", ""), types)
         local = self._get(f"{self._own_kueue}/localqueues/{self._naming.queue}")
         queue = self._get(f"{self._kueue}/clusterqueues/{local['spec']['clusterQueue']}")
-        return capacity.of_queue(local, queue, list(self._list(f"{self._kueue}/resourceflavors", "")), types)
+        flavors = list(self._list(f"{self._kueue}/resourceflavors", ""))
+        pools = capacity.of_queue(local, queue, flavors, nodes, types)
+        for pool in pools.values():
+            # An autoscaler's nodes are not there before they are needed.
+            pool.node_size = pool.node_size or self._settings.kubernetes_gpus_per_node
+        return pools
 
     def _list(self, path: str, selector: str) -> Iterator[dict[str, Any]]:
         """Every object, page by page. A list that expires on the way is begun again, from a state that is newer."""

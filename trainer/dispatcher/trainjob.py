@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.workers.v1 import workers_pb2
@@ -44,7 +44,8 @@ class Naming:
 
 
 def train_job(lease: workers_pb2.Lease, naming: Naming, pool: Pool) -> dict[str, Any]:
-    """The TrainJob of a lease, on one node that has the GPU type."""
+    """The TrainJob of a lease, on nodes that have the GPU type."""
+    layout = pool.layout(lease.gpu_config.count)
     # A node has to meet one of the terms.
     terms = [
         {"matchExpressions": [{"key": label, "operator": "In", "values": sorted(products)}]}
@@ -54,7 +55,7 @@ def train_job(lease: workers_pb2.Lease, naming: Naming, pool: Pool) -> dict[str,
     pod = {"spec": {"affinity": affinity}}
     patch = {"name": NODE_JOB, "template": {"spec": {"template": pod}}}
     secret = {"name": LEASE_VARIABLE, "valueFrom": {"secretKeyRef": {"name": name_of(lease), "key": LEASE_KEY}}}
-    gpus = {pool.resource: str(lease.gpu_config.count)}
+    gpus = {pool.resource: str(layout.gpus_per_node)}
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "TrainJob",
@@ -68,8 +69,8 @@ def train_job(lease: workers_pb2.Lease, naming: Naming, pool: Pool) -> dict[str,
             # Kueue lets it go; without Kueue it starts at once.
             "suspend": bool(naming.queue),
             "trainer": {
-                "numNodes": 1,
-                "numProcPerNode": lease.gpu_config.count,
+                "numNodes": layout.nodes,
+                "numProcPerNode": layout.gpus_per_node,
                 "resourcesPerNode": {"requests": gpus, "limits": gpus},
                 "env": [secret],
             },
@@ -126,7 +127,7 @@ def run_of(
     if job["spec"].get("suspend"):
         return Run(name, lease, Phase.STOPPING if alive else Phase.SUSPENDED, _queue_reason(workload))
     placed = [pod for pod in pods if pod.get("spec", {}).get("nodeName")]
-    if placed and len(placed) == len(pods):
+    if len(placed) >= max(len(pods), job["spec"]["trainer"]["numNodes"]):
         return Run(name, lease, Phase.PLACED, _container_reason(placed))
     return Run(name, lease, Phase.WAITING, _scheduling_reason(pods))
 
@@ -139,29 +140,49 @@ def _true_conditions(resource: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
 def _failed(
     name: str, lease: workers_pb2.Lease, pods: Sequence[Mapping[str, Any]], condition: Mapping[str, Any]
 ) -> Run:
-    """Why a TrainJob failed: the first of its pods says it best."""
-    for pod in sorted(pods, key=lambda pod: pod["metadata"]["name"]):
-        disruption = _true_conditions(pod).get("DisruptionTarget", {}).get("reason", "")
-        status, message = pod.get("status", {}), pod.get("status", {}).get("message", "")
-        if status.get("reason") == "Evicted":
-            return Run(name, lease, Phase.FAILED, f"Its pod was evicted. {message}".strip())
-        if disruption in PREEMPTED:
-            return Run(name, lease, Phase.PREEMPTED, f"Its pod was preempted ({disruption}).")
-        if disruption in LOST_NODE or status.get("reason") == "NodeLost":
-            return Run(name, lease, Phase.FAILED, f"Its node was lost ({disruption or 'NodeLost'}). {message}".strip())
-        for container in status.get("containerStatuses", ()):
-            ended = container.get("state", {}).get("terminated")
-            if ended and ended.get("reason") == "OOMKilled":
-                reason = "The pod ran out of memory (OOMKilled): its limit is in the ClusterTrainingRuntime."
-                return Run(name, lease, Phase.FAILED, reason, retryable=False)
-            if ended and ended.get("exitCode"):
-                words = f"The pod ended with exit code {ended['exitCode']}. {ended.get('message', '')}"
-                return Run(name, lease, Phase.FAILED, words.strip())
+    """Why a TrainJob failed. Of several pods, one that the cluster ended says it: the others crash for want of it."""
+    failed, pods = Run(name, lease, Phase.FAILED), sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    for ending in (_ended_by_cluster, _crashed):
+        for pod in pods:
+            run = ending(failed, pod)
+            if run is not None:
+                return run
     reason = condition.get("reason", "")
     words = f"The TrainJob failed ({reason}). {condition.get('message', '')}".strip()
     return Run(
         name, lease, Phase.FAILED, words, retryable=reason not in ("DeadlineExceeded", "TrainingRuntimeNotSupported")
     )
+
+
+def _ended_by_cluster(failed: Run, pod: Mapping[str, Any]) -> Run | None:
+    """A failed run, by a pod that the cluster ended; None: it did not."""
+    disruption = _true_conditions(pod).get("DisruptionTarget", {}).get("reason", "")
+    status, message = pod.get("status", {}), pod.get("status", {}).get("message", "")
+    if status.get("reason") == "Evicted":
+        return replace(failed, reason=f"Its pod was evicted. {message}".strip())
+    if disruption in PREEMPTED:
+        return replace(failed, phase=Phase.PREEMPTED, reason=f"Its pod was preempted ({disruption}).")
+    if disruption in LOST_NODE or status.get("reason") == "NodeLost":
+        return replace(failed, reason=f"Its node was lost ({disruption or 'NodeLost'}). {message}".strip())
+    if any(ended.get("reason") == "OOMKilled" for ended in _terminated(pod)):
+        reason = "The pod ran out of memory (OOMKilled): its limit is in the ClusterTrainingRuntime."
+        return replace(failed, reason=reason, retryable=False)
+    return None
+
+
+def _crashed(failed: Run, pod: Mapping[str, Any]) -> Run | None:
+    """A failed run, by a pod whose process ended with an error; None: it did not."""
+    for ended in _terminated(pod):
+        if ended.get("exitCode"):
+            words = f"The pod ended with exit code {ended['exitCode']}. {ended.get('message', '')}"
+            return replace(failed, reason=words.strip())
+    return None
+
+
+def _terminated(pod: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """How the containers of a pod ended."""
+    states = [container.get("state", {}) for container in pod.get("status", {}).get("containerStatuses", ())]
+    return [state["terminated"] for state in states if state.get("terminated")]
 
 
 def _queue_reason(workload: Mapping[str, Any] | None) -> str:

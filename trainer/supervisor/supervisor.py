@@ -14,7 +14,7 @@ from typing import Any
 import protovalidate
 from pipeline.workers.v1 import workers_pb2
 
-from trainer.client import Job, ResultTooLarge, Trainer, TrainerError
+from trainer.client import Job, ResultTooLarge, Stopped, Trainer, TrainerError
 from trainer.settings import LEASE_VARIABLE, TrainerSettings
 from trainer.supervisor.child import Child, describe_exit
 from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
@@ -41,10 +41,11 @@ class Interrupted(BaseException):
 
 
 class Supervisor:
-    """Trains one job after the other until it is stopped."""
+    """Trains one job after the other until it is stopped. `nodes`: how many machines a training has, each with a supervisor."""
 
-    def __init__(self, trainer: Trainer, settings: TrainerSettings, show: Show) -> None:
+    def __init__(self, trainer: Trainer, settings: TrainerSettings, show: Show, *, nodes: int = 1) -> None:
         self._trainer, self._settings, self._show = trainer, settings, show
+        self._nodes = nodes
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -71,6 +72,35 @@ class Supervisor:
         finally:
             self._show(job, 0, job.outcome)
 
+    def assist(self, job: Job) -> None:
+        """Trains a job as another node than its first, which alone reports. Raises TrainerError where that fails."""
+        try:
+            with work_folder(self._settings.trainer_work_dir.absolute()) as folder:
+                child = self._start(job, folder)
+                try:
+                    self._await(child)
+                finally:
+                    child.close()
+        except NotSupported as error:
+            raise TrainerError(str(error)) from error
+        except Stopped:
+            pass  # the lease is over
+
+    def _await(self, child: Child) -> None:
+        """Passes SIGTERM on to the training process, and waits for its end. Raises TrainerError where it fails."""
+        stopping_since = None
+        for message in child.messages():
+            if isinstance(message, ProcessId):
+                child.pid = message.pid
+            if self._stopping.is_set() and stopping_since is None:
+                stopping_since = time.monotonic()
+                child.terminate()
+            if stopping_since is not None and time.monotonic() - stopping_since > self._settings.trainer_stop_seconds:
+                return
+        if child.exit_code and not self._stopping.is_set():
+            output = "\n".join(child.last_lines)
+            raise TrainerError(f"The training process {describe_exit(child.exit_code)}.\n{output}".strip())
+
     def _end(self, job: Job) -> None:
         """Trains a job to its result, or fails it with the reason. Raises Stopped, TrainerError, Interrupted."""
         work_dir = self._settings.trainer_work_dir.absolute()
@@ -93,16 +123,9 @@ class Supervisor:
 
     def _run(self, job: Job, folder: Path) -> None:
         job.report(stage="loading dataset")
-        dataset = job.download_dataset(folder / "dataset.jsonl")
-        validation = None
-        if job.lease.HasField("validation_dataset"):
-            validation = job.download_dataset(folder / "validation.jsonl", validation=True)
-        task = task_of(job.lease, self._settings, folder, dataset, validation)
-        task_file = folder / "task.json"
-        task.write(task_file)
-        job.report(stage="starting")
-        child = Child(self._command(task), task_file, self._environment(task))
+        child = self._start(job, folder)
         try:
+            job.report(stage="starting")
             result = self._follow(job, child)
         finally:
             child.close()
@@ -115,6 +138,17 @@ class Supervisor:
             result_step=_mapped(result, job.total_steps),
             measurements=_measurements(result.measurements),
         )
+
+    def _start(self, job: Job, folder: Path) -> Child:
+        """Downloads the datasets and starts the training process. Raises Stopped, NotSupported, TrainerError."""
+        dataset = job.download_dataset(folder / "dataset.jsonl")
+        validation = None
+        if job.lease.HasField("validation_dataset"):
+            validation = job.download_dataset(folder / "validation.jsonl", validation=True)
+        task = task_of(job.lease, self._settings, folder, dataset, validation)
+        task_file = folder / "task.json"
+        task.write(task_file)
+        return Child(self._command(task), task_file, self._environment(task))
 
     def _follow(self, job: Job, child: Child) -> Result:
         """Passes messages on until the process ends. Raises Stopped, TrainingFailed, Interrupted."""
@@ -140,39 +174,53 @@ class Supervisor:
                 stopping_since = now
                 child.terminate()
             if stopping_since is not None and now - stopping_since > self._settings.trainer_stop_seconds:
-                raise Interrupted
+                raise self._interrupted(job)
             if now - last_message_at > self._settings.trainer_stall_seconds:
                 raise TrainingFailed(
                     Failure(f"The training process hangs: it sent nothing for {now - last_message_at:.0f} s.")
                 )
-        return self._outcome(child, outcome)
+        return self._outcome(job, child, outcome)
 
-    def _outcome(self, child: Child, outcome: Result | Failure | Saved | None) -> Result:
+    def _outcome(self, job: Job, child: Child, outcome: Result | Failure | Saved | None) -> Result:
         code = child.exit_code or 0
         if isinstance(outcome, Result) and outcome.is_complete:
             return outcome
         if isinstance(outcome, Failure):
             raise TrainingFailed(outcome)
-        if isinstance(outcome, Saved) or self._stopping.is_set():
+        if isinstance(outcome, Saved):
             raise Interrupted
+        if self._stopping.is_set():
+            raise self._interrupted(job)
         if isinstance(outcome, Result):
             raise TrainingFailed(Failure(f"The training ended at step {outcome.step} of {outcome.max_steps}."))
         output = "\n".join(child.last_lines)
         raise TrainingFailed(Failure(f"The training process {describe_exit(code)} without a result.\n{output}".strip()))
+
+    def _interrupted(self, job: Job) -> Interrupted:
+        """The end of a training that was told to stop and has not saved.
+
+        Of several nodes another one may have failed, which ends this one: the job must not return to the queue for nothing then.
+        """
+        if self._nodes > 1:
+            job.leave()
+        return Interrupted()
 
     def _command(self, task: Task) -> Sequence[str]:
         if self._settings.trainer_command:
             return shlex.split(self._settings.trainer_command)
         if task.gpu_count == 1:
             return [sys.executable, "-m", "trainer.train"]
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(task.gpu_count)]
+        # Where there are several nodes, torchrun has the others' number and the first one's address from `PET_…`.
+        rendezvous = ["--standalone"] if self._nodes == 1 else []
+        processes = str(task.gpu_count // self._nodes)
+        torchrun = ["-m", "torch.distributed.run", *rendezvous, "--nproc_per_node", processes]
         return [sys.executable, *torchrun, "-m", "trainer.train"]
 
     def _environment(self, task: Task) -> dict[str, str]:
         # What a training process need not know, it does not get: tokens above all.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET_VARIABLES)}
         offline = {} if task.may_download else {"HF_HUB_OFFLINE": "1"}
-        threads = str(max(1, (os.cpu_count() or 1) // task.gpu_count))
+        threads = str(max(1, (os.cpu_count() or 1) * self._nodes // task.gpu_count))
         return {
             "OMP_NUM_THREADS": threads,
             "PYTHONUNBUFFERED": "1",

@@ -19,7 +19,8 @@ def main() -> int:
     # Where the process that started this one is gone, nothing may go on training.
     tie_to_parent(signal.SIGKILL)
     task = Task.read(Path(os.environ[TASK_VARIABLE]))
-    pipe = Pipe(os.environ.get(REPORTS_VARIABLE), is_first=os.environ.get("RANK", "0") == "0")
+    rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
+    pipe = Pipe(os.environ.get(REPORTS_VARIABLE), rank=rank, local_rank=local_rank)
     began = time.monotonic()
     pipe.report(stage="starting")
     # Importing PyTorch takes seconds: the supervisor has a message of this process before.

@@ -29,13 +29,24 @@ LOGGED = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy"
 
 
 def agreed(flags: Sequence[bool]) -> list[bool]:
-    """The first process's flags, in every process: all of them save and stop at the same step."""
+    """Flags that any process has set, in every process: all of them save and stop at the same step."""
     if not torch.distributed.is_initialized():
         return list(flags)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     tensor = torch.tensor([float(flag) for flag in flags], device=device)
-    torch.distributed.broadcast(tensor, src=0)
+    torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
     return [bool(value) for value in tensor.tolist()]
+
+
+def gather_files(folder: Path, *, is_sent: bool) -> None:
+    """Brings the files of this folder on other nodes to the first process's: `is_sent` in one process of each other node."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()} if is_sent else {}
+    is_first = torch.distributed.get_rank() == 0
+    parts: list[Any] | None = [None] * torch.distributed.get_world_size() if is_first else None
+    torch.distributed.gather_object(files, parts)
+    for part in parts or ():
+        for name, data in part.items():
+            (folder / name).write_bytes(data)
 
 
 class Reports(TrainerCallback):  # type: ignore[misc] # transformers has no types
@@ -140,7 +151,8 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
         per_step = (now - self._began) / max(1, state.global_step - self._first_step)
         is_due = now - self._saved_at >= max(self._seconds, CHECKPOINT_SHARE * per_step * self._max_steps)
         is_last = state.global_step >= state.max_steps
-        stop, save = agreed([self._must_stop, is_due])
+        # SIGTERM may reach any node; clocks differ, and the first process's counts.
+        stop, save = agreed([self._must_stop, is_due and state.is_world_process_zero])
         if (stop or save) and not is_last:
             control.should_save = True
         if stop and not is_last:
@@ -148,10 +160,11 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Every process has written its part of the checkpoint into the local folder: copies it to the storage."""
+        """Every process has written its part of the checkpoint into its node's folder: copies all of it to the storage."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            gather_files(folder, is_sent=state.is_local_process_zero and not state.is_world_process_zero)
         if state.is_world_process_zero:
             with self._meter.part("checkpoint"):
                 if self._best.step:
@@ -161,8 +174,9 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
                 # The library's pickles are read by nothing of ours.
                 (folder / "training_args.bin").unlink(missing_ok=True)
                 uri = self._checkpoints.save(folder, state.global_step)
-            shutil.rmtree(folder)
             self._pipe.report(checkpoint={"uri": uri, "step": state.global_step})
+        if state.is_local_process_zero:
+            shutil.rmtree(folder)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
         self._saved_at = time.monotonic()

@@ -33,7 +33,7 @@ class Checkpoints:
 
     def save(self, folder: Path, step: int) -> str:
         """Copies a folder as the checkpoint of a step; returns its URI. Raises CheckpointError."""
-        name = f"step-{step:09d}"
+        name = _name(step)
         target = f"{self._root}/{name}"
         try:
             if self._filesystem.exists(target):
@@ -47,35 +47,40 @@ class Checkpoints:
             manifest = {"step": step, "identity": self._identity, "files": files}
             with self._filesystem.open(f"{target}/{MANIFEST}", "wb") as opened:
                 opened.write(json.dumps(manifest, indent=2).encode())
-            for old in self._names()[:-KEPT]:
-                self._filesystem.rm(f"{self._root}/{old}", recursive=True)
+            for old in self._steps()[:-KEPT]:
+                self._filesystem.rm(f"{self._root}/{_name(old)}", recursive=True)
         except Exception as error:  # each kind of storage has exceptions of its own
             with suppress(Exception):  # half a checkpoint is of no use, and a full storage has no room for it
                 self._filesystem.rm(target, recursive=True)
             raise CheckpointError(f"The checkpoint of step {step} cannot be written to {self._url}: {error}") from error
         return f"{self._url}/{name}"
 
-    def load(self, folder: Path) -> tuple[Path | None, list[str]]:
-        """Copies the newest whole checkpoint into a folder; None without one. Also returns lines for the job's log."""
+    def load(self, folder: Path) -> tuple[int | None, list[str]]:
+        """Copies the newest whole checkpoint into a folder; returns its step, None without one, and lines for the job's log."""
         remarks = list[str]()
-        for name in reversed(self._names()):
-            target = folder / f"checkpoint-{int(name.removeprefix('step-'))}"
+        for step in reversed(self._steps()):
             try:
-                problem = self._fetch(name, target)
-            except Exception as error:  # as above
-                problem = f"cannot be read: {error}"
-            if problem is None:
-                return target, [
-                    *remarks,
-                    f"Training goes on from the checkpoint of step {int(name.removeprefix('step-'))}.",
-                ]
-            shutil.rmtree(target, ignore_errors=True)
-            remarks.append(f"The checkpoint {name} is not used: {problem}.")
+                self.fetch(step, folder)
+            except CheckpointError as error:
+                remarks.append(str(error))
+                continue
+            return step, [*remarks, f"Training goes on from the checkpoint of step {step}."]
         if remarks:
             remarks.append("Training starts anew.")
         return None, remarks
 
-    def _fetch(self, name: str, target: Path) -> str | None:
+    def fetch(self, step: int, folder: Path) -> None:
+        """Copies the checkpoint of a step into a folder. Raises CheckpointError."""
+        name, target = _name(step), local_folder(folder, step)
+        try:
+            problem = self._copy(name, target)
+        except Exception as error:  # as above
+            problem = f"cannot be read: {error}"
+        if problem is not None:
+            shutil.rmtree(target, ignore_errors=True)
+            raise CheckpointError(f"The checkpoint {name} is not used: {problem}.")
+
+    def _copy(self, name: str, target: Path) -> str | None:
         """Copies a checkpoint; returns why it cannot be used, None where it can."""
         source = f"{self._root}/{name}"
         if not self._filesystem.exists(f"{source}/{MANIFEST}"):
@@ -96,8 +101,8 @@ class Checkpoints:
                 return f"{relative} differs from what was written"
         return None
 
-    def _names(self) -> list[str]:
-        """Names of the checkpoints, oldest first."""
+    def _steps(self) -> list[int]:
+        """Steps of the checkpoints, oldest first."""
         try:
             paths = self._filesystem.ls(self._root, detail=False)
         except FileNotFoundError:
@@ -105,7 +110,17 @@ class Checkpoints:
         except Exception as error:  # as above
             raise CheckpointError(f"The checkpoints in {self._url} cannot be listed: {error}") from error
         names = [str(path).rstrip("/").rpartition("/")[2] for path in paths]
-        return sorted(name for name in names if name.startswith("step-") and name.removeprefix("step-").isdigit())
+        numbers = [name.removeprefix("step-") for name in names if name.startswith("step-")]
+        return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def local_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is among a trainer's own files, as the training library names it."""
+    return folder / f"checkpoint-{step}"
+
+
+def _name(step: int) -> str:
+    return f"step-{step:09d}"
 
 
 def _sha256(path: Path) -> str:

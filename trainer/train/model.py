@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -35,8 +36,10 @@ def check(task: Task) -> None:
         raise NotSupported("Early stopping needs a validation fraction above 0, or a validation dataset.")
     if options.packing and options.sequence_length is None:
         raise NotSupported("Packing needs a sequence length.")
-    if has_gpu and torch.cuda.device_count() < task.gpu_count:
-        raise NotSupported(f"The job asks for {task.gpu_count} GPUs, and this machine has {torch.cuda.device_count()}.")
+    # Where there are several processes, torchrun says how many of them are on this machine.
+    needed = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if has_gpu and torch.cuda.device_count() < needed:
+        raise NotSupported(f"The job asks for {needed} GPUs here, and this machine has {torch.cuda.device_count()}.")
 
 
 def load_tokenizer(task: Task) -> Tokenizer:

@@ -1,4 +1,7 @@
-"""The training process's side of its messages: one JSON object a line, written by the first process of the training."""
+"""The training process's side of its messages: one JSON object a line, written by the first process of the training.
+
+Where a training has several nodes, the first process of each tells its own supervisor which process to stop.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,29 @@ from typing import Any
 
 
 class Pipe:
-    """Writes messages to the pipe of the supervisor; nothing without one, or in another process than the first."""
+    """Writes messages to the pipe of the supervisor; nothing without one, or in another process than the first.
 
-    def __init__(self, path: str | None, *, is_first: bool) -> None:
-        self._file = os.open(path, os.O_WRONLY) if path and is_first else None
+    `rank` and `local_rank` are the process's numbers among all of the training and among those of its node.
+    """
+
+    def __init__(self, path: str | None, *, rank: int, local_rank: int) -> None:
+        self._file = os.open(path, os.O_WRONLY) if path and local_rank == 0 else None
+        self._is_first = rank == 0
         self._lock = threading.Lock()
 
     def report(self, **fields: Any) -> None:
         """Where the training is: `step`, `of`, `epoch`, `stage`, `values`, `lines`, `checkpoint`."""
-        self._send(fields)
+        if self._is_first:
+            self._send(fields)
 
     def log(self, *lines: str) -> None:
         """Lines for the job's log."""
         if lines:
-            self._send({"lines": list(lines)})
+            self.report(lines=list(lines))
 
     def send(self, kind: str, **fields: Any) -> None:
         """A message of a kind: `result`, `error` or `saved`."""
-        self._send({kind: fields})
+        self.report(**{kind: fields})
 
     def pid(self) -> None:
         """Names this process as the one that SIGTERM is to reach."""

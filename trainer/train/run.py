@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
@@ -16,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 from trainer.task import Task
 from trainer.train import data, model, result
 from trainer.train.callbacks import PROGRESS, BestState, Reports, Saving
-from trainer.train.checkpoints import Checkpoints
+from trainer.train.checkpoints import Checkpoints, local_folder
 from trainer.train.data import Prepared, Sample
 from trainer.train.measure import Meter
 from trainer.train.pipe import Pipe
@@ -32,7 +33,6 @@ PRIVATE_ARGUMENTS = ("output_dir", "logging_dir", "hub_token", "push_to_hub_toke
 def run(task: Task, pipe: Pipe, meter: Meter) -> None:
     """Trains, and says on the pipe how it ended. Raises TrainingError, and what PyTorch raises."""
     model.check(task)
-    is_first = int(os.environ.get("RANK", "0")) == 0
     pipe.report(stage="preparing dataset")
     rows = list(data.read_rows(Path(task.dataset_file)))
     data.check_counts(rows, task.total_pairs, task.total_tokens)
@@ -63,8 +63,7 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
     trainer = _trainer(task, base, tokenizer, samples, steps, folder)
     for callback in (Reports(pipe, meter), best, saving):
         trainer.add_callback(callback)
-    with trainer.accelerator.main_process_first():
-        checkpoint = _resume(checkpoints, folder, pipe) if is_first else _resumed(folder)
+    checkpoint = _resume(checkpoints, folder, pipe, trainer.accelerator)
     if checkpoint is not None:
         progress = json.loads((checkpoint / PROGRESS).read_text())
         best.restore(checkpoint, progress)
@@ -76,7 +75,7 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
     if saving.stopped:
         pipe.send("saved", step=state.global_step)
         return
-    if not is_first:
+    if not trainer.accelerator.is_main_process:
         return
     metrics = _metrics(trainer, best)
     result.write(
@@ -183,15 +182,19 @@ def _table(samples: list[Sample]) -> Dataset:
     )
 
 
-def _resume(checkpoints: Checkpoints, folder: Path, pipe: Pipe) -> Path | None:
-    checkpoint, remarks = checkpoints.load(folder)
-    pipe.log(*remarks)
-    return checkpoint
-
-
-def _resumed(folder: Path) -> Path | None:
-    """The checkpoint that the first process has fetched."""
-    return next(iter(sorted(folder.glob("checkpoint-*"))), None)
+def _resume(checkpoints: Checkpoints, folder: Path, pipe: Pipe, accelerator: Accelerator) -> Path | None:
+    """The newest whole checkpoint, copied into the folder of each node. None: there is none. Raises CheckpointError."""
+    step = None
+    if accelerator.is_main_process:
+        step, remarks = checkpoints.load(folder)
+        pipe.log(*remarks)
+    (step,) = broadcast_object_list([step])
+    if step is None:
+        return None
+    if accelerator.is_local_main_process and not accelerator.is_main_process:
+        checkpoints.fetch(step, folder)
+    accelerator.wait_for_everyone()
+    return local_folder(folder, step)
 
 
 def _metrics(trainer: SFTTrainer, best: BestState) -> dict[str, float]:

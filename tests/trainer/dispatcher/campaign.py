@@ -134,7 +134,7 @@ class Campaign:
         """A pod that runs, once there is one. None: there is none for long, perhaps because all jobs have ended."""
         end = time.monotonic() + POD_SECONDS
         while time.monotonic() < end:
-            alive = [name for name, process in list(self._cluster.processes.items()) if process.poll() is None]
+            alive = [name for name in list(self._cluster.processes) if self._cluster.is_alive(name)]
             if alive:
                 return self._random.choice(alive)
             await asyncio.sleep(0.05)

@@ -340,7 +340,7 @@ async def test_a_killed_node_without_a_word_runs_into_the_lease(stack: Stack, cl
     async with dispatching(stack, cluster):
         await until(stack, job, is_training)
         name = await only_job(cluster)
-        os.killpg(cluster.processes[name].pid, signal.SIGSTOP)
+        os.killpg(cluster.processes[name][0].pid, signal.SIGSTOP)
         cluster.grace_seconds = 0
         done = await until(stack, job, is_completed)
     assert (done.attempt, sorted(cluster.started.values())) == (2, [1, 1])

@@ -28,6 +28,7 @@ POOL = Pool(
         "nvidia.com/gpu.product": {"NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-80GB-PCIe"},
         "cloud.google.com/gke-accelerator": {"nvidia-a100-80gb"},
     },
+    [8],
     8,
 )
 
@@ -72,8 +73,8 @@ def test_products_are_the_catalogues_types(product: str, gpu_type: str | None) -
     assert product_type(product, {"spot": "H200"}) == gpu_type
 
 
-def test_the_free_gpus_of_nodes_are_what_one_job_may_have() -> None:
-    """Pods that ended free their GPUs, and nodes that take no pods have none; of several nodes the freest counts."""
+def test_the_free_gpus_of_nodes_are_those_without_pods() -> None:
+    """Pods that ended free their GPUs, and nodes that take no pods have none."""
     nodes = [
         node("a", "NVIDIA-A100-SXM4-80GB", 8),
         node("b", "NVIDIA-A100-80GB-PCIe", 4),
@@ -84,7 +85,10 @@ def test_the_free_gpus_of_nodes_are_what_one_job_may_have() -> None:
     ]
     pods = [pod("a", 5), pod("a", 8, "Succeeded"), pod(None, 8), pod("e", 2)]
     pools = of_nodes(nodes, pods, {})
-    assert {gpu_type: pool.free for gpu_type, pool in pools.items()} == {"A100-80GB": 4, "L4": 0}
+    assert {gpu_type: (pool.free, pool.node_size) for gpu_type, pool in pools.items()} == {
+        "A100-80GB": ([3, 4, 2], 8),
+        "L4": ([0], 2),
+    }
     assert pools["A100-80GB"].products == POOL.products
 
 
@@ -110,13 +114,44 @@ def cluster_queue(**spec: Any) -> dict[str, Any]:
 
 def test_the_free_quota_of_a_queue_is_by_flavor() -> None:
     """Quota less reservations, by the type that a flavor's labels name, whatever its own name is; a stopped queue has none."""
-    pools = of_queue(QUEUE, cluster_queue(), FLAVORS, {})
-    assert {gpu_type: pool.free for gpu_type, pool in pools.items()} == {"A100-80GB": 2, "H100": 4}
-    assert of_queue(QUEUE, cluster_queue(stopPolicy="Hold"), FLAVORS, {}) == {}
-    assert (
-        of_queue({**QUEUE, "spec": {"clusterQueue": "all", "stopPolicy": "HoldAndDrain"}}, cluster_queue(), [], {})
-        == {}
-    )
+    nodes = [node("a", "NVIDIA-A100-SXM4-80GB", 4, unschedulable=True), node("b", "NVIDIA-L4", 8)]
+    pools = of_queue(QUEUE, cluster_queue(), FLAVORS, nodes, {})
+    assert {gpu_type: (pool.free, pool.node_size) for gpu_type, pool in pools.items()} == {
+        "A100-80GB": ([2], 4),
+        "H100": ([4], 0),
+    }
+    assert of_queue(QUEUE, cluster_queue(stopPolicy="Hold"), FLAVORS, [], {}) == {}
+    stopped = {**QUEUE, "spec": {"clusterQueue": "all", "stopPolicy": "HoldAndDrain"}}
+    assert of_queue(stopped, cluster_queue(), [], [], {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("free", "node_size", "largest"),
+    [
+        ([8], 8, 8),
+        ([3, 4, 2], 8, 4),
+        # 5 and 7 GPUs are on as many nodes, 6 on two; for 8 on two there is no room.
+        ([4, 3], 4, 7),
+        ([4, 4], 4, 8),
+        ([1] * 12, 1, 8),
+        ([0], 4, 0),
+        ([], 0, 0),
+    ],
+)
+def test_the_largest_job_has_room_whole(free: list[int], node_size: int, largest: int) -> None:
+    """A job has the fewest nodes that its GPUs fill evenly, at most eight here; what is offered can be placed, and all below it."""
+    assert Pool(GPU, {}, free, node_size).largest_job(8) == largest
+
+
+@pytest.mark.parametrize(
+    ("count", "node_size", "layout"), [(8, 8, (1, 8)), (8, 4, (2, 4)), (6, 4, (2, 3)), (5, 4, (5, 1)), (2, 1, (2, 1))]
+)
+def test_a_job_has_the_fewest_nodes(count: int, node_size: int, layout: tuple[int, int]) -> None:
+    """A TrainJob's nodes have as many GPUs each, and together the job's."""
+    lease = workers_pb2.Lease(job_id=LEASE.job_id, gpu_config={"type": "A100-80GB", "count": count})
+    trainer = train_job(lease, Naming("pipeline", "pipeline-trainer", ""), Pool(GPU, {}, [8], node_size))["spec"]["trainer"]
+    assert (trainer["numNodes"], int(trainer["resourcesPerNode"]["limits"][GPU])) == layout
+    assert trainer["numProcPerNode"] == layout[1]
 
 
 @pytest.mark.parametrize("queue", ["", "training"])

@@ -195,18 +195,16 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     assert sorted(path.name for path in kept.iterdir()) == ["step-000000002", "step-000000003"]
     (kept / "step-000000003" / "state").write_text("?")
-    result, remarks = store.load(tmp_path / "one")
-    assert result is not None
-    assert (result / "state").read_text() == "2"
+    step, remarks = store.load(tmp_path / "one")
+    assert (step, (tmp_path / "one" / "checkpoint-2" / "state").read_text()) == (2, "2")
     assert "differs" in remarks[0]
     (kept / "step-000000003" / "manifest.json").unlink()
-    result, remarks = store.load(tmp_path / "two")
-    assert result is not None
-    assert (result / "state").read_text() == "2"
+    step, remarks = store.load(tmp_path / "two")
+    assert (step, (tmp_path / "two" / "checkpoint-2" / "state").read_text()) == (2, "2")
     assert "half written" in remarks[0]
     other = Checkpoints(f"file://{tmp_path}/kept", {"base_model": "b", "world_size": 1})
-    result, remarks = other.load(tmp_path / "three")
-    assert result is None
+    step, remarks = other.load(tmp_path / "three")
+    assert step is None
     assert "its base_model is another one" in remarks[1]
 
 
