@@ -44,6 +44,8 @@ class LeaseRequest:
     gpus: Mapping[str, int]
     trainer: str
     simulated: bool = False
+    # Whether a scheduler starts the jobs later.
+    deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

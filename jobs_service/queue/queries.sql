@@ -11,6 +11,7 @@ where (known.gpu_count, known.simulated) <> (excluded.gpu_count, excluded.simula
 -- `turn` looks up one user after the other, of those with a job that fits, in the queue's index; `candidate` takes some jobs of each, the fewer the more
 -- users there are, and more than wanted, so that claims at the same time find others; `locked` skips what those have locked. Nothing but the queue's index is
 -- read before that, so a claim costs the same however many jobs are finished. $8: jobs that cannot be claimed (see the store).
+-- $9: the stage until the first report.
 with recursive offer as (
     select o.gpu_type, o.gpus from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
 ), turn as (
@@ -65,7 +66,7 @@ with recursive offer as (
     where used <= gpus
 )
 update lora_training_jobs j set
-    status = 'initializing', current_stage = 'initializing', worker_id = (select caller_id()), trainer = nullif($5, ''),
+    status = 'initializing', current_stage = $9, worker_id = (select caller_id()), trainer = nullif($5, ''),
     simulated = $7, billed_from = null, waiting_message = null, lease_epoch = lease_epoch + 1, lease_token = gen_random_uuid(), lease_started_at = now(),
     lease_expires_at = clock_timestamp() + $6, spent_cost = current_cost, spent_seconds = billed_seconds,
     running_since = null, reforecast = null, status_reason = null, error_message = null, revision = revision + 1, updated_at = now()
@@ -214,26 +215,29 @@ where id = $1 and status in ('queued', 'initializing', 'running')
 returning id, (select before.lease_expires_at is not null from lora_training_jobs before where before.id = j.id) as had_lease;
 
 -- name: expire_leases
--- Back to the queue with an attempt more, or failed after the last. A report at the same instant wins or loses the row;
--- both conditions are looked at again once it is ours. Several sweepers share the work.
+-- Back to the queue with an attempt more, or failed after the last. A job that a scheduler never started has lost no attempt: it is
+-- released. A report at the same instant wins or loses the row; both conditions are looked at again once it is ours. Several sweepers
+-- share the work.
 with expired as (
-    select id from lora_training_jobs
+    select id, current_stage = 'waiting' and billed_from is null as has_waited from lora_training_jobs
     where status in ('initializing', 'running') and lease_expires_at <= clock_timestamp()
     limit $1
     for update skip locked
 )
 update lora_training_jobs j set
-    status = case when attempt < max_attempts then 'queued' else 'failed' end,
-    current_stage = case when attempt < max_attempts then 'queued' else 'failed' end,
-    completed_at = case when attempt < max_attempts then null else now() end,
-    error_message = format('The trainer was not heard of in time (attempt %s of %s).', attempt, max_attempts),
-    attempt = least(attempt + 1, max_attempts),
-    retry_count = case when attempt < max_attempts then attempt else retry_count end,
-    status_reason = 'lease_expired',
+    status = case when has_waited or attempt < max_attempts then 'queued' else 'failed' end,
+    current_stage = case when has_waited or attempt < max_attempts then 'queued' else 'failed' end,
+    completed_at = case when has_waited or attempt < max_attempts then null else now() end,
+    error_message = case
+        when not has_waited then format('The trainer was not heard of in time (attempt %s of %s).', attempt, max_attempts)
+    end,
+    attempt = case when has_waited then attempt else least(attempt + 1, max_attempts) end,
+    retry_count = case when not has_waited and attempt < max_attempts then attempt else retry_count end,
+    status_reason = case when has_waited then 'released' else 'lease_expired' end,
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 from expired
 where j.id = expired.id and j.status in ('initializing', 'running') and j.lease_expires_at <= clock_timestamp()
-returning j.id, j.status;
+returning j.id, j.status, j.status_reason;
 
 -- name: follow_clock
 -- The database's clock was set back: times of leases are in the future then. They are moved to the past, the latest to now, so

@@ -133,6 +133,7 @@ class QueueStore:
                     self._lease_time,
                     request.simulated,
                     [job_id for job_id, until in self._unclaimable.items() if until > time.monotonic()],
+                    "waiting" if request.deferred else "initializing",
                 )
                 if not rows:
                     return []
@@ -294,14 +295,15 @@ class QueueStore:
         """Ends leases that ran out: → queued or failed. Returns how many, up to `BATCH`."""
         async with as_caller(self._database, SYSTEM) as connection:
             rows = await connection.fetch(SQL["expire_leases"], BATCH)
-            for state, type_, notice in (
-                (JobState.QUEUED, EventType.LEASE_LOST, LEASE_LOST),
-                (JobState.FAILED, EventType.FAILED, FAILED),
+            for state, outcome, type_, notices in (
+                (JobState.QUEUED, Outcome.RELEASED, EventType.RELEASED, []),
+                (JobState.QUEUED, Outcome.LEASE_EXPIRED, EventType.LEASE_LOST, [LEASE_LOST]),
+                (JobState.FAILED, Outcome.LEASE_EXPIRED, EventType.FAILED, [FAILED]),
             ):
-                ids = [row["id"] for row in rows if row["status"] == state]
-                await _record(connection, ids, type_, notices=[notice], outcome=Outcome.LEASE_EXPIRED)
+                ids = [row["id"] for row in rows if (row["status"], row["status_reason"]) == (state, outcome)]
+                await _record(connection, ids, type_, notices=notices, outcome=outcome)
         for row in rows:
-            self._metrics.ended(Outcome.LEASE_EXPIRED, JobState(row["status"]))
+            self._metrics.ended(Outcome(row["status_reason"]), JobState(row["status"]))
         return len(rows)
 
     async def follow_clock(self) -> None:

@@ -43,7 +43,7 @@ class HasLease(Protocol):
 def lease_request(request: workers_pb2.LeaseJobsRequest) -> LeaseRequest:
     """Returns what a trainer offers and asks for."""
     gpus = {offer.type: offer.count for offer in request.gpus}
-    return LeaseRequest(request.max_jobs, gpus, request.trainer, request.simulated)
+    return LeaseRequest(request.max_jobs, gpus, request.trainer, request.simulated, request.deferred)
 
 
 def lease_ref(request: HasLease) -> LeaseRef:

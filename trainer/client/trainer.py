@@ -64,11 +64,17 @@ class Trainer:
             yield from self.lease()
 
     def lease(
-        self, max_jobs: int = 1, *, wait_seconds: float = WAIT_SECONDS, gpus: Mapping[str, int] | None = None
+        self,
+        max_jobs: int = 1,
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+        gpus: Mapping[str, int] | None = None,
+        deferred: bool = False,
     ) -> list[Job]:
         """Takes jobs from the queue, each to be used as a context manager; empty where there are none in that time.
 
-        `gpus`: what is free now, where that changes. A service that is not reachable, or has too much to do, is tried again
+        `gpus`: what is free now, where that changes. `deferred`: a scheduler starts the jobs later, and they cost nothing until
+        they report. A service that is not reachable, or has too much to do, is tried again
         for as long. Raises TrainerError.
         """
         deadline = time.monotonic() + wait_seconds
@@ -78,6 +84,7 @@ class Trainer:
             wait_ms=int(wait_seconds * 1000),
             trainer=self._name,
             simulated=self._simulated,
+            deferred=deferred,
         )
         for pause in pauses():
             if self._stopping.is_set():

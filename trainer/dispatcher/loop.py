@@ -1,7 +1,7 @@
 """Leases what an engine can place, starts it there, and tells the Jobs service how it went.
 
 Runs and leases are read again in each pass: another process goes on with what is there. It starts the clocks of runs anew, and
-leases that this one had not recorded on the engine yet run out.
+leases that this one had not recorded on the engine yet run out, which costs their jobs no attempt.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Dispatcher:
         self._metrics.show(offers, self._runs)
         if self._unrecorded or not offers or time.monotonic() < self._refused_until:
             return False
-        jobs = self._trainer.lease(wait_seconds=self._poll_seconds, gpus=offers)
+        jobs = self._trainer.lease(wait_seconds=self._poll_seconds, gpus=offers, deferred=True)
         self._unrecorded.update((job.lease.lease_token, job.lease) for job in jobs)
         self._record()
         return True
@@ -121,12 +121,12 @@ class Dispatcher:
         return {gpu_type: count for gpu_type, count in free.items() if count > 0}
 
     def _record(self) -> None:
-        """Starts the leases that are not on the engine yet, after reporting that they wait."""
+        """Starts the leases that are not on the engine yet."""
         for token, lease in list(self._unrecorded.items()):
             state = self._lease(lease)
             if state is not None:
                 if state.waiting:
-                    self._renew(lease, "Waiting for its scheduler.", stage="waiting")
+                    self._renew(lease, "Waiting for its scheduler.")
                 self._start(lease)
             del self._unrecorded[token]
 
@@ -191,11 +191,8 @@ class Dispatcher:
         self._renewed = {token: value for token, value in self._renewed.items() if token in tokens}
         self._placed_at = {token: value for token, value in self._placed_at.items() if token in tokens}
 
-    def _renew(self, lease: workers_pb2.Lease, reason: str, *, stage: str = "") -> None:
-        """Renews a lease that waits, when it is due or the reason is another one.
-
-        The stage is said before the run starts and never again: a run that has reported meanwhile is not set back.
-        """
+    def _renew(self, lease: workers_pb2.Lease, reason: str) -> None:
+        """Renews a lease that waits, when it is due or the reason is another one. A run that has reported meanwhile is not set back."""
         now, token, text = time.monotonic(), lease.lease_token, clean_text(reason, MAX_REASON)
         renewed_at, renewed_text = self._renewed.get(token, (None, ""))
         if renewed_at is not None and text == renewed_text and now - renewed_at < lease.renew_every_ms / 2000:
@@ -203,7 +200,6 @@ class Dispatcher:
         request = workers_pb2.ReportProgressRequest(
             job_id=lease.job_id,
             lease_token=token,
-            stage=stage,
             waiting_reason=text,
             external_job_id=name_of(lease),
             log_lines=[clean_text(reason, MAX_LINE)] if text and text != renewed_text else [],

@@ -151,6 +151,27 @@ async def test_waiting_for_a_scheduler_costs_nothing(
 
 
 @ONE_WAY
+async def test_a_lease_that_ran_out_before_its_scheduler_started_it_costs_no_attempt(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A deferred lease waits from its first moment; lost then, its job is released, and lost after it began, an attempt is."""
+    job = await queue(stack, new_dataset)
+    for _ in range(3):
+        (leased,) = await lease(stack, deferred=True)
+        assert (await get(stack, job.id)).current_stage == "waiting"
+        await lapse(admin, job.id)
+        back = await in_queue(stack, job.id)
+        assert (back.attempt, back.status_reason) == (1, jobs_pb2.STATUS_REASON_RELEASED)
+        assert not back.HasField("error_message")
+    (leased,) = await lease(stack, deferred=True)
+    await report(stack, leased, epoch=0, step=0, stage="loading model")
+    await lapse(admin, job.id)
+    assert (await in_queue(stack, job.id)).attempt == 2
+    outcomes = await admin.fetch("select outcome from cost_records order by lease_epoch")
+    assert [row["outcome"] for row in outcomes] == ["released"] * 3 + ["lease_expired"]
+
+
+@ONE_WAY
 async def test_out_of_memory_is_not_tried_again_unchanged(stack: Stack, new_dataset: NewDataset) -> None:
     """A typed failure is final, whatever the trainer says of another try; what was measured is kept."""
     for reason, status in (

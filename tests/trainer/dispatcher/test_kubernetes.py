@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -13,12 +14,13 @@ import asyncpg
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
-from tests.conftest import Stack, metadata
+from tests.conftest import Stack, metadata, token
 from tests.jobs_service.jobs.test_create_job import ANN
-from tests.jobs_service.trainers import get
+from tests.jobs_service.trainers import TRAINER, get
 from tests.trainer.dispatcher.api_server import DROP, PASS
 from tests.trainer.dispatcher.cluster import Cluster
 from tests.trainer.dispatcher.conftest import dispatching, eventually, expected_result, queue, result_of_job, until
+from trainer.client import Trainer
 from trainer.dispatcher import kubernetes
 from trainer.dispatcher.trainjob import Naming
 
@@ -203,6 +205,16 @@ async def test_a_successor_adopts_what_is_there(stack: Stack, cluster: Cluster, 
         done = await until(stack, job, is_completed)
         await eventually(lambda: is_empty(cluster))
     assert (done.attempt, list(cluster.started.values())) == (1, [1])
+
+
+async def test_a_dispatcher_killed_before_it_recorded_a_lease_costs_no_attempt(stack: Stack, cluster: Cluster) -> None:
+    """A lease that nobody wrote down runs out, its job returns to the queue as it was, and the next dispatcher runs it."""
+    job = await queue(stack)
+    with Trainer(stack.jobs_address, token(TRAINER, role="worker"), gpus={}, name="killed") as killed:
+        (leased,) = await asyncio.to_thread(killed.lease, gpus={"A100-80GB": 2}, deferred=True)
+    async with dispatching(stack, cluster):
+        done = await until(stack, job, is_completed)
+    assert (leased.id, done.attempt, list(cluster.started)) == (job.id, 1, [f"job-{job.id.replace('-', '')}-2"])
 
 
 @pytest.mark.parametrize(
