@@ -17,8 +17,8 @@ from google.protobuf import json_format
 from pipeline.workers.v1 import workers_pb2
 
 from rpc.process.settings import load
+from rpc.process.tls import channel_credentials
 from trainer.client import Token, Trainer, TrainerError
-from trainer.client.connection import credentials
 from trainer.console import shown
 from trainer.dispatcher.engine import read_lease
 from trainer.settings import LEASE_VARIABLE, NodeSettings, TrainerSettings
@@ -117,7 +117,7 @@ def _train(
         gpus=offered,
         name=settings.trainer_name or socket.gethostname()[:100],
         transfer_seconds=settings.trainer_transfer_seconds,
-        credentials=credentials(settings.tls_ca_file),
+        credentials=channel_credentials(settings),
     )
     node = load(NodeSettings)
     with trainer, shown("") as show:
@@ -154,7 +154,7 @@ def _simulate(
         gpus=dict(arguments.gpus or ()) or dict.fromkeys(known_types, GPUS_PER_JOB * habits.jobs),
         stall_seconds=STALL_SECONDS,
         simulated=True,
-        credentials=credentials(settings.tls_ca_file),
+        credentials=channel_credentials(settings),
     )
     with trainer, shown(SIMULATED) as show:
         simulation = Simulation(trainer, habits, show)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from rpc.process.settings import ProcessSettings
+from rpc.process.settings import ProcessSettings, TlsSettings
 
 LEASE_VARIABLE = "PIPELINE_TRAINER_LEASE"
 
 
-class TrainerSettings(BaseSettings):
+class TrainerSettings(TlsSettings):
     """What `pipeline trainer` and `python -m trainer` read. Flags of the command line come first."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
@@ -56,9 +56,6 @@ class TrainerSettings(BaseSettings):
     checkpoint_seconds: float = Field(
         60, ge=0, description="Time between checkpoints, at least, seconds; and never less than 2 % of the training."
     )
-    tls_ca_file: FilePath | None = Field(
-        None, description="Whose certificates are believed, PEM. With it, the Jobs service is reached over TLS."
-    )
 
     @property
     def token(self) -> Path | str | None:
@@ -78,7 +75,7 @@ class TrainerSettings(BaseSettings):
 
 
 class NodeSettings(BaseSettings):
-    """Which node of a training this is, of how many: `PET_…`, as Kubeflow Trainer sets them for torchrun, which reads the others."""
+    """Which node of a training this is, of how many, as Kubeflow Trainer says it to torchrun: `PET_…` variables."""
 
     model_config = SettingsConfigDict(env_prefix="PET_", frozen=True, extra="ignore")
 

@@ -46,7 +46,30 @@ class ProcessSettings(LogSettings, TelemetrySettings):
     """What every process of ours reads: how to log, and what to show of itself."""
 
 
-class CommonSettings(ProcessSettings):
+class TlsSettings(BaseSettings):
+    """Certificates, and whose are believed."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
+
+    tls_certificate_file: FilePath | None = Field(
+        None,
+        description="Our certificate, PEM with its chain: gRPC servers answer with it, calls show it to servers that ask.",
+    )
+    tls_key_file: FilePath | None = Field(None, description="The key of that certificate, PEM.")
+    tls_ca_file: FilePath | None = Field(
+        None, description="Whose certificates are believed, PEM. With it, calls to other services are made over TLS."
+    )
+
+    @model_validator(mode="after")
+    def _whole_key_pair(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("set both of PIPELINE_TLS_CERTIFICATE_FILE and PIPELINE_TLS_KEY_FILE, or none")
+        if self.tls_certificate_file is not None and self.tls_key_file is not None:
+            check_key_pair(self.tls_certificate_file, self.tls_key_file)
+        return self
+
+
+class CommonSettings(ProcessSettings, TlsSettings):
     """Who issues tokens, how to log, and what a server takes at most."""
 
     host: str = Field("127.0.0.1", description="Address that servers listen on.")
@@ -78,14 +101,6 @@ class CommonSettings(ProcessSettings):
     default_timeout_ms: int = Field(10_000, ge=1, le=600_000, description="Deadline of a call that names none.")
     drain_seconds: float = Field(10.0, ge=0, le=20, description="Time that calls get to finish at SIGTERM.")
     reflection: bool = Field(True, description="Whether gRPC reflection answers.")
-    tls_certificate_file: FilePath | None = Field(
-        None,
-        description="Our certificate, PEM with its chain: gRPC servers answer with it, calls show it to servers that ask.",
-    )
-    tls_key_file: FilePath | None = Field(None, description="The key of that certificate, PEM.")
-    tls_ca_file: FilePath | None = Field(
-        None, description="Whose certificates are believed, PEM. With it, calls to other services are made over TLS."
-    )
     tls_require_client: bool = Field(
         False, description="Whether gRPC servers refuse callers without a certificate that PIPELINE_TLS_CA_FILE signed."
     )
@@ -104,12 +119,8 @@ class CommonSettings(ProcessSettings):
 
     @model_validator(mode="after")
     def _whole_tls(self) -> Self:
-        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
-            raise ValueError("set both of PIPELINE_TLS_CERTIFICATE_FILE and PIPELINE_TLS_KEY_FILE, or none")
         if self.tls_require_client and (self.tls_certificate_file is None or self.tls_ca_file is None):
             raise ValueError("PIPELINE_TLS_REQUIRE_CLIENT needs a certificate, its key, and PIPELINE_TLS_CA_FILE")
-        if self.tls_certificate_file is not None and self.tls_key_file is not None:
-            check_key_pair(self.tls_certificate_file, self.tls_key_file)
         return self
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import structlog
 
-from rpc.process.settings import CommonSettings, check_key_pair
+from rpc.process.settings import CommonSettings, TlsSettings, check_key_pair
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ def server_credentials(settings: CommonSettings) -> grpc.ServerCredentials | Non
     )
 
 
-def channel_credentials(settings: CommonSettings) -> grpc.ChannelCredentials | None:
+def channel_credentials(settings: TlsSettings) -> grpc.ChannelCredentials | None:
     """Returns the credentials of client channels; None: no TLS. Read once: a new certificate needs a restart."""
     if settings.tls_ca_file is None:
         return None

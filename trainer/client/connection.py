@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -65,11 +64,6 @@ class Connection:
 
     def _metadata(self) -> list[tuple[str, str]]:
         return [("authorization", f"Bearer {read_token(self._token)}")]
-
-
-def credentials(ca_file: Path | None) -> grpc.ChannelCredentials | None:
-    """Returns the credentials of a channel that trusts the certificates in a PEM file; None: no TLS."""
-    return grpc.ssl_channel_credentials(ca_file.read_bytes()) if ca_file is not None else None
 
 
 def pauses() -> Iterator[float]:

@@ -200,7 +200,7 @@ class Job:
         self._end("ReleaseJob", self._request(workers_pb2.ReleaseJobRequest), "released")
 
     def leave(self) -> None:
-        """Leaves the end of the lease to a dispatcher, which knows why the training was ended; it runs out if nobody ends it."""
+        """Leaves the end of the lease to a dispatcher, which knows why the training was ended; else it runs out."""
         self._stop_renewing()
         self.outcome = self.outcome or "left to its dispatcher"
 

@@ -11,9 +11,10 @@ import structlog
 
 from rpc.process.logs import setup_logs
 from rpc.process.settings import load
+from rpc.process.tls import channel_credentials
 from rpc.telemetry.exporters import Telemetry, serve_metrics
 from trainer.client import Token, Trainer, TrainerError
-from trainer.client.connection import Connection, credentials
+from trainer.client.connection import Connection
 from trainer.dispatcher.engine import Engine
 from trainer.dispatcher.loop import Dispatcher
 from trainer.dispatcher.metrics import DispatcherMetrics
@@ -44,9 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
         )
     setup_logs(settings.log_level, settings.log_format)
     telemetry = Telemetry()
-    channel_credentials, name = credentials(settings.tls_ca_file), settings.trainer_name or _name(arguments)
-    connection = Connection(address, token, channel_credentials)
-    trainer = Trainer(address, token, gpus={}, name=name, credentials=channel_credentials)
+    credentials = channel_credentials(settings)
+    connection = Connection(address, token, credentials)
+    trainer = Trainer(address, token, gpus={}, name=settings.trainer_name or _name(arguments), credentials=credentials)
     engine = _engine(arguments, settings)
     with trainer, closing(engine), closing(connection), ExitStack() as stack:
         stack.callback(serve_metrics(settings, telemetry))

@@ -29,7 +29,7 @@ class Layout(NamedTuple):
 class Pool:
     """GPUs of one type: the resource they are requested as, and the values of each label that names them.
 
-    `free` has the free GPUs of each node, or of each of Kueue's flavors. `node_size` is the GPUs of the largest node; 0: there is none.
+    `free` has the free GPUs of each node, or of each Kueue flavor. `node_size`: GPUs of the largest node; 0: there is none.
     """
 
     resource: str

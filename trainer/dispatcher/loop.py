@@ -192,7 +192,7 @@ class Dispatcher:
         self._placed_at = {token: value for token, value in self._placed_at.items() if token in tokens}
 
     def _renew(self, lease: workers_pb2.Lease, reason: str) -> None:
-        """Renews a lease that waits, when it is due or the reason is another one. A run that has reported meanwhile is not set back."""
+        """Renews a lease that waits, when it is due or the reason is another one."""
         now, token, text = time.monotonic(), lease.lease_token, clean_text(reason, MAX_REASON)
         renewed_at, renewed_text = self._renewed.get(token, (None, ""))
         if renewed_at is not None and text == renewed_text and now - renewed_at < lease.renew_every_ms / 2000:

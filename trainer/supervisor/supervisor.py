@@ -199,7 +199,7 @@ class Supervisor:
     def _interrupted(self, job: Job) -> Interrupted:
         """The end of a training that was told to stop and has not saved.
 
-        Of several nodes another one may have failed, which ends this one: the job must not return to the queue for nothing then.
+        Another node may have failed, which ends this one: the job must not return to the queue as if nothing had been.
         """
         if self._nodes > 1:
             job.leave()

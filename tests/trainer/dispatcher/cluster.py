@@ -1,6 +1,6 @@
 """A cluster behind the API server: Kueue's admission, the scheduler, and TrainJobs whose pods are processes of this machine.
 
-A pod has torchrun's variables as Kubeflow Trainer's plugin `torch` sets them, but for the first one's address, which is this machine's.
+A pod has torchrun's variables as Kubeflow Trainer's plugin `torch` sets them; the first one's address is this machine's.
 """
 
 from __future__ import annotations

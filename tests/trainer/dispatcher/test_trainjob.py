@@ -139,7 +139,7 @@ def test_the_free_quota_of_a_queue_is_by_flavor() -> None:
     ],
 )
 def test_the_largest_job_has_room_whole(free: list[int], node_size: int, largest: int) -> None:
-    """A job has the fewest nodes that its GPUs fill evenly, at most eight here; what is offered can be placed, and all below it."""
+    """What is offered has room, as all below it has, on the fewest nodes that it fills evenly: at most eight here."""
     assert Pool(GPU, {}, free, node_size).largest_job(8) == largest
 
 
@@ -149,7 +149,9 @@ def test_the_largest_job_has_room_whole(free: list[int], node_size: int, largest
 def test_a_job_has_the_fewest_nodes(count: int, node_size: int, layout: tuple[int, int]) -> None:
     """A TrainJob's nodes have as many GPUs each, and together the job's."""
     lease = workers_pb2.Lease(job_id=LEASE.job_id, gpu_config={"type": "A100-80GB", "count": count})
-    trainer = train_job(lease, Naming("pipeline", "pipeline-trainer", ""), Pool(GPU, {}, [8], node_size))["spec"]["trainer"]
+    trainer = train_job(lease, Naming("pipeline", "pipeline-trainer", ""), Pool(GPU, {}, [8], node_size))["spec"][
+        "trainer"
+    ]
     assert (trainer["numNodes"], int(trainer["resourcesPerNode"]["limits"][GPU])) == layout
     assert trainer["numProcPerNode"] == layout[1]
 
