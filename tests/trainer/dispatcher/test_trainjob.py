@@ -260,6 +260,7 @@ CASES: list[tuple[str, dict[str, Any] | None, list[dict[str, Any]], Phase, str]]
     ("lost long ago", job(FAILED), [failed(reason="NodeLost")], Phase.FAILED, "node was lost"),
     ("evicted", job(FAILED), [failed(reason="Evicted", message="low on memory")], Phase.FAILED, "evicted. low on memory"),
     ("crashed", job(FAILED), [terminated(exitCode=1, message="Traceback")], Phase.FAILED, "exit code 1. Traceback"),
+    ("of two, lost", job(FAILED), [terminated(exitCode=1), failed(reason="NodeLost")], Phase.FAILED, "node was lost"),
     ("without a pod", job(FAILED), [], Phase.FAILED, "(FailedJobs). jobset failed"),
 ]  # fmt: skip
 

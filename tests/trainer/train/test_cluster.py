@@ -55,7 +55,7 @@ async def test_a_preempted_and_killed_training_has_the_adapter_of_a_whole_one(
 
 
 async def test_two_nodes_train_what_one_does(stack: Stack, environment: dict[str, str], tmp_path: Path) -> None:
-    """Two nodes with a GPU each, preempted and then one of them lost, give the very bytes of two GPUs of one node."""
+    """Two nodes with a GPU each, preempted on the way, give the very bytes of two GPUs of one node."""
     with Cluster(tmp_path, gpus=2, environment=environment) as cluster:
         async with dispatching(stack, cluster):
             whole = await files_of(stack, await until(stack, await queue(stack, count=2), is_final))
@@ -69,13 +69,9 @@ async def test_two_nodes_train_what_one_does(stack: Stack, environment: dict[str
             cluster.preempt(name)
             await eventually(lambda: name not in cluster.processes)
             cluster.is_closed = False
-            before = (await get(stack, job.id)).current_step
-            await until(stack, job, lambda now: now.current_step > before and now.attempt == 1)
-            (name,) = await eventually(lambda: list(cluster.processes))
-            cluster.kill_pod(name, node=1, reason="Evicted", message="The node was low on resource: memory.")
             done = await until(stack, job, is_final)
             files = await files_of(stack, done)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert files[name] == whole[name], name
-    assert done.attempt == 2
-    assert sum("goes on from the checkpoint" in line for line in await log_of(stack, job)) == 2
+    assert done.attempt == 1
+    assert sum("goes on from the checkpoint" in line for line in await log_of(stack, job)) == 1
