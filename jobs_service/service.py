@@ -22,6 +22,7 @@ from jobs_service.events.watch import Snapshot, Watches
 from jobs_service.jobs import wire
 from jobs_service.jobs.model import Configuration, Job, JobState, QueuePosition
 from jobs_service.jobs.store import JobStore
+from jobs_service.queue import wire as queue_wire
 from jobs_service.queue.positions import QueuePositions
 from jobs_service.queue.store import QueueStore
 from jobs_service.wire import page_of, pagination
@@ -122,6 +123,10 @@ class JobsService(OwnedFiles):
         max_points = request.max_points or MAX_POINTS
         points, total = await self._events.list_metrics(call.identity, job.id, max_points=max_points)
         return jobs_pb2.ListJobMetricsResponse(points=map(events_wire.metrics, points), total_points=total)
+
+    async def GetCapacity(self, request: jobs_pb2.GetCapacityRequest, call: Call) -> jobs_pb2.GetCapacityResponse:
+        capacity = await self._positions.capacity()
+        return jobs_pb2.GetCapacityResponse(gpu_types=map(queue_wire.capacity, capacity))
 
     def WatchJob(
         self, request: jobs_pb2.WatchJobRequest, call: Call

@@ -189,6 +189,19 @@ ROWS: dict[str, Sequence[Panel]] = {
     "Trainers": [
         Panel("Trainers", "short", [(figure("pipeline_trainers_count", by="gpu_type"), "{{gpu_type}}")]),
         Panel(
+            "GPUs",
+            "short",
+            [
+                (figure("pipeline_busy_gpus_count", by="gpu_type"), "{{gpu_type}} in use"),
+                (figure("pipeline_free_gpus_count", by="gpu_type"), "{{gpu_type}} free"),
+            ],
+        ),
+        Panel(
+            "Jobs that wait for a cluster's scheduler",
+            "short",
+            [(figure("pipeline_starting_jobs_count", by="gpu_type"), "{{gpu_type}}")],
+        ),
+        Panel(
             "Jobs that no trainer can take",
             "short",
             [(figure("pipeline_unserved_jobs_count", by="gpu_type"), "{{gpu_type}}")],

@@ -28,6 +28,17 @@ FIGURES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         "Queued jobs that need more GPUs than any trainer has.",
         ("gpu_type",),
     ),
+    "free": (
+        "pipeline_free_gpus_count",
+        "GPUs that trainers offered in the last minute and no job has.",
+        ("gpu_type",),
+    ),
+    "busy": ("pipeline_busy_gpus_count", "GPUs of jobs that are being trained.", ("gpu_type",)),
+    "starting": (
+        "pipeline_starting_jobs_count",
+        "Jobs that a trainer has taken and whose scheduler has no place for them yet.",
+        ("gpu_type",),
+    ),
     "trainers": (
         "pipeline_trainers_count",
         "Trainers that asked for jobs in the last minute or have one.",

@@ -1,9 +1,10 @@
 -- name: figures
 -- What metrics show of the database as a whole: (figure, its labels, value). It reads open work alone, however much is finished.
--- `capacity` is what trainers offered in the last minute or have leased; jobs that need more than that are `unserved`.
--- A job has been waiting since it was created, or since its last attempt ended.
+-- `trained` is what trainers offered in the last minute or have leased; jobs that need more than that are `unserved`.
 -- A delivery is overdue if it is due and its owner has no request under way: a slow receiver delays its owner's alone.
 with capacity as (
+    select * from gpu_capacity order by queued_jobs + starting_jobs + running_jobs desc, gpu_type limit $1
+), trained as (
     select gpu_type, max(gpus) as gpus, count(distinct worker_id) as trainers
     from (
         select gpu_type, worker_id, gpu_count as gpus from trainer_offers where seen_at > now() - interval '1 minute'
@@ -14,10 +15,8 @@ with capacity as (
     order by trainers desc
     limit $1
 ), queued as (
-    select
-        j.gpu_type, count(*) as jobs, count(*) filter (where j.gpu_count > coalesce(c.gpus, 0)) as unserved,
-        min(case when j.lease_epoch = 0 then j.queued_at else j.updated_at end) as since
-    from lora_training_jobs j left join capacity c on c.gpu_type = j.gpu_type
+    select j.gpu_type, count(*) as jobs, count(*) filter (where j.gpu_count > coalesce(t.gpus, 0)) as unserved
+    from lora_training_jobs j left join trained t on t.gpu_type = j.gpu_type
     where j.status = 'queued'
     group by j.gpu_type
     order by jobs desc
@@ -34,7 +33,13 @@ with capacity as (
     from webhook_deliveries d left join webhooks w on w.id = d.webhook_id
     where d.status in ('pending', 'sending')
 )
-select 'trainers' as figure, array[gpu_type] as labels, trainers::double precision as value from capacity
+select 'trainers' as figure, array[gpu_type] as labels, trainers::double precision as value from trained
+union all
+select 'free', array[gpu_type], free_gpus from capacity
+union all
+select 'busy', array[gpu_type], busy_gpus from capacity
+union all
+select 'starting', array[gpu_type], starting_jobs from capacity
 union all
 select 'jobs', array[gpu_type, 'queued'], jobs from queued
 union all
@@ -42,7 +47,7 @@ select 'jobs', array[gpu_type, status], jobs from leased
 union all
 select 'unserved', array[gpu_type], unserved from queued
 union all
-select 'waiting', array[gpu_type], extract(epoch from now() - since) from queued
+select 'waiting', array[gpu_type], longest_wait_seconds from capacity where queued_jobs > 0
 union all
 select 'outbox', array[]::text[], count(*) from outbox
 union all

@@ -81,6 +81,28 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuCapacity:
+    """GPUs of one type, and the jobs of all users for them. `starting_jobs`: a trainer's scheduler has not placed them yet."""
+
+    gpu_type: str
+    free_gpus: int
+    busy_gpus: int
+    running_jobs: int
+    starting_jobs: int
+    queued_jobs: int
+    longest_wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """The queue at one moment: waiting jobs by GPU type and user, the largest offer and the capacity of each type."""
+
+    waiting: Sequence[tuple[str, UUID, int]]
+    offers: Mapping[str, int]
+    capacity: Sequence[GpuCapacity]
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseRef:
     """A lease as reports name it."""
 

@@ -1,11 +1,11 @@
-"""Positions of jobs in the queue, and why they wait."""
+"""Positions of jobs in the queue, why they wait, and what there is of the GPUs that they wait for."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from jobs_service.jobs.model import Job, JobState, QueuePosition, WaitingCode
+from jobs_service.queue.lease import GpuCapacity
 from jobs_service.queue.store import QueueStore
 from rpc.errors import ServiceError
 
@@ -50,8 +51,11 @@ class QueuePositions:
         self._queue = queue
         self._queues: Mapping[str, _Queue] = {}
         self._offers: Mapping[str, int] = {}
+        self._capacity: Sequence[GpuCapacity] = ()
         self._good_until = -math.inf
         self._is_counted = False
+        # Why the last count failed.
+        self._error: ServiceError | None = None
         self._counting = asyncio.Lock()
 
     async def of(self, jobs: Iterable[Job]) -> dict[UUID, QueuePosition]:
@@ -64,6 +68,13 @@ class QueuePositions:
             await self._count()
         return {job.id: self._position(job) for job in queued} if self._is_counted else {}
 
+    async def capacity(self) -> Sequence[GpuCapacity]:
+        """Returns what there is of each GPU type. Raises the error of the count where it failed."""
+        await self._count()
+        if self._error is not None:
+            raise self._error
+        return self._capacity
+
     async def _count(self) -> None:
         loop = asyncio.get_running_loop()
         if self._is_counted and (loop.time() < self._good_until or self._counting.locked()):
@@ -74,16 +85,17 @@ class QueuePositions:
                 return
             self._good_until = started + FRESH_SECONDS
             try:
-                rows, self._offers = await self._queue.count_waiting()
+                count = await self._queue.count()
             except ServiceError as error:
-                self._is_counted = False
+                self._is_counted, self._error = False, error
                 log.warning("queue-count", error=error.reason)
                 return
+            self._offers, self._capacity = count.offers, count.capacity
             users: dict[str, dict[UUID, int]] = {}
-            for gpu_type, user_id, waiting in rows:
+            for gpu_type, user_id, waiting in count.waiting:
                 users.setdefault(gpu_type, {})[user_id] = waiting
             self._queues = {gpu_type: _Queue.of(by_user) for gpu_type, by_user in users.items()}
-            self._is_counted = True
+            self._is_counted, self._error = True, None
             self._good_until = max(self._good_until, started + (loop.time() - started) / COUNTING_SHARE)
 
     def _position(self, job: Job) -> QueuePosition:

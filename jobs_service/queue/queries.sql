@@ -390,6 +390,10 @@ delete from trainer_offers where seen_at < now() - interval '1 hour';
 -- How many jobs of each user wait for each GPU type.
 select gpu_type, user_id, count(*) as waiting from lora_training_jobs where status = 'queued' group by gpu_type, user_id;
 
+-- name: gpu_capacity
+-- Free and busy GPUs and the jobs of the types with the most jobs.
+select * from gpu_capacity order by queued_jobs + starting_jobs + running_jobs desc, gpu_type limit $1;
+
 -- name: latest_offers
 -- The largest number of GPUs of each type that one trainer offered in the last minute.
 select gpu_type, max(gpu_count) as gpus from trainer_offers where seen_at > now() - interval '1 minute' group by gpu_type;

@@ -34,11 +34,13 @@ from jobs_service.queue.lease import (
     STOPPED,
     Completion,
     Failure,
+    GpuCapacity,
     Lease,
     LeaseRef,
     LeaseRequest,
     LeaseStatus,
     Outcome,
+    QueueCount,
     Report,
     digest,
     software,
@@ -57,6 +59,8 @@ SQL = load_queries("jobs_service.queue", "queries.sql")
 BATCH = 200
 # Jobs that a process leaves out of its claims at most, and for how long: the database refused what a claim writes.
 MAX_UNCLAIMABLE, UNCLAIMABLE_SECONDS = 100, 300.0
+# GPU types of a count of capacity, those with the most jobs: a trainer's offer may name any.
+MAX_GPU_TYPES = 100
 # Points of a report whose values become the job's current metrics, the last ones.
 LATEST_POINTS = 4
 IS_LONGER = "longer"
@@ -328,12 +332,17 @@ class QueueStore:
         async with as_caller(self._database, SYSTEM) as connection:
             await connection.execute(SQL["forget_offers"])
 
-    async def count_waiting(self) -> tuple[list[tuple[str, UUID, int]], Mapping[str, int]]:
-        """Returns the number of waiting jobs of each GPU type and user, and the GPUs of each type that trainers offer."""
+    async def count(self) -> QueueCount:
+        """Returns what waits for which GPUs, and what there is of them."""
         async with as_caller(self._database, SYSTEM) as connection:
             waiting = await connection.fetch(SQL["waiting_jobs"])
             offers = await connection.fetch(SQL["latest_offers"])
-        return [tuple(row) for row in waiting], {row["gpu_type"]: row["gpus"] for row in offers}
+            capacity = await connection.fetch(SQL["gpu_capacity"], MAX_GPU_TYPES)
+        return QueueCount(
+            waiting=[tuple(row) for row in waiting],
+            offers={row["gpu_type"]: row["gpus"] for row in offers},
+            capacity=[GpuCapacity(**row) for row in capacity],
+        )
 
     async def _trained_types(self) -> frozenset[str]:
         """Returns the GPU types that trainers which train offer or use; simulated ones leave them alone."""

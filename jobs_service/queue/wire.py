@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Protocol
 from uuid import UUID
 
 from pipeline.estimator.v1 import estimator_pb2
+from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.artifacts.model import ArtifactFile
@@ -16,6 +18,7 @@ from jobs_service.queue.lease import (
     Checkpoint,
     Completion,
     Failure,
+    GpuCapacity,
     Lease,
     LeaseRef,
     LeaseRequest,
@@ -175,6 +178,11 @@ def promise(estimate: bytes) -> Promise:
         fastest_training=forecast.fastest_training_seconds,
         is_rough=False,
     )
+
+
+def capacity(model: GpuCapacity) -> jobs_pb2.GpuCapacity:
+    """Returns the capacity of a GPU type."""
+    return jobs_pb2.GpuCapacity(**asdict(model))
 
 
 def _stop_reason(outcome: Outcome | None) -> workers_pb2.StopReason.ValueType:

@@ -17,6 +17,7 @@ export type Accuracy = Schemas["GetEstimateAccuracyResponse"];
 export type EstimateRequest = Schemas["EstimateCostRequest"];
 export type Estimate = Schemas["EstimateCostResponse"];
 export type CreateJobRequest = Schemas["CreateJobRequest"];
+export type GpuCapacity = Schemas["GpuCapacity"];
 export type Job = Schemas["Job"];
 export type RetryJobRequest = operations["RetryJob"]["requestBody"]["content"]["application/json"];
 export type JobEvent = Schemas["JobEvent"];

@@ -13,6 +13,7 @@ import { client, dataOf } from "@/api/client";
 import type { ApiError } from "@/api/errors";
 import type {
   CreateJobRequest,
+  GpuCapacity,
   Job,
   JobEvent,
   JobMetrics,
@@ -66,6 +67,15 @@ export function useTrainingJobs(query: JobsQuery): UseQueryResult<JobsPage, ApiE
       if (!isLive) return ACTIVE_REFRESH_MS;
       return state.data?.jobs.every((job) => job.is_final) ? false : LIVE_REFRESH_MS;
     },
+  });
+}
+
+/** What there is of each GPU type. */
+export function useCapacity(): UseQueryResult<GpuCapacity[], ApiError> {
+  return useQuery<GpuCapacity[], ApiError>({
+    queryKey: ["capacity"],
+    queryFn: async ({ signal }) => (await dataOf(client.GET("/api/capacity", { signal }))).gpu_types,
+    refetchInterval: LIVE_REFRESH_MS,
   });
 }
 

@@ -8,6 +8,7 @@ import { Pager } from "@/components/pager";
 import { Empty, LoadingRows, Unloaded } from "@/components/states";
 import { Button } from "@/components/ui/button";
 import { withLabels } from "@/jobs/labels/labels";
+import { Capacity } from "@/jobs/list/capacity";
 import { filtersFromSearch, PAGE_SIZES, queryOfFilters, searchOfFilters, sortedBy, type Filters } from "@/jobs/list/filters";
 import { useSelection } from "@/jobs/list/selection";
 import { SelectionBar } from "@/jobs/list/selection-bar";
@@ -108,6 +109,7 @@ export function JobsPage() {
           onSize={(limit) => show({ ...filters, limit, page: 1 })}
         />
       )}
+      {data && <Capacity />}
       {/* Above the page, so that it moves nothing when it comes. */}
       {data && <StaleNotice fetchedAt={query.dataUpdatedAt} className="fixed inset-x-4 bottom-28 z-20 mx-auto w-fit" />}
       {/* Room below the list for the bar that floats there. */}
