@@ -14,6 +14,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import NewContext, Person, Trainer
+from tests.jobs_service.trainers import until
 
 pytestmark = [
     pytest.mark.browser,
@@ -354,6 +355,23 @@ async def test_a_list_that_is_out_of_date_says_so(page: Page, person: Person) ->
     await expect(page.get_by_text("Out of date: the server does not answer.")).to_be_visible()
     await page.unroute("**/api/jobs?*")
     await expect(page.get_by_text("Out of date")).to_have_count(0)
+
+
+async def test_the_list_shows_what_there_is_of_each_gpu_type(page: Page, person: Person) -> None:
+    """Below the jobs stands the capacity of all users: closed it is one line, open it has a row for each GPU type."""
+    await create_named(person, {"gpu_config": {"type": "V100-32GB", "count": 3}})
+
+    async def counted() -> bool:
+        gpu_types = (await person.ask("GET", "/api/capacity"))["gpu_types"]
+        return any(each["gpu_type"] == "V100-32GB" for each in gpu_types)
+
+    # A count is up to two seconds old.
+    await until(counted)
+    await page.goto(LIST)
+    await page.get_by_role("heading", name="GPU capacity").click()
+    row = page.get_by_role("table", name="GPU capacity").get_by_role("row").filter(has_text="V100-32GB")
+    await expect(row.get_by_role("cell").nth(3)).not_to_have_text("0")
+    await expect(row.get_by_role("cell").nth(4)).to_have_text("under a minute")
 
 
 async def test_selected_jobs_are_compared(page: Page, person: Person, trainer: Trainer) -> None:
