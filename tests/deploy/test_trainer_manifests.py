@@ -106,6 +106,25 @@ def test_variables_are_those_that_are_read_and_none_is_a_secret() -> None:
         assert not variables & {"PIPELINE_TRAINER_TOKEN", "PIPELINE_TRAINER_LEASE"}
 
 
+def test_the_dispatcher_reads_secrets_of_trainings_alone() -> None:
+    """Its Role is of the namespace that it makes TrainJobs in, which is not the suite's, and no ClusterRole has secrets."""
+    (container,) = PODS["dispatcher"]["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    own = next(each["metadata"]["namespace"] for each in MANIFESTS if each["kind"] == "ServiceAccount")
+    (namespace,) = [each["metadata"]["name"] for each in MANIFESTS if each["kind"] == "Namespace"]
+    assert variables["PIPELINE_KUBERNETES_NAMESPACE"] == namespace != own
+    roles = [each for each in MANIFESTS if each["kind"] in ("Role", "ClusterRole")]
+    reads = [each for each in roles if any("secrets" in rule["resources"] for rule in each["rules"])]
+    assert [(each["kind"], each["metadata"]["namespace"]) for each in reads] == [("Role", namespace)]
+    (binding,) = [each for each in MANIFESTS if each["kind"] == "RoleBinding"]
+    assert (binding["metadata"]["namespace"], binding["subjects"][0]["namespace"]) == (namespace, own)
+    # Whoever is in that namespace reaches the Jobs service as a trainer, and nobody reaches its pods from elsewhere.
+    text = (FOLDER.parent / "network.yaml").read_text()
+    assert f"kubernetes.io/metadata.name: {namespace}" in text
+    address = next(each["value"] for each in POD["containers"][0]["env"] if each["name"] == "PIPELINE_JOBS_ADDRESS")
+    assert address == f"dns:///jobs.{own}:50052"
+
+
 def test_kustomizations_have_every_manifest() -> None:
     """What is in a folder is what `kubectl apply -k` applies."""
     for folder in (FOLDER, FOLDER / "plain"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
@@ -22,7 +23,7 @@ from pipeline.workers.v1 import workers_pb2
 
 from trainer.client import TrainerError
 from trainer.dispatcher import capacity
-from trainer.dispatcher.engine import EngineRefused, EngineUnavailable, Run, name_of, read_lease, write_lease
+from trainer.dispatcher.engine import EngineRefused, EngineUnavailable, Phase, Run, name_of, read_lease, write_lease
 from trainer.dispatcher.trainjob import (
     GROUP,
     LEASE_KEY,
@@ -45,6 +46,8 @@ KUEUE = "kueue.x-k8s.io/v1beta2"
 TRANSIENT = frozenset({408, 425, 429})
 # The longest pause that the API server may ask for, seconds: leases that wait have to be renewed.
 MAX_PAUSE_SECONDS = 10.0
+# Passes that free GPUs are used for where no run of ours has changed: nodes and pods of a large cluster are many objects.
+POOL_PASSES = 3
 # What an answer says in an error message, at most.
 MAX_SHOWN = 300
 
@@ -79,6 +82,10 @@ class KubernetesEngine:
         self._core = f"/api/v1/namespaces/{namespace}"
         self._train_jobs = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/trainjobs"
         self._kueue, self._own_kueue = f"/apis/{KUEUE}", f"/apis/{KUEUE}/namespaces/{namespace}"
+        # The phases of the last list of runs, and what was free then and until when that is used.
+        self._phases: Mapping[str, Phase] = {}
+        self._pools: Mapping[str, capacity.Pool] = {}
+        self._pools_until = 0.0
 
     def close(self) -> None:
         """Closes its connections."""
@@ -86,6 +93,44 @@ class KubernetesEngine:
 
     def runs(self) -> Sequence[Run]:
         """The run of every lease that has a Secret."""
+        runs = self._list_runs()
+        phases = {run.name: run.phase for run in runs}
+        if phases != self._phases:
+            self._phases, self._pools_until = phases, 0.0
+        return runs
+
+    def offers(self) -> Mapping[str, int]:
+        """The GPUs of the largest job that has room in the queue's free quota, or on the nodes' free GPUs."""
+        max_nodes = self._settings.kubernetes_nodes_per_job
+        rooms = {gpu_type: pool.largest_job(max_nodes) for gpu_type, pool in self._read_pools().items()}
+        return {gpu_type: count for gpu_type, count in rooms.items() if count > 0}
+
+    def start(self, lease: workers_pb2.Lease) -> None:
+        """Makes Secret and TrainJob, each where it is missing."""
+        pool = self._read_pools().get(lease.gpu_config.type)
+        if pool is None:
+            raise EngineRefused(f"The cluster has no GPUs of type {lease.gpu_config.type} any more.")
+        job = train_job(lease, self._naming, pool)
+        secret = f"{self._core}/secrets/{name_of(lease)}"
+        try:
+            self._create(f"{self._core}/secrets", secret_of(lease, self._naming, write_lease(lease)))
+            created = self._create(self._train_jobs, job)
+        except ApiError as error:
+            self._delete(secret)
+            raise EngineRefused(str(error)) from error
+        try:
+            self._request("PATCH", secret, body=owned_by(created))
+        except ApiError as error:
+            # Somebody deleted it just now: the next try makes it again.
+            raise EngineUnavailable(str(error)) from error
+
+    def delete(self, run: Run) -> None:
+        """Deletes the TrainJob after its pods, and the Secret."""
+        self._delete(f"{self._train_jobs}/{run.name}")
+        # Its owner's end is the Secret's, but a lease without a TrainJob has a Secret without an owner.
+        self._delete(f"{self._core}/secrets/{run.name}")
+
+    def _list_runs(self) -> Sequence[Run]:
         secrets = list(self._list(f"{self._core}/secrets", self._naming.selector))
         jobs = {job["metadata"]["name"]: job for job in self._list(self._train_jobs, self._naming.selector)}
         self._delete_orphans(jobs, {secret["metadata"]["name"] for secret in secrets})
@@ -112,37 +157,6 @@ class KubernetesEngine:
                 runs.append(run_of(lease, job, pods[name], workload))
         return runs
 
-    def offers(self) -> Mapping[str, int]:
-        """The GPUs of the largest job that has room in the queue's free quota, or on the nodes' free GPUs."""
-        max_nodes = self._settings.kubernetes_nodes_per_job
-        rooms = {gpu_type: pool.largest_job(max_nodes) for gpu_type, pool in self._pools().items()}
-        return {gpu_type: count for gpu_type, count in rooms.items() if count > 0}
-
-    def start(self, lease: workers_pb2.Lease) -> None:
-        """Makes Secret and TrainJob, each where it is missing."""
-        pool = self._pools().get(lease.gpu_config.type)
-        if pool is None:
-            raise EngineRefused(f"The cluster has no GPUs of type {lease.gpu_config.type} any more.")
-        job = train_job(lease, self._naming, pool)
-        secret = f"{self._core}/secrets/{name_of(lease)}"
-        try:
-            self._create(f"{self._core}/secrets", secret_of(lease, self._naming, write_lease(lease)))
-            created = self._create(self._train_jobs, job)
-        except ApiError as error:
-            self._delete(secret)
-            raise EngineRefused(str(error)) from error
-        try:
-            self._request("PATCH", secret, body=owned_by(created))
-        except ApiError as error:
-            # Somebody deleted it just now: the next try makes it again.
-            raise EngineUnavailable(str(error)) from error
-
-    def delete(self, run: Run) -> None:
-        """Deletes the TrainJob after its pods, and the Secret."""
-        self._delete(f"{self._train_jobs}/{run.name}")
-        # Its owner's end is the Secret's, but a lease without a TrainJob has a Secret without an owner.
-        self._delete(f"{self._core}/secrets/{run.name}")
-
     def _delete_orphans(self, jobs: Mapping[str, Any], recorded: Set[str]) -> None:
         """Deletes TrainJobs whose Secret somebody deleted: nobody has their lease, and their pods cannot start."""
         for name in jobs.keys() - recorded:
@@ -150,7 +164,14 @@ class KubernetesEngine:
             if "deletionTimestamp" not in jobs[name]["metadata"] and not self._exists(f"{self._core}/secrets/{name}"):
                 self._delete(f"{self._train_jobs}/{name}")
 
-    def _pools(self) -> Mapping[str, capacity.Pool]:
+    def _read_pools(self) -> Mapping[str, capacity.Pool]:
+        """What there is of each GPU type, as it was a few passes ago at most."""
+        if time.monotonic() >= self._pools_until:
+            self._pools = self._list_pools()
+            self._pools_until = time.monotonic() + POOL_PASSES * self._settings.dispatcher_poll_seconds
+        return self._pools
+
+    def _list_pools(self) -> Mapping[str, capacity.Pool]:
         types = self._settings.dispatcher_gpu_types
         nodes = self._list("/api/v1/nodes", "")
         if not self._naming.queue:

@@ -28,6 +28,8 @@ from trainer.dispatcher.metrics import DispatcherMetrics
 MAX_REASON, MAX_ERROR = 500, 2_000
 # Time without new leases after the engine refused one, seconds: the operator has to change something.
 REFUSED_SECONDS = 60.0
+# Leases that are read at once.
+CALLS_AT_ONCE = 16
 # Phases in which no GPU is taken yet: a run in one of them has a claim on what is free.
 UNPLACED = frozenset({Phase.RECORDED, Phase.WAITING, Phase.SUSPENDED})
 ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.PREEMPTED})
@@ -99,8 +101,8 @@ class Dispatcher:
         except EngineUnavailable:
             self._keep_waiting_leases()
             raise
-        for run in self._runs:
-            self._settle(run)
+        for run, lease in zip(self._runs, self._leases([run.lease for run in self._runs]), strict=True):
+            self._settle(run, lease)
         self._forget()
         offers = self._offers()
         self._metrics.show(offers, self._runs)
@@ -123,7 +125,7 @@ class Dispatcher:
     def _record(self) -> None:
         """Starts the leases that are not on the engine yet."""
         for token, lease in list(self._unrecorded.items()):
-            state = self._lease(lease)
+            (state,) = self._leases([lease])
             if state is not None:
                 if state.waiting:
                     self._renew(lease, "Waiting for its scheduler.")
@@ -138,9 +140,8 @@ class Dispatcher:
             self._refused_until = time.monotonic() + REFUSED_SECONDS
             self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, lease)
 
-    def _settle(self, run: Run) -> None:
+    def _settle(self, run: Run, lease: workers_pb2.GetLeaseResponse | None) -> None:
         """Ends a run whose lease is over, and the lease of a run that has ended; else starts it or renews its lease."""
-        lease = self._lease(run.lease)
         if lease is not None and run.phase is Phase.SUSPENDED and not lease.waiting:
             run = replace(run, phase=Phase.PREEMPTED)
         if lease is None or run.phase in ENDED:
@@ -178,8 +179,8 @@ class Dispatcher:
     def _keep_waiting_leases(self) -> None:
         """While the engine is away: renews what waits, as far as this process has seen it."""
         waiting = [run.lease for run in self._runs if run.lease.lease_token in self._renewed]
-        for lease in (*waiting, *self._unrecorded.values()):
-            state = self._lease(lease)
+        leases = [*waiting, *self._unrecorded.values()]
+        for lease, state in zip(leases, self._leases(leases), strict=True):
             if state is None:
                 self._unrecorded.pop(lease.lease_token, None)
             elif state.waiting:
@@ -207,11 +208,21 @@ class Dispatcher:
         if self._call("ReportProgress", request) is not None:
             self._renewed[token] = now, text
 
-    def _lease(self, lease: workers_pb2.Lease) -> workers_pb2.GetLeaseResponse | None:
-        """Returns the state of a lease; None if it is over."""
-        request = workers_pb2.GetLeaseRequest(job_id=lease.job_id, lease_token=lease.lease_token)
-        response = self._call("GetLease", request)
-        return None if response is None or response.stop else response
+    def _leases(self, leases: Sequence[workers_pb2.Lease]) -> list[workers_pb2.GetLeaseResponse | None]:
+        """Returns the state of each lease, of several at once; None for those that are over."""
+        states = list[workers_pb2.GetLeaseResponse | None]()
+        for start in range(0, len(leases), CALLS_AT_ONCE):
+            calls = [
+                self._connection.start(
+                    "GetLease",
+                    workers_pb2.GetLeaseRequest(job_id=lease.job_id, lease_token=lease.lease_token),
+                    CALL_SECONDS,
+                )
+                for lease in leases[start : start + CALLS_AT_ONCE]
+            ]
+            responses = [self._result("GetLease", call) for call in calls]
+            states += [None if response is None or response.stop else response for response in responses]
+        return states
 
     def _fail(self, lease: workers_pb2.Lease, message: str, *, retryable: bool) -> None:
         message = clean_text(message, MAX_ERROR) or "The cluster ended the training and gave no reason."
@@ -221,9 +232,12 @@ class Dispatcher:
         self._call(name, kind(job_id=lease.job_id, lease_token=lease.lease_token, **fields))
 
     def _call(self, name: str, request: Any) -> Any:
-        """The response; None: the lease is over. Raises ServiceUnavailable, TrainerError."""
+        return self._result(name, self._connection.start(name, request, CALL_SECONDS))
+
+    def _result(self, name: str, call: Any) -> Any:
+        """The response of a call; None: the lease is over. Raises ServiceUnavailable, TrainerError."""
         try:
-            return self._connection.start(name, request, CALL_SECONDS).result()
+            return call.result()
         except grpc.RpcError as error:
             code = error.code()
             if code == grpc.StatusCode.FAILED_PRECONDITION and reason_of(error) in ("LEASE_LOST", "JOB_FINAL"):
