@@ -18,7 +18,7 @@ from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
 from jobs_service.settings import JobsSettings, MigrateSettings, WebhookSenderSettings
 from rpc.process.settings import CommonSettings, DatabaseSettings
-from trainer.settings import DispatcherSettings, TrainerSettings
+from trainer.settings import DispatcherSettings, NodeSettings, TrainerSettings
 
 FILE = Path(__file__).with_name("env.example")
 # In this order; a variable that several classes read is listed under the first.
@@ -32,6 +32,7 @@ SETTINGS = (
     GatewaySettings,
     UpSettings,
     TrainerSettings,
+    NodeSettings,
     DispatcherSettings,
 )
 WIDTH = 116
@@ -56,7 +57,7 @@ def _section(settings: type[BaseSettings], fields: dict[str, FieldInfo]) -> Iter
     yield f"# --- {title}\n"
     for name, field in fields.items():
         yield textwrap.indent(textwrap.fill(field.description or "", WIDTH), "# ") + "\n"
-        variable = f"PIPELINE_{name.upper()}"
+        variable = f"{settings.model_config['env_prefix']}{name.upper()}"
         yield f"{variable}=\n" if field.default is PydanticUndefined else f"#{variable}={_text(field.default)}\n"
 
 

@@ -79,8 +79,8 @@ class NodeSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PET_", frozen=True, extra="ignore")
 
-    nnodes: int = Field(1, ge=1)
-    node_rank: int = Field(0, ge=0)
+    nnodes: int = Field(1, ge=1, description="Nodes of the training whose lease this trainer was given.")
+    node_rank: int = Field(0, ge=0, description="Number of this node, from 0, which alone reports.")
 
 
 class DispatcherSettings(TrainerSettings, ProcessSettings):

@@ -29,5 +29,6 @@ def test_every_setting_is_in_it() -> None:
     ]
     assert len(result) > 20
     for cls, name, field in result:
-        assert f"\nPIPELINE_{name.upper()}=" in text or f"\n#PIPELINE_{name.upper()}=" in text, (cls, name)
+        variable = f"{cls.model_config['env_prefix']}{name.upper()}"
+        assert f"\n{variable}=" in text or f"\n#{variable}=" in text, (cls, name)
         assert field.description, (cls, name)
