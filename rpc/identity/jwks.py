@@ -126,6 +126,7 @@ async def open_verifier(
         "is_disabled": is_disabled,
         "find_api_key": find_api_key,
         "rates": Rates(settings.user_calls_per_second),
+        "map_subjects": settings.jwt_map_subjects,
     }
     if settings.jwt_secret is not None:
         previous = settings.jwt_previous_secret

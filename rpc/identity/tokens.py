@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
+from uuid import NAMESPACE_URL, uuid5
 
 import jwt
 
@@ -88,8 +89,9 @@ class Verifier:
         is_disabled: Callable[[str], Awaitable[bool]] = never_disabled,
         find_api_key: FindApiKey = no_api_keys,
         rates: Rates | None = None,
+        map_subjects: bool = False,
     ) -> None:
-        """`rates`: the rate limit of each user; None: no limit."""
+        """`rates`: the rate limit of each user; None: no limit. `map_subjects`: whether users have a UUID made from `sub`."""
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
@@ -97,6 +99,7 @@ class Verifier:
         self._find_api_key = find_api_key
         self._key_lookups = asyncio.Semaphore(MAX_KEY_LOOKUPS)
         self._rates = rates
+        self._map_subjects = map_subjects
         self._verified: OrderedDict[str | None, tuple[tuple[Identity, str], float]] = OrderedDict()
 
     def watch_caches(self, metrics: Metrics) -> None:
@@ -164,7 +167,9 @@ class Verifier:
                 raise jwt.InvalidTokenError(f"longer than {MAX_TOKEN_BYTES} bytes")
             header = jwt.get_unverified_header(token)
             _check_header(header, self._keys.algorithms)
-            return _identity(self._claims(token, await self._keys.find(header.get("kid"))))
+            claims = self._claims(token, await self._keys.find(header.get("kid")))
+            _check_is_access_token(claims, self._audience)
+            return _identity(claims, map_subjects=self._map_subjects)
         except jwt.ExpiredSignatureError:
             raise TokenExpired("Token expired", details="Sign in again, or ask the issuer for a new token.") from None
         except (IssuerUnavailable, RoleNotAllowed):
@@ -180,10 +185,9 @@ class Verifier:
                     token,
                     key,
                     algorithms=self._keys.algorithms,
-                    audience=self._audience,
                     issuer=self._issuer,
                     leeway=LEEWAY_SECONDS,
-                    options={"require": ["exp", "sub", "aud", "iss"]},
+                    options={"require": ["exp", "sub", "iss"], "verify_aud": False},
                 )
                 return claims
         raise jwt.InvalidTokenError("no key of the issuer verifies it")
@@ -199,7 +203,20 @@ def _check_header(header: Mapping[str, Any], algorithms: list[str]) -> None:
         raise jwt.InvalidTokenError("not an access token")
 
 
-def _identity(claims: Mapping[str, Any]) -> Identity:
+def _check_is_access_token(claims: Mapping[str, Any], audience: str) -> None:
+    """Raises InvalidTokenError for tokens for others, and for ID tokens: they tell a client who signed in."""
+    # Cognito's access tokens name the client in place of an audience.
+    for_whom = claims.get("client_id") if claims.get("token_use") == "access" else None
+    audiences = claims.get("aud", for_whom)
+    if audience not in (audiences if isinstance(audiences, list) else [audiences]):
+        raise jwt.InvalidAudienceError("for another audience")
+    # Keycloak's access tokens have the nonce of their sign-in as well, up to version 23.
+    has_nonce = "nonce" in claims and claims.get("typ") != "Bearer"
+    if has_nonce or "at_hash" in claims or claims.get("typ") == "ID" or claims.get("token_use") == "id":
+        raise jwt.InvalidTokenError("an id token")
+
+
+def _identity(claims: Mapping[str, Any], *, map_subjects: bool) -> Identity:
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name, 0)
         # PyJWT takes int(value), so a string of digits would pass.
@@ -207,10 +224,13 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
             raise jwt.InvalidTokenError(f"{name} is not a number")
         if not 0 <= value <= MAX_TIMESTAMP:
             raise jwt.InvalidTokenError(f"{name} is not a time")
-    if "nonce" in claims or "at_hash" in claims or claims.get("typ") == "ID" or claims.get("token_use") == "id":
-        raise jwt.InvalidTokenError("an id token: it tells a client who signed in, it is no right to call")
     subject, role = claims["sub"], claims.get("role", "user")
-    if not isinstance(subject, str) or UUID.fullmatch(subject) is None:
+    if not isinstance(subject, str) or not subject:
+        raise jwt.InvalidTokenError("sub is not a name")
+    if map_subjects:
+        # All of them: a user who may choose a name could else choose the UUID of another.
+        subject = str(uuid5(NAMESPACE_URL, f"{claims['iss']}#{subject}"))
+    if UUID.fullmatch(subject) is None:
         raise jwt.InvalidTokenError("sub is not a UUID")
     if not isinstance(role, str):
         raise jwt.InvalidTokenError("role is not a word")

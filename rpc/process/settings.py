@@ -82,6 +82,11 @@ class CommonSettings(ProcessSettings, TlsSettings):
     )
     jwt_issuer: str = Field(min_length=1, description="`iss` that tokens must have.")
     jwt_audience: str = Field("authenticated", min_length=1, description="`aud` that tokens must have.")
+    jwt_map_subjects: bool = Field(
+        False,
+        description="Whether a user's id is a UUID made from issuer and `sub` (version 5), for issuers such as Auth0, Okta "
+        "and Entra, whose `sub` is no UUID. To change it later makes every user another one.",
+    )
     max_connection_age_seconds: int = Field(
         300, ge=1, le=86_400, description="Age at which a gRPC server asks a client to connect again; open calls go on."
     )

@@ -97,7 +97,7 @@ def test_every_command_exists() -> None:
 
 
 def test_pods_are_not_root_and_bounded() -> None:
-    """Every pod runs as somebody else than root, writes nowhere by itself, and has a memory limit and probes."""
+    """Case 70: no pod gets service links; each runs as somebody else than root, and has a memory limit and probes."""
     result = dict(pods())
     servers = {"pipeline-estimator", "pipeline-jobs", "pipeline-gateway"}
     assert set(result) == servers | {"pipeline-migrate", "pipeline-webhooks"}

@@ -23,6 +23,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import ValidationError
 
 from rpc.boundary import Boundary
+from rpc.errors import Unauthenticated
 from rpc.identity.jwks import KeySet, open_verifier
 from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.process.settings import CommonSettings
@@ -216,6 +217,98 @@ async def test_claims_must_hold(door: Door, row: str, changed: dict[str, Any], w
         for name, value in changed.items()
     }
     assert code(await door(f"Bearer {signed(claims(**moved))}")) == wanted, row
+
+
+NOW = int(time.time())
+ENTRA = "https://login.microsoftonline.com/9122040d-6c67-4c5b-b112-36a304b66dad/v2.0"
+KEYCLOAK = {
+    "jti": "5d2f", "iss": "https://sso.example/realms/team", "aud": "account", "sub": ANN, "azp": "pipeline",
+    "iat": NOW, "exp": NOW + 86_400, "auth_time": NOW, "session_state": "a1", "acr": "1", "sid": "a1",
+}  # fmt: skip
+# Claims as each provider's tokens have them, whether the subject is mapped, and whether it is a right to call.
+PROVIDERS: list[tuple[str, dict[str, Any], dict[str, Any], bool, str]] = [
+    ("Keycloak 23, access", {}, {
+        **KEYCLOAK, "typ": "Bearer", "nonce": "n1", "realm_access": {"roles": ["offline_access"]}, "scope": "openid email",
+    }, False, OK),
+    ("Keycloak 26, access", {}, {**KEYCLOAK, "typ": "Bearer", "aud": ["api", "account"], "jti": "onrtac:5d2f"}, False, OK),
+    ("Keycloak, ID", {}, {**KEYCLOAK, "typ": "ID", "nonce": "n1", "at_hash": "h"}, False, UNAUTHENTICATED),
+    ("Keycloak, ID without a nonce", {}, {**KEYCLOAK, "typ": "ID"}, False, UNAUTHENTICATED),
+    ("Auth0, access", {"kid": "k"}, {
+        "iss": "https://team.eu.auth0.com/", "sub": "auth0|65f0c2a4b1d2", "azp": "pipeline", "iat": NOW, "exp": NOW + 86_400,
+        "aud": ["https://api.example", "https://team.eu.auth0.com/userinfo"], "scope": "openid profile", "permissions": [],
+    }, True, OK),
+    ("Auth0, access of RFC 9068", {"typ": "at+jwt"}, {
+        "iss": "https://team.eu.auth0.com/", "sub": "google-oauth2|1034", "aud": "https://api.example", "iat": NOW,
+        "exp": NOW + 86_400, "jti": "x", "client_id": "pipeline",
+    }, True, OK),
+    ("Auth0, ID", {}, {
+        "iss": "https://team.eu.auth0.com/", "sub": "auth0|65f0c2a4b1d2", "aud": "pipeline", "iat": NOW, "exp": NOW + 86_400,
+        "nonce": "n1", "sid": "s", "nickname": "ann",
+    }, True, UNAUTHENTICATED),
+    ("Entra, access", {"x5t": "t", "kid": "t"}, {
+        "aud": "api://pipeline", "iss": ENTRA, "iat": NOW, "nbf": NOW, "exp": NOW + 86_400, "aio": "A", "azp": "c",
+        "azpacr": "0", "oid": ANN, "scp": "access", "sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ", "tid": "9122040d",
+        "uti": "u", "ver": "2.0",
+    }, True, OK),
+    ("Entra, ID", {}, {
+        "aud": "api://pipeline", "iss": ENTRA, "iat": NOW, "nbf": NOW, "exp": NOW + 86_400, "nonce": "n1", "oid": ANN,
+        "sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ", "ver": "2.0",
+    }, True, UNAUTHENTICATED),
+    ("Cognito, access", {"kid": "k"}, {
+        "sub": ANN, "cognito:groups": ["users"], "iss": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x",
+        "client_id": "pipeline", "origin_jti": "o", "token_use": "access", "scope": "openid", "auth_time": NOW, "iat": NOW,
+        "exp": NOW + 86_400, "jti": "j", "username": "ann", "version": 2,
+    }, False, OK),
+    ("Cognito, ID", {}, {
+        "sub": ANN, "iss": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x", "aud": "pipeline",
+        "token_use": "id", "auth_time": NOW, "iat": NOW, "exp": NOW + 86_400, "cognito:username": "ann",
+    }, False, UNAUTHENTICATED),
+    ("Supabase, access", {}, {
+        "iss": "https://abc.supabase.co/auth/v1", "sub": ANN, "aud": "authenticated", "exp": NOW + 86_400, "iat": NOW,
+        "email": "a@example.com", "phone": "", "app_metadata": {"provider": "email"}, "user_metadata": {},
+        "role": "authenticated", "aal": "aal1", "amr": [{"method": "password", "timestamp": NOW}], "session_id": "s",
+        "is_anonymous": False,
+    }, False, OK),
+    ("Okta, access", {"kid": "k"}, {
+        "ver": 1, "jti": "AT.x", "iss": "https://team.okta.com/oauth2/default", "aud": "api://default", "iat": NOW,
+        "exp": NOW + 86_400, "cid": "0oa", "uid": "00u", "scp": ["openid"], "auth_time": NOW, "sub": "ann@example.com",
+    }, True, OK),
+    ("Okta, ID", {}, {
+        "sub": "00u1", "ver": 1, "iss": "https://team.okta.com/oauth2/default", "aud": "api://default", "iat": NOW,
+        "exp": NOW + 86_400, "jti": "ID.x", "amr": ["pwd"], "idp": "00o", "auth_time": NOW, "at_hash": "h",
+    }, True, UNAUTHENTICATED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "values", "mapped", "wanted"), PROVIDERS, ids=[each[0] for each in PROVIDERS]
+)
+async def test_access_tokens_of_providers_are_taken_as_they_are(
+    doors: Any, name: str, header: dict[str, Any], values: dict[str, Any], mapped: bool, wanted: str
+) -> None:
+    """Case 34: access tokens open with the claims that their providers write, Keycloak's nonce among them; ID tokens do not."""
+    audience = values.get("aud", values.get("client_id"))
+    audience = audience[0] if isinstance(audience, list) else audience
+    options = {"issuer": values["iss"], "map_subjects": mapped}
+    here = await doors(Verifier(SharedSecret(SECRET), audience=audience, **options))
+    assert code(await here(f"Bearer {signed(values, header)}")) == wanted
+    elsewhere = await doors(Verifier(SharedSecret(SECRET), audience="other", **options))
+    assert code(await elsewhere(f"Bearer {signed(values, header)}")) == UNAUTHENTICATED
+
+
+async def test_subjects_are_mapped_to_users() -> None:
+    """Case 34: one subject of one issuer is one user; a subject that looks like another's id is a user of its own."""
+    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, map_subjects=True)
+
+    async def user_of(subject: str) -> str:
+        return (await verifier.identify(f"Bearer {signed(claims(sub=subject))}"))[0].user_id
+
+    ann = await user_of("auth0|ann")
+    assert (await user_of("auth0|ann"), uuid.UUID(ann).version) == (ann, 5)
+    assert len({ann, await user_of("auth0|Ann"), await user_of(ann), await user_of(ANN), ANN}) == 5
+    for wrong in ("", 5, None):
+        with pytest.raises(Unauthenticated):
+            await user_of(wrong)  # type: ignore[arg-type] # what an issuer might send
 
 
 async def test_a_token_longer_than_metadata_is_refused_before_it_is_read(door: Door) -> None:
