@@ -19,10 +19,17 @@ CHATS: Mapping[str, tuple[str, ...]] = {
 COLUMNS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "instruction": (("instruction", "output"), ("instruction", "response")),
     "prompt_completion": (("prompt", "completion"), ("prompt", "response")),
-    "question_answer": (("question", "answer"), ("question", "response")),
+    "question_answer": (
+        ("question", "answer"),
+        ("question", "response"),
+        ("user", "assistant"),
+        ("human", "assistant"),
+    ),
     "query_response": (("query", "response"),),
     "input_output": (("input", "output"),),
 }
+# What a column holds that a row does not use; false and 0 say something.
+EMPTY: tuple[Any, ...] = (None, "", [], {})
 MEDIA = frozenset({"images", "image", "videos", "video", "audios", "audio"})
 # Columns that a format reads beside those.
 _CONVERSATION = frozenset({"system", "tools", "functions"})
@@ -65,7 +72,7 @@ _CONTENT = (
 _KNOWN = frozenset({*_CONTENT, *MEDIA, *DESCRIPTIVE, *(key for keys in BESIDE.values() for key in keys)})
 FORMATS = (
     "`messages`, `conversations`, `turns` or `contents` with a list of messages; `prompt` and `completion`; "
-    "`instruction` and `output`; `question` and `answer`; `input` and `output`; or `text`"
+    "`instruction` and `output`; `question` and `answer`; `input` and `output`; `user` and `assistant`; or `text`"
 )
 
 
@@ -99,7 +106,7 @@ def unknown_format(row: Mapping[str, Any]) -> str:
 def unread(row: Mapping[str, Any], format_: str, used: Iterable[str]) -> set[str]:
     """The columns of a row that hold something, are not read in this format, and may matter."""
     rest = row.keys() - DESCRIPTIVE - BESIDE.get(format_, frozenset()) - set(used)
-    return {key for key in rest if row[key] and not key.startswith(("train_on", "mask_"))}
+    return {key for key in rest if row[key] not in EMPTY and not key.startswith(("train_on", "mask_"))}
 
 
 def misspelled(key: str) -> str | None:

@@ -41,6 +41,11 @@ def is_trained(message: Mapping[str, Any], role: str, path: str) -> bool | None:
 def check_row(row: Mapping[str, Any]) -> None:
     """Refuses marks on a whole row that ask for another loss than that of the answers. Raises BadRowError."""
     for key, value in row.items():
+        # A weight of 0 or a switch that is off asks to leave the row out; other weights are columns that are not read.
+        if key in ("weight", "loss_weight", "train") and value in (0, False) and not isinstance(value, str):
+            raise BadRowError(
+                f"`{key}` of a whole row is not supported: leave the row out, or mark its messages with it"
+            )
         if (key.startswith("train_on") or key in ("mask_history", "mask_prompt")) and _asks_for_more(key, value):
             raise BadRowError(
                 f"`{key}` is not supported: the loss is on the assistant's messages; mark them with `weight` 0 or 1"

@@ -15,6 +15,9 @@ KEYS = frozenset(
         "preferred_output",
         "non_preferred_output",
         "kto_tag",
+        "kto_label",
+        "desirable",
+        "is_desirable",
         "label",
         "ranking",
         "output",
@@ -23,6 +26,16 @@ KEYS = frozenset(
     }
 )
 PAIRS = frozenset({"chosen", "rejected", "rejected_response", "rejected_responses", "rejected_messages"})
+VERDICTS = frozenset({"kto_tag", "kto_label", "desirable", "is_desirable"})
+# Two answers to one prompt, as comparisons have them.
+COMPARED = (
+    ("response_a", "response_b"),
+    ("response_0", "response_1"),
+    ("response_1", "response_2"),
+    ("response_j", "response_k"),
+    ("answer_a", "answer_b"),
+    ("better", "worse"),
+)
 ANSWERS = frozenset({"completion", "messages", "conversations", "output", "response", "answer"})
 # What a spreadsheet makes of true and false comes as a string.
 LABELS = (True, False, 0, 1, "true", "false", "True", "False", "TRUE", "FALSE", "0", "1")
@@ -30,6 +43,9 @@ LABELS = (True, False, 0, 1, "true", "false", "True", "False", "TRUE", "FALSE", 
 
 def preference_method(row: Mapping[str, Any]) -> str | None:
     """The method that a row is made for, with the keys that show it; None for other data."""
+    for pair in COMPARED:
+        if pair[0] in row and pair[1] in row:
+            return f"DPO, by its {_named(set(pair))}"
     keys = row.keys() & KEYS
     if not keys:
         return None
@@ -37,8 +53,8 @@ def preference_method(row: Mapping[str, Any]) -> str | None:
         return f"DPO, by its {_named(keys & PAIRS)}"
     if "preferred_output" in keys or "non_preferred_output" in keys:
         return "DPO, by its `preferred_output` and `non_preferred_output`"
-    if "kto_tag" in keys:
-        return "KTO, by its `kto_tag`"
+    if keys & VERDICTS:
+        return f"KTO, by its {_named(keys & VERDICTS)}"
     if (
         "label" in keys
         and row.keys() & ANSWERS

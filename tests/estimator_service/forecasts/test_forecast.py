@@ -283,7 +283,7 @@ async def test_what_no_single_change_makes_fit_gets_two_or_is_told_that_nothing_
 async def test_target_modules_are_those_of_the_model(
     stack: Stack, new_dataset: NewDataset, model: str, modules: list[str], refused: str | None
 ) -> None:
-    """A module that the model does not have is refused, in estimates and comparisons, with the names that it has."""
+    """Case 32: a module that the model lacks is refused, in estimates and comparisons, with the names that it has."""
     dataset = await new_dataset(ANN, **COUNTED)
     request = new_request(dataset, base_model=model, training={"target_modules": modules})
     grid = pb.CompareConfigurationsRequest(dataset_id=dataset, base_model=model, training=request.training)

@@ -66,6 +66,12 @@ TAKEN: list[tuple[str, Any, str, Any]] = [
     ),
     ("16 raw text", {"text": "Once upon\na time."}, "text", {"text": "Once upon\na time."}),
     ("16 question and answer", {"question": "Ciao", "answer": "Salve"}, "question_answer", {"messages": [HI, YO]}),
+    (
+        "16 roles as columns",
+        {"system": "Be.", "user": "Ciao", "assistant": "Salve"},
+        "question_answer",
+        {"messages": [said("system", "Be."), HI, YO]},
+    ),
     ("16 input and output", {"input": "Ciao", "output": "Salve"}, "input_output", {"messages": [HI, YO]}),
     ("16 query and response", {"query": "Ciao", "response": "Salve"}, "query_response", {"messages": [HI, YO]}),
     (
@@ -191,6 +197,9 @@ PREFERENCES: list[tuple[str, dict[str, Any]]] = [
     ("KTO", {"instruction": "Ciao", "output": "Salve", "kto_tag": True}),
     ("KTO", {"prompt": "Ciao", "completion": "Salve", "label": False}),
     ("KTO", {"conversations": [HI, YO], "label": 1}),
+    ("KTO", {"prompt": "Ciao", "completion": "Salve", "desirable": False}),
+    ("DPO", {"prompt": "Ciao", "response_a": "Salve", "response_b": "No", "winner": "a"}),
+    ("DPO", {"question": "Ciao", "better": "Salve", "worse": "No"}),
     ("a ranking", {"instruction": "Ciao", "output": ["Salve", "No", "Maybe"]}),
 ]
 
@@ -206,9 +215,10 @@ async def test_preference_data_is_named_and_refused(stack: Stack) -> None:
 
 
 async def test_a_label_that_is_a_category_is_no_preference(stack: Stack, tmp_path: Path) -> None:
-    """A column `label` with words in it is another column that is not read, and warned of."""
-    dataset, _ = await stored(stack, tmp_path, lines({"prompt": "Ciao", "completion": "Salve", "label": "greeting"}))
-    assert [(warning.kind, warning.count) for warning in dataset.validation_warnings] == [("unread_key", 1)]
+    """A column `label` with words in it is another column that is not read, and warned of; so is one that says false."""
+    for column in ({"label": "greeting"}, {"reviewed": False}, {"score": 0}):
+        dataset, _ = await stored(stack, tmp_path, lines({"prompt": "Ciao", "completion": "Salve", **column}))
+        assert [(warning.kind, warning.count) for warning in dataset.validation_warnings] == [("unread_key", 1)], column
 
 
 async def test_marks_that_cannot_be_honoured_are_refused(stack: Stack) -> None:
@@ -227,6 +237,8 @@ async def test_marks_that_cannot_be_honoured_are_refused(stack: Stack) -> None:
         ),
         ({"messages": [HI, YO], "train_on_inputs": True}, "`train_on_inputs` is not supported"),
         ({"messages": [HI, YO], "mask_history": True}, "`mask_history` is not supported"),
+        ({"messages": [HI, YO], "weight": 0}, "`weight` of a whole row is not supported"),
+        ({"prompt": "Ciao", "completion": "Salve", "train": False}, "`train` of a whole row is not supported"),
     ]
     for row, reason in marks:
         dataset = await import_bytes(stack, lines(row), size=1 << 20)
