@@ -18,11 +18,11 @@ from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
 from rpc.boundary import Boundary
 from rpc.database.pool import Database
-from rpc.grpc_server import Services, grpc_server
 from rpc.identity.jwks import open_verifier
 from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load
 from rpc.process.workers import run_server
+from rpc.server.grpc_server import Services, grpc_server
 from rpc.telemetry.exporters import open_telemetry
 from rpc.telemetry.metrics import Metrics
 

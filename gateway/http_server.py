@@ -18,8 +18,8 @@ from gateway.api.query import MAX_QUERY_BYTES
 from gateway.app import Gateway
 from gateway.errors import HeadersTooLarge, UriTooLong, error_body
 from rpc.errors import MalformedRequest, ServiceError
-from rpc.grpc_server import PortInUseError
 from rpc.metadata import accept_request_id
+from rpc.server.grpc_server import PortInUseError
 from rpc.status import failure_of
 
 MAX_HEADERS = 100

@@ -61,7 +61,6 @@ from rpc.boundary import Boundary
 from rpc.channels import open_channel
 from rpc.database.pool import Database
 from rpc.errors import OperatorError
-from rpc.grpc_server import Services, grpc_server
 from rpc.identity.jwks import open_verifier
 from rpc.process.background import repeat
 from rpc.process.lifetime import until_stopped
@@ -69,6 +68,7 @@ from rpc.process.logs import setup_logs
 from rpc.process.settings import load
 from rpc.process.tls import channel_credentials
 from rpc.process.workers import run_server
+from rpc.server.grpc_server import Services, grpc_server
 from rpc.telemetry.exporters import open_telemetry
 from rpc.telemetry.metrics import Metrics
 

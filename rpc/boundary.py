@@ -1,6 +1,7 @@
 """What happens around every call, over a wire or in process: request id, identity, limits, constraints, deadline, log.
 
-`handlers` and `in_process` bring calls here. Servicers get a decoded, valid message and a `Call`, and raise ServiceErrors.
+`server.handlers` and `in_process` bring calls here. Servicers get a decoded, valid message and a `Call`, and raise
+ServiceErrors.
 """
 
 from __future__ import annotations

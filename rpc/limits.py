@@ -1,6 +1,15 @@
-"""Limits on what runs at once."""
+"""Limits on what runs at once, and on the rate of calls."""
 
 from __future__ import annotations
+
+import time
+
+from rpc.errors import RateLimited
+
+# Callers in the table. Above it, those whose last call is oldest count as new.
+TABLE_SIZE = 10_000
+# Seconds of calls that may come at once.
+BURST_SECONDS = 2.0
 
 
 class FairLimit:
@@ -30,3 +39,32 @@ class FairLimit:
         left = self._used.pop(user_id) - amount
         if left:
             self._used[user_id] = left
+
+
+class Rates:
+    """A token bucket for each caller, in a table of bounded size: `per_second` calls a second in the long run.
+
+    `unit`: what is counted, in the plural.
+    """
+
+    def __init__(self, per_second: float, unit: str = "calls") -> None:
+        self._per_second, self._unit = per_second, unit
+        # When a caller's bucket will be full again, in monotonic seconds.
+        self._full_at: dict[str, float] = {}
+
+    def take(self, caller: str) -> None:
+        """Counts a call. Raises RateLimited; a refused call does not count."""
+        now = time.monotonic()
+        # Removed and inserted again: the table is in the order of the callers' last calls.
+        bucket = max(self._full_at.pop(caller, now), now)
+        full_at = bucket + 1 / self._per_second
+        refused = full_at > now + max(BURST_SECONDS, 1 / self._per_second)
+        self._full_at[caller] = bucket if refused else full_at
+        if len(self._full_at) > TABLE_SIZE:
+            self._forget(now)
+        if refused:
+            raise RateLimited(self._per_second, self._unit)
+
+    def _forget(self, now: float) -> None:
+        waiting = [(caller, full_at) for caller, full_at in self._full_at.items() if full_at > now]
+        self._full_at = dict(waiting[-TABLE_SIZE // 2 :])

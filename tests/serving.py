@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from rpc.boundary import Boundary
-from rpc.grpc_server import Services, grpc_server
 from rpc.process.settings import CommonSettings
+from rpc.server.grpc_server import Services, grpc_server
 
 # Who its callers are is the boundary's to know.
 SETTINGS = CommonSettings(jwt_secret="a-secret-that-nobody-ever-looks-at", jwt_issuer="tests", drain_seconds=0.2)

@@ -35,10 +35,9 @@ from rpc.errors import Overloaded, Unauthenticated, ValidationFailed
 from rpc.identity.model import Identity
 from rpc.identity.origin import CLIENT_ADDRESS, Origin, current_origin
 from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
-from rpc.limits import FairLimit
+from rpc.limits import FairLimit, Rates
 from rpc.metadata import REQUEST_ID
 from rpc.methods import Method
-from rpc.rate_limit import Rates
 from rpc.telemetry.traces import TRACEPARENT
 
 # Clients that reconnect without headers send the last event's id in the query, under the name that polyfills use.

@@ -15,8 +15,8 @@ import structlog
 from rpc.errors import IssuerUnavailable
 from rpc.identity.api_keys import FindApiKey
 from rpc.identity.tokens import SharedSecret, Verifier, never_disabled, no_api_keys
+from rpc.limits import Rates
 from rpc.process.settings import CommonSettings
-from rpc.rate_limit import Rates
 
 # Age at which keys are fetched again: a key that the issuer removed is refused after at most this time.
 TTL_SECONDS = 300.0

@@ -17,7 +17,7 @@ import jwt
 from rpc.errors import IssuerUnavailable, RoleNotAllowed, TokenExpired, Unauthenticated, UserDisabled
 from rpc.identity.api_keys import PREFIX, SHAPE, FindApiKey
 from rpc.identity.model import Identity, Role
-from rpc.rate_limit import Rates
+from rpc.limits import Rates
 from rpc.telemetry.metrics import Metrics
 
 LEEWAY_SECONDS = 30

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from pipeline.estimator.v1 import estimator_pb2
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceServicer, add_EstimatorServiceServicer_to_server
 
-from rpc.grpc_server import SERVER_OPTIONS
+from rpc.server.grpc_server import SERVER_OPTIONS
 
 ANSWER = estimator_pb2.EstimateCostResponse(
     estimated_cost=7.61,

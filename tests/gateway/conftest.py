@@ -19,7 +19,7 @@ from gateway.app import Gateway
 from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity.tokens import SharedSecret, Verifier
-from rpc.rate_limit import Rates
+from rpc.limits import Rates
 from rpc.telemetry.exporters import Telemetry
 from tests.clients import http_client
 from tests.conftest import (

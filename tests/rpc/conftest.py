@@ -11,7 +11,7 @@ from pipeline.estimator.v1 import estimator_pb2
 
 from rpc.boundary import Boundary
 from rpc.identity.tokens import SharedSecret, Verifier
-from rpc.rate_limit import Rates
+from rpc.limits import Rates
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.serving import SETTINGS, serving
 

@@ -18,10 +18,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pipeline.estimator.v1 import estimator_pb2
 
 from rpc.errors import Conflict, RateLimited
-from rpc.grpc_server import SERVER_OPTIONS
-from rpc.health import HealthAndReflection
 from rpc.in_process import LocalChannel
-from rpc.rate_limit import Rates
+from rpc.limits import Rates
+from rpc.server.grpc_server import SERVER_OPTIONS
+from rpc.server.health import HealthAndReflection
 from tests.conftest import metadata, token
 from tests.door import refusal, refused
 from tests.jobs_service.trainers import until
@@ -210,7 +210,7 @@ async def test_a_call_within_a_process_is_not_counted_again() -> None:
 
 def test_who_called_last_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """L01: the table of rates is bounded, and whoever calls all the time stays in it whoever else comes."""
-    monkeypatch.setattr("rpc.rate_limit.TABLE_SIZE", 10)
+    monkeypatch.setattr("rpc.limits.TABLE_SIZE", 10)
     rates = Rates(0.5)
     rates.take("steady")
     for number in range(50):
@@ -308,7 +308,7 @@ async def test_health_is_told_by_name(serve: Serve) -> None:
 
 async def test_what_anybody_may_call_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many watches of health and reflections are open at once, and checks go on; one that ends makes room."""
-    monkeypatch.setattr("rpc.health.MAX_STREAMS", 3)
+    monkeypatch.setattr("rpc.server.health.MAX_STREAMS", 3)
     request, listed = health_pb2.HealthCheckRequest(), reflection_pb2.ServerReflectionRequest(list_services="")
     async with grpc.aio.insecure_channel(await serve(Servicer())) as channel:
         health, reflection = health_pb2_grpc.HealthStub(channel), reflection_pb2_grpc.ServerReflectionStub(channel)
@@ -370,8 +370,8 @@ async def test_a_watcher_who_takes_nothing_stops_nobody() -> None:
 
 async def test_what_anybody_may_call_is_asked_at_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check without its question, a long one, and a reflection that goes on end by themselves."""
-    monkeypatch.setattr("rpc.health.REQUEST_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr("rpc.health.REFLECTION_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("rpc.server.health.REQUEST_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("rpc.server.health.REFLECTION_TIMEOUT_SECONDS", 0.2)
     address = await serve(Servicer())
     check, reflect = "/grpc.health.v1.Health/Check", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     long = health_pb2.HealthCheckRequest(service="x" * 5000).SerializeToString()
@@ -495,7 +495,7 @@ async def test_who_connects_and_says_nothing_is_not_waited_for(
     """A connection that is opened and not used is closed, before and after the first words of HTTP/2."""
     handshake = "grpc.server_handshake_timeout_ms"
     options = [(name, 200 if name == handshake else value) for name, value in SERVER_OPTIONS]
-    monkeypatch.setattr("rpc.grpc_server.SERVER_OPTIONS", options)
+    monkeypatch.setattr("rpc.server.grpc_server.SERVER_OPTIONS", options)
     host, _, port = (await serve(Servicer())).partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(said)

@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from rpc.boundary import decode
 from rpc.errors import ServiceError, TooLarge, TooManyWatches, UnknownService
-from rpc.handlers import Context, abort
 from rpc.metadata import accept_request_id
+from rpc.server.handlers import Context, abort
 from rpc.status import Refused, failure_of
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

@@ -14,10 +14,10 @@ from grpc_reflection.v1alpha import reflection
 from rpc.boundary import Boundary
 from rpc.channels import MAX_MESSAGE_BYTES
 from rpc.errors import OperatorError
-from rpc.handlers import Handlers
-from rpc.health import HEALTH, HealthAndReflection
 from rpc.process.settings import CommonSettings
 from rpc.process.tls import server_credentials
+from rpc.server.handlers import Handlers
+from rpc.server.health import HEALTH, HealthAndReflection
 
 MAX_METADATA_BYTES = 8 * 1024
 # A gateway has one connection for the calls of all its clients. The boundary limits how many run at once.
