@@ -32,7 +32,7 @@ from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.audit.service import AuditService
 from jobs_service.audit.store import AuditStore
 from jobs_service.database.migrate import migrate
-from jobs_service.datasets.importer import Importer
+from jobs_service.datasets.imports.importer import Importer
 from jobs_service.datasets.preview import Previews
 from jobs_service.datasets.service import DatasetService
 from jobs_service.datasets.storage import Storage

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from pipeline.datasets.v1 import datasets_pb2
 
 from jobs_service.datasets import wire
-from jobs_service.datasets.importer import Importer
+from jobs_service.datasets.imports.importer import Importer
 from jobs_service.datasets.preview import Previews
 from jobs_service.datasets.store import DatasetStore
 from jobs_service.datasets.uploads import UploadLimits

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 from jobs_service.database.rows import Page, as_caller, as_json, page_of, reader
-from jobs_service.datasets.importer import ImportedFile
+from jobs_service.datasets.imports.importer import ImportedFile
 from jobs_service.datasets.model import Dataset, DatasetStatus
 from jobs_service.errors import DatasetInUse, DatasetLimit, DatasetNotFound, StorageQuota
 from rpc.database.pool import Database

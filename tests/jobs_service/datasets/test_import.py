@@ -18,9 +18,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 
-from jobs_service.datasets.importer import Importer
+from jobs_service.datasets.imports.importer import Importer
+from jobs_service.datasets.imports.tokens import PIECE, _processor, count_tokens
 from jobs_service.datasets.storage import Storage, StorageError, Writer
-from jobs_service.datasets.tokens import PIECE, _processor, count_tokens
 from jobs_service.errors import StorageUnavailable
 from rpc.errors import DatabaseUnavailable, NotOwner, TooLarge
 from tests.conftest import Stack, metadata

@@ -18,7 +18,7 @@ import pytest
 from backports import zstd
 from pyarrow import parquet
 
-from jobs_service.datasets.ingestion import Ingestion
+from jobs_service.datasets.imports.ingestion import Ingestion
 from tests.conftest import Stack
 from tests.door import refused
 from tests.jobs_service.datasets.test_import import files_in, import_bytes

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs_service.datasets.tokens import count_tokens
+from jobs_service.datasets.imports.tokens import count_tokens
 from tests.conftest import Stack
 from tests.trainer.rows import import_rows
 from trainer.train.data import read_rows, texts

@@ -16,9 +16,9 @@ from jobs_service.datasets.containers.record import Record, RecordReader, Unread
 from jobs_service.datasets.formats.mapping import ColumnMapping
 from jobs_service.datasets.formats.reader import RowReader
 from jobs_service.datasets.formats.sample import BadRowError, texts
-from jobs_service.datasets.problems import Problems
-from jobs_service.datasets.statistics import Lengths
-from jobs_service.datasets.tokens import count_tokens
+from jobs_service.datasets.imports.problems import Problems
+from jobs_service.datasets.imports.statistics import Lengths
+from jobs_service.datasets.imports.tokens import count_tokens
 
 # Bytes of content that one step reads.
 STEP_BYTES = 256 * 1024

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from jobs_service.datasets.formats.mapping import ColumnMapping
-from jobs_service.datasets.ingestion import Ingestion, Summary
+from jobs_service.datasets.imports.ingestion import Ingestion, Summary
 from jobs_service.datasets.storage import Storage
 from jobs_service.errors import StorageQuota
 from rpc.errors import DatabaseUnavailable, DeadlineExceeded, TooLarge
