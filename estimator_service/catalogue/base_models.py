@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from importlib.resources import files
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+# Standard deviation of the log of the tokens of a text in a script that was not measured, or that nobody sampled.
+UNMEASURED_SPREAD = 0.25
+
+
+class Tokenizer(BaseModel):
+    """How many tokens a model makes of a text that was counted with Mistral-7B's tokenizer and with Tekken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    match: str  # of models' names
+    counted: Literal["mistral", "tekken"]  # which count is the model's own, but for the factors
+    factors: Mapping[str, PositiveFloat] = {}  # by script: the model's tokens, times those counted
+    spread: float = Field(
+        0.0, ge=0
+    )  # standard deviation of the log of the model's tokens, between languages of a script
+    source: str
+
+    def __hash__(self) -> int:
+        """Tokenizers are told apart by the models that they are of."""
+        return hash(self.match)
+
+    def ratio(self, script_tokens: Sequence[tuple[str, int, int]]) -> float:
+        """The model's tokens, times those of Mistral-7B's tokenizer; 1 where the texts were not sampled."""
+        counted = sum(mistral for _, mistral, _ in script_tokens)
+        if self.counted == "mistral" or not counted:
+            return 1.0
+        return sum(tekken * self.factors.get(script, 1.0) for script, _, tekken in script_tokens) / counted
+
+    def log_spread(self, script_tokens: Sequence[tuple[str, int, int]]) -> float:
+        """Standard deviation of the log of `ratio`."""
+        is_measured = self.counted == "mistral" or (
+            bool(script_tokens) and all(script in self.factors or not self.factors for script, *_ in script_tokens)
+        )
+        return self.spread if is_measured else math.hypot(self.spread, UNMEASURED_SPREAD)
 
 
 class Model(BaseModel):
@@ -31,6 +69,7 @@ class Model(BaseModel):
     gated_ffn: bool = True
     tied_embeddings: bool = False
     aliases: tuple[str, ...] = ()
+    tokenizer: Tokenizer
     modules: tuple[str, ...] = ()  # names of a layer's linear modules; empty: those of Llama
     source: str
 
@@ -91,12 +130,33 @@ def canonical(name: str) -> str:
 
 
 @cache
+def _data() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("base_models.toml").read_text())
+
+
+@cache
+def _tokenizers() -> tuple[Tokenizer, ...]:
+    return tuple(Tokenizer.model_validate(entry) for entry in _data()["tokenizers"])
+
+
+def _tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a model: the first whose pattern matches its name."""
+    return next(each for each in _tokenizers() if re.match(each.match, name))
+
+
+@cache
 def all_models() -> dict[str, Model]:
     """Every known model by its name."""
-    data = tomllib.loads(files(__package__).joinpath("base_models.toml").read_text())
+    data = _data()
     spellings = [(re.compile(entry["match"]), entry["names"]) for entry in data["modules"]]
     models = [
-        Model.model_validate({"modules": next(names for match, names in spellings if match.match(row["name"])), **row})
+        Model.model_validate(
+            {
+                "modules": next(names for match, names in spellings if match.match(row["name"])),
+                "tokenizer": _tokenizer(row["name"]),
+                **row,
+            }
+        )
         for row in data["model"]
     ]
     if len({model.name for model in models}) != len(models):
@@ -136,5 +196,5 @@ def inferred(params_b: float, active_b: float | None = None, vocab: int = 64_000
     return Model(
         name=f"inferred-{params_b:g}b", layers=layers, hidden=hidden, heads=max(1, hidden // 128),
         kv_heads=max(1, hidden // 512), head_dim=128, ffn=round(3.5 * hidden), vocab=vocab, params_b=params_b,
-        active_b=active_b, shared_ffn=0, source="inferred from the parameter count",
+        active_b=active_b, shared_ffn=0, tokenizer=_tokenizer(""), source="inferred from the parameter count",
     )  # fmt: skip

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+
+ScriptTokens = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +14,8 @@ class Dataset:
     """Statistics of a dataset that is ready for training; None and no bins where nobody counted.
 
     `bins`: (most tokens of a sample in it, samples), shortest first; `longest` in tokens; `revision` changes with the content.
-    `validation_tokens` are those of a validation dataset.
+    `validation_tokens` are those of a validation dataset. Tokens are those of Mistral-7B's tokenizer. `script_tokens` are of a
+    part of the samples: (script, tokens, Tekken's tokens); empty where nobody counted.
     """
 
     name: str
@@ -22,6 +26,17 @@ class Dataset:
     bins: tuple[tuple[int, int], ...] = ()
     revision: str = ""
     validation_tokens: int | None = None
+    script_tokens: ScriptTokens = ()
+
+    def in_tokens(self, ratio: float) -> Dataset:
+        """The dataset in the tokens of a tokenizer that makes `ratio` times as many."""
+        return replace(
+            self,
+            tokens=None if self.tokens is None else max(1, round(self.tokens * ratio)),
+            longest=None if self.longest is None else math.ceil(self.longest * ratio),
+            bins=tuple((math.ceil(edge * ratio), samples) for edge, samples in self.bins),
+            validation_tokens=None if self.validation_tokens is None else round(self.validation_tokens * ratio),
+        )
 
     def with_validation(self, other: Dataset) -> Dataset:
         """The dataset with another one to validate with."""

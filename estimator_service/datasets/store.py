@@ -61,5 +61,8 @@ class Datasets:
             validation_pairs=row["total_validation_pairs"],
             longest=row["longest_tokens"],
             bins=tuple((edge, samples) for edge, samples in orjson.loads(row["token_histogram"] or "[]")),
+            script_tokens=tuple(
+                (script, *counts) for script, counts in sorted(orjson.loads(row["script_tokens"] or "{}").items())
+            ),
             revision=row["revision"],
         )

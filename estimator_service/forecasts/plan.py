@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from estimator_service.catalogue.base_models import Model
+from estimator_service.catalogue.base_models import Model, Tokenizer
 from estimator_service.catalogue.gpus import Gpu, Traits
 from estimator_service.catalogue.model import JobDefaults
 from estimator_service.datasets.model import Dataset, Lengths, cut
+from estimator_service.physics.evidence import Z90
 from estimator_service.physics.workload import ATTENTION, Method, Precision, Stack, Workload
 
 DEFAULT_LENGTH = 2048  # where nobody counted the dataset's samples
@@ -86,7 +88,8 @@ class _Filled(NamedTuple):
 
 def plan(spec: TrainingSpec, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> Plan:
     """Fills in what was left open for a GPU type and a dataset."""
-    options = spec.options
+    options, tokenizer = spec.options, spec.model.tokenizer
+    counted, dataset = dataset, _in_own_tokens(dataset, tokenizer)
     filled = _filled(options, gpu.traits, spec.batch, dataset, defaults)
     packed, method, length = bool(options.packing), filled.method, filled.length
     workload = Workload(
@@ -105,12 +108,33 @@ def plan(spec: TrainingSpec, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) 
         padded=filled.padded,
         stack=options.stack or "plain",
         weight_bits=4 if method == "qlora" else 16,
+        token_spread=tokenizer.log_spread(dataset.script_tokens),
     )
     doubts = () if dataset.tokens and dataset.pairs else ("nobody counted the dataset's tokens",)
     return Plan(
         workload, filled.lengths, filled.sequences, filled.validation_sequences, spec.epochs, length,
-        filled.assumptions, doubts,
+        filled.assumptions + _token_assumption(spec.model, counted, dataset), doubts,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _in_own_tokens(dataset: Dataset, tokenizer: Tokenizer) -> Dataset:
+    ratio = tokenizer.ratio(dataset.script_tokens)
+    return dataset if ratio == 1.0 else dataset.in_tokens(ratio)
+
+
+def _token_assumption(model: Model, counted: Dataset, dataset: Dataset) -> tuple[Assumption, ...]:
+    """How the tokens of the model's own tokenizer follow from those that were counted; none where they are the same."""
+    spread = model.tokenizer.log_spread(dataset.script_tokens)
+    if not counted.tokens or not spread:
+        return ()
+    ratio = model.tokenizer.ratio(dataset.script_tokens)
+    scripts = ", ".join(script for script, *_ in dataset.script_tokens) or "unknown script"
+    reason = (
+        f"{counted.tokens:,} with Mistral-7B's tokenizer, times {ratio:.2f} for {model.name}'s ({scripts}; "
+        f"± {math.expm1(Z90 * spread):.0%} in four of five languages)"
+    )
+    return (Assumption("dataset.total_tokens", f"{dataset.tokens:,}", reason),)
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,8 @@ RUN_CLASSES = get_args(RunClass)
 MEASURED_LENGTHS = (256, 65_536)
 MEASURED_PARAMS_B = (0.4, 75.0)
 MEASURED_GPUS = 512
+# Standard deviations between the median and P90 of a normal distribution.
+Z90 = 1.2816
 
 
 class Configured(Protocol):
@@ -65,7 +67,8 @@ def doubts(point: Configured, evidence: Evidence) -> tuple[str, ...]:
 def range_factors(point: Configured, p: Parameters) -> tuple[float, float]:
     """(P10, P90) of the time of a step, as factors of P50."""
     width = p.widths[run_class(point.workload, point.gpu, point.count)].width
-    return _factors(width * point.range_correction * widening(point.workload, point.gpu, p.evidence, p.spread))
+    width *= point.range_correction * widening(point.workload, point.gpu, p.evidence, p.spread)
+    return _factors(math.hypot(width, Z90 * point.workload.token_spread))
 
 
 def widening(workload: Workload, gpu: Gpu, evidence: Evidence, spread: Spread) -> float:

@@ -74,6 +74,9 @@ class Workload:
     offloaded_states: bool = False
     trains_embeddings: bool = False
     padded: tuple[float, ...] | None = None
+    token_spread: float = (
+        0.0  # standard deviation of the log of the tokens, where they were not counted with its tokenizer
+    )
 
     @property
     def gpus_per_replica(self) -> int:
@@ -161,6 +164,7 @@ def _longest(w: Workload, micro_batches: int) -> float:
     return max(1.0, min(longest, w.length / (w.tokens or w.length)))
 
 
+@lru_cache(maxsize=4096)
 def demand(workload: Workload, *, zero: int, count: int) -> Demand:
     """Counts what one of `count` GPUs does, under a ZeRO stage. Sources of each term: docs/forecasts.md, "Time"."""
     w, model = workload, workload.model

@@ -44,11 +44,12 @@ with claimed as (
 insert into lora_datasets (
     id, user_id, name, description, format, status, training_ready, total_training_pairs, total_validation_pairs,
     total_tokens, p50_tokens, p95_tokens, longest_tokens, token_histogram, storage_bucket, storage_path, file_name,
-    file_size, validated_at, validation_errors, validation_error_count, validation_warnings, total_rows, stored_size
+    file_size, validated_at, validation_errors, validation_error_count, validation_warnings, total_rows, stored_size,
+    script_tokens
 )
 values (
     $1, (select caller_id()), $2, $3, $4, $5, $5 = 'ready', $6, $7, $8, $9, $10, $11, $12, $13, $14::text, $15, $16, now(),
-    $17, $18, $19, $20, $21
+    $17, $18, $19, $20, $21, $22
 )
 returning *;
 

@@ -104,6 +104,7 @@ class DatasetStore:
                 as_json(summary.warnings),
                 summary.samples,
                 file.stored_size,
+                as_json(summary.script_tokens),
             )
         created: Dataset = _dataset(row)
         return created

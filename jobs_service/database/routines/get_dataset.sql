@@ -4,7 +4,7 @@
 drop function if exists get_dataset;
 create function get_dataset(caller uuid, dataset uuid) returns table (
     name text, status text, training_ready boolean, total_training_pairs bigint, total_tokens bigint,
-    total_validation_pairs bigint, longest_tokens integer, token_histogram jsonb, revision text
+    total_validation_pairs bigint, longest_tokens integer, token_histogram jsonb, script_tokens jsonb, revision text
 )
 language plpgsql stable rows 1
 as $$
@@ -16,7 +16,7 @@ begin
     return query
     select
         d.name, d.status, d.training_ready, d.total_training_pairs, d.total_tokens, d.total_validation_pairs,
-        d.longest_tokens, d.token_histogram,
+        d.longest_tokens, d.token_histogram, d.script_tokens,
         left(encode(sha256(convert_to(concat_ws(
             '|', d.total_training_pairs, d.total_tokens, d.total_validation_pairs, d.p50_tokens, d.p95_tokens,
             d.longest_tokens, d.file_size, d.storage_path

@@ -16,6 +16,8 @@ create table lora_datasets (
     longest_tokens integer,
     -- `[[largest number of tokens in the bin, samples], …]`, ascending, non-empty bins only; null where nobody counted.
     token_histogram jsonb,
+    -- `{script: [tokens of Mistral-7B's tokenizer, of Tekken], …}` of a part of the samples: forecasts for other base models count with it.
+    script_tokens jsonb,
     storage_bucket text,
     storage_path text,
     file_name text,
@@ -72,7 +74,7 @@ using (user_id = (select caller_id())) with check (user_id = (select caller_id()
 grant select, insert on lora_datasets to pipeline_user;
 grant select (
     id, user_id, name, status, training_ready, total_training_pairs, total_validation_pairs, total_tokens, p50_tokens, p95_tokens,
-    longest_tokens, token_histogram, file_size, storage_path, deleted_at
+    longest_tokens, token_histogram, script_tokens, file_size, storage_path, deleted_at
 ) on lora_datasets to pipeline_quoter;
 -- A deleted dataset keeps its row, for the jobs that trained on it.
 grant update (deleted_at) on lora_datasets to pipeline_user;

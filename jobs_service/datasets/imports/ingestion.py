@@ -17,8 +17,9 @@ from jobs_service.datasets.formats.mapping import ColumnMapping
 from jobs_service.datasets.formats.reader import RowReader
 from jobs_service.datasets.formats.sample import BadRowError, texts
 from jobs_service.datasets.imports.problems import Problems
+from jobs_service.datasets.imports.scripts import ScriptTokens
 from jobs_service.datasets.imports.statistics import Lengths
-from jobs_service.datasets.imports.tokens import count_tokens
+from jobs_service.datasets.imports.tokens import count_tekken_tokens, count_tokens
 
 # Bytes of content that one step reads.
 STEP_BYTES = 256 * 1024
@@ -42,6 +43,7 @@ class Summary:
     p95_tokens: int
     longest_tokens: int
     token_histogram: list[tuple[int, int]]
+    script_tokens: dict[str, list[int]]
     errors: list[dict[str, Any]]
     error_count: int
     warnings: list[dict[str, Any]]
@@ -60,6 +62,7 @@ class Ingestion:
         self.errors = Problems()
         self._warnings = Problems()
         self._lengths = Lengths()
+        self._scripts = ScriptTokens(count_tokens, count_tekken_tokens)
         self._pairs = 0
         self._rows = RowReader(mapping)
         self._start = self._head = b""
@@ -128,6 +131,7 @@ class Ingestion:
             p95_tokens=self._lengths.quantile(0.95),
             longest_tokens=self._lengths.longest,
             token_histogram=self._lengths.histogram(),
+            script_tokens=self._scripts.result(),
             errors=[asdict(problem) for problem in self.errors.all()],
             error_count=self.errors.total,
             warnings=[asdict(problem) for problem in self._warnings.all()],
@@ -215,8 +219,10 @@ class Ingestion:
             message = "no message of the row is trained on, by its own marks; it was left out"
             self._warnings.add(record.line, message, kind="not_trained")
             return
-        tokens = count_tokens([*texts(sample.content)])
+        sample_texts = [*texts(sample.content)]
+        tokens = count_tokens(sample_texts)
         self._lengths.add(tokens)
+        self._scripts.add(self._lengths.samples, sample_texts)
         self._pairs += sample.pairs
         row = {"row": self._lengths.samples, "line": record.line, "pairs": sample.pairs, "tokens": tokens}
         if self.errors.total == 0 or self._lengths.samples <= EXCERPT_ROWS:

@@ -1,17 +1,25 @@
-"""Counts tokens with the tokenizer of Mistral-7B, the default base model."""
+"""Counts tokens with the tokenizer of Mistral-7B, the default base model, and with Tekken, a large one of many languages.
+
+Counts with other models' tokenizers follow from the second: see ScriptTokens.
+"""
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+import orjson
 from sentencepiece import SentencePieceProcessor
+from tiktoken import Encoding
 
 # The model of Mistral-7B v0.1. Later ones only add control tokens, which no dataset contains as text.
 MODEL = "tokenizer.model.v1"
+# Vocabulary of Mistral Nemo.
+TEKKEN = "tekken_240718.json"
 # The tokenizer needs some fifty times the size of a text in memory, so a long one is counted in pieces of this many
 # characters. No token goes across a single space, and the next piece begins with what stands for one: cut there, pieces
 # have the tokens of the whole. A text without such a space is cut anyhow, which costs it a token or two a piece.
@@ -30,6 +38,20 @@ def count_tokens(texts: Sequence[str]) -> int:
     if max(map(len, texts), default=0) <= PIECE:
         return sum(map(len, _processor().encode(list(texts), out_type=int, num_threads=1)))
     return sum(len(_processor().encode(piece, out_type=int)) for text in texts for piece in _pieces(text))
+
+
+@cache
+def _tekken() -> Encoding:
+    data = orjson.loads(files("mistral_common").joinpath("data", TEKKEN).read_bytes())
+    config = data["config"]
+    words = data["vocab"][: config["default_vocab_size"] - config["default_num_special_tokens"]]
+    ranks = {b64decode(word["token_bytes"]): word["rank"] for word in words}
+    return Encoding(TEKKEN, pat_str=config["pattern"], mergeable_ranks=ranks, special_tokens={})
+
+
+def count_tekken_tokens(texts: Sequence[str]) -> int:
+    """Tekken's tokens of all texts together."""
+    return sum(len(_tekken().encode_ordinary(text)) for text in texts)
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -65,6 +65,29 @@ async def test_a_base_model_gets_a_range_its_reasons_and_its_memory(stack: Stack
     assert (answer.price.usd_per_hour, answer.price.date) == (3.5, "2026-11-01")
 
 
+async def test_tokens_are_those_of_the_base_model(stack: Stack, new_dataset: NewDataset) -> None:
+    """Chinese text is fewer tokens for Qwen: less time and memory, and an assumption says so; Mistral-7B's are exact."""
+    han = orjson.dumps({"han": [200_000, 160_000], "latin": [1_000, 900]}).decode()
+    sampled, unsampled = await new_dataset(ANN, **COUNTED, script_tokens=han), await new_dataset(ANN, **COUNTED)
+
+    async def forecast(dataset: str, model: str | None) -> pb.EstimateCostResponse:
+        return await stack.estimator.EstimateCost(new_request(dataset, base_model=model), metadata=metadata(ANN))
+
+    fewer, counted = await forecast(sampled, "qwen2.5-7b"), await forecast(unsampled, "qwen2.5-7b")
+    ratio = (160_000 * 0.72 + 900 * 1.02) / 201_000
+    assert fewer.memory.longest_tokens == pytest.approx(2048 * ratio, abs=1)
+    assert fewer.forecast.training_seconds.p50 < 0.7 * counted.forecast.training_seconds.p50
+    (tokens,) = [each for each in fewer.forecast.assumptions if each.field == "dataset.total_tokens"]
+    assert tokens.value == f"{round(1_250_000 * ratio):,}"
+    assert "times 0.58 for qwen2.5-7b's (han, latin; ± 14%" in tokens.reason
+    widths = [each.forecast.training_seconds.p90 / each.forecast.training_seconds.p50 for each in (fewer, counted)]
+    assert 1.2 < widths[0] < widths[1]
+    exact = await forecast(sampled, "mistral-7b")
+    assert not any(each.field == "dataset.total_tokens" for each in exact.forecast.assumptions)
+    assert exact.forecast == (await forecast(unsampled, "mistral-7b")).forecast
+    assert (await forecast(sampled, None)).estimated_cost == (await forecast(unsampled, None)).estimated_cost
+
+
 async def test_a_validation_dataset_takes_its_tokens_time(stack: Stack, new_dataset: NewDataset) -> None:
     """Its samples are validated with and none is held back: the steps stay, and the time goes with the number of its tokens."""
     dataset = await new_dataset(ANN, **COUNTED)

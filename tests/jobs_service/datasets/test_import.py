@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import fsspec
@@ -19,7 +20,7 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 
 from jobs_service.datasets.imports.importer import Importer
-from jobs_service.datasets.imports.tokens import PIECE, _processor, count_tokens
+from jobs_service.datasets.imports.tokens import PIECE, _processor, count_tekken_tokens, count_tokens
 from jobs_service.datasets.storage import Storage, StorageError, Writer
 from jobs_service.errors import StorageUnavailable
 from rpc.errors import DatabaseUnavailable, NotOwner, TooLarge
@@ -89,6 +90,28 @@ async def test_lengths_are_counted(stack: Stack) -> None:
     bins = [(each.up_to_tokens, each.samples) for each in dataset.token_histogram]
     assert [samples for _, samples in bins] == [90, 9, 1]
     assert (bins[0][0], 101 <= bins[1][0] < 101 * 1.2, bins[2][0]) == (2, True, 1001)
+
+
+async def test_tokens_are_kept_by_script(stack: Stack, admin: asyncpg.Connection) -> None:
+    """A sample counts for the script of most of its letters, with both tokenizers; of many samples a part stands for all."""
+    texts = {
+        "latin": "Hello day",
+        "han": "你好请写 Python",
+        "kana": "これは漢字です",
+        "cyrillic": "Привет",
+        "other": "שלום עולם",
+    }
+    lines = [{"prompt": "Hello", "completion": text} for text in texts.values()]
+    lines += [{"prompt": "Hello", "completion": "Hello day"}] * 1000
+    dataset = await import_bytes(stack, b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    stored = await admin.fetchval("select script_tokens from lora_datasets where id = $1", UUID(dataset.id))
+    by_script = orjson.loads(stored)
+    assert by_script.keys() == texts.keys()
+    for script, text in texts.items():
+        if script != "latin":
+            assert by_script[script] == [count_tokens(["Hello", text]), count_tekken_tokens(["Hello", text])], script
+    assert by_script["latin"][0] == pytest.approx(1001 * count_tokens(["Hello", "Hello day"]), rel=0.02)
+    assert by_script["han"][1] < by_script["han"][0]
 
 
 SAID = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
