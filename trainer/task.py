@@ -46,7 +46,8 @@ class Task:
     `model` is a folder or a repository of the Hugging Face hub; `total_steps` the job's optimizer steps; `is_reference`
     says that these are the reference estimate's, which the training's own steps are mapped onto. `checkpoint_url` is the
     fsspec URL of this job's checkpoints, and `checkpoint` the newest that an earlier attempt reported. `source` is
-    the hub's repository of the base model, empty without one, and `validation_file` a dataset to validate with.
+    the hub's repository of the base model, empty without one, and `validation_file` a dataset to validate with, of the name
+    `validation_name`.
     """
 
     job_id: str
@@ -70,6 +71,7 @@ class Task:
     may_download: bool = False
     source: str = ""
     validation_file: str | None = None
+    validation_name: str = ""
     validation_sha256: str | None = None
     validation_pairs: int | None = None
     validation_tokens: int | None = None

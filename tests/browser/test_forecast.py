@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from playwright.async_api import Locator, Page, expect
@@ -260,6 +262,34 @@ async def test_modules_and_provider_are_what_is_priced(page: Page, person: Perso
     await page.get_by_role("radio", name="NVIDIA A100 40GB").click()
     await expect(page.get_by_label("Estimate").get_by_text("$5.60/h")).to_be_visible()
     await expect(page.get_by_role("combobox", name="Provider")).to_have_count(0)
+
+
+async def test_a_job_validates_with_part_of_its_dataset_or_another(page: Page, person: Person, calls: Calls) -> None:
+    """What to validate with is a share or another dataset; both are priced, and the job's page names what was chosen."""
+    other = await person.import_dataset("Held back")
+    dataset_id = await open_form(page, person, "&model=llama-3.1-8b&gpu=A100-80GB")
+    await page.get_by_text("Training options").click()
+    validation = page.get_by_role("combobox", name="Validation")
+    await expect(validation).to_have_text("None")
+
+    async def choose(option: str) -> Mapping[str, Any]:
+        await validation.click()
+        await expect(page.get_by_role("option", name="Forecast")).to_have_count(0)
+        await page.get_by_role("option", name=option).click()
+        await expect(page.get_by_label("Estimate").get_by_text("Validation", exact=True)).to_be_visible()
+        await expect(start(page)).to_be_enabled()
+        request = calls.to("POST /api/jobs/estimate")[-1]
+        assert request is not None
+        return request["training"]  # type: ignore[no-any-return] # JSON
+
+    assert await choose("5 % of the dataset") == {"validation_fraction": 0.05}
+    assert await choose("Held back") == {"validation_dataset_id": other}
+    await start(page).click()
+    region = page.get_by_role("region", name="Configuration")
+    await expect(region.get_by_role("link", name="Held back")).to_have_attribute("href", f"/datasets/{other}")
+    await page.get_by_role("link", name="Duplicate and edit").click()
+    await expect(validation).to_have_text("Held back")
+    await expect(page).to_have_url(re.compile(f"datasetId={dataset_id}.*validation={other}"))
 
 
 async def test_the_card_says_how_earlier_forecasts_turned_out(page: Page, person: Person, trainer: Trainer) -> None:

@@ -80,6 +80,7 @@ def task_of(
         may_download=settings.trainer_download,
         source=plan.source.removeprefix(HUB) if plan.source.startswith(HUB) else "",
         validation_file=str(validation) if validation else None,
+        validation_name=lease.validation_dataset.name,
         validation_sha256=_sha256(validation) if validation else None,
         validation_pairs=lease.validation_dataset.total_training_pairs or None,
         validation_tokens=lease.validation_dataset.total_tokens or None,

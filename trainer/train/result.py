@@ -93,6 +93,7 @@ def _card(task: Task, metrics: dict[str, float], *, step: int, max_steps: int) -
             for name, value in asdict(options).items()
             if name != "method" and value is not None
         },
+        **({"Validation dataset": _line(task.validation_name)} if task.validation_name else {}),
         **{name: f"{value:.4f}" for name, value in metrics.items()},
     }
     return CARD.format(
@@ -100,9 +101,14 @@ def _card(task: Task, metrics: dict[str, float], *, step: int, max_steps: int) -
         base=link if task.source else task.base_model,
         library="peft" if is_adapter else "transformers",
         method=options.method,
-        title=f"{task.base_model} on {task.dataset_name}".replace("\n", " "),
+        title=f"{task.base_model} on {_line(task.dataset_name)}",
         kind="A LoRA adapter" if is_adapter else "A fine-tuned copy",
-        dataset=task.dataset_name,
+        dataset=_line(task.dataset_name),
         rows="\n".join(f"| {name} | {value} |" for name, value in shown.items()),
         usage=(ADAPTER_USAGE if is_adapter else MODEL_USAGE).format(source=task.source or f"path/to/{task.base_model}"),
     )
+
+
+def _line(name: str) -> str:
+    """A name that people chose, as text that ends no line and no cell of a table."""
+    return " ".join(name.split()).replace("|", "\\|")

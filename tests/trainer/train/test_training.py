@@ -125,6 +125,7 @@ async def test_a_validation_dataset_ends_training_early(stack: Stack, models: Pa
     last, best = max(losses), min(losses, key=lambda step: losses[step])
     assert (done.result_step, best < last < job.total_steps) == (best, True)
     assert losses[last] > losses[best]
+    assert "| Validation dataset | Rows |" in (await files_of(stack, done))["README.md"].decode()
 
 
 async def test_any_command_may_train(stack: Stack, models: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import { client, dataOf } from "@/api/client";
 import { ApiError } from "@/api/errors";
 import type { Dataset, DatasetStatus } from "@/api/types";
 import { upload, type UploadProgress } from "@/api/upload";
+import { count } from "@/lib/format";
 
 const UNDER_WAY: ReadonlySet<DatasetStatus> = new Set<DatasetStatus>(["uploading", "validating"]);
 
@@ -17,6 +18,14 @@ export function useDatasets(asked: Asked) {
     placeholderData: keepPreviousData,
     refetchInterval: ({ state }) => (state.data?.datasets.some(({ status }) => UNDER_WAY.has(status)) ? 4000 : false),
   });
+}
+
+/** The caller's datasets that can be trained on, newest first, as options of a select. */
+export function useDatasetOptions(): { value: string; label: string; detail: string }[] {
+  const ready = useDatasets({ limit: 100, status: "ready" });
+  return (ready.data?.datasets ?? [])
+    .filter((dataset) => dataset.training_ready)
+    .map(({ id, name, total_training_pairs: pairs }) => ({ value: id, label: name, detail: `${count(pairs ?? 0)} pairs` }));
 }
 
 export function useDataset(id: string | null) {

@@ -25,7 +25,7 @@ import { HyperparametersSection } from "@/configure/form/hyperparameters";
 import { LimitsSection } from "@/configure/form/limits";
 import { NameSection } from "@/configure/form/name";
 import { Presets } from "@/configure/form/presets";
-import { withPatch } from "@/configure/model/configuration";
+import { withDataset, withPatch } from "@/configure/model/configuration";
 import { deleteDraft, deleteRequestId, getRequestId } from "@/configure/model/draft";
 import { createJobRequest, effectiveBatch, estimateRequest } from "@/configure/model/requests";
 import { useConfiguration } from "@/configure/model/use-configuration";
@@ -148,7 +148,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
             </Button>
           </p>
         )}
-        <DatasetSection datasetId={configuration.datasetId} onSelect={(datasetId) => change({ ...configuration, datasetId })} />
+        <DatasetSection datasetId={configuration.datasetId} onSelect={(datasetId) => change(withDataset(configuration, datasetId))} />
         <BaseModel catalogue={catalogue} configuration={configuration} onChange={change} />
         <Presets catalogue={catalogue} configuration={configuration} onChange={change} />
         <Hardware catalogue={catalogue} configuration={configuration} onChange={change} />

@@ -11,6 +11,7 @@ import { cn } from "@/lib/cn";
 import { withModule, withValue, type Choice, type Choices, type Configuration } from "@/configure/model/configuration";
 import { rememberBaseModel } from "@/configure/model/draft";
 import { NumberSlider } from "./number-slider";
+import { Validation } from "./validation";
 
 /** Value of a select whose option is left to the Estimator. */
 const DEFAULT = "default";
@@ -85,9 +86,9 @@ function Mode({ value, title, detail }: { value: string; title: string; detail: 
 }
 
 function TrainingOptions({ catalogue, configuration, onChange }: Props) {
-  const { choices, targetModules } = configuration;
+  const { choices, targetModules, validation } = configuration;
   return (
-    <details className="group mt-2" open={Object.keys(choices).length + targetModules.length > 0 || undefined}>
+    <details className="group mt-2" open={Object.keys(choices).length + targetModules.length > 0 || validation !== null || undefined}>
       <summary className="inline-flex list-none items-center gap-1.5 rounded-md text-sm font-medium text-soft hover:text-ink">
         <ChevronRight className="size-4 transition-transform group-open:rotate-90" aria-hidden />
         Training options
@@ -129,6 +130,7 @@ function TrainingOptions({ catalogue, configuration, onChange }: Props) {
           value={configuration.values["training.gradient_accumulation"]}
           onChange={(value) => onChange(withValue(configuration, "training.gradient_accumulation", value))}
         />
+        <Validation configuration={configuration} onChange={onChange} />
         <TargetModules catalogue={catalogue} configuration={configuration} onChange={onChange} />
       </div>
     </details>

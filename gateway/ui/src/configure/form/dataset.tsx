@@ -7,7 +7,7 @@ import { ValidationWarnings } from "@/datasets/validation-warnings";
 import { Button } from "@/components/ui/button";
 import { Select } from "@/components/ui/select";
 import { Skeleton } from "@/components/ui/skeleton";
-import { useDataset, useDatasets } from "@/datasets/queries";
+import { useDataset, useDatasetOptions } from "@/datasets/queries";
 import { count, short } from "@/lib/format";
 import { Section } from "@/components/section";
 
@@ -15,14 +15,7 @@ type Props = { datasetId: string | null; onSelect: (datasetId: string) => void }
 
 export function DatasetSection({ datasetId, onSelect }: Props) {
   const dataset = useDataset(datasetId);
-  const ready = useDatasets({ limit: 100, status: "ready" });
-  const options = (ready.data?.datasets ?? [])
-    .filter((dataset) => dataset.training_ready)
-    .map((dataset) => ({
-      value: dataset.id,
-      label: dataset.name,
-      detail: `${count(dataset.total_training_pairs ?? 0)} pairs`,
-    }));
+  const options = useDatasetOptions();
   const hasOthers = options.length > 1 || (options.length === 1 && options[0]?.value !== datasetId);
   return (
     <Section

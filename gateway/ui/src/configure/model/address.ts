@@ -29,6 +29,7 @@ export function toSearch(configuration: Configuration): URLSearchParams {
   if (configuration.baseModel !== null) search.set("model", configuration.baseModel);
   if (configuration.provider !== null) search.set("provider", configuration.provider);
   for (const [name, word] of Object.entries(configuration.choices)) search.set(name, word);
+  if (configuration.validation !== null) search.set("validation", configuration.validation);
   if (configuration.targetModules.length > 0) search.set("modules", configuration.targetModules.join(" "));
   if (configuration.name) search.set("name", configuration.name);
   for (const label of configuration.labels) search.append("label", label);
@@ -63,6 +64,7 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, defaul
     baseModel: search.get("model"),
     choices: Object.fromEntries(choices) as Choices,
     targetModules: search.get("modules")?.split(" ").filter(Boolean) ?? [],
+    validation: search.get("validation"),
     provider: search.get("provider"),
     name: (search.get("name") ?? "").trim().slice(0, MAX_NAME_LENGTH),
     labels: withLabels([], search.getAll("label").join()),
@@ -75,7 +77,7 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, defaul
 
 /** Whether URL parameters hold any part of a configuration besides the dataset. */
 export function hasConfiguration(search: URLSearchParams): boolean {
-  return ["preset", "gpu", "model", "provider", "modules", "name", "label", ...CHOICES, ...Object.values(PARAMETERS)].some((name) => search.has(name));
+  return ["preset", "gpu", "model", "provider", "modules", "validation", "name", "label", ...CHOICES, ...Object.values(PARAMETERS)].some((name) => search.has(name));
 }
 
 /** The address of a form that is filled with a job's configuration. A deleted dataset is left out. */
@@ -93,6 +95,7 @@ export function duplicateAddress(job: Job): string {
       }),
     ),
     targetModules: job.training?.target_modules ?? [],
+    validation: job.training?.validation_dataset_id ?? (job.training?.validation_fraction ? String(job.training.validation_fraction) : null),
     provider: job.provider,
     name: job.name ?? "",
     labels: job.labels,

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import type { Catalogue } from "@/api/types";
 import { fromSearch, hasConfiguration, toSearch } from "./address";
-import { startingConfiguration, withGpuType, withModule, withPatch, withPreset, withValue } from "./configuration";
+import { startingConfiguration, withDataset, withGpuType, withModule, withPatch, withPreset, withValue } from "./configuration";
 import { fieldError, parseNumber } from "./limits";
 import { createJobRequest, estimateRequest } from "./requests";
 
@@ -69,6 +69,8 @@ describe("a configuration", () => {
       "with a base model",
       { ...withValue(start, "training.sequence_length", 4096), baseModel: "m", choices: { method: "qlora", packing: "false" } },
     ],
+    ["with a share for validation", { ...start, baseModel: "m", validation: "0.05" }],
+    ["with a dataset for validation", { ...start, baseModel: "m", validation: "e" }],
     ["of another preset", withPreset(start, catalogue.presets[0]!)],
   ])("survives its URL %s", (_, configuration) => {
     const read = fromSearch(new URLSearchParams(toSearch(configuration).toString()), catalogue, start);
@@ -120,6 +122,15 @@ describe("modules and prices", () => {
     expect(withModule(withModule(two, "all-linear", true), "q_proj", true).targetModules).toEqual(["q_proj"]);
     expect(withModule(two, "q_proj", false).targetModules).toEqual(["v_proj"]);
     expect(estimateRequest(catalogue, model)?.training).toEqual({});
+  });
+
+  it("validates with a share of the samples or with another dataset, which is not the one that is trained on", () => {
+    const training = (validation: string | null) => estimateRequest(catalogue, { ...model, validation })?.training;
+    expect(training(null)).toEqual({});
+    expect(training("0.05")).toEqual({ validation_fraction: 0.05 });
+    expect(training("e")).toEqual({ validation_dataset_id: "e" });
+    expect(withDataset({ ...model, validation: "e" }, "e").validation).toBeNull();
+    expect(withDataset({ ...model, validation: "e" }, "f").validation).toBe("e");
   });
 
   it("a provider needs a base model, and is dropped with a GPU type that it does not offer", () => {

@@ -53,6 +53,8 @@ export type Configuration = {
   readonly choices: Choices;
   /** Modules that get an adapter. Empty: the default modules. */
   readonly targetModules: readonly string[];
+  /** What to validate with: a share of the samples (`0.05`), or another dataset's id. Null: nothing. */
+  readonly validation: string | null;
   /** Provider whose price is used. Null: the catalogue's own price. */
   readonly provider: string | null;
   /** What the job is called. Empty: nothing. */
@@ -73,6 +75,7 @@ export function startingConfiguration(catalogue: Catalogue, datasetId: string | 
     baseModel: null,
     choices: {},
     targetModules: [],
+    validation: null,
     provider: null,
     name: "",
     labels: [],
@@ -101,6 +104,17 @@ export function withGpuType(catalogue: Catalogue, configuration: Configuration, 
   const changed = { ...configuration, gpuType };
   const offered = gpuTypeOf(catalogue, changed)?.offers.some(({ provider }) => provider === configuration.provider);
   return offered ? changed : { ...changed, provider: null };
+}
+
+/** Selects a dataset. A job does not validate with the dataset that it trains on. */
+export function withDataset(configuration: Configuration, datasetId: string): Configuration {
+  return { ...configuration, datasetId, validation: configuration.validation === datasetId ? null : configuration.validation };
+}
+
+/** The share of the samples that is held back for validation. Null: none, or another dataset. */
+export function validationShare(validation: string | null): number | null {
+  const share = validation === null ? Number.NaN : Number(validation);
+  return Number.isNaN(share) ? null : share;
 }
 
 /** Adds or removes a target module. */

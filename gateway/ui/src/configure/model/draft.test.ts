@@ -5,7 +5,7 @@ import { getDraft, deleteDraft, deleteRequestId, saveDraft, getRequestId } from 
 
 beforeEach(() => localStorage.clear());
 
-const draft = { datasetId: "d", presetId: "custom", basedOn: "fast", gpuType: "A", baseModel: null, choices: {}, targetModules: [], provider: null, name: "n", labels: ["a"], values: { ...Object.fromEntries(FIELDS.map((field) => [field, null])), "gpu_config.count": Number.NaN } } as unknown as Configuration;
+const draft = { datasetId: "d", presetId: "custom", basedOn: "fast", gpuType: "A", baseModel: null, choices: {}, targetModules: [], validation: null, provider: null, name: "n", labels: ["a"], values: { ...Object.fromEntries(FIELDS.map((field) => [field, null])), "gpu_config.count": Number.NaN } } as unknown as Configuration;
 
 it("keeps a draft for each dataset, with text that is not a number", () => {
   saveDraft("d", draft);

@@ -8,7 +8,7 @@ const KEYS = "pipeline.request-ids";
 const BASE_MODEL = "pipeline.base-model";
 const MAX_ENTRIES = 20;
 
-const DEFAULTS = { baseModel: null, choices: {}, targetModules: [], provider: null, name: "", labels: [] };
+const DEFAULTS = { baseModel: null, choices: {}, targetModules: [], validation: null, provider: null, name: "", labels: [] };
 
 type Entry<T> = readonly [name: string, value: T];
 

@@ -1,5 +1,5 @@
 import type { Catalogue, CreateJobRequest, EstimateRequest } from "@/api/types";
-import { FIELDS, type Configuration, type Field, type TrainingOptions } from "./configuration";
+import { FIELDS, validationShare, type Configuration, type Field, type TrainingOptions } from "./configuration";
 import { fieldError } from "./limits";
 
 /** The request for an estimate, or null while a value is missing or invalid. */
@@ -34,7 +34,8 @@ export function estimateRequest(catalogue: Catalogue, configuration: Configurati
   };
 }
 
-function trainingOptions({ choices, targetModules, values }: Configuration): TrainingOptions {
+function trainingOptions({ choices, targetModules, validation, values }: Configuration): TrainingOptions {
+  const share = validationShare(validation);
   const length = values["training.sequence_length"];
   const accumulation = values["training.gradient_accumulation"];
   const chosen = Object.entries(choices).map(([name, word]) => [name, word === "true" ? true : word === "false" ? false : word]);
@@ -43,6 +44,7 @@ function trainingOptions({ choices, targetModules, values }: Configuration): Tra
     ...(length === null ? {} : { sequence_length: length }),
     ...(accumulation === null ? {} : { gradient_accumulation: accumulation }),
     ...(targetModules.length === 0 ? {} : { target_modules: [...targetModules] }),
+    ...(validation === null ? {} : share === null ? { validation_dataset_id: validation } : { validation_fraction: share }),
   };
 }
 

@@ -1,7 +1,8 @@
 import { Link } from "react-router";
 
 import type { Job } from "@/api/types";
-import { capitalise, count, moment, scientific } from "@/lib/format";
+import { useDataset } from "@/datasets/queries";
+import { capitalise, count, moment, percent, scientific } from "@/lib/format";
 import { Fact, Panel } from "./panel";
 
 /** The configuration of a job, its dataset and its times. */
@@ -47,6 +48,11 @@ export function ConfigurationPanel({ job }: { job: Job }) {
         <Fact name="Training pairs">
           {job.dataset.total_training_pairs == null ? "–" : count(job.dataset.total_training_pairs)}
         </Fact>
+        {job.base_model && (
+          <Fact name="Validation">
+            <ValidatedWith job={job} />
+          </Fact>
+        )}
       </dl>
       <h3 className="mt-5 mb-3 border-t border-line pt-4 text-sm font-semibold">Times</h3>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
@@ -62,9 +68,22 @@ export function ConfigurationPanel({ job }: { job: Job }) {
   );
 }
 
-/** Training options that the job was created with. The Estimator filled in the others. */
+function ValidatedWith({ job: { training } }: { job: Job }) {
+  const id = training?.validation_dataset_id ?? null;
+  const dataset = useDataset(id);
+  if (id === null) return training?.validation_fraction ? `${percent(training.validation_fraction)} of the dataset` : "none";
+  if (dataset.isError) return "a dataset that was deleted";
+  return (
+    <Link className="text-brand underline-offset-4 hover:underline" to={`/datasets/${id}`}>
+      {dataset.data?.name ?? "…"}
+    </Link>
+  );
+}
+
+/** Training options that the job was created with, but for validation. The Estimator filled in the others. */
 function trainingOptions(job: Job): [name: string, value: string][] {
   return Object.entries(job.training ?? {}).flatMap(([name, value]): [string, string][] => {
+    if (name === "validation_dataset_id" || name === "validation_fraction") return [];
     if (value === null || (Array.isArray(value) && value.length === 0)) return [];
     const text = Array.isArray(value) ? value.join(" ") : value === true ? "on" : value === false ? "off" : String(value);
     return [[capitalise(name.replaceAll("_", " ")), text]];
