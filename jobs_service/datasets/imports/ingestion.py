@@ -222,7 +222,7 @@ class Ingestion:
         sample_texts = [*texts(sample.content)]
         tokens = count_tokens(sample_texts)
         self._lengths.add(tokens)
-        self._scripts.add(self._lengths.samples, sample_texts)
+        self._scripts.add(self._lengths.samples, sample_texts, tokens)
         self._pairs += sample.pairs
         row = {"row": self._lengths.samples, "line": record.line, "pairs": sample.pairs, "tokens": tokens}
         if self.errors.total == 0 or self._lengths.samples <= EXCERPT_ROWS:

@@ -30,7 +30,7 @@ OTHER_BYTES = 3
 # Chinese characters are Japanese where at least this share of them and kana is kana.
 MIN_KANA = 0.1
 # The first samples are all counted, and of later ones one in so many. Of a long text, so many characters.
-ALL_OF_FIRST, ONE_IN, SAMPLED_CHARACTERS = 256, 16, 8_192
+ALL_OF_FIRST, ONE_IN, SAMPLED_CHARACTERS = 256, 32, 8_192
 
 Count = Callable[[Sequence[str]], int]
 
@@ -42,15 +42,17 @@ class ScriptTokens:
         self._count, self._count_again = count, count_again
         self._tokens: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
-    def add(self, number: int, texts: Sequence[str]) -> None:
-        """Counts sample `number`, from 1, if it is one of the part."""
+    def add(self, number: int, texts: Sequence[str], tokens: int) -> None:
+        """Counts sample `number`, from 1, of so many tokens of the first tokenizer, if it is one of the part."""
         if number > ALL_OF_FIRST and number % ONE_IN:
             return
         weight = ONE_IN if number > ALL_OF_FIRST else 1
         starts = [text[:SAMPLED_CHARACTERS] for text in texts]
-        tokens = self._tokens[script_of(starts)]
-        tokens[0] += weight * self._count(starts)
-        tokens[1] += weight * self._count_again(starts)
+        if max(map(len, texts), default=0) > SAMPLED_CHARACTERS:
+            tokens = self._count(starts)
+        both = self._tokens[script_of(starts)]
+        both[0] += weight * tokens
+        both[1] += weight * self._count_again(starts)
 
     def result(self) -> dict[str, list[int]]:
         """Tokens of both tokenizers by script."""

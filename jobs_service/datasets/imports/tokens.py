@@ -10,6 +10,7 @@ from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -20,6 +21,7 @@ from tiktoken import Encoding
 MODEL = "tokenizer.model.v1"
 # Vocabulary of Mistral Nemo.
 TEKKEN = "tekken_240718.json"
+VOCABULARY, WORD = b'  "vocab": [\n', re.compile(rb'"token_bytes": "([^"]*)"')
 # The tokenizer needs some fifty times the size of a text in memory, so a long one is counted in pieces of this many
 # characters. No token goes across a single space, and the next piece begins with what stands for one: cut there, pieces
 # have the tokens of the whole. A text without such a space is cut anyhow, which costs it a token or two a piece.
@@ -42,10 +44,13 @@ def count_tokens(texts: Sequence[str]) -> int:
 
 @cache
 def _tekken() -> Encoding:
-    data = orjson.loads(files("mistral_common").joinpath("data", TEKKEN).read_bytes())
-    config = data["config"]
-    words = data["vocab"][: config["default_vocab_size"] - config["default_num_special_tokens"]]
-    ranks = {b64decode(word["token_bytes"]): word["rank"] for word in words}
+    """Read line by line: as one document the vocabulary takes 100 MB for a moment."""
+    with files("mistral_common").joinpath("data", TEKKEN).open("rb") as file:
+        head = b"".join(iter(file.readline, VOCABULARY))
+        config = orjson.loads(head.rstrip().removesuffix(b",") + b"}")["config"]
+        size = config["default_vocab_size"] - config["default_num_special_tokens"]
+        words = (match[1] for line in file if (match := WORD.search(line)))
+        ranks = {b64decode(word): rank for rank, word in enumerate(islice(words, size))}
     return Encoding(TEKKEN, pat_str=config["pattern"], mergeable_ranks=ranks, special_tokens={})
 
 

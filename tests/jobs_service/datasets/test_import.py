@@ -13,14 +13,16 @@ from uuid import UUID
 import asyncpg
 import fsspec
 import grpc
+import mistral_common
 import orjson
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 
 from jobs_service.datasets.imports.importer import Importer
-from jobs_service.datasets.imports.tokens import PIECE, _processor, count_tekken_tokens, count_tokens
+from jobs_service.datasets.imports.tokens import PIECE, TEKKEN, _processor, count_tekken_tokens, count_tokens
 from jobs_service.datasets.storage import Storage, StorageError, Writer
 from jobs_service.errors import StorageUnavailable
 from rpc.errors import DatabaseUnavailable, NotOwner, TooLarge
@@ -90,6 +92,13 @@ async def test_lengths_are_counted(stack: Stack) -> None:
     bins = [(each.up_to_tokens, each.samples) for each in dataset.token_histogram]
     assert [samples for _, samples in bins] == [90, 9, 1]
     assert (bins[0][0], 101 <= bins[1][0] < 101 * 1.2, bins[2][0]) == (2, True, 1001)
+
+
+def test_tekken_counts_as_its_library_does() -> None:
+    """The vocabulary is read in less memory than by mistral-common, and has the same tokens."""
+    library = Tekkenizer.from_file(Path(mistral_common.__file__).parent / "data" / TEKKEN)
+    for text in (Path(__file__).read_text(), "你好，世界 Привет\r\n\t  héé 12345 🙂"):  # noqa: RUF001 - a mark of Chinese text
+        assert count_tekken_tokens([text]) == len(library.encode(text, bos=False, eos=False))
 
 
 async def test_tokens_are_kept_by_script(stack: Stack, admin: asyncpg.Connection) -> None:
