@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import structlog
-from opentelemetry.trace import Tracer
 
 from rpc.errors import OperatorError
 from rpc.process.settings import TelemetrySettings
 from rpc.telemetry.metrics import Metrics
 from rpc.telemetry.server import MetricsServer
+from rpc.telemetry.traces import RatioTracer
 
 OFF = -1
 
@@ -28,7 +28,7 @@ class Telemetry:
     """
 
     metrics: Metrics = field(default_factory=Metrics)
-    tracer: Tracer | None = None
+    tracer: RatioTracer | None = None
     is_ready: bool | None = None
 
 
@@ -73,7 +73,7 @@ def serve_metrics(settings: TelemetrySettings, telemetry: Telemetry) -> Callable
 
 
 @contextmanager
-def _tracer(settings: TelemetrySettings, process: str) -> Iterator[Tracer | None]:
+def _tracer(settings: TelemetrySettings, process: str) -> Iterator[RatioTracer | None]:
     if settings.otlp_endpoint is None:
         yield None
         return
@@ -82,15 +82,13 @@ def _tracer(settings: TelemetrySettings, process: str) -> Iterator[Tracer | None
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
     except ImportError as error:
         raise OperatorError(f"PIPELINE_OTLP_ENDPOINT needs the extra `otel`: {error}") from error
     provider = TracerProvider(
-        sampler=ParentBasedTraceIdRatio(settings.trace_sample_ratio),
         resource=Resource.create({"service.name": process, "service.namespace": "pipeline"}),
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint)))
     try:
-        yield provider.get_tracer("pipeline")
+        yield RatioTracer(provider.get_tracer("pipeline"), settings.trace_sample_ratio)
     finally:
         provider.shutdown()

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rpc.telemetry.exporters import Telemetry
+from rpc.telemetry.traces import RatioTracer
 from tests.clients import http_client
 from tests.conftest import NewDataset, Stack
 from tests.gateway.conftest import bearer, new_request, open_gateway
@@ -36,7 +37,7 @@ async def test_a_request_is_a_span_named_after_its_route(shared_stack: Stack, me
     """The name has the route's pattern and not the path, which clients make up; a path without a route adds nothing."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    telemetry = Telemetry(tracer=provider.get_tracer("tests"))
+    telemetry = Telemetry(tracer=RatioTracer(provider.get_tracer("tests")))
     async with open_gateway(shared_stack, telemetry) as url, http_client(url, timeout=10, headers=bearer(me)) as client:
         assert (await client.get(f"/api/jobs/{me}")).status_code == 404
         await client.get("/made/up")

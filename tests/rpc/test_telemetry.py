@@ -26,6 +26,7 @@ from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.telemetry import server
 from rpc.telemetry.exporters import Telemetry
 from rpc.telemetry.metrics import LABELS, NAME, UNITS, Metrics
+from rpc.telemetry.traces import RatioTracer
 from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET, TestDatabase, metadata
 from tests.door import refused
@@ -112,7 +113,7 @@ def telemetry(spans: InMemorySpanExporter) -> Telemetry:
     """Telemetry that records spans."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    return Telemetry(tracer=provider.get_tracer("test"))
+    return Telemetry(tracer=RatioTracer(provider.get_tracer("test")))
 
 
 def only(spans: InMemorySpanExporter, kind: SpanKind) -> ReadableSpan:
@@ -149,6 +150,28 @@ async def test_a_call_and_its_statements_continue_the_callers_trace(
     assert (statement.attributes or {})["db.query.summary"] == "count_jobs"
     assert passed_on["traceparent"] == f"00-{TRACE}-{call.context.span_id:016x}-01"
     assert [line["trace_id"] for line in lines if line["event"] == "call"] == [TRACE]
+
+
+@pytest.mark.parametrize("caller", [None, f"{TRACEPARENT[:-2]}00"])
+async def test_a_trace_that_is_not_recorded_is_passed_on(
+    telemetry: Telemetry, spans: InMemorySpanExporter, caller: str | None
+) -> None:
+    """Where neither the caller nor the ratio wants a trace, no span is made; its id is in the log and passed on as such."""
+    assert telemetry.tracer is not None
+    telemetry.tracer = telemetry.tracer._replace(ratio=0.0)
+    passed_on: dict[str, str] = {}
+
+    async def work(call: Any) -> None:
+        passed_on.update(call.forward())
+
+    async with traced(telemetry, Servicer(work)) as channel:
+        with structlog.testing.capture_logs() as lines:
+            more = [("traceparent", caller)] if caller else []
+            await channel.unary_unary(CATALOGUE)(b"", metadata=[*metadata(), *more])
+    assert spans.get_finished_spans() == ()
+    assert passed_on["traceparent"].endswith("-00")
+    assert caller in (None, passed_on["traceparent"])
+    assert [line["trace_id"] for line in lines if line["event"] == "call"] == [passed_on["traceparent"][3:35]]
 
 
 async def test_a_servers_error_marks_its_span(telemetry: Telemetry, spans: InMemorySpanExporter) -> None:
