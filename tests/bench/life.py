@@ -27,6 +27,7 @@ from jobs_service.queue.lease import LeaseRequest
 from jobs_service.queue.store import QueueStore
 from rpc.database.pool import Database
 from rpc.identity.model import Identity
+from rpc.telemetry.metrics import Metrics
 from tests.bench.scratch import migrated, scratch_database
 from tests.conftest import metadata
 from tests.databases import in_database
@@ -125,7 +126,7 @@ async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
             await admin.execute("vacuum analyze")
             await admin.close()
             pool = await opened.enter_async_context(Database.open(url, size=1))
-            lives.append(QueueStore(pool, lease_time=timedelta(hours=1)))
+            lives.append(QueueStore(pool, lease_time=timedelta(hours=1), metrics=Metrics()))
         for _ in range(CLAIMS):
             for life, times in zip(lives, took, strict=True):
                 started = time.perf_counter()

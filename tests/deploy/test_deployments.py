@@ -156,6 +156,33 @@ def test_every_server_shows_metrics_to_prometheus_alone() -> None:
     assert [each["port"] for each in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
 
 
+def test_the_compose_file_follows_the_schema_of_compose(tmp_path: Path) -> None:
+    """Every key is one that Compose knows; a misspelt one is found."""
+    schema = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    misspelt = tmp_path / "compose.yaml"
+    misspelt.write_text((DEPLOY / "compose.yaml").read_text().replace("profiles:", "profils:"))
+    for path, fault in ((DEPLOY / "compose.yaml", None), (misspelt, "profils")):
+        done = subprocess.run(
+            [Path(sys.executable).with_name(schema[0]), *schema[1:], path], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode == 0) == (fault is None), done.stdout
+        assert fault is None or fault in done.stdout
+
+
+def test_traces_have_a_way_to_grafana() -> None:
+    """Tempo takes traces where compose.yaml says that they are sent, keeps them in its volume, and answers Grafana."""
+    tempo = yaml.safe_load((DEPLOY / "tempo" / "tempo.yaml").read_text())
+    endpoint = tempo["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
+    (sent_to,) = set(re.findall(r"PIPELINE_OTLP_ENDPOINT=(\S+?),? ", (DEPLOY / "compose.yaml").read_text()))
+    assert (urlsplit(sent_to).hostname, urlsplit(sent_to).port) == ("tempo", int(endpoint.rpartition(":")[2]))
+    sources = yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "datasources" / "pipeline.yaml").read_text())
+    ports = {each["uid"]: urlsplit(each["url"]).port for each in sources["datasources"]}
+    assert ports == {"prometheus": 9090, "tempo": tempo["server"]["http_listen_port"]}
+    (volume,) = [each for each in COMPOSE["services"]["tempo"]["volumes"] if each.startswith("tempo:")]
+    for path in (tempo["storage"]["trace"]["local"]["path"], tempo["storage"]["trace"]["wal"]["path"]):
+        assert path.startswith(f"{volume.split(':')[1]}/")
+
+
 def test_the_observe_profile_scrapes_every_server_and_finds_its_files() -> None:
     """Prometheus scrapes what serves metrics in the compose file, mounts what exists, and Grafana finds the others."""
     services = COMPOSE["services"]
