@@ -30,7 +30,7 @@ group by j.gpu_type order by j.gpu_type;
 
 -- name: trainers
 -- Trainers that have asked for jobs in the last minutes.
-select count(distinct worker_id) from trainer_offers where seen_at > now() - make_interval(secs => $1);
+select count(distinct (worker_id, trainer)) from trainer_offers where seen_at > now() - make_interval(secs => $1);
 
 -- name: webhooks
 -- Deliveries that are due, and the age of the oldest.

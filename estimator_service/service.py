@@ -34,7 +34,7 @@ class EstimatorService:
         datasets: Datasets,
         quotes: Quotes,
         finished: FinishedJobs,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
         self._file = catalogue_file
         self._datasets = datasets
@@ -42,7 +42,6 @@ class EstimatorService:
         self._finished = finished
         catalogue = read_catalogue(catalogue_file)
         self._estimator, self._catalogue_response = Estimator(catalogue), catalogue_wire.catalogue(catalogue)
-        metrics = metrics or Metrics()
         metrics.watch(
             "pipeline_price_book_age_seconds",
             "Time since the day of the oldest price.",

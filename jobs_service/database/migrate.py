@@ -52,6 +52,7 @@ ROUTINES = (
     "change_job",
     "check_job",
     "leased_job_costs",
+    "live_offers",
     "gpu_capacity",
     "job_details",
     "list_jobs",

@@ -65,7 +65,7 @@ with deleted as (
 ), unclaimed as (
     insert into unclaimed_files (path, user_id, since)
     select storage_path, (select caller_id()), '-infinity' from deleted
-    where storage_bucket = $2 and starts_with(storage_path, 'datasets/' || (select caller_id()) || '/')
+    where storage_bucket = $2 and is_own_dataset_file(storage_path)
 )
 select id from deleted;
 

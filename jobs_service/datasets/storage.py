@@ -17,6 +17,8 @@ from rpc.errors import OperatorError
 PART = ".part"
 # Schemes of S3, and of stores that speak its protocol.
 S3 = ("s3", "s3a")
+# Schemes of stores without folders: to make one would make a bucket that is missing, in the wrong account for example.
+OBJECT_STORES = (*S3, "gs", "gcs", "abfs", "abfss", "az")
 
 log = structlog.get_logger()
 
@@ -28,8 +30,9 @@ class StorageError(OperatorError):
 class Writer:
     """Writes a file, which gets its name with `commit`. Its methods block: call them in a thread."""
 
-    def __init__(self, filesystem: Any, path: str) -> None:
+    def __init__(self, filesystem: Any, path: str, *, makes_folders: bool) -> None:
         self._filesystem = filesystem
+        self._makes_folders = makes_folders
         self._path = path
         self._part = path + PART
         self._file: Any = None
@@ -38,7 +41,8 @@ class Writer:
         """Appends. Raises StorageUnavailable."""
         with _translated():
             if self._file is None:
-                self._filesystem.makedirs(self._path.rpartition("/")[0], exist_ok=True)
+                if self._makes_folders:
+                    self._filesystem.makedirs(self._path.rpartition("/")[0], exist_ok=True)
                 self._file = self._filesystem.open(self._part, "wb")
             self._file.write(data)
 
@@ -136,4 +140,5 @@ class Storage:
 
     def writer(self, path: str) -> Writer:
         """A writer of a new file. Nothing is created before its first byte."""
-        return Writer(self._filesystem, f"{self._root}/{path}")
+        makes_folders = urlsplit(self.bucket).scheme not in OBJECT_STORES
+        return Writer(self._filesystem, f"{self._root}/{path}", makes_folders=makes_folders)

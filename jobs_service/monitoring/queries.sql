@@ -5,11 +5,11 @@
 with capacity as (
     select * from gpu_capacity order by queued_jobs + starting_jobs + running_jobs desc, gpu_type limit $1
 ), trained as (
-    select gpu_type, max(gpus) as gpus, count(distinct worker_id) as trainers
+    select gpu_type, max(gpus) as gpus, count(distinct (worker_id, trainer)) as trainers
     from (
-        select gpu_type, worker_id, gpu_count as gpus from trainer_offers where seen_at > now() - interval '1 minute'
+        select gpu_type, worker_id, trainer, gpu_count as gpus from live_offers
         union all
-        select gpu_type, worker_id, gpu_count from lora_training_jobs where status in ('initializing', 'running')
+        select gpu_type, worker_id, trainer, gpu_count from lora_training_jobs where status in ('initializing', 'running')
     ) offered
     group by gpu_type
     order by trainers desc

@@ -1,7 +1,9 @@
 -- name: offer_gpus
--- What a trainer has free, for those who ask why their job waits. Not written again while it says the same.
-insert into trainer_offers as known (worker_id, gpu_type, gpu_count, simulated)
-select (select caller_id()), o.gpu_type, o.gpus, $3 from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
+-- What a trainer ($4: its name) has free, for those who ask why their job waits. Not written again while it says the same. The
+-- trainers that share a token have $5 rows together.
+insert into trainer_offers as known (worker_id, trainer, gpu_type, gpu_count, simulated)
+select (select caller_id()), $4, o.gpu_type, o.gpus, $3 from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
+where (select count(*) from trainer_offers where worker_id = (select caller_id()) and trainer <> $4) < $5
 on conflict on constraint trainer_offers_pkey do update
 set gpu_count = excluded.gpu_count, simulated = excluded.simulated, seen_at = now()
 where (known.gpu_count, known.simulated) <> (excluded.gpu_count, excluded.simulated) or known.seen_at < now() - interval '10 seconds';
@@ -78,7 +80,7 @@ returning
 
 -- name: trained_types
 -- GPU types that a trainer which trains (and does not simulate) offered in the last minute, or has a job of now.
-select gpu_type from trainer_offers where not simulated and seen_at > now() - interval '1 minute'
+select gpu_type from live_offers where not simulated
 union
 select gpu_type from lora_training_jobs where status in ('initializing', 'running') and not simulated;
 
@@ -199,12 +201,12 @@ where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and 
 returning id, status;
 
 -- name: release_job
--- Back to the queue without losing an attempt. Returns how long the trainer had it, too.
+-- Back to the queue without losing an attempt. Returns the trainer's name and how long it had the job, too.
 update lora_training_jobs set
     status = 'queued', current_stage = 'queued', status_reason = 'released',
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
-returning id, extract(epoch from now() - lease_started_at)::double precision as lease_seconds;
+returning id, trainer, extract(epoch from now() - lease_started_at)::double precision as lease_seconds;
 
 -- name: cancel_job
 -- From any state that is not final. The trainer's lease ends with it; `had_lease` is as of before.
@@ -396,4 +398,4 @@ select * from gpu_capacity order by queued_jobs + starting_jobs + running_jobs d
 
 -- name: latest_offers
 -- The largest number of GPUs of each type that one trainer offered in the last minute.
-select gpu_type, max(gpu_count) as gpus from trainer_offers where seen_at > now() - interval '1 minute' group by gpu_type;
+select gpu_type, max(gpu_count) as gpus from live_offers group by gpu_type;

@@ -30,7 +30,7 @@ SHORTEST = 0.005  # seconds, half of the last digit that an estimate shows
 SECONDS_PER_HOUR = 3600
 
 
-class Promise(NamedTuple):
+class InitialForecast(NamedTuple):
     """What was forecast when the job was created, seconds. Without a base model (`is_rough`) that is one figure."""
 
     total: float
@@ -92,17 +92,17 @@ class Reforecast:
         }
 
 
-def reforecast(progress: Progress, promise: Promise) -> Reforecast:
+def reforecast(progress: Progress, initial: InitialForecast) -> Reforecast:
     """Forecasts a job from its first measured steps."""
     if progress.simulated:
         # It reports steps alone: it validates and saves nothing, and no physics bounds it.
-        promise = promise._replace(validation=0.0, save=0.0, fastest_training=0.0)
-    slowdown, deviation = _slowdown(progress, promise)
+        initial = initial._replace(validation=0.0, save=0.0, fastest_training=0.0)
+    slowdown, deviation = _slowdown(progress, initial)
     share_left = 1.0 - progress.current_step / progress.total_steps
-    steps_left = (promise.training + promise.validation) * share_left * slowdown
-    fastest = promise.fastest_training * share_left
+    steps_left = (initial.training + initial.validation) * share_left * slowdown
+    fastest = initial.fastest_training * share_left
     p10, p50, p90 = (
-        progress.billed_seconds + max(fastest, steps_left * math.exp(z * deviation)) + promise.save
+        progress.billed_seconds + max(fastest, steps_left * math.exp(z * deviation)) + initial.save
         for z in (-Z90, 0.0, Z90)
     )
     return Reforecast(
@@ -110,17 +110,17 @@ def reforecast(progress: Progress, promise: Promise) -> Reforecast:
         step=progress.current_step,
         measured_steps=progress.measured_steps,
         progress=100.0 * progress.current_step / progress.total_steps,
-        note=f"Was {_duration(promise.total)}, now {_duration_range(p10, p90)}.",
-        exceeds_p90=not promise.is_rough and p50 > promise.total_p90,
+        note=f"Was {_duration(initial.total)}, now {_duration_range(p10, p90)}.",
+        exceeds_p90=not initial.is_rough and p50 > initial.total_p90,
         limit=_limit(p50, progress),
         hourly_rate=progress.hourly_rate,
         storage_usd=progress.storage_usd,
     )
 
 
-def _slowdown(progress: Progress, promise: Promise) -> tuple[float, float]:
+def _slowdown(progress: Progress, initial: InitialForecast) -> tuple[float, float]:
     """How much slower the rest will be than forecast, and the standard deviation of its log."""
-    training = max(promise.training, SHORTEST)
+    training = max(initial.training, SHORTEST)
     measured = progress.measured_seconds * progress.total_steps / progress.measured_steps
     observed = math.log(max(measured, SHORTEST) / training)
     noise = math.hypot(
@@ -130,15 +130,15 @@ def _slowdown(progress: Progress, promise: Promise) -> tuple[float, float]:
         return math.exp(observed), math.hypot(noise, DRIFT_SD)
     prior = (
         max(
-            math.log(max(promise.training_p90, SHORTEST) / training),
-            math.log(training / max(promise.training_p10, SHORTEST)),
+            math.log(max(initial.training_p90, SHORTEST) / training),
+            math.log(training / max(initial.training_p10, SHORTEST)),
             DRIFT_SD,
         )
         / Z90
     )
     weight = prior**2 / (prior**2 + noise**2)
-    slowest, fastest = MAX_SLOWDOWN, promise.fastest_training / training
-    if promise.is_rough:
+    slowest, fastest = MAX_SLOWDOWN, initial.fastest_training / training
+    if initial.is_rough:
         slowest, fastest = MAX_ROUGH_FACTOR, 1.0 / MAX_ROUGH_FACTOR
     slowdown = min(slowest, max(fastest, math.exp(weight * observed)))
     return slowdown, math.hypot(math.sqrt(weight) * noise, DRIFT_SD)

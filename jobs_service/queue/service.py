@@ -63,9 +63,10 @@ class WorkerService(LeasedFiles):
         return workers_pb2.FailJobResponse()
 
     async def ReleaseJob(self, request: workers_pb2.ReleaseJobRequest, call: Call) -> workers_pb2.ReleaseJobResponse:
-        lease_seconds = await self._queue.release(call.identity, wire.lease_ref(request))
-        if lease_seconds is not None:
-            self._returns.add(call.identity.user_id, lease_seconds)
+        released = await self._queue.release(call.identity, wire.lease_ref(request))
+        if released is not None:
+            trainer, lease_seconds = released
+            self._returns.add(call.identity.user_id, trainer, lease_seconds)
         return workers_pb2.ReleaseJobResponse()
 
     async def _render(self, trainer: Identity, lease: Lease) -> workers_pb2.Lease | None:
@@ -87,11 +88,11 @@ class WorkerService(LeasedFiles):
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + min(wait_seconds, call.remaining_seconds() - ANSWER_SECONDS)
-        await self._queue.offer(call.identity, request.gpus, simulated=request.simulated)
+        await self._queue.offer(call.identity, request)
         self._waiting += 1
         try:
             while True:
-                blocked_seconds = self._returns.pause_seconds(call.identity.user_id)
+                blocked_seconds = self._returns.pause_seconds(call.identity.user_id, request.trainer)
                 leases = [] if blocked_seconds else await self._queue.claim(call.identity, request)
                 left = until - loop.time()
                 if leases or left <= 0 or call.draining.is_set():

@@ -47,7 +47,7 @@ from jobs_service.queue.lease import (
 )
 from jobs_service.queue.metrics import QueueMetrics
 from jobs_service.queue.reforecast import MIN_STEPS, SECOND_AT_PERCENT, Progress, reforecast
-from jobs_service.queue.wire import promise
+from jobs_service.queue.wire import initial_forecast
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.database.transaction import Transaction
@@ -63,6 +63,8 @@ MAX_UNCLAIMABLE, UNCLAIMABLE_SECONDS = 100, 300.0
 MAX_GPU_TYPES = 100
 # Points of a report whose values become the job's current metrics, the last ones.
 LATEST_POINTS = 4
+# Rows of the trainers that share a token: each has one for each GPU type.
+MAX_OFFERS = 2_000
 IS_LONGER = "longer"
 REFORECAST_NOTICES: Mapping[str, Notice] = {
     StatusReason.COST_LIMIT: COST_LIMIT_AHEAD,
@@ -84,19 +86,26 @@ class UnclaimableJobs(Exception):
 class QueueStore:
     """Leases jobs and changes their state. Methods act as their caller, under row-level security, or as the system."""
 
-    def __init__(self, database: Database, *, lease_time: timedelta, metrics: Metrics | None = None) -> None:
+    def __init__(self, database: Database, *, lease_time: timedelta, metrics: Metrics) -> None:
         self._database = database
-        self._metrics = QueueMetrics(metrics or Metrics())
+        self._metrics = QueueMetrics(metrics)
         self._lease_time = lease_time
         # Jobs that claims leave out, with the time until then.
         self._unclaimable: dict[UUID, float] = {}
         # The user id at which the next claim begins. Each process has its own: taking turns needs no agreement.
         self._turn = uuid4()
 
-    async def offer(self, caller: Identity, gpus: Mapping[str, int], *, simulated: bool) -> None:
+    async def offer(self, caller: Identity, request: LeaseRequest) -> None:
         """Stores how many GPUs of each type a trainer has free."""
         async with as_caller(self._database, caller) as connection:
-            await connection.execute(SQL["offer_gpus"], list(gpus), list(gpus.values()), simulated)
+            await connection.execute(
+                SQL["offer_gpus"],
+                list(request.gpus),
+                list(request.gpus.values()),
+                request.simulated,
+                request.trainer,
+                MAX_OFFERS,
+            )
 
     async def claim(self, caller: Identity, request: LeaseRequest) -> list[Lease]:
         """Queued → initializing, for as many jobs as fit. Returns their leases; none if no job waits."""
@@ -267,8 +276,10 @@ class QueueStore:
             )
         self._metrics.ended(Outcome.FAILED, JobState(row["status"]))
 
-    async def release(self, caller: Identity, lease: LeaseRef) -> float | None:
-        """Returns the job to the queue: → queued. Returns the seconds of the lease; None if it was released before.
+    async def release(self, caller: Identity, lease: LeaseRef) -> tuple[str, float] | None:
+        """Returns the job to the queue: → queued. Returns the trainer's name and the seconds of the lease.
+
+        None if it was released before.
 
         Raises LeaseLost, JobFinal.
         """
@@ -279,7 +290,7 @@ class QueueStore:
                 return None
             await _record(connection, [lease.job_id], EventType.RELEASED, outcome=Outcome.RELEASED)
         self._metrics.ended(Outcome.RELEASED, JobState.QUEUED)
-        return float(row["lease_seconds"])
+        return row["trainer"] or "", float(row["lease_seconds"])
 
     async def cancel(self, caller: Identity, job_id: UUID) -> bool:
         """Any state that is not final → cancelled. False if the job is final or not the caller's."""
@@ -394,7 +405,7 @@ async def _reforecast(connection: Transaction, job_id: UUID) -> None:
     """Forecasts a running job from its own speed. Notifies its owner once of each kind over all attempts, the limit first."""
     row = await connection.fetchrow(SQL["measured_speed"], job_id)
     assert row is not None
-    forecast = reforecast(_progress(row), promise(row["estimate"] or b""))
+    forecast = reforecast(_progress(row), initial_forecast(row["estimate"] or b""))
     kinds: list[str] = [forecast.limit] if forecast.limit else []
     kinds += [IS_LONGER] * forecast.exceeds_p90
     new = [kind for kind in kinds if kind not in row["reforecast_notices"]]

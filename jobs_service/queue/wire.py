@@ -26,7 +26,7 @@ from jobs_service.queue.lease import (
     Outcome,
     Report,
 )
-from jobs_service.queue.reforecast import MAX_ROUGH_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, Promise
+from jobs_service.queue.reforecast import MAX_ROUGH_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, InitialForecast
 from jobs_service.settings import JobsSettings
 from jobs_service.wire import cents, time
 
@@ -150,12 +150,12 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
     )
 
 
-def promise(estimate: bytes) -> Promise:
+def initial_forecast(estimate: bytes) -> InitialForecast:
     """Returns what an estimate said of a job's time, seconds."""
     response = estimator_pb2.EstimateCostResponse.FromString(estimate)
     if not response.HasField("forecast"):
         total = response.estimated_duration_hours * SECONDS_PER_HOUR
-        return Promise(
+        return InitialForecast(
             total=total,
             total_p90=total * ROUGH_SPREAD,
             training_p10=total / ROUGH_SPREAD,
@@ -167,7 +167,7 @@ def promise(estimate: bytes) -> Promise:
             is_rough=True,
         )
     forecast = response.forecast
-    return Promise(
+    return InitialForecast(
         total=forecast.seconds.p50,
         total_p90=forecast.seconds.p90,
         training_p10=forecast.training_seconds.p10,

@@ -38,9 +38,9 @@ class Dispatcher:
         *,
         poll_seconds: float,
         back_off_seconds: Sequence[float],
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
-        self._attempts = (metrics or Metrics()).histogram(
+        self._attempts = metrics.histogram(
             "pipeline_webhook_attempt_duration_seconds",
             "Requests to webhooks: delivered (2xx), refused (another status), failed (no answer).",
             ["outcome"],

@@ -7,8 +7,6 @@ import gc
 import signal
 from typing import Any
 
-from rpc.process.memory import trim_memory
-
 
 async def until_stopped(*tasks: asyncio.Task[Any]) -> None:
     """Waits for SIGTERM, SIGINT or the first of the tasks to end; raises that task's exception. Cancels the tasks."""
@@ -20,12 +18,11 @@ async def until_stopped(*tasks: asyncio.Task[Any]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     signalled = asyncio.create_task(stop.wait(), name="wait-for-signal")
-    trimming = asyncio.create_task(trim_memory(), name="trim-memory")
     try:
         done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        for task in (signalled, trimming, *tasks):
+        for task in (signalled, *tasks):
             task.cancel()
-        await asyncio.gather(signalled, trimming, *tasks, return_exceptions=True)
+        await asyncio.gather(signalled, *tasks, return_exceptions=True)

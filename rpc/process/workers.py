@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -16,6 +17,7 @@ import uvloop
 
 from rpc.errors import OperatorError
 from rpc.process.logs import setup_logs
+from rpc.process.memory import trim_memory
 from rpc.process.settings import ProcessSettings
 
 PR_SET_PDEATHSIG = 1
@@ -39,13 +41,22 @@ def run_server(
         port = settings.metrics_port
         own = settings.model_copy(update={"metrics_port": port + index}) if port > 0 else settings
         try:
-            uvloop.run(serve(own, share_port=workers > 1))
+            uvloop.run(_serve_and_trim(serve(own, share_port=workers > 1)))
         except OperatorError as error:
             print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - one line for the operator
             return 2
         return 0
 
     return run_workers(workers, main)
+
+
+async def _serve_and_trim(serving: Coroutine[Any, Any, None]) -> None:
+    trimming = asyncio.create_task(trim_memory(), name="trim-memory")
+    try:
+        await serving
+    finally:
+        trimming.cancel()
+        await asyncio.gather(trimming, return_exceptions=True)
 
 
 def run_workers(count: int, main: Callable[[int], int]) -> int:

@@ -51,10 +51,10 @@ async def fail(stack: Stack, leased: workers_pb2.Lease, message: str = "out of m
     await stack.workers.FailJob(request, metadata=worker())
 
 
-async def release(stack: Stack, leased: workers_pb2.Lease) -> None:
+async def release(stack: Stack, leased: workers_pb2.Lease, who: str = TRAINER) -> None:
     """A lease given back."""
     request = workers_pb2.ReleaseJobRequest(job_id=leased.job_id, lease_token=leased.lease_token)
-    await stack.workers.ReleaseJob(request, metadata=worker())
+    await stack.workers.ReleaseJob(request, metadata=worker(who))
 
 
 async def queue(stack: Stack, new_dataset: NewDataset, user: str = ANN, **fields: Any) -> jobs_pb2.Job:

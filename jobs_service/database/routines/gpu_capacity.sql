@@ -5,16 +5,15 @@ drop view if exists gpu_capacity;
 create view gpu_capacity with (security_invoker = true) as
 with leased as (
     select
-        gpu_type, gpu_count, worker_id, lease_started_at, current_stage = 'waiting' and billed_from is null as is_starting
+        gpu_type, gpu_count, worker_id, trainer, lease_started_at, current_stage = 'waiting' and billed_from is null as is_starting
     from lora_training_jobs
     where status in ('initializing', 'running')
 ), offered as (
     select o.gpu_type, greatest(0, o.gpu_count - coalesce(sum(l.gpu_count), 0)) as gpus
-    from trainer_offers o
+    from live_offers o
     left join leased l
-        on l.worker_id = o.worker_id and l.gpu_type = o.gpu_type and l.lease_started_at >= o.seen_at
-    where o.seen_at > now() - interval '1 minute'
-    group by o.worker_id, o.gpu_type, o.gpu_count
+        on l.worker_id = o.worker_id and l.trainer = o.trainer and l.gpu_type = o.gpu_type and l.lease_started_at >= o.seen_at
+    group by o.worker_id, o.trainer, o.gpu_type, o.gpu_count
 ), open_work as (
     select gpu_type, gpus as free_gpus, 0 as busy_gpus, 0 as running, 0 as starting, 0 as queued, null::timestamptz as since
     from offered

@@ -34,7 +34,7 @@ with check (
     user_id = (select caller_id()) and case
         when starts_with(path, 'artifacts/')
         then exists (select from lora_training_jobs j where j.id = split_part(path, '/', 2)::uuid)
-        else starts_with(path, 'datasets/' || (select caller_id()) || '/')
+        else is_own_dataset_file(path)
     end
 );
 

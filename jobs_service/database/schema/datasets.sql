@@ -60,13 +60,18 @@ alter table lora_datasets force row level security;
 alter table unclaimed_files enable row level security;
 alter table unclaimed_files force row level security;
 
+-- Whether a file of storage is in the folder of the caller's datasets.
+create function is_own_dataset_file(path text) returns boolean
+language sql stable
+as $$ select starts_with(path, 'datasets/' || caller_id() || '/') $$;
+
 -- `(select …)` is evaluated once a statement, not once a row.
 create policy own_datasets on lora_datasets for select to pipeline_user using (user_id = (select caller_id()));
 -- A dataset names no file but one in its owner's folder. Other systems may write other paths.
 create policy new_datasets on lora_datasets for insert to pipeline_user
 with check (
     user_id = (select caller_id())
-    and coalesce(starts_with(storage_path, 'datasets/' || (select caller_id()) || '/') and storage_path !~ '(^|/)\.\.?(/|$)', true)
+    and coalesce(is_own_dataset_file(storage_path) and storage_path !~ '(^|/)\.\.?(/|$)', true)
 );
 create policy quoted_datasets on lora_datasets for select to pipeline_quoter using (user_id = (select caller_id()));
 create policy changed_datasets on lora_datasets for update to pipeline_user

@@ -41,11 +41,13 @@ create index cost_records_user_idx on cost_records (user_id, ended_at);
 -- What trainers offered of late: it explains why a job waits.
 create table trainer_offers (
     worker_id uuid not null,
+    -- Its name: the trainers of a fleet may share a token.
+    trainer text not null default '',
     gpu_type text not null,
     gpu_count integer not null,
     simulated boolean not null default false,
     seen_at timestamptz not null default now(),
-    constraint trainer_offers_pkey primary key (worker_id, gpu_type)
+    constraint trainer_offers_pkey primary key (worker_id, trainer, gpu_type)
 );
 
 alter table cost_records enable row level security;
@@ -111,7 +113,7 @@ grant select (
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
     running_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at,
     retry_count, external_job_id, simulated, billed_from, waiting_message, checkpoint_uri, checkpoint_step, estimate, reforecast,
-    reforecast_notices, queued_at, completed_at, forecast_seconds
+    reforecast_notices, queued_at, completed_at, forecast_seconds, trainer
 ) on lora_training_jobs to pipeline_worker;
 grant update (
     status, current_stage, progress, current_epoch, current_step, current_metrics, error_message, status_reason,

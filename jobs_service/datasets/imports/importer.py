@@ -42,10 +42,8 @@ class Importer:
     Files of one folder, which is one user's, take turns, so that many files of one user leave a thread to others.
     """
 
-    def __init__(
-        self, storage: Storage, threads: ThreadPoolExecutor, *, max_bytes: int, metrics: Metrics | None = None
-    ) -> None:
-        self._metrics = ImportMetrics(metrics or Metrics())
+    def __init__(self, storage: Storage, threads: ThreadPoolExecutor, *, max_bytes: int, metrics: Metrics) -> None:
+        self._metrics = ImportMetrics(metrics)
         self._storage = storage
         self._threads = threads
         self._max_bytes = max_bytes
@@ -53,7 +51,7 @@ class Importer:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, storage: Storage, *, max_bytes: int, metrics: Metrics | None = None) -> AsyncIterator[Importer]:
+    async def open(cls, storage: Storage, *, max_bytes: int, metrics: Metrics) -> AsyncIterator[Importer]:
         """Opens an importer. Closing it waits for the steps that its threads are running."""
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="import")
         try:

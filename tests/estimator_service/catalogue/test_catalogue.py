@@ -11,6 +11,7 @@ from pipeline.estimator.v1 import estimator_pb2
 from estimator_service.catalogue.model import CatalogueError
 from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
+from rpc.telemetry.metrics import Metrics
 
 GOOD = cast(Path, EstimatorSettings.model_fields["catalogue_file"].default).read_text()
 NONE = cast(Any, None)  # the catalogue needs neither datasets nor a caller
@@ -39,11 +40,11 @@ async def test_a_bad_catalogue_is_refused_and_never_replaces_a_good_one(
     """E05 and N12: a bad file stops a start with one line that says what is wrong, and a reload keeps the old one."""
     file = tmp_path / "catalogue.toml"
     file.write_text(GOOD)
-    service = EstimatorService(file, NONE, NONE, NONE)
+    service = EstimatorService(file, NONE, NONE, NONE, Metrics())
     before = await service.GetCatalogue(estimator_pb2.GetCatalogueRequest(), NONE)
     file.write_text(GOOD.replace(was, becomes, 1))
     with pytest.raises(CatalogueError, match=told) as refused:
-        EstimatorService(file, NONE, NONE, NONE)
+        EstimatorService(file, NONE, NONE, NONE, Metrics())
     assert "\n" not in str(refused.value)
     service.reload()
     assert await service.GetCatalogue(estimator_pb2.GetCatalogueRequest(), NONE) == before
@@ -53,7 +54,7 @@ async def test_a_reload_takes_effect(tmp_path: Path) -> None:
     """A changed price is in the next catalogue, under another version."""
     file = tmp_path / "catalogue.toml"
     file.write_text(GOOD)
-    service = EstimatorService(file, NONE, NONE, NONE)
+    service = EstimatorService(file, NONE, NONE, NONE, Metrics())
     before = await service.GetCatalogue(estimator_pb2.GetCatalogueRequest(), NONE)
     file.write_text(GOOD.replace("price_usd_per_hour = 3.50", "price_usd_per_hour = 3.75"))
     service.reload()

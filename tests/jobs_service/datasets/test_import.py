@@ -26,6 +26,7 @@ from jobs_service.datasets.imports.tokens import PIECE, TEKKEN, _processor, coun
 from jobs_service.datasets.storage import Storage, StorageError, Writer
 from jobs_service.errors import StorageUnavailable
 from rpc.errors import DatabaseUnavailable, NotOwner, TooLarge
+from rpc.telemetry.metrics import Metrics
 from tests.conftest import Stack, metadata
 
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -382,7 +383,7 @@ async def test_a_storage_that_fails_is_unavailable(step: str) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield orjson.dumps(LINES["messages"])
 
-    async with Importer.open(Storage(f"broken://bucket/{step}/x"), max_bytes=1000) as importer:
+    async with Importer.open(Storage(f"broken://bucket/{step}/x"), max_bytes=1000, metrics=Metrics()) as importer:
         with pytest.raises(StorageUnavailable) as caught:
             async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
                 raise AssertionError("recorded")
@@ -414,7 +415,7 @@ async def test_a_file_that_is_not_recorded_goes(tmp_path: Path, failure: Excepti
     async def chunks() -> AsyncIterator[bytes]:
         yield orjson.dumps(LINES["messages"])
 
-    async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1000) as importer:
+    async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1000, metrics=Metrics()) as importer:
         with pytest.raises(type(failure)):
             async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
                 raise failure
@@ -455,7 +456,7 @@ async def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
         while True:
             yield (orjson.dumps(LINES["messages"]) + b"\n") * 1_000
 
-    async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1_000_000) as importer:
+    async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1_000_000, metrics=Metrics()) as importer:
         with pytest.raises(TooLarge):
             async with importer.read(chunks(), "a/b.jsonl", room=10_000_000):
                 raise AssertionError("recorded")
@@ -488,7 +489,7 @@ async def test_many_files_of_one_user_delay_no_other(tmp_path: Path) -> None:
         async with importer.read(chunks(), path, room=1000):
             pass
 
-    async with Importer.open(Slow(f"file://{tmp_path}"), max_bytes=1000) as importer:
+    async with Importer.open(Slow(f"file://{tmp_path}"), max_bytes=1000, metrics=Metrics()) as importer:
         ann = [asyncio.create_task(take(f"ann/{number}.jsonl")) for number in range(4)]
         try:
             async with asyncio.timeout(10):

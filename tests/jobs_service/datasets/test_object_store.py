@@ -16,6 +16,8 @@ from pipeline.datasets.v1 import datasets_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.datasets.storage import Storage
+from jobs_service.errors import StorageUnavailable
 from tests.clients import http_client
 from tests.conftest import Stack, metadata
 from tests.door import refused
@@ -176,6 +178,16 @@ async def test_a_private_store_signs_nothing(stack: Stack) -> None:
         assert (await ann.get(path)).content == FILES[WEIGHTS]
         part = await ann.get(path, headers={"range": "bytes=5-14"})
         assert (part.status_code, part.content) == (206, FILES[WEIGHTS][5:15])
+
+
+@pytest.mark.slow
+def test_a_missing_bucket_is_not_made(bucket: Any) -> None:
+    """What cannot be stored is refused: a bucket of ours would be in whatever account the credentials are of."""
+    writer = Storage("s3://missing/pipeline").writer("datasets/file")
+    writer.write(b"a row")
+    with pytest.raises(StorageUnavailable):
+        writer.commit()
+    assert [each.name for each in boto3.resource("s3").buckets.all()] == [BUCKET]
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from jobs_service.events.watch import Buffer, Tailer
 from jobs_service.jobs.model import JobState
 from jobs_service.queue.store import QueueStore
 from rpc.database.pool import Database
+from rpc.telemetry.metrics import Metrics
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refusal
 from tests.jobs_service.api_keys.test_api_keys import bearer, create, revoke
@@ -555,7 +556,7 @@ async def test_old_reports_are_forgotten(
     )
     async with Database.open(database.url, size=1) as pool:
         assert await EventStore(pool).prune(timedelta(days=7)) == 4
-        await QueueStore(pool, lease_time=timedelta(seconds=1)).forget_offers()
+        await QueueStore(pool, lease_time=timedelta(seconds=1), metrics=Metrics()).forget_offers()
     assert await admin.fetchval("select count(*) from job_events") == 6
 
 

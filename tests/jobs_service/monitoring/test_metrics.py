@@ -292,13 +292,13 @@ async def test_the_outbox_is_counted_and_overdue_deliveries_have_an_age(
 async def test_figures_that_cannot_be_read_are_missing(stack: Stack, admin: asyncpg.Connection) -> None:
     """Old values do not outlive a failed reading, and come back with the next one."""
     await shown(stack, webhook_outbox_count=0)
-    await admin.execute("alter table trainer_offers rename to elsewhere")
+    await admin.execute("alter view live_offers rename to elsewhere")
 
     async def are_missing() -> bool:
         return not any(FIGURES[figure][0] == name for figure in FIGURES for name, *_ in values(stack))
 
     await until(are_missing)
-    await admin.execute("alter table elsewhere rename to trainer_offers")
+    await admin.execute("alter view elsewhere rename to live_offers")
     await shown(stack, webhook_outbox_count=0)
 
 

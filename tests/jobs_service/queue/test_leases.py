@@ -23,6 +23,7 @@ from jobs_service.queue.store import QueueStore
 from jobs_service.settings import JobsSettings
 from rpc.database.pool import Database
 from rpc.identity.model import Identity
+from rpc.telemetry.metrics import Metrics
 from tests.conftest import ISSUER, SECRET, NewDataset, Stack, TestDatabase, metadata
 from tests.door import refused
 from tests.jobs_service.jobs.test_create_job import ANN, BOB, new_request
@@ -360,7 +361,7 @@ async def test_poison_stops_at_the_last_attempt(
         await in_queue(stack, poison.id)
         await lease(stack)
         await lapse(admin, poison.id)
-        await asyncio.gather(*[QueueStore(pool, lease_time=LEASE_TIME).expire() for _ in range(3)])
+        await asyncio.gather(*[QueueStore(pool, lease_time=LEASE_TIME, metrics=Metrics()).expire() for _ in range(3)])
 
     async def failed() -> bool:
         return (await get(stack, poison.id)).status == jobs_pb2.JOB_STATUS_FAILED
@@ -382,7 +383,7 @@ async def test_one_job_goes_to_one_trainer_a_thousand_times(
 ) -> None:
     """K08: a thousand rounds of 20 trainers that ask the database for one job at once: exactly one gets it."""
     job_id = await job_row(admin, await new_dataset(ANN), ANN, "queued")
-    life, expected = QueueStore(pool, lease_time=LEASE_TIME), LeaseRequest(1, {"A100-80GB": 8}, "")
+    life, expected = QueueStore(pool, lease_time=LEASE_TIME, metrics=Metrics()), LeaseRequest(1, {"A100-80GB": 8}, "")
     trainers = [Identity(str(uuid.UUID(int=number)), "worker", 0) for number in range(1, 21)]
     for number in range(1, 1_001):
         claims = await asyncio.gather(*[life.claim(trainer, expected) for trainer in trainers])
@@ -431,7 +432,7 @@ async def test_sweep_and_result_race_to_one_end(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, pool: Database, rounds: int
 ) -> None:
     """K16: at the instant a lease runs out, sweeper or result wins; the job is completed or queued again, never lost."""
-    life = QueueStore(pool, lease_time=LEASE_TIME)
+    life = QueueStore(pool, lease_time=LEASE_TIME, metrics=Metrics())
     job = await queue(stack, new_dataset)
     for number in range(rounds):
         (leased,) = await lease(stack, wait_ms=5_000)

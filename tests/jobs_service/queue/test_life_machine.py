@@ -32,6 +32,7 @@ from jobs_service.queue import returns
 from jobs_service.queue.store import QueueStore
 from rpc.database.pool import Database
 from rpc.database.transaction import Transaction
+from rpc.telemetry.metrics import Metrics
 from tests.campaign.checker import Evidence, check, read_tables
 from tests.conftest import Stack, insert_dataset, metadata, open_stack
 from tests.databases import Databases
@@ -373,7 +374,7 @@ async def opened(runner: asyncio.Runner, databases: Databases, folder: Path) -> 
         pool = await stack.enter_async_context(Database.open(made.url, size=2))
         admin = await asyncpg.connect(made.admin_url)
         stack.push_async_callback(admin.close)
-        world = World(runner, services, QueueStore(pool, lease_time=LEASE), admin)
+        world = World(runner, services, QueueStore(pool, lease_time=LEASE, metrics=Metrics()), admin)
         for user in USERS:
             world.datasets[user] = await insert_dataset(admin, user)
         stack.enter_context(crashes())

@@ -12,6 +12,7 @@ import pytest
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.queue.returns import QuickReturns
 from jobs_service.queue.store import SQL
 from rpc.database.pool import Database
 from rpc.identity.model import Identity
@@ -56,6 +57,19 @@ async def test_a_trainer_that_returns_what_it_leases_is_slowed_down(stack: Stack
     assert 10 <= rounds <= 15
     (leased,) = await lease(stack, OTHER)
     assert leased.job_id == job.id
+    await release(stack, leased, OTHER)
+    # Of a fleet that shares a token, the trainer that does it alone.
+    (leased,) = await lease(stack, trainer="another")
+    assert leased.job_id == job.id
+
+
+def test_names_made_up_anew_gain_a_trainer_little() -> None:
+    """A token's trainers are told apart by a bounded number of names; those of other tokens are not affected."""
+    returns = QuickReturns()
+    for number in range(1_000):
+        returns.add(TRAINER, f"trainer {number}", 0.0)
+    assert returns.pause_seconds(TRAINER, "another") > 0
+    assert returns.pause_seconds(OTHER, "another") == 0
 
 
 @ONE_WAY

@@ -20,8 +20,8 @@ from jobs_service.queue.reforecast import (
     REPORT_SECONDS,
     SECOND_AT_PERCENT,
     STEP_SD,
+    InitialForecast,
     Progress,
-    Promise,
     reforecast,
 )
 from tests.conftest import NewDataset, Stack, metadata
@@ -31,7 +31,7 @@ from tests.jobs_service.trainers import fail, get, lease, notices, queue, report
 
 GRPC = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 LORA = {"base_model": LLAMA}
-PROMISE = Promise(
+INITIAL = InitialForecast(
     total=11_000.0, total_p90=14_000.0, training_p10=7_500.0, training=10_000.0, training_p90=13_000.0,
     validation=200.0, save=60.0, fastest_training=4_000.0, is_rough=False,
 )  # fmt: skip
@@ -206,8 +206,8 @@ async def test_a_job_without_a_base_model_is_forecast_anew_too(
 
 def test_few_steps_move_a_forecast_less_than_many() -> None:
     """The own speed is weighed against the forecast: 20 steps in no time at all count less than 200 that took a while."""
-    slow = [reforecast(progress(steps, seconds=steps * 20.0), PROMISE).seconds for steps in (20, 200)]
-    sudden = reforecast(progress(20, seconds=0.4, total_steps=1_000_000), PROMISE).seconds[1] - 500
+    slow = [reforecast(progress(steps, seconds=steps * 20.0), INITIAL).seconds for steps in (20, 200)]
+    sudden = reforecast(progress(20, seconds=0.4, total_steps=1_000_000), INITIAL).seconds[1] - 500
     assert 18_000 < slow[0][1] < slow[1][1] < 21_000
     assert slow[1][2] - slow[1][0] < slow[0][2] - slow[0][0]
     assert sudden > 0.02 * 1_000_000 * 0.5
@@ -223,10 +223,10 @@ def test_a_new_forecast_is_in_order_whatever_is_reported(
     steps: int, seconds: float, simulated: bool, training: float
 ) -> None:
     """P10, P50 and P90 are finite, in order and not below what was billed."""
-    promise = PROMISE._replace(
+    initial = INITIAL._replace(
         training_p10=0.8 * training, training=training, training_p90=1.3 * training, fastest_training=0.3 * training
     )
-    p10, p50, p90 = reforecast(progress(steps, seconds, simulated=simulated), promise).seconds
+    p10, p50, p90 = reforecast(progress(steps, seconds, simulated=simulated), initial).seconds
     assert 500 + seconds <= p10 <= p50 <= p90 < math.inf
 
 
@@ -240,9 +240,9 @@ def test_four_of_five_jobs_end_within_5_percent() -> None:
         measured = max(MIN_STEPS, round(10 * SECOND_AT_PERCENT))
         late = chance.uniform(0, REPORT_SECONDS)
         p10, p50, p90 = reforecast(
-            progress(measured, sum(taken[1 : measured + 1]) + late), PROMISE._replace(validation=0)
+            progress(measured, sum(taken[1 : measured + 1]) + late), INITIAL._replace(validation=0)
         ).seconds
-        end = 500 + sum(taken[1:]) + PROMISE.save
+        end = 500 + sum(taken[1:]) + INITIAL.save
         errors.append(abs(p50 / end - 1))
         inside.append(p10 <= end <= p90)
     assert statistics.quantiles(errors, n=10)[7] < 0.05
