@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Notice:
     """One type of notification.
 
-    `template` takes the dataset's name (%1$s), the error (%2$s), the attempt (%3$s), the number of attempts (%4$s) and the note
-    of the last forecast (%5$s).
+    `template` takes which job it is (%1$s: `"its name"`, or `for "its dataset"`), the error (%2$s), the attempt (%3$s), the
+    number of attempts (%4$s) and the note of the last forecast (%5$s).
     """
 
     type: str
@@ -19,51 +19,57 @@ class Notice:
     priority: str
 
 
-STARTED = Notice("job_started", "Training Started", 'Your training job for "%1$s" has started', "low")
+STARTED = Notice("job_started", "Training Started", "Your training job %1$s has started", "low")
 COMPLETED = Notice(
-    "job_completed", "Training Completed", 'Your training job for "%1$s" has completed; the adapter is ready', "medium"
+    "job_completed", "Training Completed", "Your training job %1$s has completed; the adapter is ready", "medium"
 )
-FAILED = Notice("job_failed", "Training Failed", 'Your training job for "%1$s" has failed: %2$s', "high")
-CANCELLED = Notice("job_cancelled", "Training Cancelled", 'Your training job for "%1$s" has been cancelled', "low")
+SIMULATED = Notice(
+    "job_completed",
+    "Training Completed",
+    "Your training job %1$s has completed; it was simulated, so there is no adapter",
+    "medium",
+)
+FAILED = Notice("job_failed", "Training Failed", "Your training job %1$s has failed: %2$s", "high")
+CANCELLED = Notice("job_cancelled", "Training Cancelled", "Your training job %1$s has been cancelled", "low")
 LEASE_LOST = Notice(
     "job_lease_lost",
     "Trainer Lost",
-    'Your training job for "%1$s" lost its trainer and is queued again, for attempt %3$s of %4$s',
+    "Your training job %1$s lost its trainer and is queued again, for attempt %3$s of %4$s",
     "medium",
 )
 RETRIED = Notice(
     "job_retried",
     "Training Retried",
-    'Your training job for "%1$s" met an error and is queued again, for attempt %3$s of %4$s: %2$s',
+    "Your training job %1$s met an error and is queued again, for attempt %3$s of %4$s: %2$s",
     "medium",
 )
 COST_WARNING = Notice(
     "job_cost_warning",
     "80 % of the Cost Limit",
-    'Your training job for "%1$s" has used 80 %% of its cost limit',
+    "Your training job %1$s has used 80 %% of its cost limit",
     "medium",
 )
 COST_LIMIT = Notice(
     "job_cost_limit",
     "Cost Limit Reached",
-    'Your training job for "%1$s" has used 100 %% of its cost limit and was stopped',
+    "Your training job %1$s has used 100 %% of its cost limit and was stopped",
     "high",
 )
 LONGER = Notice(
     "job_reforecast",
     "Training Takes Longer",
-    'Your training job for "%1$s" takes longer than forecast. %5$s',
+    "Your training job %1$s takes longer than forecast. %5$s",
     "medium",
 )
 COST_LIMIT_AHEAD = Notice(
     "job_reforecast",
     "Cost Limit Ahead",
-    'Your training job for "%1$s" will reach its cost limit before its end. %5$s',
+    "Your training job %1$s will reach its cost limit before its end. %5$s",
     "high",
 )
 DURATION_LIMIT_AHEAD = Notice(
     "job_reforecast",
     "Time Limit Ahead",
-    'Your training job for "%1$s" will reach its time limit before its end. %5$s',
+    "Your training job %1$s will reach its time limit before its end. %5$s",
     "high",
 )

@@ -182,7 +182,7 @@ update lora_training_jobs set
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'running'
 returning
-    id, case
+    id, simulated, case
         when not simulated and retry_count = 0
         then extract(epoch from completed_at - started_at)::double precision / forecast_seconds
     end as duration_ratio;
@@ -299,7 +299,7 @@ returning j.id, j.status_reason;
 
 -- name: record
 -- What a change leaves behind, in its own transaction: an event for each job; where a lease ended ($4) a line of costs, with
--- the fingerprint of the report that ended it ($5); and words to the owner, each a template of the dataset's name, the
+-- the fingerprint of the report that ended it ($5); and words to the owner, each a template of the job's title, the
 -- error, the attempt, the number of attempts and the note of the last forecast.
 with moved as (
     select
@@ -307,7 +307,7 @@ with moved as (
         j.current_metrics, j.current_cost, j.final_cost, j.attempt, j.max_attempts, j.error_message, j.status_reason,
         j.max_cost_usd, j.lease_epoch, j.lease_token, j.billed_from, j.worker_id, j.hourly_rate, j.storage_usd, j.spent_cost,
         j.spent_seconds, j.billed_seconds, j.running_since, j.running_from_step, j.total_steps, j.updated_at, j.reforecast,
-        d.name as dataset_name
+        j.name, d.name as dataset_name, coalesce('"' || j.name || '"', 'for "' || d.name || '"') as title
     from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
     where j.id = any($1::uuid[])
 ), event as (
@@ -348,9 +348,9 @@ with moved as (
 insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)
 select
     m.user_id, n.type, n.title,
-    format(n.template, m.dataset_name, coalesce(m.error_message, ''), m.attempt, m.max_attempts, coalesce(m.reforecast ->> 'note', '')),
+    format(n.template, m.title, coalesce(m.error_message, ''), m.attempt, m.max_attempts, coalesce(m.reforecast ->> 'note', '')),
     n.priority, '/training/jobs/' || m.id,
-    jsonb_build_object('job_id', m.id, 'dataset_name', m.dataset_name)
+    jsonb_strip_nulls(jsonb_build_object('job_id', m.id, 'job_name', m.name, 'dataset_name', m.dataset_name))
 from moved m
 cross join unnest($6::text[], $7::text[], $8::text[], $9::text[]) as n (type, title, template, priority);
 

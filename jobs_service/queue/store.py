@@ -26,6 +26,7 @@ from jobs_service.notifications.templates import (
     LEASE_LOST,
     LONGER,
     RETRIED,
+    SIMULATED,
     STARTED,
     Notice,
 )
@@ -244,7 +245,7 @@ class QueueStore:
                 connection,
                 [lease.job_id],
                 EventType.COMPLETED,
-                notices=[COMPLETED],
+                notices=[SIMULATED if row["simulated"] else COMPLETED],
                 outcome=Outcome.COMPLETED,
                 result=digest(result),
             )

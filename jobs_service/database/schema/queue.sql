@@ -106,8 +106,9 @@ with check (worker_id = (select caller_id()) and exists (
 ));
 create policy own_offers on trainer_offers to pipeline_worker
 using (worker_id = (select caller_id())) with check (worker_id = (select caller_id()));
+-- The name is for the notification of what a report changed.
 grant select (
-    id, user_id, dataset_id, hyperparameters, gpu_config, gpu_type, gpu_count, base_model, training,
+    id, user_id, dataset_id, name, hyperparameters, gpu_config, gpu_type, gpu_count, base_model, training,
     validation_dataset_id, allow_oom_risk, status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
     hourly_rate, storage_usd, current_cost, final_cost, error_message, status_reason, revision, attempt, max_attempts, max_cost_usd,
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,

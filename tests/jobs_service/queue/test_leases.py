@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import uuid
 from collections.abc import AsyncIterator
@@ -224,6 +225,29 @@ async def test_a_simulated_trainer_leaves_gpu_types_to_real_ones(
     again = {each.job_id for each in await lease(stack, OTHER, simulated=True, max_jobs=2)}
     assert again == {second.id, third.id}
     await report(stack, leased, OTHER)
+
+
+@ONE_WAY
+@pytest.mark.parametrize(
+    ("name", "simulated", "message"),
+    [
+        (None, False, 'Your training job for "Questions" has completed; the adapter is ready'),
+        ('100 % "new"', False, 'Your training job "100 % "new"" has completed; the adapter is ready'),
+        ("Night", True, 'Your training job "Night" has completed; it was simulated, so there is no adapter'),
+    ],
+)
+async def test_the_owner_is_told_which_job_completed_and_how(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, name: str | None, simulated: bool, message: str
+) -> None:
+    """A notification has the job's own name, else its dataset's, and promises no adapter of a simulation."""
+    job = await queue(stack, new_dataset, name=name)
+    (leased,) = await lease(stack, simulated=simulated)
+    await report(stack, leased)
+    await complete(stack, leased)
+    row = await admin.fetchrow("select message, metadata::jsonb from lora_notifications where type = 'job_completed'")
+    assert row["message"] == message
+    named = {"job_name": name} if name else {}
+    assert json.loads(row["metadata"]) == {"job_id": job.id, "dataset_name": "Questions", **named}
 
 
 async def test_a_page_of_events_has_room_for_the_longest_logs(stack: Stack, new_dataset: NewDataset) -> None:
