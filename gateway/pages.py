@@ -38,6 +38,8 @@ DOCS = """<!doctype html>
 body { margin: 0; }
 .back { display: inline-block; padding: 1rem 1.25rem 0; font: 0.875rem system-ui, sans-serif; color: #0b6e4f; }
 .dark-mode .back { color: #5ed3a2; }
+/* Lines of text with code in them do not overlap where they wrap. */
+.swagger-ui .info .renderedMarkdown p { line-height: 2; }
 </style></head>
 <body><a class="back" href="/">Back to Pipeline</a><main id="swagger-ui"></main>
 <script src="/api/docs/assets/swagger-ui-bundle.js"></script><script src="/api/docs/start.js"></script></body></html>

@@ -138,6 +138,7 @@ async def test_bad_lines_are_shown_line_by_line(page: Page) -> None:
     )
     await page.get_by_role("dialog").get_by_role("button", name="Upload").click()
     dialog = page.get_by_role("dialog", name="This file has bad lines")
+    await expect(dialog).to_contain_text("1 row of “bad” cannot be trained on, so the file was not kept.")
     await expect(dialog.get_by_role("listitem").first).to_contain_text("line 1")
     reason = (await dialog.get_by_role("listitem").first.text_content()) or ""
     await dialog.get_by_role("button", name="Close").last.click()
@@ -146,6 +147,34 @@ async def test_bad_lines_are_shown_line_by_line(page: Page) -> None:
     await expect(later.get_by_role("listitem").first).to_have_text(reason)
     await later.press("Escape")
     await expect(later).to_have_count(0)
+
+
+async def test_a_corrected_file_is_uploaded_after_a_refused_one(page: Page) -> None:
+    """After a refusal the old file is not sent again: the corrected one is chosen, and its name is the dataset's."""
+    await page.goto("/datasets")
+    await page.get_by_role("button", name="Upload dataset", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    file = {"mimeType": "application/jsonl", "name": "first.jsonl"}
+    await dialog.get_by_label("File", exact=True).set_input_files({**file, "buffer": jsonl(3) + b"{\n"})
+    await dialog.get_by_role("button", name="Upload", exact=True).click()
+    await dialog.get_by_role("button", name="Choose the corrected file").click()
+    await expect(dialog.get_by_role("button", name="Upload", exact=True)).to_be_disabled()
+    await expect(dialog.get_by_text("Choose a file first.")).to_be_visible()
+    await dialog.get_by_label("File", exact=True).set_input_files({**file, "name": "second.jsonl", "buffer": jsonl(3)})
+    await dialog.get_by_role("button", name="Upload", exact=True).click()
+    await expect(page.get_by_role("link", name="second", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [375, 768, 1440])
+async def test_names_of_datasets_keep_their_room(new_context: NewContext, person: Person, width: int) -> None:
+    """At every width the name of a dataset has at least 200 px, and nothing scrolls sideways."""
+    await person.import_dataset("A name of some length " * 8)
+    page = await (await new_context(viewport={"width": width, "height": 900})).new_page()
+    await page.goto("/datasets")
+    box = await page.get_by_role("link", name="A name of some length").first.locator("..").bounding_box()
+    assert box is not None
+    assert box["width"] >= 200
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 async def test_jobs_are_listed_by_status_and_page(page: Page, person: Person, trainer: Trainer) -> None:

@@ -7,8 +7,9 @@ export function Toasts() {
   return (
     <Toaster
       theme={isDark ? "dark" : "light"}
-      position="bottom-right"
-      // On a phone above the price and the Start button, which must stay in reach.
+      // Beside the price and the Start button, or above them, and above what can be done with selected jobs: they stay in reach.
+      position="bottom-left"
+      offset={{ bottom: 100 }}
       mobileOffset={{ bottom: 100 }}
       duration={6000}
       closeButton

@@ -40,6 +40,12 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
     setRefused(null);
     importing.reset();
   };
+  // The browser cannot read the old file any more once it was changed on disk.
+  const startOver = () => {
+    setFile(null);
+    if (file && name === nameOf(file)) setName("");
+    setRefused(null);
+  };
   const send = (event: SyntheticEvent) => {
     event.preventDefault();
     if (!file || !name.trim() || importing.isPending) return;
@@ -78,7 +84,7 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
       title={refused ? "This file has bad lines" : "Upload a dataset"}
       description={
         refused
-          ? `No row of “${refused.name}” can be trained on. Correct the rows below and upload the file again.`
+          ? `${refused.validation_error_count === 1 ? "1 row of" : `${count(refused.validation_error_count)} rows of`} “${refused.name}” cannot be trained on, so the file was not kept. Correct them and upload it again.`
           : "JSON Lines, JSON, CSV or Parquet, also compressed: conversations, instructions, prompts with completions, or texts."
       }
       size={refused === null ? "normal" : "wide"}
@@ -89,9 +95,9 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
           <ValidationErrors dataset={refused} />
           <div className="mt-5 flex justify-end gap-2">
             <Button onClick={onClose}>Close</Button>
-            <Button variant="primary" onClick={() => setRefused(null)}>
+            <Button variant="primary" onClick={startOver}>
               <RotateCcw aria-hidden />
-              Try another file
+              Choose the corrected file
             </Button>
           </div>
         </>

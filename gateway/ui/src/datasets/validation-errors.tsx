@@ -13,7 +13,7 @@ export function ValidationErrors({ dataset: { validation_errors: errors, validat
       <ol className="divide-y divide-line overflow-hidden rounded-xl border border-line">
         {errors.map((error, index) => (
           <li key={index} className="gap-4 px-4 py-2.5 text-sm sm:flex">
-            <span className="figures block w-28 shrink-0 font-mono text-[0.8125rem] text-bad">{place(error)}</span>
+            <span className="figures block w-36 shrink-0 font-mono text-[0.8125rem] text-bad">{place(error)}</span>
             <div className="min-w-0 grow">
               <p className="break-words">{error.reason}</p>
               {error.text && (

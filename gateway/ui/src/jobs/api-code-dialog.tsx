@@ -31,7 +31,7 @@ function ApiCodeDialog({ request, onClose }: { request: CreateJobRequest; onClos
       size="wide"
       onOpenChange={(open) => !open && onClose()}
       title="Create this job with the API"
-      description="The environment variable PIPELINE_API_KEY has an API key with the scope “Read and write”."
+      description="Set the environment variable PIPELINE_API_KEY to an API key with the scope “Read and write”."
     >
       <CodeTabs
         label="Language"

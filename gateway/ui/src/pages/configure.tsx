@@ -149,7 +149,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
           </p>
         )}
         <DatasetSection datasetId={configuration.datasetId} onSelect={(datasetId) => change(withDataset(configuration, datasetId))} />
-        <BaseModel catalogue={catalogue} configuration={configuration} onChange={change} />
+        <BaseModel catalogue={catalogue} configuration={configuration} onChange={change} defaultModel={estimate && !estimate.forecast ? estimate.plan.base_model : null} />
         <Presets catalogue={catalogue} configuration={configuration} onChange={change} />
         <Hardware catalogue={catalogue} configuration={configuration} onChange={change} />
         <HyperparametersSection catalogue={catalogue} configuration={configuration} onChange={change} />

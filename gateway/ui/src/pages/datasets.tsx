@@ -13,6 +13,7 @@ import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
 import { Select } from "@/components/ui/select";
 import { useDatasets } from "@/datasets/queries";
+import { cn } from "@/lib/cn";
 import { bytes, capitalise, count, short } from "@/lib/format";
 import { pageFromSearch } from "@/lib/pagination";
 
@@ -166,7 +167,10 @@ function useDrop(onFile: (file: File) => void) {
   };
 }
 
-const COLUMNS = "md:grid md:grid-cols-[minmax(0,1fr)_6.5rem_5rem_5.5rem_5.5rem_10.5rem] md:items-center md:gap-4";
+/** A tablet has the columns that matter most, so that names keep their room; a phone has a card for each dataset. */
+const COLUMNS =
+  "md:grid md:grid-cols-[minmax(0,1fr)_6.5rem_5rem_10.5rem] md:items-center md:gap-4 lg:grid-cols-[minmax(0,1fr)_6.5rem_5rem_5.5rem_5.5rem_10.5rem]";
+const WIDE_ONLY = "md:max-lg:hidden";
 
 type TableProps = { datasets: Dataset[]; onFaults: (one: Dataset) => void; onDelete: (one: Dataset) => void };
 
@@ -179,10 +183,10 @@ function DatasetTable({ datasets, onFaults, onDelete }: TableProps) {
         <span role="columnheader" className="text-right">
           Pairs
         </span>
-        <span role="columnheader" className="text-right">
+        <span role="columnheader" className={cn("text-right", WIDE_ONLY)}>
           Tokens
         </span>
-        <span role="columnheader" className="text-right">
+        <span role="columnheader" className={cn("text-right", WIDE_ONLY)}>
           Size
         </span>
         <span role="columnheader">
@@ -232,8 +236,8 @@ function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; 
         <DatasetStatusBadge status={one.status} />
       </div>
       <Figure label="Pairs" value={one.total_training_pairs} show={count} />
-      <Figure label="Tokens" value={one.total_tokens} show={short} full />
-      <Figure label="Size" value={one.file_size} show={bytes} />
+      <Figure label="Tokens" value={one.total_tokens} show={short} full className={WIDE_ONLY} />
+      <Figure label="Size" value={one.file_size} show={bytes} className={WIDE_ONLY} />
       <div role="cell" className="flex items-center gap-2 max-md:col-span-3 md:justify-end">
         <span className="mr-auto flex md:hidden">
           <DatasetStatusBadge status={one.status} />
@@ -260,11 +264,11 @@ function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; 
   );
 }
 
-type FigureProps = { label: string; value: number | null; show: (value: number) => string; full?: boolean };
+type FigureProps = { label: string; value: number | null; show: (value: number) => string; full?: boolean; className?: string };
 
-function Figure({ label, value, show, full }: FigureProps) {
+function Figure({ label, value, show, full, className }: FigureProps) {
   return (
-    <div role="cell" className="figures text-sm md:text-right" title={full && value !== null ? count(value) : undefined}>
+    <div role="cell" className={cn("figures text-sm md:text-right", className)} title={full && value !== null ? count(value) : undefined}>
       <span className="block text-xs text-soft md:hidden">{label}</span>
       {value === null ? <span className="text-soft">–</span> : show(value)}
     </div>

@@ -80,7 +80,7 @@ export function KeysPage() {
           onClose={() => setKey(null)}
         >
           <p className="mt-3 text-sm text-soft">Programs send it in a header:</p>
-          <pre tabIndex={0} role="region" aria-label="Example" className="mt-1 overflow-auto rounded-lg bg-sunken px-3 py-2 font-mono text-xs break-all whitespace-pre-wrap">
+          <pre tabIndex={0} role="region" aria-label="Example" className="mt-1 overflow-auto rounded-lg bg-sunken px-3 py-2 font-mono text-xs wrap-anywhere whitespace-pre-wrap">
             {`curl -H "Authorization: Bearer $PIPELINE_API_KEY" ${location.origin}/api/jobs`}
           </pre>
         </SecretDialog>

@@ -68,7 +68,7 @@ export function WebhooksPage() {
   return (
     <>
       <PageHeader title="Webhooks" actions={query.data && query.data.length > 0 && open}>
-        Sends your notifications to URLs of yours, as signed requests.
+        Sends your notifications to your own URLs as signed requests.
       </PageHeader>
       <section aria-label="Webhooks" aria-busy={query.isFetching} className="grid gap-4 *:min-w-0">
         {query.data ? (
@@ -79,7 +79,7 @@ export function WebhooksPage() {
           ) : (
             <div className="panel">
               <Empty icon={Icon} title="No webhooks yet" action={open}>
-                A webhook sends the events of your jobs to a URL of yours.
+                A webhook sends the events of your jobs to your own URL.
               </Empty>
             </div>
           )

@@ -25,9 +25,13 @@ const OPTIONS: readonly { choice: Choice; label: string; values: readonly [value
 ];
 
 type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (changed: Configuration) => void };
+type SectionProps = Props & {
+  /** What a job without a base model trains; null while that is not known. */
+  defaultModel: string | null;
+};
 
 /** The base model and its training options. With a base model the estimate is a forecast; without one it is rough. */
-export function BaseModel({ catalogue, configuration, onChange }: Props) {
+export function BaseModel({ catalogue, configuration, onChange, defaultModel }: SectionProps) {
   const { baseModel } = configuration;
   const [isChoosing, setChoosing] = useState(false);
   const mode = baseModel !== null || isChoosing ? "model" : "none";
@@ -61,7 +65,7 @@ export function BaseModel({ catalogue, configuration, onChange }: Props) {
       ) : (
         <p className="mt-3 flex items-start gap-2 text-[0.8125rem] text-pretty text-warn">
           <TriangleAlert className="mt-0.5 size-4 shrink-0" aria-hidden />
-          The estimate does not know the size of your model, and the job names none.
+          The job trains the default model{defaultModel && `, ${defaultModel}`}.
         </p>
       )}
       {baseModel !== null && <TrainingOptions catalogue={catalogue} configuration={configuration} onChange={onChange} />}

@@ -10,8 +10,9 @@ import { useWidth } from "@/hooks/width";
 import { count } from "@/lib/format";
 import { colourOf, formatMetric, smooth, type Chart } from "./series";
 
-/** More curves than these have their values below the chart: in its caption they would wrap. */
+/** More curves than these, or longer names of them, have their values below the chart: in its caption they would wrap. */
 const MAX_READINGS_IN_CAPTION = 2;
+const MAX_NAMES_IN_CAPTION = 12;
 
 // uPlot's `Distr.Logarithmic`: a const enum of another module cannot be imported.
 // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
@@ -118,6 +119,8 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
   const position = step === null ? -1 : nearest(chart.steps, step);
   const index = position === -1 ? chart.steps.length - 1 : position;
   const text = readingOf(chart, index);
+  const names = chart.series.length > 1 ? chart.series.map(({ label }) => label).join("") : "";
+  const isShort = chart.series.length <= MAX_READINGS_IN_CAPTION && names.length <= MAX_NAMES_IN_CAPTION;
   const onKeyDown = (event: KeyboardEvent) => {
     const target = { ArrowLeft: index - 1, ArrowRight: index + 1, Home: 0, End: chart.steps.length - 1 }[event.key];
     const current = plot.current;
@@ -136,7 +139,7 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
       <figcaption className="mb-1 flex min-h-8 flex-wrap items-center justify-between gap-x-3 text-sm">
         <span className="text-soft wrap-anywhere">{chart.title}</span>
         <span className="flex items-center gap-2">
-          {chart.series.length <= MAX_READINGS_IN_CAPTION && (
+          {isShort && (
             <span className="figures flex flex-wrap justify-end gap-x-3 font-medium">
               <Readings chart={chart} index={index} />
             </span>
@@ -161,7 +164,7 @@ export function LineChart({ chart, height, smoothing, isLogarithmic, syncKey, on
         style={{ height }}
         onKeyDown={onKeyDown}
       />
-      {chart.series.length > MAX_READINGS_IN_CAPTION && (
+      {!isShort && (
         <div className="figures mt-1 grid grid-cols-2 gap-x-4 gap-y-0.5 text-xs font-medium">
           <Readings chart={chart} index={index} />
         </div>

@@ -17,7 +17,7 @@ export function ConfigurationPanel({ job }: { job: Job }) {
   return (
     <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Fixed at the start</span>}>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
-        {job.base_model && <Fact name="Base model">{job.base_model}</Fact>}
+        <Fact name="Base model">{job.base_model ?? (job.plan ? `${job.plan.base_model} (default)` : "none")}</Fact>
         {trainingOptions(job).map(([name, value]) => (
           <Fact key={name} name={name}>
             {value}

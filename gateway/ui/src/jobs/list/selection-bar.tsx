@@ -55,7 +55,7 @@ export function SelectionBar({ jobs, onDone, onClear }: Props) {
             </Button>
             <Button size="small" variant="ghost" aria-label="Clear the selection" onClick={onClear}>
               <X aria-hidden />
-              Clear
+              <span className="max-sm:hidden">Clear</span>
             </Button>
           </div>
           {reasons.length > 0 && <p className="mt-1 text-xs text-soft">{reasons.join(" ")}</p>}

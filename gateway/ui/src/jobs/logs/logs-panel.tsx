@@ -112,10 +112,12 @@ function Lines({ job, log }: { job: Job; log: Log }) {
 }
 
 function summary(log: Log, lines: number, matches: number | null, isLoading: boolean): string {
-  const extent = log.isComplete ? `${count(lines)} lines` : `the newest ${count(lines)} lines`;
+  const extent = log.isComplete ? linesOfLog(lines) : `the newest ${linesOfLog(lines)}`;
   if (matches !== null) return isLoading ? `${count(matches)} found, searching…` : `${count(matches)} of ${extent} match.`;
   return isLoading ? `Loading, ${count(lines)} lines…` : `${capitalise(extent)}.`;
 }
+
+const linesOfLog = (number: number) => (number === 1 ? "1 line" : `${count(number)} lines`);
 
 type ViewerProps = { lines: readonly LogLine[]; words: string; onEarlier: (() => void) | null; isLoading: boolean };
 
