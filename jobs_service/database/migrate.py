@@ -89,14 +89,19 @@ async def migrate(url: str, *, passwords: Mapping[Login, str]) -> list[str]:
     `url` is an administrator's: a role that may create tables and roles. Raises WrongSchema, AccessChanged, NotDirect, and
     what asyncpg raises.
     """
+    database_url = DatabaseUrl.parse(url)
     connection = await asyncpg.connect(
-        **DatabaseUrl.parse(url).connect_arguments(),
+        **database_url.connect_arguments(),
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=STATEMENT_TIMEOUT_SECONDS,
     )
     try:
-        if await connection.fetchval(SHARED_SQL["session"]) != connection.get_server_pid():
-            raise NotDirect("migrations need PostgreSQL itself, not a pooler: they hold a lock in their session")
+        is_other = await connection.fetchval(SHARED_SQL["session"]) != connection.get_server_pid()
+        if database_url.pgbouncer is not False and is_other:
+            raise NotDirect(
+                "migrations need PostgreSQL itself, not a pooler: they hold a lock in their session. "
+                "For a proxy that keeps sessions, add pgbouncer=false to the URL"
+            )
         await connection.execute(SQL["lock"])
         if await connection.fetchval(SQL["has_old_numbering"]):
             raise WrongSchema(f"this database has the tables of an unreleased version: {REMOVE}")

@@ -47,16 +47,16 @@ REFUSALS = (
 )
 POOLED = (
     "PIPELINE_DATABASE_URL leads to a pooler (PgBouncer, Supavisor): add pgbouncer=true to its parameters, "
-    "?pgbouncer=true where it has none"
+    "?pgbouncer=true where it has none; pgbouncer=false for a proxy that keeps sessions"
 )
 
 
 class Database:
     """A pool that connects when it is used: a server starts without its database and reports that in its health."""
 
-    def __init__(self, pool: asyncpg.Pool, *, is_pooled: bool) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, pgbouncer: bool | None) -> None:
         self._pool = pool
-        self._is_pooled = is_pooled
+        self._pgbouncer = pgbouncer
         self._is_guarded = False
         self._waiting = 0
         self.healthy = False
@@ -79,7 +79,7 @@ class Database:
         """Opens a pool of at most `size` connections and closes it in the end."""
         database_url = DatabaseUrl.parse(url)
         # A pooler shares sessions: there the settings are those of the login, which `migrate` makes.
-        names = {"application_name"} if database_url.is_pooled else SESSION_SETTINGS.keys()
+        names = {"application_name"} if database_url.pgbouncer else SESSION_SETTINGS.keys()
         pool = asyncpg.create_pool(
             **database_url.connect_arguments(),
             min_size=0,
@@ -91,7 +91,7 @@ class Database:
         )
         async with pool:
             try:
-                yield cls(pool, is_pooled=database_url.is_pooled)
+                yield cls(pool, pgbouncer=database_url.pgbouncer)
             finally:
                 pool.terminate()
 
@@ -195,7 +195,7 @@ class Database:
 
     async def _check_session(self, connection: asyncpg.Connection) -> None:
         session = await connection.fetchrow(SQL["session"], timeout=CONNECT_TIMEOUT_SECONDS)
-        if session["process"] != connection.get_server_pid() and not self._is_pooled:
+        if session["process"] != connection.get_server_pid() and self._pgbouncer is None:
             raise ConnectionRefused(POOLED)
         if session["statement_timeout"] != SESSION_SETTINGS["statement_timeout"]:
             settings = ", ".join(f"{name} = {value}" for name, value in SESSION_SETTINGS.items())

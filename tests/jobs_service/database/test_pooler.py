@@ -145,6 +145,8 @@ async def test_what_a_pooler_cannot_do_is_told(
     async with pgbouncer(database, tmp_path) as url:
         with pytest.raises(NotDirect, match="not a pooler"):
             await migrate(url.replace("pipeline_service", "postgres"), passwords={})
+        # As for a proxy that keeps sessions: nothing else is done at once here.
+        assert await migrate(f"{url.replace('pipeline_service', 'postgres')}?pgbouncer=false", passwords={}) == []
         await admin.execute(f"{login} set statement_timeout = '1h'")
         try:
             with pytest.raises(ConnectionRefused, match=r"jobs_service migrate.*statement_timeout = 10s"):
