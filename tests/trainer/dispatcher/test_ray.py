@@ -20,7 +20,7 @@ import psutil
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
-from tests.conftest import Stack, metadata
+from tests.conftest import Stack, TestDatabase, metadata, open_stack
 from tests.jobs_service.jobs.test_create_job import ANN
 from tests.jobs_service.trainers import get
 from tests.trainer.dispatcher.conftest import (
@@ -118,6 +118,14 @@ class Ray:
             process.terminate()
         for process in self.processes:
             process.wait(60)
+
+
+@pytest.fixture
+async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
+    """The services over gRPC, with leases that outlast a submission: Ray's first one starts an agent."""
+    leases = {"lease_ms": 20_000, "renew_ms": 2_000, "sweep_ms": 50, "max_attempts": 3}
+    async with open_stack("grpc", database.url, tmp_path, **leases) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
