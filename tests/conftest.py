@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import jwt
 import pytest
 import structlog
@@ -48,6 +49,10 @@ from tests.serving import serving
 structlog.configure(
     processors=[*before, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 )
+
+# Time tells nothing on a loaded machine.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 SECRET = "a-secret-of-the-tests-that-is-32-bytes-long"
 ISSUER, AUDIENCE = "pipeline-tests", "authenticated"

@@ -86,6 +86,7 @@ def test_network_policies_close_the_grpc_ports() -> None:
     assert selected.items() <= labels["pairs"].items()
 
 
+@pytest.mark.slow
 def test_every_command_exists() -> None:
     """Each command that a container starts is one of ours and takes its arguments."""
     result = commands()

@@ -99,6 +99,7 @@ def test_an_alert_says_what_to_do(alert: str) -> None:
     assert alert.removeprefix("Pipeline") in (PROMETHEUS / "rules_test.yaml").read_text()
 
 
+@pytest.mark.slow
 @with_prometheus
 def test_alerts_fire_when_they_should() -> None:
     """Prometheus accepts the rules, and each fires for the figures that its test has."""

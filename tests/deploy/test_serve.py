@@ -135,6 +135,7 @@ raise SystemExit(run_workers(2, main))
         assert served.returncode == code
 
 
+@pytest.mark.slow
 async def test_a_server_takes_no_port_that_another_has(database: TestDatabase) -> None:
     """N09: without `--workers` a second server on the same port ends with code 2 and says which port."""
     settings = {"database_url": database.url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, **free_ports()}

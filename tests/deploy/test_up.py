@@ -209,6 +209,7 @@ def test_what_a_server_refuses_ends_the_start(folder: Path) -> None:
     refused(done, "PIPELINE_JWT_SECRET must be at least 32 bytes")
 
 
+@pytest.mark.slow
 def test_no_token_without_the_development_issuer(folder: Path) -> None:
     """`pipeline token` needs PIPELINE_DEV_ISSUER or a stack that runs with it; a secret alone is not enough."""
     secret = "a-secret-of-the-tests-that-is-32-bytes-long"

@@ -147,6 +147,7 @@ def test_a_lease_that_is_none_is_told_in_one_line(tmp_path: Path, monkeypatch: p
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.slow
 async def test_files_of_killed_trainers_are_removed(stack: Stack, tmp_path: Path) -> None:
     """A trainer that a dispatcher starts removes what a killed one left, and leaves alone what a living one has."""
     models, hangs = child(tmp_path / "hangs", "send({'step': 1, 'of': 2})\nos.read(os.pipe()[0], 1)")
@@ -179,6 +180,7 @@ async def test_files_of_killed_trainers_are_removed(stack: Stack, tmp_path: Path
         assert folders() == kept
 
 
+@pytest.mark.slow
 async def test_a_result_that_is_not_there_fails_its_job_alone(stack: Stack, tmp_path: Path) -> None:
     """The attempt fails and names the folder, and the trainer goes on with the queue."""
     code = """

@@ -57,6 +57,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_certificate_is_shown_to_servers_that_ask(
     authority: Authority, cluster: Cluster, tmp_path: Path, command: str

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
@@ -387,7 +387,6 @@ datasets = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     dataset=datasets,
     gpu=st.sampled_from(["A100-80GB", "H100", "L4", "MI300X", "V100-32GB"]),

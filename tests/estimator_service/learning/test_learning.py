@@ -81,7 +81,6 @@ def test_runs_teach_most_about_their_like() -> None:
     assert factors(*runs)[0] < factors(*runs, about=SHORT)[0] < 1
 
 
-@settings(deadline=None)  # a loaded machine
 @given(
     times=st.lists(st.floats(0.7, 1.5), min_size=1, max_size=8),
     length=st.integers(256, 8192),
@@ -405,7 +404,7 @@ async def test_reports_that_cannot_be_true_teach_nothing(
     ratios=st.lists(st.floats(-2.3, 1.3), min_size=1, max_size=50),
     peaks=st.lists(st.floats(0.34, 2.9), min_size=50, max_size=50),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_corrections_stay_within_what_published_runs_span(ratios: list[float], peaks: list[float]) -> None:
     """However many jobs agree, speeds are corrected by a factor of 2 at most and peaks by 1.5."""
     jobs = [ran(math.exp(-ratio))._replace(peak_gib=10.0 * peak) for ratio, peak in zip(ratios, peaks, strict=False)]

@@ -107,6 +107,7 @@ async def test_each_change_of_a_policy_is_noticed(access: Access, admin: asyncpg
                 assert any(table in line for line in await access_differences(admin)), table
 
 
+@pytest.mark.slow
 async def test_each_grant_more_or_less_is_noticed(access: Access, admin: asyncpg.Connection) -> None:
     """A privilege on a table that a role gets or loses changes what it may do, and the guard says so."""
     for table in access.tables:

@@ -409,7 +409,6 @@ def test_nothing_is_lost_doubled_or_moved_back(databases: Databases, tmp_path: P
             chosen_settings = settings(
                 max_examples=RUNS,
                 stateful_step_count=STEPS,
-                deadline=None,
                 database=None,
                 print_blob=False,
                 # Shrinking takes minutes: for whoever repeats a failure.

@@ -270,7 +270,7 @@ async def test_a_claim_reads_the_queues_index_only(
         Database.open(database.url, size=1) as pool,
         pool.as_caller(Identity(TRAINER, "worker", 0)) as connection,
     ):
-        arguments = ["A100-80GB"], [1000], uuid.UUID(ANN), 20, "", timedelta(seconds=30), False, []
+        arguments = ["A100-80GB"], [1000], uuid.UUID(ANN), 20, "", timedelta(seconds=30), False, [], "initializing"
         plan = await connection.fetch("explain " + SQL["claim_jobs"], *arguments)
     text = "\n".join(line[0] for line in plan)
     assert text.count("lora_training_jobs_queue_idx") >= 3, text
