@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -23,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from deploy.running import Running, get_json
 from deploy.settings import DoctorSettings, plain
 from estimator_service.catalogue.model import CatalogueError, read_catalogue
+from jobs_service.datasets.storage import OBJECT_STORES
 from rpc.database.queries import load_queries
 from rpc.process.database_url import DatabaseUrl
 
@@ -78,10 +80,8 @@ async def examine(settings: DoctorSettings, running: Running | None, *, repair: 
                 for finding in await _safely("storage", _storage, connection, storage_url, repair):
                     yield finding
                 if repair:
-                    ended = await connection.execute(SQL["end_leases"])
-                    yield Finding(
-                        "leases", "ok", f"ended {ended.rpartition(' ')[2]} leases; their jobs are queued again"
-                    )
+                    for finding in await _safely("leases", _end_leases, connection):
+                        yield finding
             finally:
                 await connection.close()
     if running is not None:
@@ -148,6 +148,11 @@ async def _webhooks(connection: asyncpg.Connection) -> list[Finding]:
     return [_limit("webhooks", message, row["oldest_seconds"] <= MAX_DELIVERY_AGE_SECONDS, remedy, "warning")]
 
 
+async def _end_leases(connection: asyncpg.Connection) -> list[Finding]:
+    ended = await connection.execute(SQL["end_leases"])
+    return [Finding("leases", "ok", f"ended {ended.rpartition(' ')[2]} leases; their jobs are queued again")]
+
+
 async def _storage(connection: asyncpg.Connection, url: str, repair: bool) -> list[Finding]:
     expected = {row["path"]: row["bytes"] for row in await connection.fetch(SQL["dataset_files"])}
     named = {row["path"] for row in await connection.fetch(SQL["known_files"])}
@@ -159,7 +164,8 @@ def _files(url: str, expected: Mapping[str, int], named: set[str], repair: bool)
     try:
         filesystem, root = fsspec.core.url_to_fs(url)
         probe = f"{root}/doctor/{uuid4()}"
-        filesystem.makedirs(f"{root}/doctor", exist_ok=True)
+        if urlsplit(url).scheme not in OBJECT_STORES:
+            filesystem.makedirs(f"{root}/doctor", exist_ok=True)
         filesystem.pipe_file(probe, b"probe")
         assert filesystem.cat_file(probe) == b"probe"
         filesystem.rm_file(probe)
@@ -174,7 +180,11 @@ def _files(url: str, expected: Mapping[str, int], named: set[str], repair: bool)
     orphans = sorted(path for path in sizes if path not in named)
     findings.append(_limit("dataset files", f"{len(missing)} of {len(expected)} missing{_names(missing)}", not missing,
                            "restore the storage to the same moment as the database"))  # fmt: skip
-    if repair:
+    if sizes and not named:
+        # A restored storage beside a database that is not restored yet looks like this.
+        findings.append(Finding("orphaned files", "error", f"no row names any of the {len(sizes)} files",
+                                "restore the database first, or check both URLs; nothing was removed"))  # fmt: skip
+    elif repair:
         for path in orphans:
             filesystem.rm_file(f"{root}/{path}")
         findings.append(Finding("orphaned files", "ok", f"removed {len(orphans)}{_names(orphans)}"))

@@ -131,6 +131,25 @@ def test_a_backup_is_restored(up: Stack, shared_folder: Path, folder: Path) -> N
     assert report(up, lease).stop is False
 
 
+def test_repair_removes_nothing_beside_an_empty_database(up: Stack, shared_folder: Path, folder: Path) -> None:
+    """Where the database is not restored yet, with tables or without, all files stay and each finding says what to do."""
+    admin = up.running.database_url
+    shutil.copytree(shared_folder / "storage", folder / "storage")
+    files = sorted(path for path in (folder / "storage").rglob("*") if path.is_file())
+    assert files
+    for name, command in (("no_tables", None), ("no_rows", [sys.executable, "-m", "jobs_service", "migrate"])):
+        subprocess.run([program("psql"), "-q", "-c", f"create database {name}", admin], check=True, timeout=60)
+        url = admin.replace("/postgres?", f"/{name}?", 1)
+        if command:
+            variables = environment(database_url=url, service_password="password-of-the-tests")
+            subprocess.run(command, env=variables, check=True, capture_output=True, timeout=60)
+        code, checks = findings(folder, "--repair", database_url=url, storage_url=f"file://{folder}/storage")
+        assert code == 1, checks
+        assert all(row["remedy"] for row in checks.values() if row["status"] == "error"), checks
+        assert sorted(path for path in (folder / "storage").rglob("*") if path.is_file()) == files
+    assert checks["orphaned files"]["status"] == "error"
+
+
 def create_job(up: Stack) -> str:
     """Queues a job on the demo dataset and returns its id."""
     dataset = get_json(up.running.gateway, "/api/datasets", up.token)[1]["data"]["datasets"][0]["id"]
