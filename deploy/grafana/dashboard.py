@@ -167,6 +167,16 @@ ROWS: dict[str, Sequence[Panel]] = {
         ),
         Panel("Jobs that became final", "cps", [(rate("pipeline_jobs_finished_total", by="state"), "{{state}}")]),
         Panel(
+            "Final cost, by what jobs were created with",
+            "currencyUSD",
+            [
+                (
+                    f"sum by (credential) (increase({series('pipeline_final_cost_usd_total')}[1h]))",
+                    "{{credential}}, last hour",
+                )
+            ],
+        ),
+        Panel(
             "Events behind",
             "s",
             [

@@ -29,11 +29,18 @@ class QueueMetrics:
             "Duration of a completed job that trained in one go, divided by the median of its forecast.",
             buckets=RATIO_BUCKETS,
         )
+        self._cost = metrics.counter(
+            "pipeline_final_cost_usd_total",
+            "Final cost of jobs, by what they were created with: an access token or an API key.",
+            ["credential"],
+        )
         # A series that begins at its first event would hide that event from rate().
         for outcome in Outcome:
             self._ended.labels(outcome)
         for state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED):
             self._finished.labels(state)
+        for credential in ("token", "api_key"):
+            self._cost.labels(credential)
 
     def leased(self, rows: Iterable[asyncpg.Record]) -> None:
         """Counts leases, the rows of a claim."""
@@ -42,18 +49,19 @@ class QueueMetrics:
             if row["waited_seconds"] is not None:
                 self._wait.observe(row["waited_seconds"])
 
-    def ended(self, outcome: Outcome, state: JobState) -> None:
+    def ended(self, outcome: Outcome, state: JobState, job: asyncpg.Record) -> None:
         """Counts a lease that ended, and the job if that made it final."""
         self._ended.labels(outcome).inc()
-        self.finished(state)
-
-    def finished(self, state: JobState) -> None:
-        """Counts a job if its state is final."""
         if state != JobState.QUEUED:
-            self._finished.labels(state).inc()
+            self.finished(state, job)
 
-    def completed(self, duration_ratio: float | None) -> None:
-        """Counts a completed job. `duration_ratio`: its duration, divided by the median of its forecast."""
-        self.ended(Outcome.COMPLETED, JobState.COMPLETED)
-        if duration_ratio is not None:
-            self._ratio.observe(duration_ratio)
+    def finished(self, state: JobState, job: asyncpg.Record) -> None:
+        """Counts a job that became final, and what it cost."""
+        self._finished.labels(state).inc()
+        self._cost.labels(job["credential"]).inc(float(job["final_cost"]))
+
+    def completed(self, job: asyncpg.Record) -> None:
+        """Counts a completed job. Its `duration_ratio` is its duration, divided by the median of its forecast."""
+        self.ended(Outcome.COMPLETED, JobState.COMPLETED, job)
+        if job["duration_ratio"] is not None:
+            self._ratio.observe(job["duration_ratio"])

@@ -182,7 +182,7 @@ update lora_training_jobs set
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'running'
 returning
-    id, simulated, case
+    id, simulated, credential, final_cost, case
         when not simulated and retry_count = 0
         then extract(epoch from completed_at - started_at)::double precision / forecast_seconds
     end as duration_ratio;
@@ -198,7 +198,7 @@ update lora_training_jobs set
     error_message = $3, status_reason = $5, measurements = $6,
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
-returning id, status;
+returning id, status, credential, final_cost;
 
 -- name: release_job
 -- Back to the queue without losing an attempt. Returns the trainer's name and how long it had the job, too.
@@ -214,7 +214,8 @@ update lora_training_jobs j set
     status = 'cancelled', current_stage = 'cancelled', status_reason = 'cancelled_by_owner',
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and status in ('queued', 'initializing', 'running')
-returning id, (select before.lease_expires_at is not null from lora_training_jobs before where before.id = j.id) as had_lease;
+returning id, (select before.lease_expires_at is not null from lora_training_jobs before where before.id = j.id) as had_lease,
+    credential, final_cost;
 
 -- name: expire_leases
 -- Back to the queue with an attempt more, or failed after the last. A job that a scheduler never started has lost no attempt: it is
@@ -239,7 +240,7 @@ update lora_training_jobs j set
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 from expired
 where j.id = expired.id and j.status in ('initializing', 'running') and j.lease_expires_at <= clock_timestamp()
-returning j.id, j.status, j.status_reason;
+returning j.id, j.status, j.status_reason, j.credential, j.final_cost;
 
 -- name: follow_clock
 -- The database's clock was set back: times of leases are in the future then. They are moved to the past, the latest to now, so
@@ -295,7 +296,7 @@ update lora_training_jobs j set
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 from over
 where j.id = over.id and j.status in ('initializing', 'running')
-returning j.id, j.status_reason;
+returning j.id, j.status_reason, j.credential, j.final_cost;
 
 -- name: record
 -- What a change leaves behind, in its own transaction: an event for each job; where a lease ended ($4) a line of costs, with

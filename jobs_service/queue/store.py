@@ -175,7 +175,7 @@ class QueueStore:
         """Renews the lease and stores the report. Raises LeaseLost, JobFinal, ValidationFailed."""
         latest = {name: value for point in report.metrics[-LATEST_POINTS:] for name, value in point.values.items()}
         uri, step = report.checkpoint or (None, None)
-        stop: Outcome | None = None
+        stopped: asyncpg.Record | None = None
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(
                 SQL["report_progress"],
@@ -203,10 +203,11 @@ class QueueStore:
                 await _reforecast(connection, lease.job_id)
             if row["over_limit"]:
                 await _warn(connection, lease.job_id)
-                stop = (await _stop(connection, lease.job_id))[lease.job_id]
-        if stop is not None:
-            self._metrics.ended(stop, JobState.FAILED)
-            return LeaseStatus(stop=stop)
+                (stopped,) = await _stop(connection, lease.job_id)
+        if stopped is not None:
+            outcome = Outcome(stopped["status_reason"])
+            self._metrics.ended(outcome, JobState.FAILED, stopped)
+            return LeaseStatus(stop=outcome)
         return LeaseStatus(
             expires_at=row["expires_at"], seconds_left=row["seconds_left"], current_cost=row["current_cost"]
         )
@@ -249,7 +250,7 @@ class QueueStore:
                 outcome=Outcome.COMPLETED,
                 result=digest(result),
             )
-        self._metrics.completed(row["duration_ratio"])
+        self._metrics.completed(row)
 
     async def fail(self, caller: Identity, lease: LeaseRef, result: Failure) -> None:
         """Ends the attempt: → queued or failed. Raises LeaseLost, JobFinal."""
@@ -275,7 +276,7 @@ class QueueStore:
                 outcome=Outcome.FAILED,
                 result=digest(result),
             )
-        self._metrics.ended(Outcome.FAILED, JobState(row["status"]))
+        self._metrics.ended(Outcome.FAILED, JobState(row["status"]), row)
 
     async def release(self, caller: Identity, lease: LeaseRef) -> tuple[str, float] | None:
         """Returns the job to the queue: → queued. Returns the trainer's name and the seconds of the lease.
@@ -290,7 +291,7 @@ class QueueStore:
                 await self._ended(connection, lease, Outcome.RELEASED, None)
                 return None
             await _record(connection, [lease.job_id], EventType.RELEASED, outcome=Outcome.RELEASED)
-        self._metrics.ended(Outcome.RELEASED, JobState.QUEUED)
+        self._metrics.ended(Outcome.RELEASED, JobState.QUEUED, row)
         return row["trainer"] or "", float(row["lease_seconds"])
 
     async def cancel(self, caller: Identity, job_id: UUID) -> bool:
@@ -302,9 +303,9 @@ class QueueStore:
         if row is None:
             return False
         if row["had_lease"]:
-            self._metrics.ended(Outcome.CANCELLED, JobState.CANCELLED)
+            self._metrics.ended(Outcome.CANCELLED, JobState.CANCELLED, row)
         else:
-            self._metrics.finished(JobState.CANCELLED)
+            self._metrics.finished(JobState.CANCELLED, row)
         return True
 
     async def expire(self) -> int:
@@ -319,7 +320,7 @@ class QueueStore:
                 ids = [row["id"] for row in rows if (row["status"], row["status_reason"]) == (state, outcome)]
                 await _record(connection, ids, type_, notices=notices, outcome=outcome)
         for row in rows:
-            self._metrics.ended(Outcome(row["status_reason"]), JobState(row["status"]))
+            self._metrics.ended(Outcome(row["status_reason"]), JobState(row["status"]), row)
         return len(rows)
 
     async def follow_clock(self) -> None:
@@ -335,8 +336,8 @@ class QueueStore:
         async with as_caller(self._database, SYSTEM) as connection:
             await _warn(connection, None)
             stopped = await _stop(connection, None)
-        for outcome in stopped.values():
-            self._metrics.ended(outcome, JobState.FAILED)
+        for row in stopped:
+            self._metrics.ended(Outcome(row["status_reason"]), JobState.FAILED, row)
         return len(stopped)
 
     async def forget_offers(self) -> None:
@@ -432,13 +433,12 @@ async def _warn(connection: Transaction, job_id: UUID | None) -> None:
     await _record(connection, [row["id"] for row in rows], EventType.COST_WARNING, notices=[COST_WARNING])
 
 
-async def _stop(connection: Transaction, job_id: UUID | None) -> Mapping[UUID, Outcome]:
+async def _stop(connection: Transaction, job_id: UUID | None) -> list[asyncpg.Record]:
     rows = await connection.fetch(SQL["stop_at_limits"], BATCH, job_id)
-    stopped = {row["id"]: Outcome(row["status_reason"]) for row in rows}
     for outcome, notices in ((Outcome.COST_LIMIT, [COST_LIMIT, FAILED]), (Outcome.DURATION_LIMIT, [FAILED])):
-        ids = [job_id for job_id, reason in stopped.items() if reason is outcome]
+        ids = [row["id"] for row in rows if row["status_reason"] == outcome]
         await _record(connection, ids, EventType.FAILED, notices=notices, outcome=outcome)
-    return stopped
+    return rows
 
 
 _lease = reader(Lease)

@@ -28,6 +28,7 @@ LABELS = frozenset(
         "http_route",
         "http_response_status_code",
         "db_client_connection_state",
+        "credential",
         "gpu_type",
         "kind",
         "outcome",

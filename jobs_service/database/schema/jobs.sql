@@ -27,6 +27,10 @@ create table lora_training_jobs (
     request_id uuid,
     request_digest bytea,
     retried_from uuid,
+    -- Whether a program asked for it, with an API key, or a person who signed in. Metrics of costs are divided by it.
+    credential text not null default case
+        when nullif(current_setting('request.jwt.claims', true), '')::jsonb ? 'api_key_id' then 'api_key' else 'token'
+    end,
 
     -- What the Estimator answered. The quote may be swept; what it said stays in `estimate`, the contract's message.
     estimated_total_cost numeric not null,

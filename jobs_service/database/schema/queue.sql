@@ -114,7 +114,7 @@ grant select (
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
     running_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at,
     retry_count, external_job_id, simulated, billed_from, waiting_message, checkpoint_uri, checkpoint_step, estimate, reforecast,
-    reforecast_notices, queued_at, completed_at, forecast_seconds, trainer
+    reforecast_notices, queued_at, completed_at, forecast_seconds, trainer, credential
 ) on lora_training_jobs to pipeline_worker;
 grant update (
     status, current_stage, progress, current_epoch, current_step, current_metrics, error_message, status_reason,

@@ -19,7 +19,8 @@ from prometheus_client import generate_latest
 from jobs_service.monitoring.figures import FIGURES, SQL
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.door import refused
-from tests.jobs_service.jobs.test_create_job import ANN
+from tests.jobs_service.api_keys.test_api_keys import JOBS, bearer, create
+from tests.jobs_service.jobs.test_create_job import ANN, new_request
 from tests.jobs_service.rows import job_row
 from tests.jobs_service.trainers import OTHER, complete, fail, lapse, lease, queue, release, report, until
 from tests.rpc.test_telemetry import exported
@@ -133,6 +134,24 @@ async def test_leases_are_counted_by_how_they_end(
     )
     refusals = {key[1:]: value for key, value in values(stack).items() if key[0] == "pipeline_calls_refused_total"}
     assert refusals == {("LEASE_LOST", "pipeline.workers.v1.WorkerService/ReportProgress"): 1}
+
+
+async def test_costs_are_counted_by_credential(stack: Stack, new_dataset: NewDataset) -> None:
+    """The final costs of jobs add up, those of people who signed in and those of programs with an API key apart."""
+    key = (await create(stack, [JOBS])).key
+    for caller, costs in (
+        (metadata(ANN), {"token": 0.5, "api_key": 0.0}),
+        (bearer(key), {"token": 0.5, "api_key": 0.5}),
+        (bearer(key), {"token": 0.5, "api_key": 1.0}),
+    ):
+        job = (await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=caller)).job
+        [leased] = await lease(stack)
+        assert leased.job_id == job.id
+        await report(stack, leased)
+        await complete(stack, leased)
+        # It trained for a moment: what is left is the price of keeping the result.
+        counted = values(stack)
+        assert {name: round(counted["pipeline_final_cost_usd_total", name], 1) for name in costs} == costs
 
 
 async def test_limits_are_counted_where_a_report_reaches_them(
