@@ -9,7 +9,7 @@ with capacity as (
     from (
         select gpu_type, worker_id, trainer, gpu_count as gpus from live_offers
         union all
-        select gpu_type, worker_id, trainer, gpu_count from lora_training_jobs where status in ('initializing', 'running')
+        select gpu_type, worker_id, coalesce(trainer, ''), gpu_count from lora_training_jobs where status in ('initializing', 'running')
     ) offered
     group by gpu_type
     order by trainers desc

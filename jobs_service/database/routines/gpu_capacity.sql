@@ -5,7 +5,8 @@ drop view if exists gpu_capacity;
 create view gpu_capacity with (security_invoker = true) as
 with leased as (
     select
-        gpu_type, gpu_count, worker_id, trainer, lease_started_at, current_stage = 'waiting' and billed_from is null as is_starting
+        gpu_type, gpu_count, worker_id, coalesce(trainer, '') as trainer, lease_started_at,
+        current_stage = 'waiting' and billed_from is null as is_starting
     from lora_training_jobs
     where status in ('initializing', 'running')
 ), offered as (
