@@ -60,6 +60,14 @@ async def test_the_card_says_how_sure_it_is(page: Page, person: Person, calls: C
         await expect(card).to_contain_text(driver["title"][1:])
     for assumption in response["forecast"]["assumptions"]:
         await expect(card).to_contain_text(assumption["reason"])
+    compared = await person.ask("POST", "/api/jobs/compare", json=calls.to("POST /api/jobs/compare")[-1])
+    others = page.get_by_role("list", name="Same settings on other GPUs")
+    for name in ("cheapest", "fastest"):
+        point = compared["points"][compared[name]]
+        gpus = f"{point['gpu_config']['count']} × {point['gpu_config']['type']}"
+        await expect(others).to_contain_text(f"{name.capitalize()}: {gpus}, ${point['estimated_cost']:.2f}")
+    await others.get_by_role("button", name=f"Use {gpus}").click()
+    await expect(others.get_by_role("listitem").filter(has_text="Fastest")).to_contain_text("selected")
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (1366, 768)])
