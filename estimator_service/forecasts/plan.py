@@ -72,6 +72,11 @@ class Plan:
     assumptions: tuple[Assumption, ...]
     doubts: tuple[str, ...]  # why the forecast may be far off
 
+    @property
+    def training_tokens(self) -> float:
+        """Tokens of all epochs, padding not counted."""
+        return self.sequences * (self.length if self.workload.packed else self.lengths.mean) * self.epochs
+
 
 class _Filled(NamedTuple):
     """What a plan needs of options, GPU type, dataset and batch: neither the model nor the rank changes it."""

@@ -165,6 +165,7 @@ def _forecast(job: JobForecast) -> Fields:
         "validation_seconds": to_cents(totals.validation * SECONDS_PER_HOUR),
         "save_seconds": to_cents(totals.save * SECONDS_PER_HOUR),
         "fastest_training_seconds": to_cents(job.fastest_training_seconds),
+        "training_tokens": round(planned.training_tokens),
         "range_sources": fitted().widths[run_class(planned.workload, job.point.gpu, job.point.count)].sources,
     }
 

@@ -15,6 +15,8 @@ from estimator_service.physics.step_time import TimeParameters
 MIN_TRAINING_SECONDS = 60.0
 # A speed this much lower than the forecast is a broken run, not a lesson.
 MAX_SLOWDOWN = 10.0
+# Tokens over those forecast: tokenizers differ by a factor of three, and early stopping leaves epochs out.
+MAX_TOKEN_RATIO = 20.0
 # Peaks of one GPU, GiB: less than a CUDA context, more than any GPU; and how far a forecast may be off.
 PEAK_GIB = (0.2, 1024.0)
 MAX_PEAK_RATIO = 3.0
@@ -23,11 +25,21 @@ FEATURES = len(TimeParameters._fields) + 6
 
 def refusal(job: FinishedJob, gpu_type: str) -> str | None:
     """Returns the reason why a finished job teaches nothing, or None if it may."""
-    numbers = (job.seconds, job.forecast_seconds, job.overhead_seconds, job.correction, job.forecast_gib, *job.features)
+    numbers = (
+        job.seconds,
+        job.forecast_seconds,
+        job.overhead_seconds,
+        job.correction,
+        job.forecast_gib,
+        job.token_ratio,
+        *job.features,
+    )
     if not all(map(math.isfinite, numbers)) or len(job.features) != FEATURES - 1:
         return "a number is missing or not finite"
     if not 0.01 <= job.correction <= 100.0 or job.forecast_seconds <= job.overhead_seconds or job.forecast_gib <= 0.0:
         return "the forecast is out of range"
+    if not 1 / MAX_TOKEN_RATIO <= job.token_ratio <= MAX_TOKEN_RATIO:
+        return "other tokens than were forecast"
     if job.seconds < MIN_TRAINING_SECONDS or job.forecast_seconds - job.overhead_seconds < MIN_TRAINING_SECONDS:
         return "too short"
     ratio = job.log_ratio

@@ -84,6 +84,7 @@ class FinishedJob(NamedTuple):
     """A finished job: seconds it took, what its forecast said of all of it and of what is not training, and its features.
 
     `forecast_gib` is the peak as the model says it without corrections, `peak_gib` the trainer's; None: it measured none.
+    `token_ratio`: tokens that the trainer counted, over those that were forecast. A job of twice the tokens is not a slow one.
     """
 
     seconds: float
@@ -93,6 +94,7 @@ class FinishedJob(NamedTuple):
     features: tuple[float, ...]
     forecast_gib: float
     peak_gib: float | None
+    token_ratio: float = 1.0
 
     @property
     def log_ratio(self) -> float:
@@ -104,7 +106,7 @@ class FinishedJob(NamedTuple):
         taken = self.seconds - self.overhead_seconds
         if taken < self.overhead_seconds:
             taken = self.seconds * training / self.forecast_seconds
-        return math.log(training * self.correction / taken)
+        return math.log(training * self.correction * self.token_ratio / taken)
 
 
 class Accuracy(NamedTuple):

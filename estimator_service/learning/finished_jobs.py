@@ -177,6 +177,7 @@ def _finished_job(row: asyncpg.Record) -> FinishedJob:
         tuple(slopes),
         math.exp(log_gib),
         row["peak_memory_gib"],
+        row["token_ratio"] or 1.0,
     )
 
 

@@ -3,7 +3,8 @@
 select
     model_family, gpu_config ->> 'type' as gpu_type, stack, coalesce(software, '') as software, user_id, worker_id,
     extract(epoch from completed_at - started_at)::double precision as seconds,
-    forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
+    forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib,
+    trained_tokens / nullif(forecast_tokens, 0) as token_ratio
 from lora_training_jobs
 where
     status = 'completed' and model_family is not null and not simulated and forecast_model = $1 and retry_count = 0 and completed_at > started_at
@@ -19,7 +20,8 @@ with latest as (
         user_id, worker_id, model_family, gpu_config ->> 'type' as gpu_type, stack, coalesce(software, '') as software,
         completed_at,
         extract(epoch from completed_at - started_at)::double precision as seconds,
-        forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib
+        forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib,
+        trained_tokens / nullif(forecast_tokens, 0) as token_ratio
     from lora_training_jobs
     where
         status = 'completed' and model_family is not null and not simulated and forecast_model = $1 and retry_count = 0
@@ -39,7 +41,7 @@ with latest as (
 )
 select
     user_id, worker_id, model_family, gpu_type, stack, software, seconds, forecast_seconds, forecast_overhead_seconds,
-    forecast_correction, forecast_slopes, peak_memory_gib
+    forecast_correction, forecast_slopes, peak_memory_gib, token_ratio
 from ranked
 where
     user_rank <= $2 and worker_rank <= $3

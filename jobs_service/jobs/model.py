@@ -138,6 +138,7 @@ class Forecast:
     forecast_correction: float
     forecast_slopes: list[float]
     forecast_model: str
+    forecast_tokens: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,7 @@ def _forecast(forecast: estimator_pb2.Forecast) -> Forecast:
         forecast_correction=forecast.correction,
         forecast_slopes=list(forecast.slopes),
         forecast_model=forecast.model_version,
+        forecast_tokens=forecast.training_tokens,
     )
 
 

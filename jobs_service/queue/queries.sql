@@ -178,7 +178,7 @@ update lora_training_jobs set
         else current_metrics || $5
     end,
     artifact_uri = nullif($3, ''), artifact_id = $4, artifact_size = $9, result_step = $8, measurements = $7, software = $10,
-    peak_memory_gib = $6, checkpoint_uri = null, checkpoint_step = null, error_message = null, status_reason = null,
+    peak_memory_gib = $6, trained_tokens = $11, checkpoint_uri = null, checkpoint_step = null, error_message = null, status_reason = null,
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'running'
 returning

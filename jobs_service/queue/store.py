@@ -236,6 +236,7 @@ class QueueStore:
                 result.result_step,
                 sum(file.size for file in result.files) if result.files else None,
                 software(result.measurements),
+                result.measurements.get("trained_tokens"),
             )
             if row is None:
                 await self._ended(connection, lease, Outcome.COMPLETED, digest(result))

@@ -8,7 +8,7 @@ select
     id, user_id, dataset_id, name, labels, preset_id, hyperparameters, gpu_config, base_model, training, provider, allow_oom_risk,
     priority, max_cost_usd, max_duration_seconds, client_estimated_cost, request_id, request_digest, retried_from,
     estimated_total_cost, hourly_rate, storage_usd, quote_id, estimate, model_family, stack, forecast_p10_seconds, forecast_seconds,
-    forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, revision,
+    forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, forecast_tokens, revision,
     max_attempts, total_epochs, total_steps
 from lora_training_jobs;
 grant insert on new_jobs to pipeline_user;

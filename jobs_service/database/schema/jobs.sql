@@ -48,6 +48,7 @@ create table lora_training_jobs (
     forecast_correction double precision,
     forecast_slopes double precision[],
     forecast_model text,
+    forecast_tokens double precision,
 
     -- Where it is.
     status text not null default 'queued',
@@ -112,6 +113,8 @@ create table lora_training_jobs (
     software text,
     -- Peak memory of one GPU, GiB, as the trainer measured it: memory forecasts are corrected with it.
     peak_memory_gib double precision,
+    -- Tokens that the trainer counted with the base model's own tokenizer, over all epochs.
+    trained_tokens double precision,
 
     queued_at timestamptz not null default now(),
     started_at timestamptz,
@@ -167,7 +170,7 @@ grant insert (
     id, user_id, dataset_id, name, labels, preset_id, hyperparameters, gpu_config, base_model, training, provider, allow_oom_risk,
     priority, max_cost_usd, max_duration_seconds, client_estimated_cost, request_id, request_digest, retried_from,
     estimated_total_cost, hourly_rate, storage_usd, quote_id, estimate, model_family, stack, forecast_p10_seconds, forecast_seconds,
-    forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, revision,
+    forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, forecast_tokens, revision,
     max_attempts, total_epochs, total_steps
 ) on lora_training_jobs to pipeline_user;
 -- What cancelling writes (change_job() works out the costs), what deleting writes, and what an owner may edit.
@@ -185,5 +188,5 @@ using (user_id = (select caller_id()) and status = 'completed' and model_family 
 grant select (
     user_id, worker_id, status, simulated, gpu_config, model_family, stack, software, started_at, completed_at, retry_count, peak_memory_gib,
     forecast_p10_seconds, forecast_seconds, forecast_p90_seconds, forecast_overhead_seconds, forecast_correction,
-    forecast_slopes, forecast_model
+    forecast_slopes, forecast_model, forecast_tokens, trained_tokens
 ) on lora_training_jobs to pipeline_estimator, pipeline_quoter;

@@ -118,7 +118,7 @@ grant select (
 ) on lora_training_jobs to pipeline_worker;
 grant update (
     status, current_stage, progress, current_epoch, current_step, current_metrics, error_message, status_reason,
-    retry_count, external_job_id, artifact_id, artifact_uri, artifact_size, result_step, measurements, software, peak_memory_gib, trainer,
+    retry_count, external_job_id, artifact_id, artifact_uri, artifact_size, result_step, measurements, software, peak_memory_gib, trained_tokens, trainer,
     simulated, billed_from, waiting_message, checkpoint_uri, checkpoint_step, revision, attempt, worker_id,
     lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since, running_from_step, spent_cost,
     spent_seconds, cost_warned, started_at, completed_at, updated_at, reforecast, reforecast_notices

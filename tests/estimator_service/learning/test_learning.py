@@ -75,6 +75,13 @@ def test_one_odd_run_moves_little_and_five_agreeing_runs_most_of_the_way() -> No
     assert factors(*[ran(1.3)] * 5, ran(6))[0] == pytest.approx(five, rel=0.05)
 
 
+def test_a_job_of_more_tokens_is_no_slow_job() -> None:
+    """A job of twice the tokens that took twice as long teaches what one does that went as forecast."""
+    assert factors(*[ran(2)._replace(token_ratio=2.0)] * 5) == factors(*[ran(1)] * 5)
+    assert factors(*[ran(1)._replace(token_ratio=1.5)] * 5)[0] > 1.3
+    assert refusal(ran(1)._replace(token_ratio=0.01), "A100-80GB") == "other tokens than were forecast"
+
+
 def test_runs_teach_most_about_their_like() -> None:
     """Long steps that were slow say less of short ones, which wait for the host and not for arithmetic."""
     runs = [ran(1.5)] * 5
@@ -187,9 +194,8 @@ async def test_a_persons_own_jobs_correct_what_they_are_told(
     before = await forecast(stack, dataset)
     frozen = [await finish(ANN, 1.5) for _ in range(5)]
     async with asyncio.timeout(3):
-        while (after := await forecast(stack, dataset)).learned_from_jobs == 0:
+        while (after := await forecast(stack, dataset)).learned_from_jobs < 5:
             await asyncio.sleep(0.1)
-    assert after.learned_from_jobs == 5
     assert 1.3 < after.hours.p50 / before.hours.p50 < 1.55
     assert (await forecast(stack, dataset, base_model="qwen2.5-7b")).learned_from_jobs == 0
     assert (await forecast(stack, dataset, training={"stack": "SOFTWARE_STACK_TUNED"})).learned_from_jobs == 0
@@ -374,6 +380,19 @@ async def test_a_completed_job_keeps_the_fingerprint_of_its_software(
         row = await admin.fetchrow("select software from lora_training_jobs where id = $1", uuid.UUID(job.id))
         assert row is not None
         assert row["software"] == software
+
+
+async def test_a_completed_job_keeps_the_tokens_that_its_trainer_counted(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """Beside those that were forecast: all of the dataset in each epoch."""
+    await trainers.queue(stack, new_dataset, base_model=LLAMA)
+    (leased,) = await trainers.lease(stack)
+    await trainers.report(stack, leased)
+    await trainers.complete(stack, leased, measurements={"trained_tokens": 4_000_000})
+    row = await admin.fetchrow("select forecast_tokens, trained_tokens, total_epochs from lora_training_jobs")
+    assert row is not None
+    assert (row["forecast_tokens"], row["trained_tokens"]) == (1_250_000 * row["total_epochs"], 4_000_000)
 
 
 async def test_reports_that_cannot_be_true_teach_nothing(
