@@ -30,6 +30,8 @@ from rpc.boundary import Call
 from rpc.telemetry.metrics import Metrics
 
 MAX_POINTS = 1000
+# Calls in its caller's rate that a list is worth which reads all of the caller's jobs.
+LIST_ALL_CALLS = 20
 # What a row raises that is not what the contract allows.
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, DecodeError)
 
@@ -72,7 +74,10 @@ class JobsService(OwnedFiles):
         return jobs_pb2.GetJobResponse(job=await self._render(job))
 
     async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> jobs_pb2.ListJobsResponse:
-        page = await self._jobs.list(call.identity, wire.job_filter(request), **page_of(request))
+        query = wire.job_filter(request)
+        if query.reads_all:
+            call.charge(LIST_ALL_CALLS)
+        page = await self._jobs.list(call.identity, query, **page_of(request))
         jobs = await self._render_all(page.items)
         return jobs_pb2.ListJobsResponse(
             jobs=jobs, pagination=pagination(request, page), status_counts=page.status_counts

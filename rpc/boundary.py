@@ -69,6 +69,10 @@ class Call(NamedTuple):
         """Raises Unauthenticated if the token is no longer valid."""
         await self.verifier.identify(f"Bearer {self.token}")
 
+    def charge(self, calls: float) -> None:
+        """Counts so many further calls in the caller's rate: this one costs as much. Raises RateLimited."""
+        self.verifier.count(self.identity, calls)
+
     def forward(self) -> list[tuple[str, str]]:
         """Metadata for a call on behalf of this one: the caller's own token, the same request id and trace."""
         metadata = [("authorization", f"Bearer {self.token}"), (REQUEST_ID, self.request_id)]

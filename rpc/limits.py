@@ -52,13 +52,15 @@ class Rates:
         # When a caller's bucket will be full again, in monotonic seconds.
         self._full_at: dict[str, float] = {}
 
-    def take(self, caller: str) -> None:
-        """Counts a call. Raises RateLimited; a refused call does not count."""
+    def take(self, caller: str, calls: float = 1) -> None:
+        """Counts a call, or what costs as much as so many. Raises RateLimited; what is refused does not count."""
         now = time.monotonic()
+        # A second's worth at most: nobody with a low limit is shut out.
+        calls = min(calls, max(1, self._per_second))
         # Removed and inserted again: the table is in the order of the callers' last calls.
         bucket = max(self._full_at.pop(caller, now), now)
-        full_at = bucket + 1 / self._per_second
-        refused = full_at > now + max(BURST_SECONDS, 1 / self._per_second)
+        full_at = bucket + calls / self._per_second
+        refused = full_at > now + max(BURST_SECONDS, calls / self._per_second)
         self._full_at[caller] = bucket if refused else full_at
         if len(self._full_at) > TABLE_SIZE:
             self._forget(now)

@@ -271,6 +271,12 @@ class JobFilter:
     sort: JobSort
     is_ascending: bool
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether a page takes reading all of a user's jobs; the newest first, of a status or of all, are cut in an index."""
+        newest_first = self.sort == JobSort.CREATED and not self.is_ascending
+        return not newest_first or bool(self.labels or self.base_model or self.search)
+
 
 def cost_limit_share(cost: Decimal, limit: Decimal | None) -> float | None:
     """Returns the share of a cost limit that is used, 0 to 1; None without a limit."""

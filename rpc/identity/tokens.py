@@ -142,11 +142,11 @@ class Verifier:
             self._verified.popitem(last=False)
         return caller
 
-    def count(self, identity: Identity) -> None:
-        """Counts a call in its caller's rate, once in a process. Raises RateLimited."""
+    def count(self, identity: Identity, calls: float = 1) -> None:
+        """Counts a call in its caller's rate, once in a process, or what costs as much as so many. Raises RateLimited."""
         # Trainers share a token, and the rate of their calls follows from their jobs.
         if self._rates is not None and identity.role == "user":
-            self._rates.take(identity.user_id)
+            self._rates.take(identity.user_id, calls)
 
     async def _verify_key(self, key: str) -> Identity:
         identity = None

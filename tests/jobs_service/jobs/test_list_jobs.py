@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import uuid
@@ -261,3 +262,20 @@ async def test_a_job_whose_dataset_was_deleted_offers_no_retry(
     assert (after.dataset_deleted, jobs_pb2.JOB_ACTION_RETRY in after.allowed_actions) == (True, False)
     retry = jobs_pb2.RetryJobRequest(id=request.id)
     assert (await refused(stack.jobs.RetryJob(retry, metadata=metadata(ANN)))).reason == "DATASET_NOT_FOUND"
+
+
+@pytest.mark.parametrize("jobs_overrides", [{"user_calls_per_second": 30}])
+@pytest.mark.parametrize("fields", [{"search": "questions"}, {"sort": jobs_pb2.JOB_SORT_COST}])
+async def test_a_list_that_reads_all_jobs_counts_for_more(stack: Stack, fields: dict[str, Any]) -> None:
+    """A search, or another order than the newest first, is worth many calls of its user's rate, and of no other's."""
+
+    async def calls(user: str, **fields: Any) -> list[Any]:
+        request = jobs_pb2.ListJobsRequest(**fields)
+        ten = [stack.jobs.ListJobs(request, metadata=metadata(user)) for _ in range(10)]
+        return [each for each in await asyncio.gather(*ten, return_exceptions=True) if isinstance(each, Exception)]
+
+    assert await calls(ANN) == []
+    errors = await calls(ANN, **fields)
+    assert errors
+    assert {error.code() for error in errors} == {grpc.StatusCode.RESOURCE_EXHAUSTED}  # type: ignore[attr-defined]
+    assert await calls(BOB) == []
