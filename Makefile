@@ -50,7 +50,7 @@ chromium: .venv/installed
 DEBIAN := .pipeline/debian
 WITH_DEBIAN := PATH="$$PATH:$(CURDIR)/$(DEBIAN)/usr/bin:$(CURDIR)/$(DEBIAN)/usr/sbin"
 debian:
-	@$(WITH_DEBIAN); command -v promtool nginx pgbouncer | grep -c . | grep -qx 3 || { command -v apt-get > /dev/null && mkdir -p $(DEBIAN) && cd $(DEBIAN) && apt-get -qq update && apt-get -qq download prometheus nginx pgbouncer $$(apt-cache depends pgbouncer | sed -nE 's/.*Depends: (libevent|libc-?ares)/\1/p') && for package in *.deb; do dpkg -x $$package .; done; } || true
+	@$(WITH_DEBIAN); { command -v promtool && command -v nginx && command -v pgbouncer; } > /dev/null || { command -v apt-get > /dev/null && mkdir -p $(DEBIAN) && cd $(DEBIAN) && apt-get -qq update && apt-get -qq download prometheus nginx pgbouncer $$(apt-cache depends pgbouncer | sed -nE 's/.*Depends: (libevent|libc-?ares)/\1/p') && for package in *.deb; do dpkg -x $$package .; done; } || true
 
 check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
 

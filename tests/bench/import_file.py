@@ -22,6 +22,7 @@ from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 from pipeline.notifications.v1 import notifications_pb2
 from pipeline.notifications.v1.notifications_pb2_grpc import NotificationServiceStub
 
+from tests.bench.load import cpu_seconds
 from tests.bench.scratch import migrated, scratch_database
 from tests.conftest import metadata
 from tests.processes import environment, running
@@ -36,6 +37,7 @@ class Measured:
 
     dataset: datasets_pb2.Dataset
     seconds: float
+    cpu_seconds: float
     rss_before: float
     rss_peak: float
     idle: list[float]
@@ -45,6 +47,7 @@ class Measured:
         size = self.dataset.file_size / 1e6
         return (
             f"{size:.0f} MB in {self.seconds:.1f} s ({size / self.seconds:.1f} MB/s), "
+            f"{size / self.cpu_seconds:.1f} MB a second of the server's processor time, "
             f"{self.dataset.total_training_pairs} pairs, {self.dataset.total_tokens} tokens; "
             f"resident {self.rss_before:.0f} MB before, {self.rss_peak:.0f} MB at most; another caller waited "
             f"{percentiles(self.idle)} before and {percentiles(self.busy)} meanwhile ({len(self.busy)} calls)"
@@ -126,14 +129,15 @@ async def measure(address: str, pid: int, size: int, caller: list[tuple[str, str
             await call()
         idle = [await call() for _ in range(200)]
         before = process.memory_info().rss
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), cpu_seconds(process)
         importing = asyncio.ensure_future(_import(channel, size, caller))
         busy = []
         while not importing.done():
             busy.append(await call())
             await asyncio.sleep(0.005)
         dataset = await importing
-        return Measured(dataset, time.perf_counter() - started, before / 1e6, peak / 1e6, idle, busy)
+        seconds, cpu = time.perf_counter() - started, cpu_seconds(process) - cpu_started
+        return Measured(dataset, seconds, cpu, before / 1e6, peak / 1e6, idle, busy)
 
 
 async def _import(channel: grpc.aio.Channel, size: int, caller: list[tuple[str, str]]) -> datasets_pb2.Dataset:
