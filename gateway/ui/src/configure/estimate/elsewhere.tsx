@@ -30,8 +30,9 @@ export function Elsewhere({ catalogue, configuration, request, onChange }: Props
           ({ name, point }) =>
             point && (
               <li key={name} className="figures flex min-h-6 items-center justify-between gap-2">
-                <span className="min-w-0">
-                  {name}: {hardware(point)}, {money(point.estimated_cost)}, {duration(point.estimated_duration_hours)}
+                {/* Another text is another element: text that only grows counts as a shift of the layout. */}
+                <span key={summary(name, point)} className="min-w-0">
+                  {summary(name, point)}
                 </span>
                 {isCurrent(point) ? (
                   <span className="text-soft">selected</span>
@@ -59,4 +60,8 @@ export function Elsewhere({ catalogue, configuration, request, onChange }: Props
 
 function hardware({ gpu_config: gpus }: ComparisonPoint): string {
   return `${gpus.count} × ${gpus.type}`;
+}
+
+function summary(name: string, point: ComparisonPoint): string {
+  return `${name}: ${hardware(point)}, ${money(point.estimated_cost)}, ${duration(point.estimated_duration_hours)}`;
 }

@@ -44,9 +44,9 @@ export function EstimateCard(props: Props) {
   return (
     <aside
       aria-label="Estimate"
-      className="fixed inset-x-0 bottom-0 z-20 border-t border-line bg-card px-4 pt-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] shadow-pop lg:sticky lg:inset-auto lg:top-20 lg:rounded-[0.875rem] lg:border lg:max-h-[calc(100dvh-11rem)] lg:scroll-pb-28 lg:overflow-y-auto lg:p-5 lg:shadow-card"
+      className="fixed inset-x-0 bottom-0 z-20 border-t border-line bg-card px-4 pt-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] shadow-pop lg:sticky lg:inset-auto lg:top-20 lg:rounded-[0.875rem] lg:border lg:flex lg:max-h-[calc(100dvh-11rem)] lg:overflow-hidden lg:p-5 lg:shadow-card"
     >
-      <div className="mx-auto grid max-w-2xl grid-cols-[minmax(0,1fr)_auto_auto] items-center gap-x-3 lg:max-w-none lg:grid-cols-1">
+      <div className="mx-auto grid max-w-2xl grid-cols-[minmax(0,1fr)_auto_auto] items-center gap-x-3 lg:flex lg:w-full lg:max-w-none lg:flex-col lg:items-stretch">
         <div className="flex items-center gap-2 max-lg:hidden">
           <h2 className="font-semibold tracking-tight">Estimate</h2>
           <Spinner on={isEstimating} />
@@ -103,7 +103,7 @@ export function EstimateCard(props: Props) {
         <div
           id="estimate-details"
           className={cn(
-            "max-lg:order-last max-lg:col-span-3 max-lg:max-h-[60dvh] max-lg:overflow-y-auto lg:block",
+            "max-lg:order-last max-lg:col-span-3 max-lg:max-h-[60dvh] max-lg:overflow-y-auto lg:-mx-5 lg:block lg:min-h-0 lg:overflow-y-auto lg:px-5",
             !open && "max-lg:hidden",
           )}
         >
@@ -144,8 +144,8 @@ export function EstimateCard(props: Props) {
             </>
           )}
         </div>
-        {/* Beside the form it stays at the card's bottom while the rest scrolls. On a phone its parts are the grid's own. */}
-        <div className="max-lg:contents lg:sticky lg:-bottom-5 lg:-mx-5 lg:mt-3 lg:-mb-5 lg:grid lg:grid-cols-[minmax(0,1fr)_auto] lg:gap-x-2 lg:border-t lg:border-line lg:bg-card lg:px-5 lg:pt-4 lg:pb-3">
+        {/* Beside the form the details scroll between the price and this. On a phone its parts are the grid's own. */}
+        <div className="max-lg:contents lg:-mx-5 lg:mt-3 lg:-mb-5 lg:grid lg:shrink-0 lg:grid-cols-[minmax(0,1fr)_auto] lg:gap-x-2 lg:border-t lg:border-line lg:px-5 lg:pt-4 lg:pb-3">
           <Button
             variant="primary"
             size="large"
