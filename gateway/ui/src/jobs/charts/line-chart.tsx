@@ -185,7 +185,7 @@ function Readings({ chart, index }: { chart: Chart; index: number }) {
             <span className="truncate font-normal text-soft">{label}</span>
           </>
         )}
-        {value == null ? "–" : formatMetric(name, value)}
+        <span className="whitespace-nowrap">{value == null ? "–" : formatMetric(name, value)}</span>
       </span>
     );
   });
