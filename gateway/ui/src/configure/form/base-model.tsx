@@ -6,23 +6,16 @@ import type { Catalogue } from "@/api/types";
 import { modelFacts } from "@/components/model-facts";
 import { ModelPicker } from "@/components/model-picker";
 import { Section } from "@/components/section";
+import { TRAINING_CHOICES } from "@/components/training-choices";
 import { Select } from "@/components/ui/select";
 import { cn } from "@/lib/cn";
-import { withModule, withValue, type Choice, type Choices, type Configuration } from "@/configure/model/configuration";
+import { withModule, withValue, type Choices, type Configuration } from "@/configure/model/configuration";
 import { rememberBaseModel } from "@/configure/model/draft";
 import { NumberSlider } from "./number-slider";
 import { Validation } from "./validation";
 
 /** Value of a select whose option is left to the Estimator. */
 const DEFAULT = "default";
-
-const OPTIONS: readonly { choice: Choice; label: string; values: readonly [value: string, label: string][] }[] = [
-  { choice: "method", label: "Method", values: [["lora", "LoRA"], ["qlora", "QLoRA (4-bit)"], ["full", "Full fine-tuning"]] },
-  { choice: "precision", label: "Precision", values: [["bf16", "bf16"], ["fp16", "fp16"], ["fp8", "fp8"]] },
-  { choice: "activation_checkpointing", label: "Activation checkpointing", values: [["true", "On"], ["false", "Off"]] },
-  { choice: "packing", label: "Packing", values: [["true", "On"], ["false", "Off"]] },
-  { choice: "stack", label: "Kernels", values: [["plain", "Eager"], ["tuned", "Fused"]] },
-];
 
 type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (changed: Configuration) => void };
 type SectionProps = Props & {
@@ -98,7 +91,7 @@ function TrainingOptions({ catalogue, configuration, onChange }: Props) {
         Training options
       </summary>
       <div className="mt-4 grid gap-x-8 gap-y-4 sm:grid-cols-2">
-        {OPTIONS.map(({ choice, label, values }) => (
+        {TRAINING_CHOICES.map(({ choice, label, values }) => (
           <div key={choice} className="flex min-h-8 items-center justify-between gap-3 self-start">
             <span className="text-sm font-medium">{label}</span>
             <Select

@@ -94,10 +94,11 @@ describe("configurations side by side", () => {
   });
 
   it("compare the training options with their defaults filled in", () => {
-    const plan = { training: { method: "qlora", packing: true, target_modules: ["q_proj", "v_proj"] } } as Job["plan"];
+    const plan = { training: { method: "qlora", stack: "plain", packing: true, target_modules: ["q_proj", "v_proj"] } } as Job["plan"];
     const jobs = [job({ plan, training: { packing: true } }), job({})];
-    expect(row(jobs, "Method")!.values).toEqual(["qlora", "–"]);
-    expect(row(jobs, "Packing")!.values).toEqual(["on", "–"]);
+    expect(row(jobs, "Method")!.values).toEqual(["QLoRA (4-bit)", "–"]);
+    expect(row(jobs, "Kernels")!.values).toEqual(["Eager", "–"]);
+    expect(row(jobs, "Packing")!.values).toEqual(["On", "–"]);
     expect(row(jobs, "Target modules")!.values).toEqual(["q_proj v_proj", "–"]);
   });
 

@@ -1,4 +1,5 @@
 import type { Job } from "@/api/types";
+import { TRAINING_CHOICES } from "@/components/training-choices";
 import { formatMetric } from "@/jobs/charts/series";
 import { capitalise, count, duration, money, moneyChange, scientific } from "@/lib/format";
 
@@ -55,7 +56,7 @@ const LIMITS: readonly Field[] = [
 export function comparedGroups(jobs: readonly Job[]): ComparedGroup[] {
   // The plan has what the Estimator filled in; a job without a base model has neither.
   const options = [...new Set(jobs.flatMap((job) => Object.keys(optionsOf(job))))];
-  const training = options.map((name): Field => [capitalise(name.replaceAll("_", " ")), (job) => textOf(optionsOf(job)[name])]);
+  const training = options.map((name): Field => [optionLabel(name), (job) => optionText(name, optionsOf(job)[name])]);
   return [
     group("Results", false, RESULTS, jobs),
     group("Forecast", false, FORECAST, jobs),
@@ -75,10 +76,20 @@ function optionsOf(job: Job): Readonly<Record<string, unknown>> {
   return job.plan?.training ?? job.training ?? {};
 }
 
+function optionLabel(name: string): string {
+  return TRAINING_CHOICES.find(({ choice }) => choice === name)?.label ?? capitalise(name.replaceAll("_", " "));
+}
+
+/** The value of a training option in the words of the form. */
+function optionText(name: string, value: unknown): string | null {
+  const values = TRAINING_CHOICES.find(({ choice }) => choice === name)?.values ?? [];
+  return values.find(([key]) => key === String(value))?.[1] ?? textOf(value);
+}
+
 function textOf(value: unknown): string | null {
   if (value === null || value === undefined) return null;
   if (Array.isArray(value)) return value.length === 0 ? null : value.join(" ");
-  if (typeof value === "boolean") return value ? "on" : "off";
+  if (typeof value === "boolean") return value ? "On" : "Off";
   return typeof value === "number" || typeof value === "string" ? String(value) : JSON.stringify(value);
 }
 
