@@ -21,7 +21,7 @@ from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
 from estimator_service.forecasts.plan import TrainingSpec, plan
 from estimator_service.forecasts.repairs import Placement, repairs
 from estimator_service.forecasts.training_plan import forecast_plan, reference_plan
-from estimator_service.forecasts.warnings import learning_rate_warnings
+from estimator_service.forecasts.warnings import setting_warnings
 from estimator_service.learning.corrections import Corrections, corrected
 from estimator_service.physics.forecast import Point, fits
 from estimator_service.quotes.terms import Terms, terms
@@ -70,7 +70,8 @@ class Estimator:
             self._responses, key, lambda: self._forecast(configuration, spec, placement, dataset, corrections)
         )
         # The learning rate is no part of the key: it changes neither time nor memory.
-        if warnings := learning_rate_warnings(spec, configuration.learning_rate, self.catalogue.learning_rates):
+        limits = self.catalogue.learning_rates
+        if warnings := setting_warnings(spec, configuration.learning_rate, limits, dataset.longest):
             warned = pb.EstimateCostResponse()
             warned.CopyFrom(response)
             warned.warnings.extend(forecast_wire.warning(each) for each in warnings)

@@ -10,7 +10,7 @@ from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 # Standard deviation of the log of the tokens of a text in a script that was not measured, or that nobody sampled.
 UNMEASURED_SPREAD = 0.25
@@ -71,6 +71,8 @@ class Model(BaseModel):
     aliases: tuple[str, ...] = ()
     tokenizer: Tokenizer
     modules: tuple[str, ...] = ()  # names of a layer's linear modules; empty: those of Llama
+    license: str = ""  # of its weights
+    context_tokens: NonNegativeInt = 0  # 0: not known
     source: str
 
     def __hash__(self) -> int:
@@ -144,20 +146,26 @@ def _tokenizer(name: str) -> Tokenizer:
     return next(each for each in _tokenizers() if re.match(each.match, name))
 
 
+def _matching(table: str, name: str) -> dict[str, Any]:
+    """The first entry of a table whose pattern matches the name of a model, without the pattern."""
+    entry = next(each for each in _data()[table] if re.match(each["match"], name))
+    return {field: value for field, value in entry.items() if field != "match"}
+
+
 @cache
 def all_models() -> dict[str, Model]:
     """Every known model by its name."""
-    data = _data()
-    spellings = [(re.compile(entry["match"]), entry["names"]) for entry in data["modules"]]
     models = [
         Model.model_validate(
             {
-                "modules": next(names for match, names in spellings if match.match(row["name"])),
+                "modules": _matching("modules", row["name"])["names"],
                 "tokenizer": _tokenizer(row["name"]),
+                **_matching("licenses", row["name"]),
+                **_matching("contexts", row["name"]),
                 **row,
             }
         )
-        for row in data["model"]
+        for row in _data()["model"]
     ]
     if len({model.name for model in models}) != len(models):
         raise ValueError("base_models.toml names a model twice")

@@ -95,6 +95,8 @@ def _base_model(model: base_models.Model) -> pb.BaseModel:
         aliases=model.aliases,
         source=model.source,
         target_modules=model.modules,
+        license=model.license,
+        context_tokens=model.context_tokens,
     )
 
 

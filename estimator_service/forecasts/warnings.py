@@ -17,9 +17,24 @@ class Warned(NamedTuple):
     source: str
 
 
-def learning_rate_warnings(
-    spec: TrainingSpec, learning_rate: float, limits: Sequence[LearningRateLimit]
+def setting_warnings(
+    spec: TrainingSpec, learning_rate: float, limits: Sequence[LearningRateLimit], longest: int | None
 ) -> list[Warned]:
+    """Warns of a training's settings. `longest`: the dataset's longest sample, tokens; None: not known."""
+    return _learning_rate(spec, learning_rate, limits) + _context(spec, longest)
+
+
+def _context(spec: TrainingSpec, longest: int | None) -> list[Warned]:
+    """Warns of sequences that are longer than the model was trained for."""
+    length, context = spec.options.sequence_length or longest or 0, spec.model.context_tokens
+    if not context or length <= context:
+        return []
+    what = "" if spec.options.sequence_length else ", the longest sample,"
+    message = f"{length:,} tokens{what} are above the {context:,} of {spec.model.name}: set at most {context}"
+    return [Warned("training.sequence_length", message, spec.model.source)]
+
+
+def _learning_rate(spec: TrainingSpec, learning_rate: float, limits: Sequence[LearningRateLimit]) -> list[Warned]:
     """Warns of a learning rate above those of published recipes, by the first limit for the method and the model's size."""
     method = spec.options.method or "lora"
     for limit in limits:

@@ -13,6 +13,23 @@ def test_there_are_at_least_forty_models_with_their_source() -> None:
     assert all(model.source for model in base_models.all_models().values())
 
 
+@pytest.mark.parametrize(
+    ("name", "license_", "context"),
+    [
+        ("llama-3.1-8b", "Llama 3.1", 131_072),
+        ("llama-30b", "LLaMA (research only)", 2048),
+        ("mistral-7b", "Apache-2.0", 32_768),
+        ("qwen2.5-3b", "Qwen Research", 32_768),
+        ("phi-4-14b", "MIT", 16_384),
+        ("demo-tiny", "", 8192),
+    ],
+)
+def test_a_model_has_its_license_and_context(name: str, license_: str, context: int) -> None:
+    """Both are the first entry's that matches its name."""
+    model = base_models.all_models()[name]
+    assert (model.license, model.context_tokens) == (license_, context)
+
+
 @pytest.mark.parametrize("model", base_models.all_models().values(), ids=lambda model: model.name)
 def test_the_shape_gives_the_parameter_count(model: base_models.Model) -> None:
     """Layers and embeddings explain the stated parameters within a tenth."""

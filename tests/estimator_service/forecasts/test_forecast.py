@@ -262,6 +262,31 @@ async def test_a_learning_rate_above_published_recipes_is_warned_of(
     assert not (await stack.estimator.EstimateCost(calm, metadata=metadata(ANN))).warnings
 
 
+@pytest.mark.parametrize(
+    ("model", "length", "longest", "warned"),
+    [
+        ("phi-3-mini", 8192, 512, True),
+        ("phi-3-mini", 4096, 9000, False),
+        ("phi-3-mini", None, 9000, True),
+        ("llama-3.1-8b", 8192, 9000, False),
+        ("minicpm-2b", 8192, 9000, False),
+    ],
+)
+async def test_sequences_longer_than_the_models_context_are_warned_of(
+    stack: Stack, new_dataset: NewDataset, model: str, length: int | None, longest: int, warned: bool
+) -> None:
+    """The warning says both lengths and where the model's was read; a model whose context is not known gets none."""
+    dataset = await new_dataset(ANN, **{**COUNTED, "longest_tokens": longest})
+    training = {"sequence_length": length} if length else {}
+    request = new_request(dataset, base_model=model, training=training)
+    answer = await stack.estimator.EstimateCost(request, metadata=metadata(ANN))
+    assert [each.field for each in answer.warnings] == ["training.sequence_length"] * warned
+    assert all(
+        f"{length or longest:,} tokens" in each.message and "4,096" in each.message and "Phi-3" in each.source
+        for each in answer.warnings
+    )
+
+
 async def test_what_no_single_change_makes_fit_gets_two_or_is_told_that_nothing_fits(
     stack: Stack, new_dataset: NewDataset
 ) -> None:

@@ -1,7 +1,8 @@
 import type { Catalogue } from "@/api/types";
 
-/** The size of a base model: `8.03 B parameters`, `46.7 B parameters, 12.9 B active`. */
+/** Size, context and licence of a base model: `8.03 B parameters · 128k context · Llama 3.1`. */
 export function modelFacts(model: Catalogue["base_models"][number]): string {
   const active = model.experts > 1 ? `, ${model.active_params_b} B active` : "";
-  return `${model.params_b} B parameters${active}`;
+  const context = model.context_tokens > 0 ? `${model.context_tokens / 1024}k context` : "";
+  return [`${model.params_b} B parameters${active}`, context, model.license].filter(Boolean).join(" · ");
 }
