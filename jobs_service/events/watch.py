@@ -27,6 +27,8 @@ from rpc.telemetry.metrics import Metrics
 BUFFER = 256
 # Jobs in a snapshot of all of a user's jobs.
 SNAPSHOT_JOBS = 100
+# Watches that read from the database at once to open; the others wait, and calls find a connection meanwhile.
+MAX_OPENING = 2
 # Events that wait for longer are warned of.
 MAX_BEHIND_SECONDS = 5.0
 # The timeout of one poll for events, and the pause after one that failed.
@@ -193,18 +195,21 @@ class Watches:
         self._tailer = tailer
         self._ping_seconds = ping_seconds
         self._retention = retention
+        self._opening = asyncio.Semaphore(MAX_OPENING)
 
     async def follow(self, call: Call, last_event_id: str, job_id: UUID | None) -> AsyncGenerator[WatchMessage, None]:
         """Yields the messages about one of the caller's jobs, or all. Raises JobNotFound, BadCursor, BufferOverrun."""
         caller = call.identity
-        now = await self._events.position()
+        async with self._opening:
+            now = await self._events.position()
         after = _after(last_event_id, caller.user_id)
         if after is not None and after.xid > now.next:
             raise BadCursor
         with self._tailer.subscribe(caller.user_id, job_id, now.safe) as buffer:
             # Events up to `start` can be read from the table; events after it come into the buffer.
             start = self._tailer.position
-            jobs, version = await self._events.snapshot(caller, job_id, limit=SNAPSHOT_JOBS)
+            async with self._opening:
+                jobs, version = await self._events.snapshot(caller, job_id, limit=SNAPSHOT_JOBS)
             is_over = job_id is not None and jobs[0].status in FINAL
             is_expired = after is not None and after.older_than(now.at, self._retention)
             if after is None or is_expired:

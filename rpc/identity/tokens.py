@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
+from weakref import WeakValueDictionary
 
 import jwt
 
@@ -101,6 +102,8 @@ class Verifier:
         self._rates = rates
         self._map_subjects = map_subjects
         self._verified: OrderedDict[str | None, tuple[tuple[Identity, str], float]] = OrderedDict()
+        # Calls that come at once with one new token ask the database once: fifty asked for fifty connections.
+        self._verifying: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
 
     def watch_caches(self, metrics: Metrics) -> None:
         """Shows the cache of tokens and the age of the issuer's keys as metrics."""
@@ -122,6 +125,10 @@ class Verifier:
         cached = self.cached_identity(authorization)
         if cached is not None:
             return cached
+        async with self._verifying.setdefault(authorization, asyncio.Lock()):
+            return self.cached_identity(authorization) or await self._identify(authorization)
+
+    async def _identify(self, authorization: str | None) -> tuple[Identity, str]:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Authentication required", details="Send `Authorization: Bearer <token>`.")

@@ -359,6 +359,22 @@ def test_a_previous_secret_is_as_long_and_beside_a_secret(secrets: dict[str, str
         CommonSettings(jwt_issuer=ISSUER, **secrets)
 
 
+async def test_calls_at_once_with_a_new_token_look_its_user_up_once() -> None:
+    """Fifty streams of a page that was just opened take one connection of the database, not fifty."""
+    looked_up: list[str] = []
+
+    async def is_disabled(user_id: str) -> bool:
+        looked_up.append(user_id)
+        await asyncio.sleep(0)
+        return False
+
+    verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=is_disabled)
+    authorization = f"Bearer {signed(claims())}"
+    callers = await asyncio.gather(*(verifier.identify(authorization) for _ in range(50)))
+    assert looked_up == [ANN]
+    assert {identity.user_id for identity, _ in callers} == {ANN}
+
+
 async def test_a_disabled_user_is_out_within_a_minute(doors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A20: the check is made anew when the trust in a token ends, and that is after less than 60 s."""
     from rpc.identity import tokens
