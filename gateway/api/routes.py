@@ -42,6 +42,8 @@ from rpc.telemetry.traces import TRACEPARENT
 
 # Clients that reconnect without headers send the last event's id in the query, under the name that polyfills use.
 LAST_EVENT_ID = "lastEventId"
+# Event streams that wait for their first message at once: where a thousand wait, the core of gRPC drops calls at random.
+MAX_OPENING = 100
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Api:
         self._default_timeout = settings.default_timeout_ms / 1000
         self._silence_seconds = settings.body_timeout_ms / 1000
         self._closing = asyncio.Event()
+        self._opening = asyncio.Semaphore(MAX_OPENING)
         self._uploads = FairLimit(settings.max_uploads, per_user=settings.max_uploads_per_user)
         self._buffered_bytes = FairLimit(settings.max_buffered_bytes)
         handlers: dict[str, dict[str, Handler]] = {}
@@ -154,7 +157,14 @@ class Api:
             message = partial(self._message, request, binding)
             expires_at = identity.expires_at + LEEWAY_SECONDS
             return await stream_response(
-                request, binding.method, binding.call, message, metadata, closing=self._closing, expires_at=expires_at
+                request,
+                binding.method,
+                binding.call,
+                message,
+                metadata,
+                opening=self._opening,
+                closing=self._closing,
+                expires_at=expires_at,
             )
         check_accept(request, JSON)
         if binding.method.client_streaming:

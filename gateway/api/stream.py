@@ -39,12 +39,14 @@ async def stream_response(
     message: Callable[[], Awaitable[Message]],
     metadata: list[tuple[str, str]],
     *,
+    opening: asyncio.Semaphore,
     closing: asyncio.Event,
     expires_at: float,
 ) -> Response:
     """Starts a server stream and returns its response. An error before the first message is raised: it has an HTTP status.
 
     Events end when the stream does, at `expires_at` (the token's end, seconds since the epoch) and when `closing` is set.
+    `opening` bounds the event streams that wait for their first message at once.
     """
     output = method.descriptor.output_type
     if output.full_name == HttpBody.DESCRIPTOR.full_name:
@@ -52,13 +54,15 @@ async def stream_response(
     check_accept(request, EVENT_STREAM)
     if request.method == "HEAD":
         return Response(headers=EVENT_HEADERS, media_type=EVENT_STREAM)
-    rpc = call(await message(), metadata=metadata, timeout=method.max_timeout_seconds)
-    try:
-        messages = aiter(rpc)
-        first = await anext(messages, None)
-    except BaseException:
-        rpc.cancel()
-        raise
+    read = await message()
+    async with opening:
+        rpc = call(read, metadata=metadata, timeout=method.max_timeout_seconds)
+        try:
+            messages = aiter(rpc)
+            first = await anext(messages, None)
+        except BaseException:
+            rpc.cancel()
+            raise
     events = _Events(rpc, messages, _event_encoder(output), request, method)
     return StreamingResponse(
         events.frames(first, closing=closing, expires_at=expires_at), headers=EVENT_HEADERS, media_type=EVENT_STREAM
