@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from collections.abc import Mapping
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.jobs_service.trainers import until
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -17,7 +22,36 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"no {names} here; `make test` fetches Debian's where there is apt")
 
 
-def environment(program: str) -> Mapping[str, str]:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@asynccontextmanager
+async def listening(*command: str, port: int) -> AsyncIterator[None]:
+    """Runs a server while its body does, once it listens."""
+    process = await asyncio.create_subprocess_exec(*command, env=_environment(command[0]))
+
+    async def listens() -> bool:
+        assert process.returncode is None
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    try:
+        await until(listens)
+        yield
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _environment(program: str) -> Mapping[str, str]:
     """The environment of an unpacked program: its libraries are beside it."""
     path = shutil.which(program)
     assert path is not None

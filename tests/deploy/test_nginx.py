@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ from tests.clients import http_client
 from tests.conftest import NewDataset, Stack
 from tests.gateway.conftest import bearer, open_gateway
 from tests.jobs_service.events.test_events import ANN, STREAM, Reader, create
-from tests.jobs_service.trainers import complete, lease, report, until
+from tests.jobs_service.trainers import complete, lease, report
 
 DOCUMENTED = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 # nginx as it is, but for compression of everything.
@@ -51,32 +49,14 @@ http {{
 @asynccontextmanager
 async def nginx(gateway_url: str, folder: Path) -> AsyncIterator[str]:
     """Runs nginx before a gateway, with the location that the documentation has; yields its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = debian.free_port()
     found = re.search(r"```nginx\n(.*?)```", DOCUMENTED, re.DOTALL)
     assert found
     location = found[1].replace("http://127.0.0.1:8080", gateway_url)
     file = folder / "nginx.conf"
     file.write_text(CONFIGURATION.format(folder=folder, port=port, location=location))
-    command = ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(file)]
-    process = await asyncio.create_subprocess_exec(*command, env=debian.environment("nginx"))
-
-    async def listens() -> bool:
-        assert process.returncode is None
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    try:
-        await until(listens)
+    async with debian.listening("nginx", "-e", "stderr", "-p", str(folder), "-c", str(file), port=port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -23,7 +22,7 @@ from tests import debian
 from tests.conftest import Stack, TestDatabase, insert_dataset, metadata, open_stack
 from tests.databases import SERVICE_PASSWORD
 from tests.jobs_service.jobs.test_create_job import ANN, BOB, new_request
-from tests.jobs_service.trainers import complete, get, lease, report, until
+from tests.jobs_service.trainers import complete, get, lease, report
 from tests.processes import environment, run
 
 # Two sessions for everybody: each transaction may have another one.
@@ -46,8 +45,7 @@ SETTINGS_IGNORED = "ignore_startup_parameters = " + ", ".join(SESSION_SETTINGS)
 @asynccontextmanager
 async def pgbouncer(database: TestDatabase, folder: Path, options: str = "") -> AsyncIterator[str]:
     """Runs PgBouncer before a database; yields the services' URL of it, without parameters."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = debian.free_port()
     parts = urlsplit(database.admin_url)
     (postgres,) = parse_qs(parts.query)["host"]
     if os.geteuid() == 0:
@@ -56,24 +54,8 @@ async def pgbouncer(database: TestDatabase, folder: Path, options: str = "") -> 
     (folder / "users.txt").write_text(f'"pipeline_service" "{SERVICE_PASSWORD}"\n"postgres" ""\n')
     file = folder / "pgbouncer.ini"
     file.write_text(CONFIGURATION.format(postgres=postgres, port=port, folder=folder, options=options))
-    process = await asyncio.create_subprocess_exec("pgbouncer", "-q", str(file), env=debian.environment("pgbouncer"))
-
-    async def listens() -> bool:
-        assert process.returncode is None
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    try:
-        await until(listens)
+    async with debian.listening("pgbouncer", "-q", str(file), port=port):
         yield f"postgresql://pipeline_service@127.0.0.1:{port}{parts.path}"
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def check(url: str) -> None:
