@@ -56,7 +56,7 @@ def doubts(point: Configured, evidence: Evidence) -> tuple[str, ...]:
     if w.precision not in evidence.precisions:
         reasons.append(f"no measured run in this precision ({w.precision})")
     if not MEASURED_LENGTHS[0] <= w.length <= MEASURED_LENGTHS[1]:
-        reasons.append(f"measured runs had {MEASURED_LENGTHS[0]} to {MEASURED_LENGTHS[1]} tokens a sequence")
+        reasons.append(f"measured runs had {MEASURED_LENGTHS[0]:,} to {MEASURED_LENGTHS[1]:,} tokens a sequence")
     if not MEASURED_PARAMS_B[0] <= w.model.params_b <= MEASURED_PARAMS_B[1]:
         reasons.append(f"measured models had {MEASURED_PARAMS_B[0]} to {MEASURED_PARAMS_B[1]} billion parameters")
     if point.count > MEASURED_GPUS:

@@ -16,6 +16,8 @@ import { Validation } from "./validation";
 
 /** Value of a select whose option is left to the Estimator. */
 const DEFAULT = "default";
+/** The target module that stands for all of a model's. */
+const ALL_LINEAR = "all-linear";
 
 type Props = { catalogue: Catalogue; configuration: Configuration; onChange: (changed: Configuration) => void };
 type SectionProps = Props & {
@@ -28,7 +30,7 @@ export function BaseModel({ catalogue, configuration, onChange, defaultModel }: 
   const { baseModel } = configuration;
   const [isChoosing, setChoosing] = useState(false);
   const mode = baseModel !== null || isChoosing ? "model" : "none";
-  const model = catalogue.base_models.find(({ id, aliases }) => baseModel !== null && [id, ...aliases].includes(baseModel));
+  const model = modelOf(catalogue, baseModel);
   const select = (id: string | null) => {
     rememberBaseModel(id);
     onChange({ ...configuration, baseModel: id });
@@ -136,7 +138,10 @@ function TrainingOptions({ catalogue, configuration, onChange }: Props) {
 
 function TargetModules({ catalogue, configuration, onChange }: Props) {
   const selected = configuration.targetModules;
-  const names = [...new Set([...catalogue.target_modules, ...selected])];
+  const model = modelOf(catalogue, configuration.baseModel);
+  const own = catalogue.target_modules.filter((name) => !model || name === ALL_LINEAR || model.target_modules.includes(name));
+  // A module that was selected for another model stays, so that it can be taken back.
+  const names = [...new Set([...own, ...selected])];
   return (
     <fieldset className="sm:col-span-2" aria-describedby="target-modules-hint">
       <legend className="text-sm font-medium">Target modules</legend>
@@ -164,4 +169,8 @@ function TargetModules({ catalogue, configuration, onChange }: Props) {
       </p>
     </fieldset>
   );
+}
+
+function modelOf(catalogue: Catalogue, name: string | null): Catalogue["base_models"][number] | undefined {
+  return catalogue.base_models.find(({ id, aliases }) => name !== null && [id, ...aliases].includes(name));
 }
