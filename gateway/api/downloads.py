@@ -47,14 +47,9 @@ async def download_response(
     part = RANGE.fullmatch(one_header(request, b"range") or "")
     has_parts = "offset" in method.descriptor.input_type.fields_by_name
 
-    async def open_stream(ranged: Any) -> _Opened:
-        rpc = call(ranged, metadata=metadata, timeout=method.max_timeout_seconds)
-        try:
-            messages = aiter(rpc)
-            first = await anext(messages, None)
-        except BaseException:
-            rpc.cancel()
-            raise
+    async def open_file(message: Message) -> _Opened:
+        rpc = call(message, metadata=metadata, timeout=method.max_timeout_seconds)
+        messages, first = await open_stream(rpc)
         return _Opened(rpc, messages, first, _described(first))
 
     if part is not None and has_parts and (not part[2] or int(part[2]) >= int(part[1])):
@@ -63,7 +58,7 @@ async def download_response(
         ranged.offset = int(part[1])
         ranged.length = int(part[2]) - int(part[1]) + 1 if part[2] else 0
         try:
-            opened = await open_stream(ranged)
+            opened = await open_file(ranged)
         except Exception as error:
             if any(field == "offset" for field, _ in failure_of(error).violations):
                 raise RangeNotSatisfiable from error
@@ -74,7 +69,17 @@ async def download_response(
         if opened.download.size and same_file:
             return _response(opened, partial=True)
         opened.rpc.cancel()
-    return _response(await open_stream(asked), partial=False)
+    return _response(await open_file(asked), partial=False)
+
+
+async def open_stream(rpc: Any) -> tuple[Any, Any]:
+    """Returns the messages of a server stream after its first, and that one, None if it has none. An error cancels the call."""
+    try:
+        messages = aiter(rpc)
+        return messages, await anext(messages, None)
+    except BaseException:
+        rpc.cancel()
+        raise
 
 
 def _described(first: HttpBody | None) -> files_pb2.Download:

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.api.downloads import download_response
+from gateway.api.downloads import download_response, open_stream
 from gateway.api.encode import field_encoder
 from gateway.api.headers import check_accept
 from gateway.errors import error_body
@@ -54,15 +54,10 @@ async def stream_response(
     check_accept(request, EVENT_STREAM)
     if request.method == "HEAD":
         return Response(headers=EVENT_HEADERS, media_type=EVENT_STREAM)
-    read = await message()
+    rpc_request = await message()
     async with opening:
-        rpc = call(read, metadata=metadata, timeout=method.max_timeout_seconds)
-        try:
-            messages = aiter(rpc)
-            first = await anext(messages, None)
-        except BaseException:
-            rpc.cancel()
-            raise
+        rpc = call(rpc_request, metadata=metadata, timeout=method.max_timeout_seconds)
+        messages, first = await open_stream(rpc)
     events = _Events(rpc, messages, _event_encoder(output), request, method)
     return StreamingResponse(
         events.frames(first, closing=closing, expires_at=expires_at), headers=EVENT_HEADERS, media_type=EVENT_STREAM
