@@ -136,20 +136,9 @@ def _data() -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath("base_models.toml").read_text())
 
 
-@cache
-def _tokenizers() -> tuple[Tokenizer, ...]:
-    return tuple(Tokenizer.model_validate(entry) for entry in _data()["tokenizers"])
-
-
-def _tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of a model: the first whose pattern matches its name."""
-    return next(each for each in _tokenizers() if re.match(each.match, name))
-
-
 def _matching(table: str, name: str) -> dict[str, Any]:
-    """The first entry of a table whose pattern matches the name of a model, without the pattern."""
-    entry = next(each for each in _data()[table] if re.match(each["match"], name))
-    return {field: value for field, value in entry.items() if field != "match"}
+    """The first entry of a table whose pattern matches the name of a model."""
+    return next(entry for entry in _data()[table] if re.match(entry["match"], name))
 
 
 @cache
@@ -159,9 +148,9 @@ def all_models() -> dict[str, Model]:
         Model.model_validate(
             {
                 "modules": _matching("modules", row["name"])["names"],
-                "tokenizer": _tokenizer(row["name"]),
-                **_matching("licenses", row["name"]),
-                **_matching("contexts", row["name"]),
+                "tokenizer": _matching("tokenizers", row["name"]),
+                "license": _matching("licenses", row["name"])["license"],
+                "context_tokens": _matching("contexts", row["name"])["context_tokens"],
                 **row,
             }
         )
@@ -204,5 +193,6 @@ def inferred(params_b: float, active_b: float | None = None, vocab: int = 64_000
     return Model(
         name=f"inferred-{params_b:g}b", layers=layers, hidden=hidden, heads=max(1, hidden // 128),
         kv_heads=max(1, hidden // 512), head_dim=128, ffn=round(3.5 * hidden), vocab=vocab, params_b=params_b,
-        active_b=active_b, shared_ffn=0, tokenizer=_tokenizer(""), source="inferred from the parameter count",
+        active_b=active_b, shared_ffn=0, tokenizer=Tokenizer.model_validate(_matching("tokenizers", "")),
+        source="inferred from the parameter count",
     )  # fmt: skip
