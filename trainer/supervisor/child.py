@@ -50,6 +50,7 @@ class Child:
         self._output = self._process.stdout.fileno()
         os.set_blocking(self._output, False)
         self.pid = self._process.pid
+        self._terminated_at: float | None = None
         self._partial = {self._reports: b"", self._output: b""}
 
     @property
@@ -77,8 +78,14 @@ class Child:
             yield None
 
     def terminate(self) -> None:
-        """Asks the training to save and to stop."""
-        self._signal(self.pid, signal.SIGTERM)
+        """Asks the training to save and to stop, once however often it is called."""
+        if self._terminated_at is None:
+            self._terminated_at = time.monotonic()
+            self._signal(self.pid, signal.SIGTERM)
+
+    def is_overdue(self, seconds: float) -> bool:
+        """Whether it was asked to stop longer ago than that."""
+        return self._terminated_at is not None and time.monotonic() - self._terminated_at > seconds
 
     def kill(self) -> None:
         """Ends the process and all that it started."""

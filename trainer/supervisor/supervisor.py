@@ -88,14 +88,12 @@ class Supervisor:
 
     def _await(self, child: Child) -> None:
         """Passes SIGTERM on to the training process, and waits for its end. Raises TrainerError where it fails."""
-        stopping_since = None
         for message in child.messages():
             if isinstance(message, ProcessId):
                 child.pid = message.pid
-            if self._stopping.is_set() and stopping_since is None:
-                stopping_since = time.monotonic()
+            if self._stopping.is_set():
                 child.terminate()
-            if stopping_since is not None and time.monotonic() - stopping_since > self._settings.trainer_stop_seconds:
+            if child.is_overdue(self._settings.trainer_stop_seconds):
                 return
         if child.exit_code and not self._stopping.is_set():
             output = "\n".join(child.last_lines)
@@ -153,7 +151,7 @@ class Supervisor:
     def _follow(self, job: Job, child: Child) -> Result:
         """Passes messages on until the process ends. Raises Stopped, TrainingFailed, Interrupted."""
         outcome: Result | Failure | Saved | None = None
-        last_message_at, stopping_since = time.monotonic(), None
+        last_message_at = time.monotonic()
         for message in child.messages():
             now = time.monotonic()
             match message:
@@ -170,10 +168,9 @@ class Supervisor:
                     job.check()
             if message is not None:
                 last_message_at = now
-            if self._stopping.is_set() and stopping_since is None and outcome is None:
-                stopping_since = now
+            if self._stopping.is_set() and outcome is None:
                 child.terminate()
-            if stopping_since is not None and now - stopping_since > self._settings.trainer_stop_seconds:
+            if child.is_overdue(self._settings.trainer_stop_seconds):
                 raise self._interrupted(job)
             if now - last_message_at > self._settings.trainer_stall_seconds:
                 raise TrainingFailed(
