@@ -34,9 +34,6 @@ SESSION_SETTINGS = {
     "jit": "off",
 }
 
-log = structlog.get_logger()
-
-
 # A parameter of the URL that PostgreSQL or asyncpg refuses.
 REFUSALS = (
     asyncpg.UndefinedObjectError,
@@ -49,6 +46,8 @@ POOLED = (
     "PIPELINE_DATABASE_URL leads to a pooler (PgBouncer, Supavisor): add pgbouncer=true to its parameters, "
     "?pgbouncer=true where it has none; pgbouncer=false for a proxy that keeps sessions"
 )
+
+log = structlog.get_logger()
 
 
 class Database:
