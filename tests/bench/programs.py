@@ -68,6 +68,8 @@ class Programs:
         self._ports: dict[str, int] = {}
         self._postgres = Postgres(folder / "postgres")
         stack.callback(self._postgres.close)
+        with (folder / "postgres" / "postgresql.conf").open("a") as configuration:
+            configuration.write("max_connections = 300  # each of our processes may take ten\n")
         self._postgres.start()
         (self.processes["postgres"],) = psutil.Process().children()
         self._databases: set[str] = set()
