@@ -85,9 +85,9 @@ ESTIMATOR = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
 async def open_services(
     settings: JobsSettings, database: Database, estimator: Any, metrics: Metrics
 ) -> AsyncIterator[Services]:
-    """The services of this process, and their background tasks as long as its body runs.
+    """Opens the services of this process, and runs their background tasks while the body runs.
 
-    `estimator` is a channel to the Estimator, of either kind.
+    `estimator` is a channel to the Estimator: over gRPC or in process.
     """
     jobs = JobStore(database, max_open_jobs=settings.max_open_jobs, max_attempts=settings.max_attempts)
     queue = QueueStore(database, lease_time=timedelta(milliseconds=settings.lease_ms), metrics=metrics)
@@ -184,7 +184,7 @@ async def open_address_guard(settings: WebhookAddressSettings, threads: int) -> 
 async def open_dispatcher(
     settings: WebhookSenderSettings, database: Database, metrics: Metrics
 ) -> AsyncIterator[Dispatcher]:
-    """Opens what sends webhooks; its caller runs it."""
+    """Opens the sender of webhooks; its caller runs it."""
     timeout_seconds, concurrency = settings.webhook_timeout_ms / 1000, settings.webhook_concurrency
     outbox = Outbox(
         database,
@@ -250,16 +250,16 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
 
 
 def main() -> int:
-    """Returns the exit code: 2 for what only its operator can mend."""
-    arguments = argparse.ArgumentParser(prog="python -m jobs_service", description=__doc__)
-    arguments.add_argument("command", nargs="?", choices=["serve", "webhooks", "migrate"], default="serve")
-    arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
-    chosen = arguments.parse_args()
-    if chosen.command == "migrate":
+    """Returns the exit code: 2 for an error that the operator has to fix."""
+    parser = argparse.ArgumentParser(prog="python -m jobs_service", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=["serve", "webhooks", "migrate"], default="serve")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
+    arguments = parser.parse_args()
+    if arguments.command == "migrate":
         return _migrate(load(MigrateSettings))
-    if chosen.command == "webhooks":
-        return run_server("jobs_service webhooks", send_webhooks, load(WebhookSenderSettings), chosen.workers)
-    return run_server("jobs_service", serve, load(JobsSettings), chosen.workers)
+    if arguments.command == "webhooks":
+        return run_server("jobs_service webhooks", send_webhooks, load(WebhookSenderSettings), arguments.workers)
+    return run_server("jobs_service", serve, load(JobsSettings), arguments.workers)
 
 
 def _migrate(settings: MigrateSettings) -> int:
@@ -267,8 +267,8 @@ def _migrate(settings: MigrateSettings) -> int:
     try:
         asyncio.run(migrate(settings.database_url.get_secret_value(), passwords=settings.passwords))
     except (OSError, TimeoutError, OperatorError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        what = str(error) or type(error).__name__
-        print(f"migrate: PIPELINE_DATABASE_URL: {what}", file=sys.stderr)  # noqa: T201 - one line for the operator
+        reason = str(error) or type(error).__name__
+        print(f"migrate: PIPELINE_DATABASE_URL: {reason}", file=sys.stderr)  # noqa: T201 - one line for the operator
         return 2
     return 0
 

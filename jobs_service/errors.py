@@ -1,20 +1,73 @@
-"""What the Jobs service refuses on purpose. `rpc.boundary` says it over the wire."""
+"""Errors that the Jobs service raises on purpose, by room. `rpc.boundary` turns them into statuses."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from rpc.errors import ServiceError, ValidationFailed
 
 
-class DatasetNotFound(ServiceError):
-    """No such dataset, or another user's: the response is the same for both."""
+class NotFound(ServiceError):
+    """Something that does not exist or is another user's: the response is the same for both."""
 
     code = "NOT_FOUND"
-    reason = "DATASET_NOT_FOUND"
+    title: ClassVar[str]
+    advice: ClassVar[str]
 
     def __init__(self) -> None:
+        super().__init__(self.title, details=self.advice)
+
+
+class LimitReached(ServiceError):
+    """More of something than a user may have, or than the server accepts. `limit` is the largest number allowed."""
+
+    code = "RESOURCE_EXHAUSTED"
+    title: ClassVar[str]
+    # With `{limit}` in it.
+    advice: ClassVar[str]
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(self.title, details=self.advice.format(limit=limit), metadata={"limit": str(limit)})
+
+
+class IdempotencyKeyReused(ServiceError):
+    """An idempotency key that a request with other content used before. `kind` and `id_`: what that request created."""
+
+    code = "ALREADY_EXISTS"
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+    def __init__(self, kind: str, id_: str) -> None:
         super().__init__(
-            "Dataset not found or access denied", details="Check the dataset_id against GET /api/datasets."
+            "Idempotency key already used",
+            details=f"The key belongs to {kind} {id_}, which was asked for with other content; use a new key.",
+            metadata={f"{kind}_id": id_},
         )
+
+
+class StorageUnavailable(ServiceError):
+    """The storage of files does not answer."""
+
+    code = "UNAVAILABLE"
+    reason = "STORAGE_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("Storage unavailable", details="The file cannot be kept now; try again in a few minutes.")
+
+
+class DatasetNotFound(NotFound):
+    """No such dataset."""
+
+    reason = "DATASET_NOT_FOUND"
+    title = "Dataset not found or access denied"
+    advice = "Check the dataset_id against GET /api/datasets."
+
+
+class DatasetFileNotFound(NotFound):
+    """A dataset whose file is not in the storage of this server."""
+
+    reason = "DATASET_FILE_NOT_FOUND"
+    title = "Dataset file not found"
+    advice = "The dataset's file is not in this server's storage: storage_bucket and storage_path say where it is."
 
 
 class DatasetNotReady(ServiceError):
@@ -47,22 +100,16 @@ class DatasetInUse(ServiceError):
         )
 
 
-class DatasetLimit(ServiceError):
-    """A user with as many datasets as one may have."""
+class DatasetLimit(LimitReached):
+    """A user with the largest number of datasets."""
 
-    code = "RESOURCE_EXHAUSTED"
     reason = "DATASET_LIMIT"
-
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(
-            "Too many datasets",
-            details=f"A user may have {limit} datasets; delete one first.",
-            metadata={"limit": str(limit)},
-        )
+    title = "Too many datasets"
+    advice = "A user may have {limit} datasets; delete one first."
 
 
 class StorageQuota(ServiceError):
-    """A file larger than what its owner may still keep."""
+    """A file that is larger than the space its owner has left. `room`: bytes of that space."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "STORAGE_QUOTA"
@@ -76,7 +123,7 @@ class StorageQuota(ServiceError):
 
 
 class TooManyUploads(ServiceError):
-    """An upload more than a user, or the server, may have at once. `limit`: the user's; None if it is the server's."""
+    """More uploads at once than a user may have (`limit`), or than the server accepts (None)."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "TOO_MANY_UPLOADS"
@@ -104,68 +151,56 @@ class UploadTimeout(ServiceError):
         )
 
 
+class JobNotFound(NotFound):
+    """No such job."""
+
+    reason = "JOB_NOT_FOUND"
+    title = "Job not found or access denied"
+    advice = "Check the id against GET /api/jobs."
+
+
 class DoesNotFit(ServiceError):
-    """A job that needs more memory than its GPUs have."""
+    """A job that needs more memory than its GPUs have, GiB. `repair`: a change that makes it fit; empty if there is none."""
 
     code = "FAILED_PRECONDITION"
     reason = "DOES_NOT_FIT"
 
     def __init__(self, *, needed_gib: float, usable_gib: float, repair: str) -> None:
-        what = f"try: {repair}" if repair else "use GPUs with more memory"
+        advice = f"try: {repair}" if repair else "use GPUs with more memory"
         super().__init__(
             "Job does not fit into GPU memory",
-            details=f"It needs about {needed_gib:.1f} GiB on each GPU, which has {usable_gib:.1f}; {what}; "
+            details=f"It needs about {needed_gib:.1f} GiB on each GPU, which has {usable_gib:.1f}; {advice}; "
             "or set allow_oom_risk to queue it all the same.",
             metadata={"needed_gib": f"{needed_gib:.2f}", "usable_gib": f"{usable_gib:.2f}"},
         )
 
 
-class JobNotFound(ServiceError):
-    """No such job, or somebody else's: the same answer for both."""
+class OpenJobsLimit(LimitReached):
+    """A user with the largest number of jobs that are not final."""
 
-    code = "NOT_FOUND"
-    reason = "JOB_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("Job not found or access denied", details="Check the id against GET /api/jobs.")
+    reason = "QUOTA"
+    title = "Too many open jobs"
+    advice = "A user may have {limit} jobs that are not final; wait for one, or cancel one."
 
 
-class NotificationNotFound(ServiceError):
-    """No such notification, or somebody else's: the same answer for both."""
+class InvalidTransition(ServiceError):
+    """A change that the job's state does not allow."""
 
-    code = "NOT_FOUND"
-    reason = "NOTIFICATION_NOT_FOUND"
+    code = "FAILED_PRECONDITION"
+    reason = "INVALID_TRANSITION"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Notification not found or access denied", details="Check the id against GET /api/notifications."
-        )
+    def __init__(self, details: str, *, status: str) -> None:
+        super().__init__("Not in this state", details=details, metadata={"status": status})
 
 
-class IdempotencyKeyReused(ServiceError):
-    """An idempotency key that belongs to something with other content; `kind` is what, `id_` which."""
+class JobFinal(ServiceError):
+    """A change of a job that is in a final state."""
 
-    code = "ALREADY_EXISTS"
-    reason = "IDEMPOTENCY_KEY_REUSED"
+    code = "FAILED_PRECONDITION"
+    reason = "JOB_FINAL"
 
-    def __init__(self, kind: str, id_: str) -> None:
-        super().__init__(
-            "Idempotency key already used",
-            details=f"The key belongs to {kind} {id_}, which was asked for with other content; use a new key.",
-            metadata={f"{kind}_id": id_},
-        )
-
-
-class BadCursor(ServiceError):
-    """A place in a stream that is none of ours, or lies in the future."""
-
-    code = "INVALID_ARGUMENT"
-    reason = "BAD_CURSOR"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Bad cursor", details="last_event_id must be the id of a message of this watch; leave it out to start anew."
-        )
+    def __init__(self, *, status: str) -> None:
+        super().__init__("Job is over", details=f"It ended as '{status}'.", metadata={"status": status})
 
 
 class LeaseLost(ServiceError):
@@ -178,159 +213,31 @@ class LeaseLost(ServiceError):
         super().__init__("Lease lost", details="The lease is over; stop working on this job.")
 
 
-class JobFinal(ServiceError):
-    """A change to what will not change any more."""
+class BadCursor(ServiceError):
+    """A `last_event_id` that is malformed or lies in the future."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "JOB_FINAL"
-
-    def __init__(self, *, status: str) -> None:
-        super().__init__("Job is over", details=f"It ended as '{status}'.", metadata={"status": status})
-
-
-class InvalidTransition(ServiceError):
-    """A change that the job's state does not allow."""
-
-    code = "FAILED_PRECONDITION"
-    reason = "INVALID_TRANSITION"
-
-    def __init__(self, what: str, *, status: str) -> None:
-        super().__init__("Not in this state", details=what, metadata={"status": status})
-
-
-class OpenJobsLimit(ServiceError):
-    """A user with as many open jobs as one may have."""
-
-    code = "RESOURCE_EXHAUSTED"
-    reason = "QUOTA"
-
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(
-            "Too many open jobs",
-            details=f"A user may have {limit} jobs that are not final; wait for one, or cancel one.",
-            metadata={"limit": str(limit)},
-        )
-
-
-class WebhookNotFound(ServiceError):
-    """No such webhook, or somebody else's: the same answer for both."""
-
-    code = "NOT_FOUND"
-    reason = "WEBHOOK_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("Webhook not found or access denied", details="Check the id against GET /api/webhooks.")
-
-
-class WebhookDeliveryNotFound(ServiceError):
-    """No such delivery of that webhook, or somebody else's: the same answer for both."""
-
-    code = "NOT_FOUND"
-    reason = "WEBHOOK_DELIVERY_NOT_FOUND"
+    code = "INVALID_ARGUMENT"
+    reason = "BAD_CURSOR"
 
     def __init__(self) -> None:
         super().__init__(
-            "Delivery not found or access denied", details="Check the ids against GET /api/webhooks/{id}/deliveries."
+            "Bad cursor", details="last_event_id must be the id of a message of this watch; leave it out to start anew."
         )
 
 
-class WebhookUrlRefused(ValidationFailed):
-    """An address that no request may be sent to."""
-
-    reason = "WEBHOOK_URL_REFUSED"
-
-    def __init__(self, why: str) -> None:
-        super().__init__([("url", why)])
-
-
-class WebhookLimit(ServiceError):
-    """A user with as many webhooks as one may have."""
-
-    code = "RESOURCE_EXHAUSTED"
-    reason = "WEBHOOK_LIMIT"
-
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(
-            "Too many webhooks",
-            details=f"A user may have {limit} webhooks; delete one first.",
-            metadata={"limit": str(limit)},
-        )
-
-
-class WebhookRate(ServiceError):
-    """A user who has us look up names and send requests more often than one may."""
-
-    code = "RESOURCE_EXHAUSTED"
-    reason = "WEBHOOK_RATE"
-
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(
-            "Too many webhook calls",
-            details=f"A user may create, change, test and redeliver webhooks {limit} times an hour; wait a while.",
-            metadata={"limit": str(limit)},
-        )
-
-
-class WebhookDisabled(ServiceError):
-    """A webhook that nothing is sent to."""
-
-    code = "FAILED_PRECONDITION"
-    reason = "WEBHOOK_DISABLED"
-
-    def __init__(self) -> None:
-        super().__init__("Webhook is disabled", details="Enable it first: PUT /api/webhooks/{id}.")
-
-
-class ApiKeyNotFound(ServiceError):
-    """An API key that does not exist, was revoked, or is another user's: the same answer for all."""
-
-    code = "NOT_FOUND"
-    reason = "API_KEY_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("API key not found or access denied", details="Check the id against GET /api/keys.")
-
-
-class ApiKeyLimit(ServiceError):
-    """A user with the largest number of API keys that a user may have."""
-
-    code = "RESOURCE_EXHAUSTED"
-    reason = "API_KEY_LIMIT"
-
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(
-            "Too many API keys",
-            details=f"A user may have {limit} API keys; revoke one first.",
-            metadata={"limit": str(limit)},
-        )
-
-
-class StorageUnavailable(ServiceError):
-    """The dataset storage does not answer."""
-
-    code = "UNAVAILABLE"
-    reason = "STORAGE_UNAVAILABLE"
-
-    def __init__(self) -> None:
-        super().__init__("Storage unavailable", details="The file cannot be kept now; try again in a few minutes.")
-
-
-class ArtifactNotFound(ServiceError):
+class ArtifactNotFound(NotFound):
     """A job without result files, or without one of that name."""
 
-    code = "NOT_FOUND"
     reason = "ARTIFACT_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "No such file",
-            details="The job has no such result file: it is not completed, its trainer kept them elsewhere (artifact_uri), "
-            "or they were deleted. GET /api/jobs/{id}/artifact lists those there are.",
-        )
+    title = "No such file"
+    advice = (
+        "The job has no such result file: it is not completed, its trainer kept them elsewhere (artifact_uri), "
+        "or they were deleted. GET /api/jobs/{id}/artifact lists those there are."
+    )
 
 
 class ArtifactMismatch(ServiceError):
-    """Files of a result that its lease has not uploaded as named."""
+    """Files of a result that differ from those that the lease has uploaded."""
 
     code = "FAILED_PRECONDITION"
     reason = "ARTIFACT_MISMATCH"
@@ -344,28 +251,84 @@ class ArtifactMismatch(ServiceError):
         )
 
 
-class ArtifactTooLarge(ServiceError):
-    """A result with more bytes or files than the server takes."""
+class ArtifactTooLarge(LimitReached):
+    """A result with more bytes or files than the server accepts."""
 
-    code = "RESOURCE_EXHAUSTED"
     reason = "ARTIFACT_TOO_LARGE"
-
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(
-            "Result too large",
-            details=f"The files of a result may have {limit} bytes together.",
-            metadata={"limit": str(limit)},
-        )
+    title = "Result too large"
+    advice = "The files of a result may have {limit} bytes together."
 
 
-class DatasetFileNotFound(ServiceError):
-    """A dataset whose file is not in the storage of this server."""
+class NotificationNotFound(NotFound):
+    """No such notification."""
 
-    code = "NOT_FOUND"
-    reason = "DATASET_FILE_NOT_FOUND"
+    reason = "NOTIFICATION_NOT_FOUND"
+    title = "Notification not found or access denied"
+    advice = "Check the id against GET /api/notifications."
+
+
+class WebhookNotFound(NotFound):
+    """No such webhook."""
+
+    reason = "WEBHOOK_NOT_FOUND"
+    title = "Webhook not found or access denied"
+    advice = "Check the id against GET /api/webhooks."
+
+
+class WebhookDeliveryNotFound(NotFound):
+    """No such delivery of that webhook."""
+
+    reason = "WEBHOOK_DELIVERY_NOT_FOUND"
+    title = "Delivery not found or access denied"
+    advice = "Check the ids against GET /api/webhooks/{id}/deliveries."
+
+
+class WebhookUrlRefused(ValidationFailed):
+    """A URL that no request may be sent to."""
+
+    reason = "WEBHOOK_URL_REFUSED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__([("url", why)])
+
+
+class WebhookLimit(LimitReached):
+    """A user with the largest number of webhooks."""
+
+    reason = "WEBHOOK_LIMIT"
+    title = "Too many webhooks"
+    advice = "A user may have {limit} webhooks; delete one first."
+
+
+class WebhookRate(LimitReached):
+    """A user who has made the service look up names and send requests as often in an hour as allowed."""
+
+    reason = "WEBHOOK_RATE"
+    title = "Too many webhook calls"
+    advice = "A user may create, change, test and redeliver webhooks {limit} times an hour; wait a while."
+
+
+class WebhookDisabled(ServiceError):
+    """A webhook that is disabled, so that nothing can be sent to it."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "WEBHOOK_DISABLED"
 
     def __init__(self) -> None:
-        super().__init__(
-            "Dataset file not found",
-            details="The dataset's file is not in this server's storage: storage_bucket and storage_path say where it is.",
-        )
+        super().__init__("Webhook is disabled", details="Enable it first: PUT /api/webhooks/{id}.")
+
+
+class ApiKeyNotFound(NotFound):
+    """No such API key, or one that was revoked."""
+
+    reason = "API_KEY_NOT_FOUND"
+    title = "API key not found or access denied"
+    advice = "Check the id against GET /api/keys."
+
+
+class ApiKeyLimit(LimitReached):
+    """A user with the largest number of API keys."""
+
+    reason = "API_KEY_LIMIT"
+    title = "Too many API keys"
+    advice = "A user may have {limit} API keys; revoke one first."

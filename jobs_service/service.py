@@ -30,9 +30,9 @@ from rpc.boundary import Call
 from rpc.telemetry.metrics import Metrics
 
 MAX_POINTS = 1000
-# Calls in its caller's rate that a list is worth which reads all of the caller's jobs.
+# A list that reads all of the caller's jobs counts as this many more calls of its rate.
 LIST_ALL_CALLS = 20
-# What a row raises that is not what the contract allows.
+# Errors of rendering a row that the contract does not allow.
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, DecodeError)
 
 log = structlog.get_logger()

@@ -153,10 +153,10 @@ class MigrateSettings(DatabaseSettings):
     @property
     def passwords(self) -> Mapping[Login, str]:
         """The passwords by login."""
-        given: Mapping[Login, SecretStr | None] = {
+        by_login: Mapping[Login, SecretStr | None] = {
             "estimator": self.estimator_password,
             "jobs": self.jobs_password,
             "webhooks": self.webhooks_password,
             "service": self.service_password,
         }
-        return {login: password.get_secret_value() for login, password in given.items() if password is not None}
+        return {login: password.get_secret_value() for login, password in by_login.items() if password is not None}

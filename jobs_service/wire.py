@@ -25,7 +25,7 @@ class ListRequest(Protocol):
 
 
 def page_of(request: ListRequest) -> dict[str, int]:
-    """The page that a request asks for, with the defaults of what it leaves out."""
+    """Returns the page and the limit of a request, or their defaults."""
     return {"page": request.page or 1, "limit": request.limit or DEFAULT_LIMIT}
 
 
@@ -41,17 +41,17 @@ def enum_word(name: str, prefix: str) -> str:
 
 
 def cents(amount: Decimal) -> float:
-    """Money as the wire has it: US dollars rounded to cents."""
+    """Returns US dollars as messages have them: rounded to cents."""
     return float(amount.quantize(CENT, ROUND_HALF_UP))
 
 
 def cents_or_none(amount: Decimal | None) -> float | None:
-    """The same for money that may not be there."""
+    """Returns the same; None for None."""
     return None if amount is None else cents(amount)
 
 
 def time(moment: datetime | None) -> Any:
-    """A time as a message's field. Timestamp's own `FromDatetime` takes ten times as long."""
+    """Returns a time as a message's constructor takes it. Timestamp's own `FromDatetime` takes ten times as long."""
     if moment is None:
         return None
     since = moment - EPOCH

@@ -10,7 +10,7 @@ from uuid import UUID
 from rpc.identity.api_keys import PREFIX, key_hash, new_key
 from rpc.identity.model import Role, Scope
 
-# Characters of a key that are shown, its prefix included. The other 39 have 234 random bits.
+# Characters of a key that are shown, its prefix included. The other 39 are 234 random bits.
 SHOWN_CHARACTERS = len(PREFIX) + 4
 SCOPES: dict[Role, frozenset[Scope]] = {"user": frozenset({"read", "jobs"}), "worker": frozenset({"worker"})}
 

@@ -15,7 +15,7 @@ from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.api_keys", "queries.sql")
 
-# An expired key stays in its owner's list this long.
+# How long an expired key stays in its owner's list.
 EXPIRED_RETENTION = timedelta(days=30)
 # Rows that one clean-up deletes.
 BATCH = 1_000
@@ -45,8 +45,7 @@ class ApiKeyStore:
             )
         if row is None:
             raise ApiKeyLimit(limit=self._max_per_user)
-        created: ApiKey = _api_key(row)
-        return created
+        return _api_key(row)
 
     async def list_all(self, caller: Identity) -> Sequence[ApiKey]:
         """Returns the caller's keys, newest first, expired ones included."""

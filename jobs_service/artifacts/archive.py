@@ -1,4 +1,4 @@
-"""Several files as one ZIP archive, uncompressed: weights do not compress, and so the archive's size is known beforehand."""
+"""Several files as one ZIP archive. Uncompressed: weights hardly compress, and the archive's size is known beforehand."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from jobs_service.artifacts.model import StoredFile
 
-# Above this, headers have another form, and the size is not promised.
+# Above this, headers have another format, and the size is not computed.
 LARGEST = 2**31 - 1
-# Bytes beside each file's content and twice its name: a local header, a descriptor after the data, an entry in the directory.
+# Bytes of each file beside its content and twice its name: local header, data descriptor, entry in the central directory.
 ENTRY_BYTES, END_BYTES = 30 + 16 + 46, 22
 Read = Callable[[StoredFile], Iterator[bytes]]
 
 
 def archive_size(files: Sequence[StoredFile]) -> int:
-    """Size of the archive of files, bytes; 0 where it is not known beforehand."""
+    """Returns the size of the archive, bytes; 0 if it is not known beforehand."""
     size = END_BYTES + sum(file.size + ENTRY_BYTES + 2 * len(file.name.encode()) for file in files)
     return size if size <= LARGEST else 0
 
 
 def archive(files: Sequence[StoredFile], read: Read, at: datetime) -> Iterator[bytes]:
-    """The bytes of the archive. The same files give the same bytes."""
+    """Yields the bytes of the archive. The same files give the same bytes."""
     sink = _Sink()
-    with ZipFile(sink, "w", ZIP_STORED) as opened:  # type: ignore[call-overload] # it needs no more of a file
+    with ZipFile(sink, "w", ZIP_STORED) as opened:  # type: ignore[call-overload] # it uses write and flush only
         for file in files:
             entry = ZipInfo(file.name, date_time=(max(1980, at.year), at.month, at.day, at.hour, at.minute, at.second))
             entry.file_size = file.size
@@ -37,7 +37,7 @@ def archive(files: Sequence[StoredFile], read: Read, at: datetime) -> Iterator[b
 
 
 class _Sink:
-    """Keeps what is written until it is taken. It cannot be searched, so that headers are written once."""
+    """Keeps what is written until it is taken. Without `seek`, so that ZipFile writes headers once."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -47,10 +47,10 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: nothing is buffered."""
 
     def take(self) -> bytes:
-        """What was written since the last time."""
+        """Returns what was written since the last call."""
         data = bytes(self._data)
         self._data.clear()
         return data

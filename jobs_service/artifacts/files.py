@@ -1,4 +1,4 @@
-"""Files between trainers, the storage and owners: uploads in, downloads out. The storage blocks, so it is used in threads."""
+"""Uploads of trainers to the storage, and downloads from it. Calls of the storage block, so they run in threads."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from rpc.errors import ServiceError, ValidationFailed
 from rpc.identity.model import Identity
 
 CHUNK_BYTES = 512 * 1024
-# Files that are read and written at once; the others wait.
+# Calls of the storage at once; the others wait.
 THREADS = 8
-# Chunks after which a stream to a trainer looks whether the lease still runs.
+# Chunks of a stream to a trainer after which the lease is checked again.
 CHUNKS_PER_CHECK = 32
 
 # Time that signing a URL for a lease may take, seconds.
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class ArtifactFiles:
-    """Moves files; `store` says whose they are."""
+    """Receives and sends files. `store` checks whose they are."""
 
     def __init__(self, store: ArtifactStore, storage: Storage, threads: ThreadPoolExecutor) -> None:
         self._store = store
@@ -41,7 +41,7 @@ class ArtifactFiles:
     @classmethod
     @asynccontextmanager
     async def open(cls, store: ArtifactStore, storage: Storage) -> AsyncIterator[ArtifactFiles]:
-        """With threads of its own while the body runs."""
+        """Opens its threads while the body runs."""
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
         try:
             yield cls(store, storage, threads)
@@ -49,7 +49,7 @@ class ArtifactFiles:
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def receive(self, caller: Identity, lease: LeaseRef, name: str, chunks: AsyncIterator[bytes]) -> ArtifactFile:
-        """Takes a file of a lease. Raises LeaseLost, ArtifactTooLarge, StorageUnavailable."""
+        """Stores a file that a lease uploads. Raises LeaseLost, ArtifactTooLarge, StorageUnavailable."""
         path, max_bytes = await self._store.begin(caller, lease, name)
         writer = self._storage.writer(path)
         digest, size = hashlib.sha256(), 0
@@ -69,14 +69,14 @@ class ArtifactFiles:
             kept = True
         finally:
             if not kept:
-                # Also where the caller has gone: then this is the last that runs of it.
+                # Shielded: the caller may be gone, and its task cancelled.
                 await asyncio.shield(self._discard(writer, path))
         return file
 
     async def dataset(
         self, caller: Identity, lease: LeaseRef, offset: int, *, validation: bool
     ) -> tuple[int, AsyncIterator[bytes]]:
-        """Size of a lease's dataset, or of its validation dataset, and its bytes from an offset on.
+        """Returns the size of a lease's dataset, or of its validation dataset, and its bytes from an offset on.
 
         Raises LeaseLost, DatasetFileNotFound.
         """
@@ -96,7 +96,7 @@ class ArtifactFiles:
         return size, chunks()
 
     async def dataset_url(self, bucket: str, path: str, file_name: str) -> str:
-        """A signed URL of a dataset's file; empty where there is none, or none in time for a lease that already runs."""
+        """Returns a signed URL of a dataset's file; empty if the storage signs none, or not within SIGN_SECONDS."""
         if bucket.rstrip("/") != self._storage.bucket or not self._storage.signs:
             return ""
         try:
@@ -108,9 +108,9 @@ class ArtifactFiles:
     async def download(
         self, caller: Identity, job_id: UUID, name: str, offset: int, length: int, *, signed_url: bool
     ) -> tuple[Artifact, Download, AsyncIterator[bytes]]:
-        """A file of a result, or all as an archive, from an offset on. Raises JobNotFound, ArtifactNotFound.
+        """Returns a file of a result, or all as an archive, from an offset on. Raises JobNotFound, ArtifactNotFound.
 
-        With `signed_url`, a URL in its place where the storage signs. An archive is made while it is sent, and has none.
+        With `signed_url`, a URL replaces the bytes if the storage signs. An archive has no URL: it is made while it is sent.
         """
         artifact = await self._store.get(caller, job_id)
         if name == ARCHIVE:
@@ -133,7 +133,7 @@ class ArtifactFiles:
         return artifact, Download(name, size, offset, length, tag), self._pulled(source, length)
 
     async def _pulled(self, source: Iterator[bytes], length: int) -> AsyncIterator[bytes]:
-        """The chunks of a source that blocks, up to `length` bytes; all of it where that is 0."""
+        """Yields the chunks of a blocking source, up to `length` bytes; all if that is 0."""
         rest = length
         while (chunk := await self._run(next, source, None)) is not None:
             if length and len(chunk) >= rest:

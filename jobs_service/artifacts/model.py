@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-# The name under which all files are downloaded as one.
+# The name of the archive of all files.
 ARCHIVE = "adapter.zip"
 
 
@@ -45,16 +45,16 @@ class Artifact:
 
 
 class Upload(NamedTuple):
-    """A file that a trainer is about to upload: where it goes, and how many bytes it may have."""
+    """A file that a trainer is about to upload: its path in the storage, and the bytes that it may have."""
 
     path: str
     max_bytes: int
 
 
 class Download(NamedTuple):
-    """A part of a file that is sent: `size` is the whole file's, 0 where it is not known beforehand.
+    """A part of a file to send. `size`: bytes of the whole file; 0 if that is not known beforehand.
 
-    With a `signed_url`, nothing is sent: the URL gives the whole file.
+    With a `signed_url` no bytes are sent: the URL has the whole file.
     """
 
     file_name: str

@@ -1,5 +1,5 @@
 -- name: lease_of_upload
--- The job of a lease that runs, with the bytes and files that it has uploaded; no row once the lease is over.
+-- The job of a lease, with the bytes and files that it has uploaded; no row once the lease is over.
 select
     j.user_id, j.lease_epoch,
     coalesce(sum(f.size) filter (where f.name <> $3), 0)::bigint as bytes,
@@ -11,11 +11,11 @@ and j.status in ('initializing', 'running')
 group by j.id;
 
 -- name: begin_upload
--- Recorded before the file's first byte is written: the sweeper of unclaimed files removes it where nothing becomes of it.
+-- Recorded before the file's first byte is written, so that the sweeper removes the file if the upload fails.
 insert into unclaimed_files (path, user_id) values ($1, $2);
 
 -- name: keep_upload
--- Claims an uploaded file for the lease, while that runs, in place of an earlier one of its name, which is left to the sweeper.
+-- Claims an uploaded file for a lease that is not over. An earlier file of its name is left to the sweeper.
 with lease as (
     select id, user_id, lease_epoch from lora_training_jobs
     where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running')
@@ -35,7 +35,7 @@ set size = excluded.size, sha256 = excluded.sha256, path = excluded.path, create
 returning job_id;
 
 -- name: drop_upload
--- An upload that failed: the next sweep removes what there is of it.
+-- After a failed upload: the next sweep removes its file.
 update unclaimed_files set since = '-infinity' where path = $1;
 
 -- name: uploaded_files
@@ -56,7 +56,7 @@ insert into unclaimed_files (path, user_id, since) select path, user_id, '-infin
 on conflict (path) do nothing;
 
 -- name: get_artifact
--- The result of a job of the caller's; one row without a file where it has none, and no row where there is no such job.
+-- The result of one of the caller's jobs; one row without a file if it has none, and no row if there is no such job.
 select
     j.estimate, coalesce(j.result_step, j.total_steps) as step, j.completed_at, f.name, f.size, f.sha256, f.path
 from lora_training_jobs j
@@ -66,7 +66,7 @@ where j.id = $1 and j.deleted_at is null
 order by f.name;
 
 -- name: delete_artifact
--- Deletes the files of a completed job of the caller's, and leaves them to the sweeper. No row where there are none.
+-- Deletes the files of one of the caller's completed jobs, and leaves them to the sweeper. No row if there are none.
 with job as (
     update lora_training_jobs set artifact_size = null
     where id = $1 and status = 'completed' and artifact_size is not null
@@ -80,7 +80,7 @@ with job as (
 select id from job;
 
 -- name: old_artifacts
--- Up to $2 jobs whose files are to go: they completed longer than $1 ago, or ended without a result. Null: none is too old.
+-- Up to $2 jobs whose files are to be deleted: they completed more than $1 ago (null: never), or ended without a result.
 select id from lora_training_jobs
 where id in (select job_id from job_artifact_files)
 and (
@@ -103,7 +103,7 @@ insert into unclaimed_files (path, user_id, since) select path, user_id, '-infin
 on conflict (path) do nothing;
 
 -- name: leased_dataset
--- The stored file of the dataset, or of the validation dataset ($3), of a lease that runs.
+-- The stored file of a lease's dataset, or of its validation dataset ($3).
 select d.storage_bucket as bucket, d.storage_path as path
 from lora_training_jobs j
 left join lora_datasets d on d.id = case when $3::boolean then j.validation_dataset_id else j.dataset_id end

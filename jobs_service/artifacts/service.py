@@ -1,4 +1,4 @@
-"""The RPCs of files: their owners' in JobsService, and trainers' in WorkerService."""
+"""The RPCs of files: those of owners in JobsService, and those of trainers in WorkerService."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RecordDownload = Callable[[Identity, UUID], Awaitable[None]]
 
 
 class OwnedFiles:
-    """What owners of jobs do with the files of results."""
+    """RPCs for the owners of jobs, on the files of results."""
 
     def __init__(self, store: ArtifactStore, files: ArtifactFiles, record_download: RecordDownload) -> None:
         self._store = store
@@ -46,7 +46,7 @@ class OwnedFiles:
             request.length,
             signed_url=request.signed_url,
         )
-        # Each part too: a log of whole files only could be evaded by leaving out a byte.
+        # Parts of a file too: otherwise a download without the last byte would not be recorded.
         await self._record_download(call.identity, UUID(request.id))
         yield wire.first_part(artifact, part, request.id)
         async for chunk in chunks:
@@ -60,7 +60,7 @@ class OwnedFiles:
 
 
 class LeasedFiles:
-    """What trainers do with the files of jobs that they have."""
+    """RPCs for trainers, on the files of their leased jobs."""
 
     def __init__(self, files: ArtifactFiles) -> None:
         self._files = files

@@ -24,20 +24,20 @@ from rpc.process.background import repeat
 
 SQL = load_queries("jobs_service.artifacts", "queries.sql")
 MAX_FILES = 1_000
-# Jobs whose files one pass of the sweeper drops.
+# Jobs whose files one transaction of the sweeper deletes.
 BATCH = 100
 SWEEP_SECONDS = 60.0
 
 
 class ArtifactStore:
-    """Files of results. Each method acts as its caller, under row-level security; the sweeper's as the system."""
+    """Files of results. Methods act as their caller, under row-level security; those of the sweeper as the system."""
 
     def __init__(self, database: Database, *, max_bytes: int) -> None:
         self._database = database
         self._max_bytes = max_bytes
 
     async def begin(self, caller: Identity, lease: LeaseRef, name: str) -> Upload:
-        """Makes room for a file of a lease. Raises LeaseLost, ArtifactTooLarge."""
+        """Records that a lease uploads a file. Raises LeaseLost, ArtifactTooLarge."""
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["lease_of_upload"], *lease, name)
             if row is None:
@@ -49,18 +49,18 @@ class ArtifactStore:
         return Upload(path, self._max_bytes - row["bytes"])
 
     async def keep(self, caller: Identity, lease: LeaseRef, file: ArtifactFile, path: str) -> None:
-        """Records an uploaded file, in place of an earlier one of its name. Raises LeaseLost."""
+        """Records that a file was uploaded; it replaces an earlier one of its name. Raises LeaseLost."""
         async with as_caller(self._database, caller) as connection:
             if await connection.fetchval(SQL["keep_upload"], *lease, *file, path) is None:
                 raise LeaseLost
 
     async def drop(self, path: str) -> None:
-        """Leaves the file of an upload that failed to the sweeper."""
+        """Marks the file of a failed upload for the sweeper."""
         async with as_caller(self._database, SYSTEM) as connection:
             await connection.execute(SQL["drop_upload"], path)
 
     async def get(self, caller: Identity, job_id: UUID) -> Artifact:
-        """The result of a job of the caller's. Raises JobNotFound, ArtifactNotFound."""
+        """Returns the result of one of the caller's jobs. Raises JobNotFound, ArtifactNotFound."""
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["get_artifact"], job_id)
         if not rows:
@@ -71,14 +71,14 @@ class ArtifactStore:
         return Artifact(files, rows[0]["step"], rows[0]["estimate"], rows[0]["completed_at"])
 
     async def delete(self, caller: Identity, job_id: UUID) -> None:
-        """Deletes the result of a job of the caller's. Raises JobNotFound, ArtifactNotFound."""
+        """Deletes the result of one of the caller's jobs. Raises JobNotFound, ArtifactNotFound."""
         async with as_caller(self._database, caller) as connection:
             if await connection.fetchval(SQL["delete_artifact"], job_id) is None:
                 rows = await connection.fetch(SQL["get_artifact"], job_id)
                 raise ArtifactNotFound if rows else JobNotFound
 
     async def leased_dataset(self, caller: Identity, lease: LeaseRef, *, validation: bool) -> DatasetFile:
-        """The file of a lease's dataset, or of its validation dataset. Raises LeaseLost, DatasetFileNotFound."""
+        """Returns the file of a lease's dataset, or of its validation dataset. Raises LeaseLost, DatasetFileNotFound."""
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["leased_dataset"], *lease, validation)
         if row is None:
@@ -88,7 +88,7 @@ class ArtifactStore:
         return DatasetFile(row["bucket"], row["path"])
 
     async def sweep(self, retention: timedelta | None) -> int:
-        """Drops files of results that are too old, and of jobs that ended without one. Returns of how many jobs."""
+        """Deletes files of old results, and of jobs that ended without a result. Returns the number of jobs, up to BATCH."""
         async with as_caller(self._database, SYSTEM) as connection:
             ids = [row["id"] for row in await connection.fetch(SQL["old_artifacts"], retention, BATCH)]
             if ids:

@@ -34,10 +34,10 @@ def file(model: ArtifactFile | StoredFile) -> files_pb2.StoredFile:
 
 
 def first_part(artifact: Artifact, model: Download, job_id: str) -> HttpBody:
-    """Returns the first message of a download, which says what follows."""
+    """Returns the first message of a download, with name, size and range of the file."""
     body = HttpBody(content_type=CONTENT_TYPES.get(model.file_name.rpartition(".")[2], BINARY))
     described = Any()
-    # Every job has an adapter.zip; on the owner's disk they need names of their own.
+    # Archives of all jobs have the same name; saved files need different ones.
     name = f"{job_id[:8]}-{ARCHIVE}" if model.file_name == ARCHIVE else model.file_name
     described.Pack(
         files_pb2.Download(

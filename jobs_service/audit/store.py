@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 from jobs_service.audit.model import AuditEvent
-from jobs_service.database.rows import Page, as_caller, page_of, reader
+from jobs_service.database.rows import Page, as_caller, read_page, reader
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.identity.model import Identity
 
 SQL = load_queries("jobs_service.audit", "queries.sql")
-# Events that an export reads at once.
+# Events of one read of an export.
 EXPORT_BATCH = 1_000
 
 _event = reader(AuditEvent)
@@ -33,10 +33,10 @@ class AuditStore:
         """Returns a page of events, newest first."""
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_audit_events"], action, limit, (page - 1) * limit)
-        return page_of(rows, _event)
+        return read_page(rows, _event)
 
     async def export(self, caller: Identity, *, action: str | None) -> AsyncIterator[Sequence[AuditEvent]]:
-        """Yields batches of the events that there are now, oldest first. No transaction stays open between them."""
+        """Yields the existing events in batches, oldest first. No transaction stays open between them."""
         async with as_caller(self._database, caller) as connection:
             newest = await connection.fetchval(SQL["newest_audit_event"])
         last = 0

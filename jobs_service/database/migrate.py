@@ -23,7 +23,7 @@ from rpc.process.database_url import DatabaseUrl
 CONNECT_TIMEOUT_SECONDS = 10.0
 # An index on a large table takes a while; a step that hangs must end all the same.
 STATEMENT_TIMEOUT_SECONDS = 3600.0
-# How long anybody's transaction in the database may be left open.
+# How long a transaction of any role may be idle.
 MAX_IDLE_IN_TRANSACTION = SESSION_SETTINGS["idle_in_transaction_session_timeout"]
 # PostgreSQL's own default.
 SCRAM_ITERATIONS = 4096
@@ -72,7 +72,7 @@ log = structlog.get_logger()
 
 
 class AccessChanged(OperatorError):
-    """A database in which somebody may do what the schema files do not allow, or may not do what they allow."""
+    """A database whose roles, policies or grants are not those that the schema files make."""
 
 
 class NotDirect(OperatorError):
@@ -96,8 +96,8 @@ async def migrate(url: str, *, passwords: Mapping[Login, str]) -> list[str]:
         command_timeout=STATEMENT_TIMEOUT_SECONDS,
     )
     try:
-        is_other = await connection.fetchval(SHARED_SQL["session"]) != connection.get_server_pid()
-        if database_url.pgbouncer is not False and is_other:
+        is_pooled = await connection.fetchval(SHARED_SQL["session"]) != connection.get_server_pid()
+        if database_url.pgbouncer is not False and is_pooled:
             raise NotDirect(
                 "migrations need PostgreSQL itself, not a pooler: they hold a lock in their session. "
                 "For a proxy that keeps sessions, add pgbouncer=false to the URL"
@@ -152,7 +152,7 @@ async def _limit_transactions(connection: asyncpg.Connection) -> None:
 
 
 async def _set_session_settings(connection: asyncpg.Connection, role: str) -> None:
-    """Gives a login the settings that servers ask for when they connect: behind a pooler they cannot."""
+    """Sets the session settings of a login in the database, since servers behind a pooler cannot send them."""
     for name, value in SESSION_SETTINGS.items():
         if name != "application_name":
             await connection.execute(await connection.fetchval(SQL["format_setting"], role, name, value))
@@ -164,7 +164,7 @@ async def _check_access(connection: asyncpg.Connection, recorded: str | None) ->
     `recorded`: digest of the files whose access the database has on record. Raises AccessChanged.
     """
     digest = _digest("".join([*(_read("schema", name) for name in SCHEMA), _routines()]))
-    # Another major version of PostgreSQL writes policies in other words: that is a difference too.
+    # Another major version of PostgreSQL prints policies differently: that is a difference too.
     if recorded == digest and not await access_differences(connection):
         return
     expected = await _expected_access(connection)
@@ -177,7 +177,7 @@ async def _check_access(connection: asyncpg.Connection, recorded: str | None) ->
 
 
 async def _expected_access(connection: asyncpg.Connection) -> set[str]:
-    """The lines of a database that the files alone have made: they are applied to a schema of their own, which is undone."""
+    """Returns the lines that the files make: applies them to a schema of its own, in a transaction that is rolled back."""
     transaction = connection.transaction()
     await transaction.start()
     try:
@@ -197,7 +197,7 @@ def _routines() -> str:
 
 
 def _verifier(password: str) -> str:
-    """The SCRAM-SHA-256 verifier (RFC 5802) of an ASCII password: PostgreSQL never sees, and never logs, the password."""
+    """Returns the SCRAM-SHA-256 verifier (RFC 5802) of an ASCII password, so that PostgreSQL never sees or logs it."""
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

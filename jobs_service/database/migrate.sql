@@ -33,8 +33,8 @@ select format('alter role %I login password %L', $1::text, $2::text);
 select format('alter role %I set %I = %L', $1::text, $2::text, $3::text);
 
 -- name: transaction_limit
--- Ends transactions of anybody that are left open: events are delivered only up to the oldest one. No row where somebody has
--- set a limit on the database.
+-- The statement that limits idle transactions of all roles: events are delivered only up to the oldest open transaction. No row
+-- if the database has a limit already.
 select format('alter database %I set idle_in_transaction_session_timeout = %L', current_database(), $1::text)
 where not exists (
     select from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) setting
@@ -42,7 +42,7 @@ where not exists (
 );
 
 -- name: begin_expected
--- A schema in which the files are applied once more, to see who may do what by them; the transaction is rolled back.
+-- A schema in which the files are applied once more, to read the access that they give; the transaction is rolled back.
 -- An administrator who is no superuser gives functions only to roles that may create in their schema.
 create schema pipeline_expected;
 grant create on schema pipeline_expected to pipeline_outbox;

@@ -1,4 +1,4 @@
-"""What the stores share: transactions whose broken constraints have a meaning, and rows that become models."""
+"""Helpers of all stores: transactions that translate errors of constraints, and readers that make models of rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rpc.database.transaction import Transaction
 from rpc.errors import ServiceError, Undone, ValidationFailed
 from rpc.identity.model import Identity
 
-# What breaking a constraint means to the caller. Any other one broken is a bug of ours, and answered as such.
+# The error that a broken constraint raises. Only a bug breaks any other constraint: it is an internal error.
 CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {
     "lora_training_jobs_dataset_fkey": DatasetNotFound,
     "lora_training_jobs_validation_fkey": DatasetNotFound,
-    # Whoever creates a job has the user's lock and looks for the key first: this happens only where an operator's own
-    # statement puts in a row of the same key meanwhile. Asked for again, it finds that one.
+    # create_job holds the user's lock and looks for the key first, so only a row that an operator inserts at the same time
+    # breaks this. The repeated call finds that row.
     "lora_training_jobs_request_key": lambda: Undone("Conflict", details=CONFLICT),
     "lora_training_jobs_position_check": lambda: ValidationFailed(
         [("step", "epoch and step are at most the job's total_epochs and total_steps")]
@@ -52,7 +52,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """A page of a list, and how many there are in all."""
+    """A page of a list, and the number of items on all pages."""
 
     items: Sequence[Item]
     total: int
@@ -60,7 +60,7 @@ class Page(Generic[Item]):
 
 @asynccontextmanager
 async def as_caller(database: Database, caller: Identity, first: str = "") -> AsyncIterator[Transaction]:
-    """A transaction of a caller's, begun with the statement `first`. Raises what a broken constraint means."""
+    """Opens a transaction as a caller, beginning with the statement `first`. Raises the errors of CONSTRAINTS."""
     try:
         async with database.as_caller(caller, first) as connection:
             yield connection
@@ -69,7 +69,7 @@ async def as_caller(database: Database, caller: Identity, first: str = "") -> As
 
 
 async def call_as(database: Database, caller: Identity, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-    """The rows of a function that becomes the caller by itself. Raises what a broken constraint means."""
+    """Calls a SQL function that acts as the caller, and returns its rows. Raises the errors of CONSTRAINTS."""
     try:
         return await database.call_as(caller, statement, *arguments)
     except asyncpg.IntegrityConstraintViolationError as error:
@@ -82,20 +82,23 @@ def _raise_meaning(error: asyncpg.IntegrityConstraintViolationError) -> NoReturn
     raise error
 
 
-def page_of(rows: Sequence[asyncpg.Record], model: Callable[[asyncpg.Record], Item], *, key: str = "id") -> Page[Item]:
-    """The page that a list statement answers with: one row without a `key` where it is empty."""
+def read_page(
+    rows: Sequence[asyncpg.Record], model: Callable[[asyncpg.Record], Item], *, key: str = "id"
+) -> Page[Item]:
+    """Returns the page that a list statement read. An empty page is one row whose `key` is null."""
     return Page([model(row) for row in rows if row[key] is not None], rows[0]["total"])
 
 
-def reader(cls: Any) -> Callable[[asyncpg.Record], Any]:
-    """A function that makes a row a model whose fields have the columns' names."""
+def reader(model: Callable[..., Item]) -> Callable[[asyncpg.Record], Item]:
+    """Returns a function that reads a row into a dataclass or named tuple whose fields are named like columns."""
+    cls: Any = model
     names = cls.__match_args__
     get = itemgetter(*names)
     json_places = [place for place, name in enumerate(names) if name in JSON_COLUMNS]
-    # What a named tuple has for this is several times as fast as its own __new__.
-    make = getattr(cls, "_make", lambda values: cls(*values))
+    # `_make` of a named tuple is several times as fast as its constructor.
+    make: Callable[[list[Any]], Item] = getattr(cls, "_make", lambda values: cls(*values))
 
-    def read(row: asyncpg.Record) -> Any:
+    def read(row: asyncpg.Record) -> Item:
         values = [*get(row)]
         for place in json_places:
             text = values[place]
@@ -106,12 +109,12 @@ def reader(cls: Any) -> Callable[[asyncpg.Record], Any]:
 
 
 def columns(model: Any) -> dict[str, Any]:
-    """The columns of a dataclass whose fields have their names; none for None."""
+    """Returns the fields of a dataclass by name, which are columns; none for None."""
     return {} if model is None else {name: getattr(model, name) for name in model.__match_args__}
 
 
 def as_json(value: Any) -> str:
-    """A value as a json parameter takes it: numerics as text, bytes as PostgreSQL reads them."""
+    """Returns a value as a json parameter: decimals as text, bytes in PostgreSQL's hex format."""
     return orjson.dumps(value, default=_as_text).decode()
 
 

@@ -1,4 +1,4 @@
-"""Training data as it is stored: pure."""
+"""Datasets: pure."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class DatasetStatus(StrEnum):
 class Dataset:
     """Training data of one user.
 
-    `validation_errors` and `validation_warnings`: the fields of `problems.Problem`, one for each reason. `token_histogram`: the
-    upper edge of each bin in tokens, and its samples. Sizes in bytes: of the file that was sent, and of what is stored.
+    `validation_errors` and `validation_warnings`: the fields of `problems.Problem`, one for each reason. `token_histogram`:
+    upper edge in tokens and number of samples of each bin. `file_size` and `stored_size`: bytes of the uploaded and the stored
+    file.
     """
 
     id: UUID

@@ -23,16 +23,16 @@ Row = Mapping[str, Any]
 
 
 class Previews:
-    """Pages of the rows of stored files."""
+    """Reads pages of the rows of stored files."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._reads = asyncio.Semaphore(MAX_READS)
 
     async def page(self, dataset: Dataset, *, row: int, line: int | None, limit: int) -> tuple[list[Row], int]:
-        """At most `limit` rows from `row` on, or from `line` of the uploaded file on, and how many rows there are in all.
+        """Returns at most `limit` rows from `row` on, or from `line` of the uploaded file on, and the number of all rows.
 
-        Of a dataset with errors these are its excerpt, numbered from 1. Raises StorageUnavailable.
+        A dataset with errors has the rows of its excerpt, numbered from 1. Raises StorageUnavailable.
         """
         if dataset.storage_path is None or dataset.storage_bucket != self._storage.bucket:
             return [], 0
@@ -65,7 +65,7 @@ class Previews:
         return rows
 
     def _near(self, path: str, size: int, key: str, target: int) -> int:
-        """The begin of a line at most about a block before the first whose `key` is `target` or more: a binary search."""
+        """Finds by binary search a line that begins about a block before the first line whose `key` is `target` or more."""
         low, high = 0, size
         while high - low > BLOCK_BYTES:
             middle = (low + high) // 2
@@ -78,7 +78,7 @@ class Previews:
         return low
 
     def _next_line(self, path: str, offset: int, size: int) -> tuple[int, re.Match[bytes] | None]:
-        """Where the next line after an offset begins, and the numbers it begins with; None at the end of the file."""
+        """Returns where the next line after an offset begins, and its row and line numbers; None at the end of the file."""
         while offset < size:
             block = self._storage.read(path, offset, min(size, offset + BLOCK_BYTES))
             newline = block.find(b"\n")

@@ -1,5 +1,5 @@
 -- name: get_dataset
--- Row-level security makes another user's dataset as absent as one that never existed.
+-- Row-level security hides other users' datasets: no row for those either.
 select * from lora_datasets where id = $1 and deleted_at is null;
 
 -- name: list_datasets
@@ -37,7 +37,7 @@ where user_id = (select caller_id()) and deleted_at is null;
 select pg_advisory_xact_lock(hashtextextended('jobs of ' || caller_id(), 0));
 
 -- name: create_dataset
--- Inserted once the whole file is read, together with claiming its file.
+-- Inserted once the whole file is read. Its file is no longer unclaimed.
 with claimed as (
     delete from unclaimed_files where path = $14::text
 )

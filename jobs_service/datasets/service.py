@@ -87,7 +87,7 @@ Requests = AsyncIterator[datasets_pb2.ImportDatasetRequest]
 
 
 async def _next(requests: Requests, silence_seconds: float) -> datasets_pb2.ImportDatasetRequest | None:
-    """The next message of an upload, None at its end. Raises UploadTimeout."""
+    """Returns the next message of an upload, None at its end. Raises UploadTimeout."""
     try:
         async with asyncio.timeout(silence_seconds):
             return await anext(requests, None)

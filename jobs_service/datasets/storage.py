@@ -1,4 +1,4 @@
-"""The storage of dataset files: any that fsspec supports."""
+"""The storage of datasets' and results' files: any that fsspec supports."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import structlog
 from jobs_service.errors import StorageUnavailable
 from rpc.errors import OperatorError
 
-# Ends the name of a file that is not complete yet.
+# Suffix of files that are not complete yet.
 PART = ".part"
 # Schemes of S3, and of stores that speak its protocol.
 S3 = ("s3", "s3a")
-# Schemes of stores without folders: to make one would make a bucket that is missing, in the wrong account for example.
+# Schemes of stores without folders. Making one could create a missing bucket, in the wrong account for example.
 OBJECT_STORES = (*S3, "gs", "gcs", "abfs", "abfss", "az")
 
 log = structlog.get_logger()
 
 
 class StorageError(OperatorError):
-    """A storage URL that fsspec cannot open, or that has a password."""
+    """A storage URL that fsspec cannot open, or that contains a password."""
 
 
 class Writer:
-    """Writes a file, which gets its name with `commit`. Its methods block: call them in a thread."""
+    """Writes a file, which gets its name by `commit`. Methods block: call them in a thread."""
 
     def __init__(self, filesystem: Any, path: str, *, makes_folders: bool) -> None:
         self._filesystem = filesystem
@@ -64,17 +64,17 @@ class Writer:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Options of a filesystem beside those that its operator has set for fsspec."""
+    """Returns options of a filesystem in addition to those that its operator has set for fsspec."""
     if urlsplit(url).scheme not in S3:
         return {}
-    # Buckets that were made since June 2020 take no URL of botocore's own choice, version 2.
+    # Buckets created since June 2020 refuse signatures of version 2, which botocore would choose for URLs.
     config = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
     return {"config_kwargs": {"signature_version": "s3v4", **config}}
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Raises StorageUnavailable for any exception: each kind of storage has its own. The log has the original."""
+    """Turns any exception into StorageUnavailable, since each kind of storage has its own. Logs the original."""
     try:
         yield
     except Exception as error:
@@ -83,7 +83,7 @@ def _translated() -> Iterator[None]:
 
 
 class Storage:
-    """Files under a root. `bucket` is its URL. Raises StorageError if the URL cannot be opened or has a password.
+    """Files under a root. `bucket` is the root's URL. Raises StorageError if it cannot be opened or contains a password.
 
     `signed_url_seconds`: how long signed URLs are valid; 0: none are signed.
     """
@@ -102,7 +102,7 @@ class Storage:
             raise StorageError(f"PIPELINE_STORAGE_URL: {' '.join(str(error).split())}") from error
 
     def remove(self, paths: Sequence[str]) -> list[str]:
-        """Removes files, whole or begun; missing ones count as removed. Returns the removed paths. Blocks."""
+        """Removes files, complete or not; missing ones count as removed. Returns the removed paths. Blocks."""
         gone = []
         for path in paths:
             with suppress(StorageUnavailable), _translated():
@@ -113,22 +113,22 @@ class Storage:
         return gone
 
     def size(self, path: str) -> int:
-        """The size of a file in bytes. Blocks. Raises StorageUnavailable."""
+        """Returns the size of a file in bytes. Blocks. Raises StorageUnavailable."""
         with _translated():
             return int(self._filesystem.size(f"{self._root}/{path}"))
 
     def read(self, path: str, start: int, end: int) -> bytes:
-        """The bytes of a file from `start` up to `end`, fewer at its end. Blocks. Raises StorageUnavailable."""
+        """Returns the bytes of a file from `start` up to `end`, fewer at its end. Blocks. Raises StorageUnavailable."""
         with _translated():
             return bytes(self._filesystem.cat_file(f"{self._root}/{path}", start=start, end=end))
 
     @property
     def signs(self) -> bool:
-        """Whether there are signed URLs: of S3 and what speaks its protocol."""
+        """Whether the storage signs URLs: S3 and compatible stores do."""
         return self._signed_url_seconds > 0 and urlsplit(self.bucket).scheme in S3
 
     def signed_url(self, path: str, file_name: str) -> str:
-        """A URL that gives a file to anybody for a while, to be saved under a name. Blocks. Raises StorageUnavailable."""
+        """Returns a URL that downloads a file without a token, saved as `file_name`. Blocks. Raises StorageUnavailable."""
         with _translated():
             return str(
                 self._filesystem.sign(
@@ -139,6 +139,6 @@ class Storage:
             )
 
     def writer(self, path: str) -> Writer:
-        """A writer of a new file. Nothing is created before its first byte."""
+        """Returns a writer of a new file. Nothing is created before the first write."""
         makes_folders = urlsplit(self.bucket).scheme not in OBJECT_STORES
         return Writer(self._filesystem, f"{self._root}/{path}", makes_folders=makes_folders)

@@ -1,4 +1,4 @@
-"""Datasets as rows in Postgres, and what a user may keep. Files are in `storage.py`."""
+"""Datasets as rows in Postgres, and the limits of a user. Files are in `storage.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-from jobs_service.database.rows import Page, as_caller, as_json, page_of, reader
+from jobs_service.database.rows import Page, as_caller, as_json, read_page, reader
 from jobs_service.datasets.imports.importer import ImportedFile
 from jobs_service.datasets.model import Dataset, DatasetStatus
 from jobs_service.errors import DatasetInUse, DatasetLimit, DatasetNotFound, StorageQuota
@@ -34,21 +34,20 @@ class DatasetStore:
             row = await connection.fetchrow(SQL["get_dataset"], dataset_id)
         if row is None:
             raise DatasetNotFound
-        dataset: Dataset = _dataset(row)
-        return dataset
+        return _dataset(row)
 
     async def list_all(
         self, caller: Identity, *, page: int, limit: int, status: str | None, search: str
     ) -> Page[Dataset]:
-        """The caller's datasets, newest first; `search` is part of a name in any case."""
+        """Returns a page of the caller's datasets, newest first. `search`: part of a name, in any case."""
         statuses = [status] if status else [*DatasetStatus]
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_datasets"], statuses, limit, (page - 1) * limit, search)
-        return page_of(rows, _dataset)
+        return read_page(rows, _dataset)
 
     @asynccontextmanager
     async def begun(self, caller: Identity, path: str) -> AsyncIterator[int]:
-        """Records that a file is about to be written, so that the sweeper removes it if the body makes no dataset of it.
+        """Records that a file is about to be written, so that the sweeper removes it if the body creates no dataset with it.
 
         Yields the bytes that the file may have. Raises DatasetLimit, StorageQuota.
         """
@@ -74,7 +73,7 @@ class DatasetStore:
         file_name: str | None,
         file: ImportedFile,
     ) -> Dataset:
-        """Records an imported file: `ready`, or `error` if it has bad rows. Raises DatasetLimit, StorageQuota."""
+        """Creates the dataset of a file: `ready`, or `error` if it has bad rows. Raises DatasetLimit, StorageQuota."""
         summary = file.summary
         status = DatasetStatus.ERROR if summary.error_count else DatasetStatus.READY
         async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
@@ -106,11 +105,10 @@ class DatasetStore:
                 file.stored_size,
                 as_json(summary.script_tokens),
             )
-        created: Dataset = _dataset(row)
-        return created
+        return _dataset(row)
 
     async def _room(self, connection: Transaction) -> int:
-        """Bytes that the caller may store in addition. Raises DatasetLimit."""
+        """Returns the bytes that the caller may store in addition. Raises DatasetLimit."""
         (kept,) = await connection.fetch(SQL["kept"])
         if kept["datasets"] >= self._max:
             raise DatasetLimit(limit=self._max)

@@ -1,4 +1,4 @@
-"""Removes files that belong to no dataset from the storage."""
+"""The background task that removes files without a dataset or result from the storage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rpc.identity.model import SYSTEM
 from rpc.process.background import repeat
 
 SQL = load_queries("jobs_service.datasets", "queries.sql")
-# An import takes half an hour at most, so a file without a dataset after this long will never have one.
+# An import takes at most half an hour: a file without a dataset after this time never gets one.
 UNCLAIMED = timedelta(hours=24)
-# Files that are removed at once, seconds between two looks, and seconds that one may take.
+# Files removed at once, seconds between two passes, and the timeout of a pass.
 BATCH, SWEEP_SECONDS, SWEEP_TIMEOUT_SECONDS = 50, 60.0, 600.0
 
 

@@ -1,4 +1,4 @@
-"""How many uploads there may be at once. Pure."""
+"""The limits on uploads at once. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs_service.errors import TooManyUploads
 
 
 class UploadLimits:
-    """Counts the uploads of this process. A quarter of them is left to users who have none."""
+    """Counts the uploads of this process. A quarter of the places is reserved for users without an upload."""
 
     def __init__(self, *, max_uploads: int, max_per_user: int) -> None:
         self._max = max_uploads

@@ -12,14 +12,14 @@ from jobs_service.datasets.model import Dataset
 from jobs_service.wire import enum_word, time
 from rpc.errors import ValidationFailed
 
-# What a preview shows of a row.
+# Most characters of a text and most messages of a row in a preview.
 MAX_CHARACTERS, MAX_MESSAGES = 4_000, 100
 PREVIEW_TEXTS = frozenset({"tools", "prompt", "completion", "text", "error", "source"})
 _ERROR_FIELDS = [field.name for field in datasets_pb2.ValidationError.DESCRIPTOR.fields]
 
 
 def dataset(model: Dataset) -> datasets_pb2.Dataset:
-    """A dataset as clients see it."""
+    """Returns the message of a dataset."""
     return datasets_pb2.Dataset(
         id=str(model.id),
         user_id=str(model.user_id),
@@ -53,7 +53,7 @@ def dataset(model: Dataset) -> datasets_pb2.Dataset:
 
 
 def mapping(request: datasets_pb2.ImportDatasetRequest) -> ColumnMapping:
-    """What columns and roles mean. Raises ValidationFailed."""
+    """Returns the mapping of columns and roles of an upload. Raises ValidationFailed."""
     try:
         return ColumnMapping.parse(request.mapping)
     except ValueError as error:
@@ -61,7 +61,7 @@ def mapping(request: datasets_pb2.ImportDatasetRequest) -> ColumnMapping:
 
 
 def preview_row(row: Mapping[str, Any]) -> datasets_pb2.PreviewRow:
-    """A stored row, its texts cut to what a preview shows."""
+    """Returns the message of a stored row, its texts cut to the size of a preview."""
     cut = _Cut()
     message = datasets_pb2.PreviewRow(
         row=row.get("row", 0),
@@ -112,7 +112,7 @@ def _warning(problem: Mapping[str, Any]) -> datasets_pb2.ValidationWarning:
 
 
 def dataset_status(request: datasets_pb2.ListDatasetsRequest) -> str | None:
-    """The status to list; None: all."""
+    """Returns the status to list; None: all."""
     if not request.HasField("status"):
         return None
     return enum_word(datasets_pb2.DatasetStatus.Name(request.status), "DATASET_STATUS_")

@@ -36,14 +36,14 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotVersion:
-    """The transactions that a snapshot shows: those below `limit`, except those that were `running` when it was taken."""
+    """The transactions that a snapshot includes: those below `limit`, except those that were `running` when it was taken."""
 
     first_running: int
     limit: int
     running: tuple[int, ...]
 
     def contains(self, xid: int) -> bool:
-        """Whether the snapshot shows a transaction's changes."""
+        """Whether the snapshot includes a transaction's changes."""
         return xid < self.limit and xid not in self.running
 
 
@@ -51,10 +51,10 @@ NO_SNAPSHOT = SnapshotVersion(0, 0, ())
 
 
 def parse_version(snapshot: str, latest: int | None) -> SnapshotVersion:
-    """Reads a `pg_snapshot`: `xmin:xmax:xip,…`. `latest`: the last transaction in it with an event of the caller's.
+    """Parses a `pg_snapshot`: `xmin:xmax:xip,…`. `latest`: the last transaction in it with an event of the caller.
 
-    Transactions after that one are left out: a crash of Postgres forgets transactions that were rolled back, and gives their
-    numbers to others.
+    Transactions after that one are left out: after a crash, Postgres gives the numbers of transactions that were rolled back to
+    others.
     """
     first, limit, running = snapshot.split(":")
     end = (latest or 0) + 1
@@ -68,10 +68,10 @@ def parse_version(snapshot: str, latest: int | None) -> SnapshotVersion:
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
 class Cursor:
-    """A position in the order of events, (xid, seq). `at_ms`: when it was current, Unix time in ms; it expires by age.
+    """A position in the order of events, (xid, seq). `at_ms`: when it was current, Unix time in ms; it expires with age.
 
-    After a snapshot of jobs, events that the snapshot shows may still come in that order. `version` says which, until the
-    cursor is beyond them, so that they are not sent again.
+    After a snapshot of jobs, events that it includes may still follow in that order. They are not sent again: `version` says
+    which they are, until the cursor is beyond them.
     """
 
     xid: int
@@ -93,7 +93,7 @@ class Cursor:
         return Cursor(later.xid, later.seq, later.at_ms, self.version)
 
     def render(self, user_id: UUID | str) -> str:
-        """Returns the cursor as a user gets it, with a tag of that user."""
+        """Returns the cursor as text for a user, with a tag of that user."""
         version = (self.version.limit, *self.version.running) if self.xid < self.version.limit else ()
         return ".".join(map(str, (self.xid, self.seq, self.at_ms, _tag(user_id), *version)))
 
@@ -103,10 +103,10 @@ class Cursor:
 
 
 def parse_cursor(text: str, user_id: str) -> Cursor | None:
-    """Reads a cursor; None for another user's. Raises ValueError if the text is no cursor."""
+    """Parses a cursor; None for another user's. Raises ValueError if it is malformed."""
     match = CURSOR_SHAPE.fullmatch(text)
     if match is None:
-        raise ValueError("not a cursor")
+        raise ValueError("malformed cursor")
     xid, seq, at_ms, tag, rest = match.groups()
     if tag != _tag(user_id):
         return None

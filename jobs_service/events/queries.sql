@@ -1,6 +1,6 @@
 -- name: position
--- The last event before which no event can appear any more; no event is at or beyond `next`. Not the oldest running
--- transaction: a crash forgets transactions that were rolled back, and gives their numbers to others.
+-- The last event before which no event can appear any more; no event is at or beyond `next`. It is not the oldest running
+-- transaction: after a crash, the numbers of transactions that were rolled back are given to others.
 select
     coalesce(e.xid::text::bigint, 0) as xid, coalesce(e.seq, 0) as seq,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next, now() as at
@@ -12,7 +12,7 @@ left join lateral (
 -- name: tail_events
 -- All users' events after a cursor, in the order of (xid, seq). A transaction that commits late has a number that is not
 -- below the oldest one running, so reading up to that misses nothing. At most $3 events, and none after $4 bytes of log
--- lines; `full`: one of these limits ended it. `behind_seconds`: how long the oldest event beyond that has waited.
+-- lines; `full`: one of these limits ended it. `behind_seconds`: age of the oldest event that waits for an open transaction.
 select
     now() as read_at, extract(epoch from clock_timestamp() - held.created_at)::double precision as behind_seconds,
     e.xid::text::bigint as xid, e.seq, e.job_id, e.user_id, e.revision, e.type, e.status, e.data, e.created_at,
@@ -79,8 +79,8 @@ left join lateral (
 order by page.revision desc;
 
 -- name: list_metrics
--- A job's metrics by step. A metric with more than $2 values is thinned out by itself: the first, the last, and of equal parts
--- in between the smallest and the largest. So no spike and no rare metric is lost to the others.
+-- A job's metrics by step. Each metric with more than $2 values is thinned out: to its first value, its last one, and the
+-- smallest and largest of equal parts in between. So no spike and no rare metric is lost.
 with point as (
     select step, epoch, values, created_at, count(*) over () as total from job_metrics where job_id = $1
 ), value as (
@@ -107,7 +107,7 @@ from kept k join point p on p.step = k.step
 order by p.step;
 
 -- name: prune_events
--- Old reports of progress; events that changed a status stay.
+-- Deletes up to $2 reports of progress older than $1; events that changed a status stay.
 delete from job_events
 where (xid, seq) in (
     select xid, seq from job_events
@@ -116,7 +116,7 @@ where (xid, seq) in (
 );
 
 -- name: job_snapshot
--- A job with `visible`, the transactions that this snapshot shows, and `latest`, the last of them with an event of the caller's.
+-- A job with `visible`, the transactions that this snapshot includes, and `latest`, the last of them with an event of the caller.
 select pg_current_snapshot()::text as visible, (
     select e.xid::text::bigint from job_events e
     where e.user_id = (select caller_id()) order by e.user_id desc, e.xid desc, e.seq desc limit 1
@@ -124,7 +124,7 @@ select pg_current_snapshot()::text as visible, (
 from job_details details where details.id = $1;
 
 -- name: jobs_snapshot
--- The caller's newest jobs with the same; one row without a job where there is none.
+-- The same for the caller's newest jobs; one row without a job if there is none.
 select version.visible, version.latest, details.*
 from (
     select pg_current_snapshot()::text as visible, (

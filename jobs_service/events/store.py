@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from jobs_service.database.rows import Page, as_caller, page_of, reader
+from jobs_service.database.rows import Page, as_caller, read_page, reader
 from jobs_service.errors import JobNotFound
 from jobs_service.events.model import Cursor, EventType, JobEvent, MetricPoint, SnapshotVersion, parse_version
 from jobs_service.jobs.model import Job, JobState
@@ -21,15 +21,15 @@ from rpc.database.queries import load_queries
 from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.events", "queries.sql")
-# Limits of one read or page: events, and bytes of log lines. They keep a message below its size limit.
+# Most events, and most bytes of log lines, in one read or page. They keep a message below its size limit.
 BATCH, LOG_BYTES = 500, 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The end of the events: no event will appear before `safe`; transaction numbers from `next` on are unused. `at`: when.
+    """The end of the events at a time `at`: no event will appear before `safe`, and no event is at or beyond `next`.
 
-    `safe` is the cursor of an event: an event is on disk, and no crash takes it or its number back.
+    `safe` is the cursor of an event, since a committed event keeps its number through a crash.
     """
 
     safe: Cursor
@@ -40,7 +40,7 @@ class Position:
 class Tail(NamedTuple):
     """Events, the cursor up to which they are complete, and whether there are more.
 
-    `behind_seconds`: how long the oldest event has waited that an open transaction holds back; 0 if there is none.
+    `behind_seconds`: age of the oldest event that waits for an open transaction to end; 0 if there is none.
     """
 
     events: Sequence[JobEvent]
@@ -86,7 +86,7 @@ class EventStore:
             after = _cursor(rows[-1])
 
     async def has_more(self, caller: Identity, job_id: UUID, after: Cursor) -> bool:
-        """Whether a job of the caller's has an event after a cursor."""
+        """Whether one of the caller's jobs has an event after a cursor."""
         async with as_caller(self._database, caller) as connection:
             return bool(await connection.fetchval(SQL["has_events_after"], job_id, str(after.xid), after.seq))
 
@@ -94,7 +94,7 @@ class EventStore:
         """Returns a page of a job's events, newest first; an empty one if the job is not the caller's."""
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_events"], job_id, limit, (page - 1) * limit, LOG_BYTES)
-        return page_of(rows, _event, key="xid")
+        return read_page(rows, _event, key="xid")
 
     async def list_metrics(
         self, caller: Identity, job_id: UUID, *, max_points: int
@@ -107,7 +107,7 @@ class EventStore:
     async def snapshot(
         self, caller: Identity, job_id: UUID | None, *, limit: int
     ) -> tuple[Sequence[Job], SnapshotVersion]:
-        """Returns one of the caller's jobs, or the newest `limit` of all, and the version of that. Raises JobNotFound."""
+        """Returns one of the caller's jobs, or the newest `limit`, and the snapshot's version. Raises JobNotFound."""
         async with as_caller(self._database, caller) as connection:
             if job_id is not None:
                 rows = await connection.fetch(SQL["job_snapshot"], job_id)

@@ -27,9 +27,9 @@ from rpc.telemetry.metrics import Metrics
 BUFFER = 256
 # Jobs in a snapshot of all of a user's jobs.
 SNAPSHOT_JOBS = 100
-# Watches that read from the database at once to open; the others wait, and calls find a connection meanwhile.
+# Watches that read from the database at once while they open. The others wait, so that calls get connections.
 MAX_OPENING = 2
-# Events that wait for longer are warned of.
+# Events that wait longer than this are logged.
 MAX_BEHIND_SECONDS = 5.0
 # The timeout of one poll for events, and the pause after one that failed.
 POLL_TIMEOUT_SECONDS = 5.0
@@ -60,7 +60,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Sent while there is nothing to send. `behind_seconds`: how long the oldest event has waited that cannot be sent yet."""
+    """Sent while there is no event. `behind_seconds`: age of the oldest event that waits for an open transaction to end."""
 
     behind_seconds: float = 0.0
 
@@ -90,7 +90,7 @@ class Buffer:
         self._filled = asyncio.Event()
 
     def offer(self, event: JobEvent) -> None:
-        """Adds an event of the watched job. Drops everything when the buffer is full: take() then raises."""
+        """Adds an event if it is of the watched job. Drops all events when the buffer is full: take() then raises."""
         if self._overrun or self.job_id not in (None, event.job_id):
             return
         if len(self._events) == BUFFER:
@@ -125,7 +125,7 @@ class Tailer:
         # All events up to here have been offered; `_complete_at`: when there were no others.
         self.position = Cursor(0, 0, 0)
         self._complete_at = 0.0
-        # How long the oldest event has waited that an open transaction of the database holds back.
+        # Age of the oldest event that waits for an open transaction to end.
         self.behind_seconds = 0.0
         self._is_behind = False
 
@@ -163,9 +163,9 @@ class Tailer:
     async def _poll(self) -> bool:
         start, started = self.position, time.monotonic()
         events, position, more, behind_seconds = await self._events.tail(start)
-        self._note(behind_seconds)
+        self._log_delay(behind_seconds)
         if self.position != start:
-            # Meanwhile the last watch ended and another began, which set its own start.
+            # Since the read began, the last watch has ended and another one has set its own start.
             return True
         for event in events:
             for buffer in self._buffers.get(str(event.user_id), ()):
@@ -175,7 +175,7 @@ class Tailer:
             self._complete_at = started
         return more
 
-    def _note(self, behind_seconds: float) -> None:
+    def _log_delay(self, behind_seconds: float) -> None:
         self.behind_seconds = behind_seconds
         is_behind = behind_seconds > MAX_BEHIND_SECONDS
         if is_behind and not self._is_behind:
@@ -216,7 +216,7 @@ class Watches:
                 cursor = Cursor(version.first_running, 0, start.at_ms, version)
                 yield WatchMessage(cursor, Snapshot(jobs, reset=is_expired))
             else:
-                # Tells the client at once that the watch is open: the next message may be long in coming.
+                # Sent at once, so that the client sees the watch open: the next message may take long.
                 cursor = after
                 yield WatchMessage(cursor, Ping(self._tailer.behind_seconds))
                 async with aclosing(self._events.between(caller, after, start, job_id)) as missed:

@@ -27,8 +27,8 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-# The states that may follow each state. Back to queued: an attempt ended, and the job did not. The trigger change_job checks
-# the same.
+# The states that may follow each state. Back to queued: an attempt ended and the job goes on. The trigger change_job checks the
+# same.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.INITIALIZING, JobState.CANCELLED}),
     JobState.INITIALIZING: frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
@@ -73,7 +73,7 @@ DEFAULT_PRIORITY = 5
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A job as its owner requests it: fields have the columns' names, mappings the contract's set fields."""
+    """A job as its owner requests it. Fields are named like columns; mappings have the fields that the request sets."""
 
     dataset_id: UUID
     preset_id: str
@@ -94,7 +94,7 @@ class Configuration:
 
     @property
     def dataset_ids(self) -> list[UUID]:
-        """The datasets that it needs: to train on, and to validate with."""
+        """The dataset to train on and, if there is one, the dataset to validate with."""
         validation = (self.training or {}).get("validation_dataset_id")
         return [self.dataset_id, UUID(validation)] if validation else [self.dataset_id]
 
@@ -118,7 +118,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A job that needs more memory than one of its GPUs has, GiB. `repair`: what would help; empty if nothing is known."""
+    """A job that needs more memory than one of its GPUs has, GiB. `repair`: a change that makes it fit; may be empty."""
 
     needed_gib: float
     usable_gib: float
@@ -127,7 +127,7 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What the finished job is compared with. Fields have the names of the table's columns."""
+    """The forecast that the finished job is compared with. Fields are named like columns."""
 
     model_family: str
     stack: str
@@ -143,7 +143,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """The Estimator's answer. US dollars, rounded to cents; `estimate` is its message, which the job keeps."""
+    """The Estimator's response, US dollars rounded to cents. `estimate` is the message itself, which the job keeps."""
 
     estimated_total_cost: Decimal
     hourly_rate: Decimal
@@ -273,7 +273,7 @@ class JobFilter:
 
     @property
     def reads_all(self) -> bool:
-        """Whether a page takes reading all of a user's jobs; the newest first, of a status or of all, are cut in an index."""
+        """Whether a page reads all of the user's jobs. Otherwise it is cut in an index: newest first, of one status or all."""
         newest_first = self.sort == JobSort.CREATED and not self.is_ascending
         return not newest_first or bool(self.labels or self.base_model or self.search)
 

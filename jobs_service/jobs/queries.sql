@@ -3,11 +3,11 @@
 select * from create_job($1, $2, $3, $4);
 
 -- name: find_request
--- The job that an idempotency key created before, whatever became of its dataset since.
+-- The job that an idempotency key created before, even if its dataset was deleted since.
 select * from job_details where request_id = $1;
 
 -- name: get_job
--- Row-level security hides other users' jobs, so they are as absent as jobs that never were.
+-- Row-level security hides other users' jobs: no row for those either.
 select * from job_details where id = $1;
 
 -- name: list_jobs
@@ -15,15 +15,15 @@ select * from job_details where id = $1;
 select * from list_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: update_job
--- What an owner may edit at any time.
+-- The only columns that an owner may edit, at any time.
 update lora_training_jobs set name = $2, labels = $3 where id = $1 and deleted_at is null;
 
 -- name: delete_job
--- Hides a final job. Its key is free again: a repeated request is for a new job.
+-- Hides a final job. Its idempotency key can be used again, for a new job.
 update lora_training_jobs set deleted_at = now(), request_id = null, request_digest = null
 where id = $1 and completed_at is not null and deleted_at is null
 returning id;
 
 -- name: readiness
--- Whether jobs may train on datasets of the caller's.
+-- Whether the caller's datasets are ready to train on.
 select status, training_ready from lora_datasets where id = any($1::uuid[]) and deleted_at is null;

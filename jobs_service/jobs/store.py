@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -70,7 +70,7 @@ class JobStore:
         if rows:
             return _same_request(rows[0], configuration)
         async with as_caller(self._database, caller) as connection:
-            # The Estimator saw the datasets ready a moment ago: one changed since then, or the user has too many open jobs.
+            # No job: a dataset has changed since the Estimator read it, or the user has too many open jobs.
             datasets = await connection.fetch(SQL["readiness"], configuration.dataset_ids)
         if len(datasets) < len(configuration.dataset_ids):
             raise DatasetNotFound
@@ -147,4 +147,4 @@ def _same_request(row: asyncpg.Record, configuration: Configuration) -> Job:
     return read_job(row)
 
 
-read_job: Callable[[asyncpg.Record], Job] = reader(Job)
+read_job = reader(Job)

@@ -105,7 +105,7 @@ def training(options: Mapping[str, Any] | None) -> estimator_pb2.TrainingOptions
 
 
 def price(response: estimator_pb2.EstimateCostResponse) -> Price:
-    """Returns the price that the Estimator answered. Its doubles are rounded to cents: their shortest decimal is the amount."""
+    """Returns the Estimator's price. Its doubles are rounded to cents, so their shortest decimal is the exact amount."""
     return Price(
         estimated_total_cost=Decimal(str(response.estimated_cost)),
         hourly_rate=Decimal(str(response.hourly_rate)),
@@ -200,7 +200,7 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
 
 
 def _nested(model: Job) -> Mapping[str, Any]:
-    # Mappings, of which the job's class makes messages: it would copy messages.
+    # Mappings, from which the constructor makes messages: messages would be copied.
     return {
         "dataset": {
             "name": model.dataset_name,
@@ -229,7 +229,7 @@ def _estimate_fields(estimate: bytes) -> Mapping[str, Any]:
 
 
 def reforecast(document: Mapping[str, Any]) -> jobs_pb2.Reforecast | None:
-    """Returns what a running job was forecast anew; None if that was not done yet."""
+    """Returns the forecast of a running job from its own speed; None if there is none yet."""
     if not document:
         return None
     return jobs_pb2.Reforecast(
@@ -246,7 +246,7 @@ def reforecast(document: Mapping[str, Any]) -> jobs_pb2.Reforecast | None:
 
 
 def _waiting_reason(model: Job, position: QueuePosition | None) -> jobs_pb2.WaitingReason | None:
-    """Why a job waits: in the queue, or for the scheduler of the trainer that has it. None: it does not."""
+    """Returns why a job waits: in the queue, or for its trainer's scheduler; None if it does not wait."""
     if position is not None:
         return jobs_pb2.WaitingReason(
             code=WAITING_CODES[position.code],
@@ -277,7 +277,7 @@ def job_filter(request: jobs_pb2.ListJobsRequest) -> JobFilter:
 
 
 def _set_fields(message: Message) -> dict[str, Any]:
-    """Returns the fields that are set, enums by name: the message's constructor takes them again."""
+    """Returns the fields that are set, enums by name, as the message's constructor takes them."""
     return {field.name: _plain(field, value) for field, value in message.ListFields()}
 
 

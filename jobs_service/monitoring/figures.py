@@ -14,12 +14,12 @@ from rpc.process.background import repeat
 from rpc.telemetry.metrics import Metrics, Values
 
 SQL = load_queries("jobs_service.monitoring", "queries.sql")
-# The share of the time that reading may take: a slow reading is followed by a longer pause.
+# Share of the time that readings may take, at most: a slow one is followed by a longer pause.
 READING_SHARE = 0.1
 READ_TIMEOUT_SECONDS = 5.0
 # GPU types that are shown, those with the most jobs and trainers: a trainer's offer may name any.
 MAX_GPU_TYPES = 100
-# Each figure of the statement: its metric, what it says, and its labels.
+# Figures of the statement by name: metric, description and labels.
 FIGURES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "jobs": ("pipeline_jobs_count", "Jobs that are not final.", ("gpu_type", "state")),
     "waiting": ("pipeline_queue_age_seconds", "How long the oldest queued job has been waiting.", ("gpu_type",)),
@@ -54,7 +54,7 @@ FIGURES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 class Figures:
-    """Reads the figures from time to time.
+    """Reads the figures periodically.
 
     Every Jobs process shows the same figures: take the maximum over processes, never the sum.
     """
@@ -77,7 +77,7 @@ class Figures:
             async with as_caller(self._database, SYSTEM) as connection:
                 rows = await connection.fetch(SQL["figures"], MAX_GPU_TYPES)
         except BaseException:
-            # Old figures would pass for new ones.
+            # Shows no old figures as current ones.
             self._values = {}
             raise
         values: dict[str, dict[tuple[str, ...], float]] = {}

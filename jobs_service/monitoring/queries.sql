@@ -1,7 +1,7 @@
 -- name: figures
--- What metrics show of the database as a whole: (figure, its labels, value). It reads open work alone, however much is finished.
+-- Metrics of the database as a whole: (figure, its labels, value). Finished jobs are not read.
 -- `trained` is what trainers offered in the last minute or have leased; jobs that need more than that are `unserved`.
--- A delivery is overdue if it is due and its owner has no request under way: a slow receiver delays its owner's alone.
+-- A delivery is overdue if it is due and its owner has no request under way: a slow receiver delays only its owner's deliveries.
 with capacity as (
     select * from gpu_capacity order by queued_jobs + starting_jobs + running_jobs desc, gpu_type limit $1
 ), trained as (

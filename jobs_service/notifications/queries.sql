@@ -1,6 +1,6 @@
 -- name: list_notifications
 -- A page with the total and, whatever the filter, the number of unread ones. Superseded notifications are in none of them.
--- Counted apart from the page, each part uses the index of its condition.
+-- Count and page are separate, so that each uses its own index.
 select counted.total, counted.unread, page.*
 from (
     select count(*) filter (where not (read and $1)) as total, count(*) filter (where not read) as unread
@@ -16,7 +16,7 @@ left join lateral (
 order by page.created_at desc, page.id desc;
 
 -- name: mark_notification_read
--- Marking it again changes nothing and returns the row too.
+-- Returns the row, also if it was marked before.
 update lora_notifications set read = true where id = $1 returning *;
 
 -- name: prune_notifications

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-import asyncpg
-
-from jobs_service.database.rows import Page, as_caller, page_of, reader
+from jobs_service.database.rows import Page, as_caller, read_page, reader
 from jobs_service.errors import NotificationNotFound
 from jobs_service.notifications.model import Notification
 from rpc.database.pool import Database
@@ -17,12 +14,12 @@ from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.notifications", "queries.sql")
 
-# Superseded notifications are in no list; they are kept this long for operators.
+# How long superseded notifications, which no list shows, are kept for operators.
 SUPERSEDED_RETENTION = timedelta(days=7)
 # Rows that one clean-up deletes.
 BATCH = 5_000
 
-_notification: Callable[[asyncpg.Record], Notification] = reader(Notification)
+_notification = reader(Notification)
 
 
 class NotificationStore:
@@ -37,7 +34,7 @@ class NotificationStore:
         """Returns a page of the caller's notifications, newest first, and the number of unread ones."""
         async with as_caller(self._database, caller) as connection:
             rows = await connection.fetch(SQL["list_notifications"], unread, limit, (page - 1) * limit)
-        return page_of(rows, _notification), rows[0]["unread"]
+        return read_page(rows, _notification), rows[0]["unread"]
 
     async def mark_notification_read(self, caller: Identity, notification_id: UUID) -> Notification:
         """Marks a notification as read and returns it. Raises NotificationNotFound."""

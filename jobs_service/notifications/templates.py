@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Notice:
     """One type of notification.
 
-    `template` takes which job it is (%1$s: `"its name"`, or `for "its dataset"`), the error (%2$s), the attempt (%3$s), the
+    `template` takes the job (%1$s: `"name"`, or `for "dataset"` without a name), the error (%2$s), the attempt (%3$s), the
     number of attempts (%4$s) and the note of the last forecast (%5$s).
     """
 

@@ -11,8 +11,8 @@ from jobs_service.wire import time
 
 
 def notification(model: Notification) -> notifications_pb2.Notification:
-    """A notification as clients see it."""
-    # Its class makes a Struct of a mapping.
+    """Returns the message of a notification."""
+    # The constructor makes a Struct of a mapping.
     metadata: Any = model.metadata
     return notifications_pb2.Notification(
         id=str(model.id),

@@ -1,4 +1,4 @@
-"""Checks of webhook URLs and addresses. A request never goes to an address inside our own network."""
+"""Checks of webhook URLs and addresses, so that no request is sent to an address of an internal network."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ URL = re.compile(
 FORBIDDEN = frozenset('"<>\\^`{|}#')
 MAX_NAME = 253
 DEFAULT_PORTS = {"https": 443, "http": 80}
-# The same sentence for every cause: a difference would reveal names of our own network.
+# The same message for every cause: different ones would reveal names of the internal network.
 NOT_PUBLIC = "Its host must have public addresses only, so that no request ends inside this network."
 
 

@@ -79,7 +79,7 @@ class Dispatcher:
             await asyncio.gather(*self._requests, return_exceptions=True)
 
     async def _dispatch(self) -> float:
-        """Starts the requests that are due. Returns the seconds until the next look."""
+        """Starts the requests that are due. Returns the seconds until the next claim."""
         self._finished.clear()
         now = asyncio.get_running_loop().time()
         claimed = await self._outbox.claim(self._busy(now))

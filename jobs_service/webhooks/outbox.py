@@ -20,7 +20,7 @@ SQL = load_queries("jobs_service.webhooks", "outbox.sql")
 MAX_WEBHOOKS_PER_CLAIM = 500
 # An answer within this time makes a webhook responsive.
 RESPONSIVE_MS = 1_000
-# Rows of a kind that one clean-up deletes.
+# Most rows of each table that one clean-up deletes.
 BATCH = 5_000
 FIRST = UUID(int=0)
 
@@ -67,7 +67,7 @@ class Outbox:
         disable_after: timedelta,
         retention: timedelta,
     ) -> None:
-        """`disable_after`: how long a webhook fails before it is disabled. `retention`: age at which deliveries go."""
+        """`disable_after`: how long a webhook fails before it is disabled. `retention`: age at which deliveries are deleted."""
         self._database = database
         self._shares = shares
         self._lease_time = lease_time

@@ -87,13 +87,13 @@ update webhook_deliveries set
 where id = $1 and attempt_count = $2 and status = 'sending';
 
 -- name: webhook_works
--- Ends a row of failures. `responsive`: whether the answer was fast. Writes only if something changes.
+-- Records a delivered request. $2: whether the response was fast. Writes only if something changes.
 update webhooks set failing_since = null, paused_until = null, responsive = $2
 where id = $1 and (failing_since is not null or paused_until is not null or responsive <> $2);
 
 -- name: webhook_fails
--- Notes a failed attempt. $2: its receiver answered 410, $3: after how long a failing webhook is disabled, $4: the pause that
--- its receiver asks for (Retry-After), null for none. Writes only if something changes.
+-- Records a failed attempt. $2: its receiver responded with 410, $3: after how long a failing webhook is disabled, $4: the
+-- receiver's Retry-After, null for none. Writes only if something changes.
 update webhooks set
     responsive = false,
     failing_since = coalesce(failing_since, now()),

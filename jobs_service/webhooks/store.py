@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from jobs_service.database.rows import Page, as_caller, page_of, reader
+from jobs_service.database.rows import Page, as_caller, read_page, reader
 from jobs_service.errors import (
     IdempotencyKeyReused,
     WebhookDeliveryNotFound,
@@ -73,7 +73,7 @@ class WebhookStore:
         return _webhook_of(row), True
 
     async def count_use(self, caller: Identity) -> None:
-        """Counts a use that costs others something: a name looked up, a request sent. Raises WebhookRate."""
+        """Counts a look-up of a host name against the hourly limit. Raises WebhookRate."""
         async with as_caller(self._database, caller) as connection:
             await self._count_use(connection)
 
@@ -133,7 +133,7 @@ class WebhookStore:
             _webhook_of(await connection.fetchrow(SQL["get_webhook"], webhook_id))
             bounds = MAX_ATTEMPTS, limit, (page - 1) * limit
             rows = await connection.fetch(SQL["list_deliveries"], webhook_id, statuses, *bounds)
-        return page_of(rows, _delivery_of)
+        return read_page(rows, _delivery_of)
 
     async def redeliver(self, caller: Identity, webhook_id: UUID, delivery_id: UUID) -> Delivery:
         """Makes a delivery due now. Raises WebhookDeliveryNotFound, WebhookDisabled, WebhookRate."""
@@ -166,8 +166,7 @@ async def _earlier(connection: Transaction, request_id: UUID | None, spec: Webho
 def _webhook_of(row: asyncpg.Record | None) -> Webhook:
     if row is None:
         raise WebhookNotFound
-    webhook: Webhook = _webhook(row)
-    return webhook
+    return _webhook(row)
 
 
 def _delivery_of(row: asyncpg.Record) -> Delivery:

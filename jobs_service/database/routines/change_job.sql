@@ -1,6 +1,6 @@
--- Every change of a job: which status may follow which and by whom, and what it costs up to now. Statements say neither, so
--- none can get it wrong: a job is billed with each change while it has a lease that costs, and its final cost is what it cost when it ended.
--- An owner cancels, and does nothing else to a job's state; nobody but an administrator skips a revision.
+-- Checks every change of a job's status and bills its lease, so that no statement can get either wrong. Each change of a leased
+-- job is billed up to now; the final cost is the cost at the end. An owner may cancel and change no other status. Only an
+-- administrator may skip a revision.
 create or replace function change_job() returns trigger
 language plpgsql
 as $$

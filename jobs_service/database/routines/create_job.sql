@@ -1,6 +1,6 @@
 -- Creates a job, its first event and its notification: all or none, in one round trip. `job` holds the columns of new_jobs by
--- name, `origin` the claims that the audit log takes. Returns the job; the earlier one where a request of the same key made it; no row where the dataset is not ready any
--- more or the user has `max_open_jobs` jobs that are not final.
+-- name, `origin` the claims for the audit log. Returns the job, or the one that a request with the same key created before; no
+-- row if the dataset is no longer ready or the user has `max_open_jobs` jobs that are not final.
 drop view if exists new_jobs;
 -- What a creation sets; all other columns get their defaults.
 create view new_jobs with (security_invoker = true) as
@@ -77,6 +77,6 @@ begin
     from job_columns c where c.id = new_job.id;
 end
 $$;
--- It becomes whichever user it is told and takes prices as they are told, so only the service may call it.
+-- It acts as any user and stores any price, so only the service may call it.
 revoke execute on function create_job from public;
 grant execute on function create_job to pipeline_jobs;

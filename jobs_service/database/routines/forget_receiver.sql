@@ -1,4 +1,4 @@
--- A new URL is another receiver: that the last one was responsive says nothing of it.
+-- A new URL is another receiver, and does not count as responsive before its first response.
 create or replace function forget_receiver() returns trigger
 language plpgsql
 as $$

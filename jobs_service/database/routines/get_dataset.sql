@@ -1,6 +1,6 @@
--- What an estimate needs of a dataset; no row where it is not the caller's. A function, since becoming the caller, reading and
--- ending the transaction are then one round trip. It runs with the rights of its caller; role and claims end with the
--- transaction. The revision changes with everything that tells of the content, and with nothing that a person may edit.
+-- The columns of a dataset that an estimate needs; no row if it is not the caller's. A function, since taking the caller's role,
+-- reading and ending the transaction are then one round trip. It runs with the rights of its caller; role and claims end with
+-- the transaction. `revision` changes with the dataset's content, and not with its name or description.
 drop function if exists get_dataset;
 create function get_dataset(caller uuid, dataset uuid) returns table (
     name text, status text, training_ready boolean, total_training_pairs bigint, total_tokens bigint,
@@ -25,6 +25,6 @@ begin
     where d.id = dataset and d.deleted_at is null;
 end
 $$;
--- It becomes whichever user it is told, so only the services may call it.
+-- It acts as any user, so only the Estimator may call it.
 revoke execute on function get_dataset from public;
 grant execute on function get_dataset to pipeline_estimator;

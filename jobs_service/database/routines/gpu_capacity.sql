@@ -1,6 +1,5 @@
--- GPUs of each type that are free and in use, and the jobs for them. It reads open work alone, however much is finished. An offer is
--- of the last minute, and does not count what its trainer has leased since. A job has been waiting since it was created, or since its
--- last attempt ended.
+-- Free and busy GPUs of each type, and the jobs for them. Finished jobs are not read. Offers are those of the last minute, less
+-- what their trainers have leased since. A job has been waiting since it was created, or since its last attempt ended.
 drop view if exists gpu_capacity;
 create view gpu_capacity with (security_invoker = true) as
 with leased as (

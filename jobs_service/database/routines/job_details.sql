@@ -3,13 +3,13 @@
 drop function if exists create_job, list_jobs;
 drop view if exists listed_jobs, job_details, job_columns, own_queue;
 
--- The caller's jobs that wait. They are unfinished too: said for the index of what is unfinished.
+-- The caller's queued jobs. The second condition follows from the first, and lets PostgreSQL use the index of unfinished jobs.
 create view own_queue with (security_invoker = true) as
 select id, row_number() over (partition by user_id, gpu_type order by place, id) - 1 as own_ahead
 from lora_training_jobs
 where status = 'queued' and completed_at is null;
 
--- This is the one list of a job's own columns that the service reads. Of one table, so that a page of it can be cut in an index.
+-- The columns of a job that the service reads. From one table, so that a page is cut in an index.
 create view job_columns with (security_invoker = true) as
 select
     j.id, j.user_id, j.dataset_id, j.name, j.labels, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,

@@ -1,5 +1,5 @@
--- A page of a user's jobs with their number by status: one row without a job where the page is empty. A function, since becoming
--- the caller, reading and ending the transaction are then one round trip. It runs with the rights of its caller; role and claims
+-- A page of a user's jobs with their number by status; one row without a job if the page is empty. A function, since taking the
+-- caller's role, reading and ending the transaction are then one round trip. It runs with the rights of its caller; role and claims
 -- end with the transaction. They are set by statements of their own, so that the next ones are planned for that role. Stable, so
 -- that all of them read one snapshot.
 --
@@ -25,7 +25,7 @@ begin
     setting := set_config('role', 'pipeline_user', true);
     setting := set_config('request.jwt.claims', format('{"sub":"%s","role":"user"}', caller), true);
     if sort = 'created' and not is_ascending and with_labels = '{}' and with_base_model is null and search = '' then
-        -- The usual page: counted and cut in the index.
+        -- The default order without filters: counted and cut in the index.
         select jsonb_object_agg(status, number) into counts
         from (select status, count(*) as number from lora_training_jobs where deleted_at is null group by status) s;
         if counts ? 'queued' then
@@ -100,6 +100,6 @@ begin
     end if;
 end
 $$;
--- It becomes whichever user it is told, so only the service may call it.
+-- It acts as any user, so only the service may call it.
 revoke execute on function list_jobs from public;
 grant execute on function list_jobs to pipeline_jobs;

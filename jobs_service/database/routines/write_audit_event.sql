@@ -1,6 +1,6 @@
--- Writes the audit event of a change, $1 of the trigger being the action, $2 the column with the resource's name. Who and from
--- where is in the claims of the transaction. Names carry their schema: it runs with the rights of pipeline_outbox, since no
--- caller may write audit events.
+-- Writes the audit event of a change. Arguments of the trigger: the action, and the column with the resource's name. The caller
+-- and its addresses are in the transaction's claims. Names carry their schema: it runs with the rights of pipeline_outbox, since
+-- no caller may write audit events.
 create or replace function write_audit_event() returns trigger
 language plpgsql security definer
 as $$

@@ -1,7 +1,6 @@
--- The outbox: a delivery for each webhook that a notification goes to. A trigger, since several statements of several roles
--- write notifications, and other systems may: none can forget it. For each row, so that a statement without a notification,
--- as most reports of progress, runs nothing; for a user without webhooks it is one index lookup. Names carry their schema:
--- it runs with the rights of pipeline_outbox.
+-- Writes a delivery for each webhook that a notification goes to. A trigger, since several statements and other systems write
+-- notifications, and none can forget it. For each row, so that a statement without a notification runs nothing; for a user
+-- without webhooks it is one index lookup. Names carry their schema: it runs with the rights of pipeline_outbox.
 create or replace function write_webhook_deliveries() returns trigger
 language plpgsql security definer
 as $$

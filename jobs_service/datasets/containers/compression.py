@@ -13,7 +13,7 @@ ZSTD_WINDOW_LOG = 24
 
 
 class BadCompressionError(ValueError):
-    """Bytes that cannot be decompressed. Its text is for people."""
+    """Bytes that cannot be decompressed. Its text is shown to the user."""
 
 
 class Source(Protocol):
@@ -127,7 +127,7 @@ class Zstd:
 
 
 def source_of(head: bytes) -> Source:
-    """The way to read a file that begins with `head`."""
+    """Returns the source for a file that begins with `head`."""
     if head.startswith(GZIP):
         return Gzip()
     return Zstd() if head.startswith(ZSTD) else Plain()

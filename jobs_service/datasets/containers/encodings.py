@@ -1,4 +1,4 @@
-"""The encoding of a text file, found by its first bytes, and its text as UTF-8. Pure."""
+"""Detects the encoding of a text file by its first bytes and decodes it to UTF-8. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKS = (
 
 
 class Encoding:
-    """Makes UTF-8 of a file's bytes, without its byte order mark. `name`: for people."""
+    """Converts a file to UTF-8 without its byte order mark. `name`: the encoding's name in messages."""
 
     def __init__(self, head: bytes) -> None:
         mark, self.name, codec = next((each for each in MARKS if head.startswith(each[0])), (b"", *_without_mark(head)))
@@ -23,13 +23,13 @@ class Encoding:
         self._decoder = None if codec == "utf-8" else codecs.getincrementaldecoder(codec)("strict")
 
     def to_utf8(self, data: bytes, *, final: bool = False) -> bytes:
-        """The next bytes as UTF-8. Raises UnicodeDecodeError."""
+        """Returns the next bytes as UTF-8. Raises UnicodeDecodeError."""
         data, self._skip = data[self._skip :], 0
         return data if self._decoder is None else self._decoder.decode(data, final).encode()
 
 
 def _without_mark(head: bytes) -> tuple[str, str]:
-    """UTF-16 is known by its zeros too: a table or JSON begins with letters of ASCII."""
+    """Detects UTF-16 without a mark by its zero bytes: tables and JSON begin with ASCII characters."""
     if len(head) >= 4 and head[0] and head[2] and not head[1] and not head[3]:
         return "UTF-16", "utf-16-le"
     if len(head) >= 4 and head[1] and head[3] and not head[0] and not head[2]:

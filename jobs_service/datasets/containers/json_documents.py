@@ -1,4 +1,4 @@
-"""JSON that is not one value a line: an array of rows, an object that holds one, or objects over several lines. Pure."""
+"""JSON that is not one value a line: an array of rows, an object that contains one, or objects over several lines. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ OUTSIDE = re.compile(rb'["{}\[\]]')
 INSIDE = re.compile(rb'"|\\.?', re.DOTALL)
 # What may stand between two rows.
 SEPARATORS = b" \t\r\n,"
-# Of other text between rows, as much as an error shows.
+# Bytes of other text between rows that an error shows.
 SHOWN_BYTES = 200
 
 
 class JsonDocuments:
-    """Reads the objects and lists that stand at a depth of brackets: 0, in an array 1, in an array in an object 2."""
+    """Reads objects and lists at a depth of brackets. 0: not nested, 1: in an array, 2: in an array in an object."""
 
     def __init__(self, depth: int) -> None:
         self._base = depth
@@ -34,7 +34,7 @@ class JsonDocuments:
         self._row_place = (1, 1)
         self._gap, self._gap_place = b"", (1, 1)
         self._dropped = 0
-        # The place in the file of what stands at `_begin`.
+        # Line and column of `_begin` in the file.
         self._line, self._column = 1, 1
 
     def feed(self, data: bytes) -> Iterator[Record]:
@@ -92,19 +92,19 @@ class JsonDocuments:
         return record._replace(value={"messages": record.value}) if is_conversation(record.value) else record
 
     def _end_gap(self, end: int) -> Iterator[Record]:
-        """Complains of what stands between two rows and is none, or after the last."""
+        """Yields an error for text between two rows or after the last one that is no row."""
         if self._in_row or (self._depth < self._base and not self._closed):
             return
         self._extend_gap(end)
         gap, self._gap = self._gap, b""
-        # After a list in an object the object goes on.
+        # An object goes on after its list of rows.
         if gap and not (self._closed and self._base == 2):
             line, column = self._gap_place
             error = "text after the end of the list of rows" if self._closed else "not a JSON object"
             yield Record(line, error=error, column=column, text=around(gap.decode(errors="replace"), 0))
 
     def _extend_gap(self, end: int) -> None:
-        """Keeps the beginning of what stands between two rows, and its place."""
+        """Keeps the beginning of the text between two rows, with its line and column."""
         text = self._data[self._begin : end].lstrip(SEPARATORS + b"}]" if self._closed else SEPARATORS)
         if text and not self._gap:
             self._move_to(end - len(text))
@@ -112,7 +112,7 @@ class JsonDocuments:
         self._gap = (self._gap + text)[:SHOWN_BYTES].rstrip(SEPARATORS)
 
     def _move_to(self, position: int) -> None:
-        """Sets `_begin`, and its place in the file."""
+        """Sets `_begin`, with its line and column."""
         passed = self._data[self._begin : position]
         newlines = passed.count(b"\n")
         self._line += newlines
@@ -121,7 +121,7 @@ class JsonDocuments:
         self._begin = position
 
     def _forget(self) -> None:
-        """Drops what was read. Of a row that is too long its size is kept, of a gap its beginning."""
+        """Drops the bytes that were read. Keeps the size of a row that is too long, and the beginning of a gap."""
         if self._in_row:
             kept = self._data[self._begin :]
             if self._dropped + len(kept) > MAX_RECORD_BYTES:

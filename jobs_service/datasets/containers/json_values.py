@@ -1,4 +1,4 @@
-"""Decodes one JSON value, and says of one that is none what is wrong with it, where, and what to do. Pure."""
+"""Decodes one JSON value. Errors say what is wrong, where, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def decode(raw: bytes, line: int, column: int = 1) -> Record:
-    """The record that a JSON text makes; `line` and `column` are where it begins in the file."""
+    """Returns the record of a JSON text. `line` and `column`: where it begins in the file."""
     try:
         return Record(line, orjson.loads(raw), len(raw))
     except orjson.JSONDecodeError as error:
@@ -29,12 +29,12 @@ def decode(raw: bytes, line: int, column: int = 1) -> Record:
 
 
 def too_long(line: int, size: int) -> Record:
-    """The record of a row that is longer than rows may be."""
+    """Returns the record of a row that is too long."""
     return Record(line, size=size, error=f"longer than {MAX_RECORD_BYTES} bytes")
 
 
 def around(text: str, position: int) -> str:
-    """A piece of text around a position, on one line."""
+    """Returns the text around a position, on one line."""
     start, end = max(0, position - AROUND), position + AROUND
     cut = f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
     return CONTROL.sub(" ", cut).encode(errors="replace").decode()
@@ -46,7 +46,7 @@ def _failed(raw: bytes, line: int, column: int, error: orjson.JSONDecodeError) -
     except UnicodeDecodeError as undecodable:
         position = len(raw[: undecodable.start].decode())
         text, reason = raw.decode("cp1252", errors="replace"), f"not JSON: {_encoding(raw, undecodable.start)}"
-        # In that encoding a byte is a character, so the text before the error has other lengths.
+        # In this encoding a byte is a character: positions in `raw` are positions in `text`.
         shown = around(text, undecodable.start)
     else:
         shown = around(text, position)

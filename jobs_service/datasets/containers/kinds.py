@@ -1,4 +1,4 @@
-"""The kind of a file, found by what is in it: the reader of its records, or why there is none. Pure."""
+"""Detects the format of a file from its content, and returns a reader of its records or the reason why there is none. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs_service.datasets.containers.json_values import around
 from jobs_service.datasets.containers.record import RecordReader, Unreadable
 from jobs_service.datasets.containers.tables import Table, delimiter_of
 
-# As much of a file as its kind is found by.
+# Bytes at the beginning of a file by which its format is detected.
 HEAD_BYTES = 64 * 1024
 PARQUET = b"PAR1"
 REFUSED: tuple[tuple[bytes, str], ...] = (
@@ -40,12 +40,12 @@ MULTIPART = re.compile(rb"-{2,}[^\r\n]{1,80}\r?\n[Cc]ontent-[Dd]isposition:")
 
 
 def refused_kind(head: bytes) -> str | None:
-    """What a file is that begins with `head` and is never read, and what to do; None for other files."""
+    """Returns the kind of a file that is refused, and what to do, by its first bytes; None for other files."""
     return next((kind for magic, kind in REFUSED if head.startswith(magic)), None)
 
 
 def text_reader(head: bytes) -> RecordReader:
-    """The reader of a text in UTF-8 that begins with `head`: HEAD_BYTES, or all of it."""
+    """Returns the reader of a UTF-8 text by its beginning: HEAD_BYTES, or all of it."""
     start = head.lstrip()
     first_line = start.partition(b"\n")[0]
     if not start:
@@ -74,7 +74,7 @@ def _table_reader(start: bytes, first_line: bytes) -> RecordReader:
         return Table(delimiter or ",")
     shown = around(start[:200].decode(errors="replace"), 0)
     return Unreadable(
-        f"the file is none that can be read: it begins with `{shown}`. "
+        f"the file has no known format: it begins with `{shown}`. "
         "Use JSON Lines, a JSON array, CSV or Parquet, as they are or compressed with gzip or Zstandard"
     )
 

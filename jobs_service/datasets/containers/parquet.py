@@ -1,4 +1,4 @@
-"""Parquet files. They are read from their end, so they are kept in a temporary file first, and in a process of its own."""
+"""Parquet files. Their index is at the end, so they are stored in a temporary file first. A child process reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs_service.datasets.containers.json_values import decode
 from jobs_service.datasets.containers.record import MAX_RECORD_BYTES, Record
 
 PIECE_BYTES = 256 * 1024
-# The process has neither our environment nor our memory: what a file makes Arrow do ends there.
+# A process with its own memory and environment: a malicious file can harm nothing else.
 COMMAND = (sys.executable, "-I", "-m", "jobs_service.datasets.containers.parquet_rows")
 ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
 
@@ -26,12 +26,12 @@ class ParquetRows:
         self._process: subprocess.Popen[bytes] | None = None
 
     def feed(self, data: bytes) -> Iterator[Record]:
-        """Keeps the next bytes."""
+        """Stores the next bytes."""
         self._file.write(data)
         return iter(())
 
     def finish(self) -> Iterator[Record]:
-        """Reads the rows. Their lines are their numbers."""
+        """Reads the rows. The line of a record is its row's number."""
         self._file.flush()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [*COMMAND, self._file.name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
@@ -51,7 +51,7 @@ class ParquetRows:
             yield Record(0, error=reason or "the Parquet file needs too much memory: write it with smaller row groups")
 
     def close(self) -> None:
-        """Leaves nothing behind."""
+        """Ends the process and removes the temporary file."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()

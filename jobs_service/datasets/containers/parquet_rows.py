@@ -41,7 +41,7 @@ def main(path: str) -> int:
 
 
 def _as_text(value: Any) -> str:
-    """What JSON has no type for: times in ISO 8601, bytes as their number."""
+    """Converts values that JSON has no type for: times to ISO 8601, bytes to their number."""
     if isinstance(value, date | datetime | time):
         return value.isoformat()
     return f"({len(value)} bytes)" if isinstance(value, bytes) else str(value)

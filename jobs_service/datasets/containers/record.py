@@ -1,18 +1,18 @@
-"""Records: what a file consists of, whatever kind of file it is. Pure."""
+"""Records: the rows of a file of any format. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-# A row of training data is text that somebody reads; a longer one is a file that was not split.
+# A longer row is most likely a file that was not split into rows.
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 
 
 class Record(NamedTuple):
-    """One row of a file: its value, or why it has none.
+    """One row of a file: its value, or the error that it has instead.
 
-    `line` and `column`: where in the file it begins, or where it is wrong, from 1. Line 0 is the file as a whole, column 0 the
+    `line` and `column`: where in the file it begins, or where the error is, from 1. Line 0 is the file as a whole, column 0 the
     line as a whole. `size`: its bytes. `text`: the text around an error.
     """
 
@@ -35,7 +35,7 @@ class RecordReader(Protocol):
 
 
 class Unreadable:
-    """The reader of a file that has no rows: one error, whatever comes."""
+    """The reader of a file that cannot be read: returns one error at the end."""
 
     def __init__(self, error: str) -> None:
         self._error = error

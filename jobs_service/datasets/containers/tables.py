@@ -1,4 +1,4 @@
-"""Tables as text: CSV, and the same with tabs, semicolons or bars. Pure."""
+"""Tables as text: CSV with commas, tabs, semicolons or bars. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobs_service.datasets.containers.json_values import NOT_UTF8, around, too_l
 from jobs_service.datasets.containers.record import MAX_RECORD_BYTES, Record
 
 DELIMITERS = ("\t", ",", ";", "|")
-# A limit of the whole process, which is 128 KiB unless it is set. Rows are measured here.
+# A limit of the whole process, 128 KiB by default. The length of rows is checked in Table.
 csv.field_size_limit(2 * MAX_RECORD_BYTES)
 
 
@@ -18,7 +18,7 @@ class _NeedsMoreError(Exception):
 
 
 class _Lines:
-    """Lines for `csv.reader`. Those before `begin` are in rows that were read, those before `next` are being read."""
+    """Lines for `csv.reader`. Those before `begin` belong to rows that were read, those before `next` to the current row."""
 
     def __init__(self) -> None:
         self.waiting: list[str] = []
@@ -40,13 +40,13 @@ class _Lines:
         return lines
 
     def compact(self) -> None:
-        """Forgets the lines of rows, and goes back to the first line of the row that is not complete."""
+        """Drops the lines of complete rows, and goes back to the first line of the incomplete row."""
         del self.waiting[: self.begin]
         self.begin = self.next = 0
 
 
 class Table:
-    """Reads rows of cells, the first of which are the columns' names. A quoted cell may have line breaks."""
+    """Reads rows of cells. The first row has the columns' names. A quoted cell may have line breaks."""
 
     def __init__(self, delimiter: str) -> None:
         self._lines = _Lines()
@@ -64,7 +64,7 @@ class Table:
         yield from self._records()
         size = len(self._rest) + sum(map(len, self._lines.waiting))
         if size > MAX_RECORD_BYTES:
-            # A quote that is never closed swallows the rest: go on after it.
+            # A quote that is never closed: continues after the lines read so far.
             yield too_long(self._line, size)
             self._line += len(self._lines.waiting)
             self._lines.waiting.clear()
@@ -123,7 +123,7 @@ class Table:
 
 
 def delimiter_of(line: str) -> str | None:
-    """What stands most often between the columns' names of a table's first line; None where nothing does."""
+    """Returns the most frequent delimiter in a table's first line, outside of quotes; None if there is none."""
     outside = "".join(line.split('"')[::2])
     best = max(DELIMITERS, key=outside.count)
     return best if best in outside else None

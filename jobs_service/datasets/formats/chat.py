@@ -15,7 +15,7 @@ from jobs_service.datasets.formats.values import code_list, from_json_text, stri
 REASONING = ("reasoning_content", "reasoning", "thinking", "thought")
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 REASONING_PARTS = frozenset({"reasoning", "thinking"})
-# Keys of a message that are read, or that say nothing about its text.
+# Keys of a message that are read, or that may be ignored without a warning.
 READ = frozenset(
     {
         *("role", "from", "content", "value", "parts", "name", "tool_calls", "function_call", "tool_call_id"),
@@ -29,7 +29,7 @@ Message = dict[str, Any]
 
 
 def read_messages(value: Any, key: str, roles: Mapping[str, str], warnings: list[RowWarning]) -> list[Message]:
-    """Messages as they are stored. `key`: their path in the row; `roles`: further spellings of roles. Raises BadRowError.
+    """Returns messages as they are stored. `key`: their path in the row; `roles`: more spellings of roles. Raises BadRowError.
 
     An assistant message without a mark has `train` true.
     """
@@ -40,7 +40,7 @@ def read_messages(value: Any, key: str, roles: Mapping[str, str], warnings: list
 
 
 def read_tools(row: Mapping[str, Any]) -> str | None:
-    """The tools beside a conversation, a list or a string of JSON, as a string of JSON. Raises BadRowError."""
+    """Returns the tools of a conversation, given as a list or as JSON text, as JSON text. Raises BadRowError."""
     key = "tools" if row.get("tools") else "functions"
     tools = from_json_text(row.get(key), key)
     if not tools:
@@ -91,7 +91,7 @@ def _message(turn: Any, path: str, roles: Mapping[str, str], warnings: list[RowW
 
 
 def _content(turn: Message, path: str, *, may_be_empty: bool) -> tuple[str, str]:
-    """The text of a message and the reasoning among its parts."""
+    """Returns the text of a message and the reasoning among its parts."""
     key = next((each for each in ("content", "value", "parts") if turn.get(each) is not None), None)
     if key is None:
         if may_be_empty:
@@ -114,7 +114,7 @@ def _content(turn: Message, path: str, *, may_be_empty: bool) -> tuple[str, str]
 
 
 def _part(part: Any, path: str) -> tuple[str, str]:
-    """The kind and text of one part of a message."""
+    """Returns the kind and the text of one part of a message."""
     if isinstance(part, dict) and "text" in part and "type" not in part:
         return "text", string(part["text"], f"{path}.text", may_be_empty=True)
     kind = part.get("type") if isinstance(part, dict) else None
@@ -125,7 +125,7 @@ def _part(part: Any, path: str) -> tuple[str, str]:
 
 
 def _calls(turn: Message, path: str) -> list[Message]:
-    """The tool calls of a message, with arguments as strings of JSON."""
+    """Returns the tool calls of a message, with arguments as JSON text."""
     calls = turn.get("tool_calls") or ([{"function": turn["function_call"]}] if turn.get("function_call") else [])
     calls = from_json_text(calls, f"{path}.tool_calls")
     if not isinstance(calls, list):
@@ -135,7 +135,7 @@ def _calls(turn: Message, path: str) -> list[Message]:
 
 def _call(call: Any, path: str) -> Message:
     function = call.get("function") if isinstance(call, dict) else None
-    # Some leave the object `function` out.
+    # Some formats leave out the object `function`.
     function = call if function is None and isinstance(call, dict) and "name" in call else function
     if not isinstance(function, dict):
         raise BadRowError(f"`{path}.function` must have a name and arguments")
@@ -149,7 +149,7 @@ def _call(call: Any, path: str) -> Message:
 
 
 def _call_in_content(content: str) -> tuple[str, list[Message]]:
-    """A call that is written as JSON into the text of a message, as ShareGPT does; text that is none stays text."""
+    """Reads tool calls that are JSON in the text of a message, as in ShareGPT. Other text stays text."""
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -161,7 +161,7 @@ def _call_in_content(content: str) -> tuple[str, list[Message]]:
 
 
 def gemini(value: Any, system: Any, roles: Mapping[str, str], warnings: list[RowWarning]) -> list[Message]:
-    """Gemini's `contents` and `systemInstruction`. Raises BadRowError."""
+    """Returns Gemini's `contents` and `systemInstruction` as messages. Raises BadRowError."""
     value = from_json_text(value, "contents")
     if not isinstance(value, list) or not value:
         raise BadRowError("`contents` must be a list of turns")
@@ -173,7 +173,7 @@ def gemini(value: Any, system: Any, roles: Mapping[str, str], warnings: list[Row
 
 
 def _gemini_turn(turn: Any, path: str) -> Any:
-    """A turn with Gemini's function calls and their results in OpenAI's keys."""
+    """Returns a turn with Gemini's function calls and their results under OpenAI's keys."""
     if not isinstance(turn, dict):
         return turn
     turn = {"role": "user", **turn}

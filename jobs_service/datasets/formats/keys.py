@@ -1,4 +1,4 @@
-"""The keys of a row: which format they are, and what was meant where they are none. Pure."""
+"""Detects the format of a row by its keys, and suggests keys for unknown ones. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from jobs_service.datasets.formats.values import code_list
 
-# A conversation stands under one of these, by the format's name.
+# Keys of a conversation, by the format's name.
 CHATS: Mapping[str, tuple[str, ...]] = {
     "messages": ("messages",),
     "conversations": ("conversations", "conversation"),
     "turns": ("turns",),
     "contents": ("contents",),
 }
-# A question and its answer stand under two of these.
+# Pairs of keys of a question and its answer, by the format's name.
 COLUMNS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "instruction": (("instruction", "output"), ("instruction", "response")),
     "prompt_completion": (("prompt", "completion"), ("prompt", "response")),
@@ -28,10 +28,10 @@ COLUMNS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "query_response": (("query", "response"),),
     "input_output": (("input", "output"),),
 }
-# What a column holds that a row does not use; false and 0 say something.
+# Values of columns that a row does not use. False and 0 are values that may matter.
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 MEDIA = frozenset({"images", "image", "videos", "video", "audios", "audio"})
-# Columns that a format reads beside those.
+# Further columns that a format reads.
 _CONVERSATION = frozenset({"system", "tools", "functions"})
 _QUESTION = _CONVERSATION | {"context"}
 BESIDE: Mapping[str, frozenset[str]] = {
@@ -45,7 +45,7 @@ BESIDE: Mapping[str, frozenset[str]] = {
     "input_output": _QUESTION,
     "prompt_completion": _CONVERSATION,
 }
-# Columns that describe a row and are no part of what is trained on. `text` beside other columns repeats them.
+# Columns that describe a row and are not trained on. `text` beside other columns repeats them.
 DESCRIPTIVE = frozenset(
     {
         *(
@@ -77,7 +77,7 @@ FORMATS = (
 
 
 def detect(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
-    """The format of a row without nulls, and the keys that hold its text; None where no format has its keys."""
+    """Returns the format of a row without nulls and the keys of its text; None if no format has its keys."""
     columns = next(
         ((name, pair) for name, pairs in COLUMNS.items() for pair in pairs if pair[0] in row and pair[1] in row), None
     )
@@ -92,7 +92,7 @@ def detect(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
 
 
 def unknown_format(row: Mapping[str, Any]) -> str:
-    """Why a row has no known format: the keys that it has, and those that may be meant."""
+    """Returns an error for a row of unknown format: its keys, and those that may be meant."""
     found = f"no known format: the keys are {code_list(row)}" if row else "no known format: the row has no keys"
     meant = {key: name for key in row if (name := _nearest(key))}
     if not meant:
@@ -104,13 +104,13 @@ def unknown_format(row: Mapping[str, Any]) -> str:
 
 
 def unread(row: Mapping[str, Any], format_: str, used: Iterable[str]) -> set[str]:
-    """The columns of a row that hold something, are not read in this format, and may matter."""
+    """Returns the columns of a row that have a value, are not read in this format, and may matter."""
     rest = row.keys() - DESCRIPTIVE - BESIDE.get(format_, frozenset()) - set(used)
     return {key for key in rest if row[key] not in EMPTY and not key.startswith(("train_on", "mask_"))}
 
 
 def misspelled(key: str) -> str | None:
-    """The column that a key is but for capitals, blanks and signs; None where it is one, or none."""
+    """Returns the known column that a key equals except for capitals, blanks and punctuation; None if there is none."""
     folded = _folded(key)
     return folded if folded != key and folded in _CONTENT else None
 
@@ -120,7 +120,7 @@ def _folded(key: str) -> str:
 
 
 def _nearest(key: str) -> str | None:
-    """The known key that a key is probably meant to be; None where it is one, or like none."""
+    """Returns the known key that a key is probably meant to be; None if the key itself is known, or similar to none."""
     if key in _KNOWN:
         return None
     folded = _folded(key)

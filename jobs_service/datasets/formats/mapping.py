@@ -1,4 +1,4 @@
-"""What columns and roles mean, chosen at upload. Pure."""
+"""The mapping of columns and roles that is chosen at upload. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ColumnMapping:
 
     @classmethod
     def parse(cls, entries: Sequence[str]) -> ColumnMapping:
-        """From entries of the form `name:role`. Raises ValueError where one is none, or a name comes twice."""
+        """Parses entries of the form `name:role`. Raises ValueError if one is malformed or a name occurs twice."""
         found: dict[str, str] = {}
         for entry in entries:
             name, _, role = entry.rpartition(":")
@@ -35,5 +35,5 @@ class ColumnMapping:
         return cls(found)
 
     def columns_of(self, row: Mapping[str, Any]) -> Mapping[str, str]:
-        """The roles of columns for a row that has one of them at least; empty where it has none."""
+        """Returns the roles of all mapped columns; empty for a row that has none of them."""
         return self._columns if self._columns.keys() & row.keys() else {}

@@ -10,13 +10,13 @@ from jobs_service.datasets.formats.sample import BadRowError
 # On a message: OpenAI, Together and Mistral write `weight`, Axolotl `train` and `training`, ms-swift `loss`.
 WEIGHTS = ("weight", "loss_weight")
 SWITCHES = ("train", "training", "trainable", "loss")
-# Parts of messages cannot be chosen here.
+# Marks of parts of messages, which are not supported.
 REFUSED = ("training_detail", "train_detail", "mask", "masked", "loss_mask")
 MESSAGE_MARKS = frozenset({*WEIGHTS, *SWITCHES, *REFUSED})
 
 
 def is_trained(message: Mapping[str, Any], role: str, path: str) -> bool | None:
-    """Whether a message's marks include it in the loss; None where it has none. Raises BadRowError."""
+    """Returns whether a message's marks include it in the loss; None if it has none. Raises BadRowError."""
     found: bool | None = None
     for key in message.keys() & MESSAGE_MARKS:
         value = message[key]
@@ -39,7 +39,7 @@ def is_trained(message: Mapping[str, Any], role: str, path: str) -> bool | None:
 
 
 def check_row(row: Mapping[str, Any]) -> None:
-    """Refuses marks on a whole row that ask for another loss than that of the answers. Raises BadRowError."""
+    """Raises BadRowError for marks of a whole row that ask for a loss on other text than the assistant's messages."""
     for key, value in row.items():
         # A weight of 0 or a switch that is off asks to leave the row out; other weights are columns that are not read.
         if key in ("weight", "loss_weight", "train") and value in (0, False) and not isinstance(value, str):
@@ -53,6 +53,6 @@ def check_row(row: Mapping[str, Any]) -> None:
 
 
 def _asks_for_more(key: str, value: Any) -> bool:
-    # Prompts are never trained on, so a mark that says so agrees with what is done.
+    # Prompts are never trained on: a mark that asks for that is accepted.
     default = key in ("mask_prompt", "train_on_completions_only", "train_on_responses_only", "train_on_outputs")
     return value is not None and (value in (True, 1, "true", "True")) is not default

@@ -27,7 +27,7 @@ KEYS = frozenset(
 )
 PAIRS = frozenset({"chosen", "rejected", "rejected_response", "rejected_responses", "rejected_messages"})
 VERDICTS = frozenset({"kto_tag", "kto_label", "desirable", "is_desirable"})
-# Two answers to one prompt, as comparisons have them.
+# Keys of two answers to one prompt.
 COMPARED = (
     ("response_a", "response_b"),
     ("response_0", "response_1"),
@@ -37,12 +37,12 @@ COMPARED = (
     ("better", "worse"),
 )
 ANSWERS = frozenset({"completion", "messages", "conversations", "output", "response", "answer"})
-# What a spreadsheet makes of true and false comes as a string.
+# Spreadsheets write true and false as strings.
 LABELS = (True, False, 0, 1, "true", "false", "True", "False", "TRUE", "FALSE", "0", "1")
 
 
 def preference_method(row: Mapping[str, Any]) -> str | None:
-    """The method that a row is made for, with the keys that show it; None for other data."""
+    """Returns the preference method that a row is made for, with the keys that show it; None for other data."""
     for pair in COMPARED:
         if pair[0] in row and pair[1] in row:
             return f"DPO, by its {_named(set(pair))}"

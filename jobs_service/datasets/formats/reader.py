@@ -18,7 +18,7 @@ PLACEHOLDERS = ("<image>", "<video>", "<audio>", "<|image|>", "<|video|>", "<|au
 
 
 class RowReader:
-    """Reads the rows of one file: all have the format of the first. `mapping`: what its columns and roles mean."""
+    """Reads the rows of one file into samples of one shape, that of the first row. `mapping`: of its columns and roles."""
 
     def __init__(self, mapping: ColumnMapping | None = None) -> None:
         self.format: str | None = None
@@ -26,7 +26,7 @@ class RowReader:
         self._mapping = mapping or ColumnMapping({})
 
     def read(self, value: Any) -> Sample:
-        """The sample that a row makes. Raises BadRowError."""
+        """Returns the sample of a row. Raises BadRowError."""
         if not isinstance(value, dict):
             raise BadRowError("not a JSON object")
         ignored = self._mapping.ignored
@@ -90,7 +90,7 @@ class RowReader:
     def _prompt_messages(
         self, row: Mapping[str, Any], used: tuple[str, ...], warnings: list[RowWarning]
     ) -> list[Message]:
-        """TRL's conversational prompt and completion: the loss is on the completion."""
+        """Reads TRL's conversational prompt and completion: the loss is on the completion."""
         prompt = read_messages(row["prompt"], "prompt", self._mapping.roles, warnings)
         for message in prompt:
             if message["role"] == "assistant":
@@ -98,7 +98,7 @@ class RowReader:
         return [*prompt, *read_messages(row[used[1]], used[1], self._mapping.roles, warnings)]
 
     def _mapped(self, row: Mapping[str, Any], columns: Mapping[str, str]) -> Sample:
-        """A row whose columns have roles that were chosen at upload."""
+        """Reads a row whose columns were mapped at upload."""
         warnings: list[RowWarning] = []
 
         def joined(role: str) -> str:
@@ -133,7 +133,7 @@ class RowReader:
         return _conversation(messages, tools, warnings)
 
     def _in_shape(self, sample: Sample) -> Sample:
-        """A sample in the shape of the rows before. Raises BadRowError."""
+        """Returns a sample in the shape of the first row. Raises BadRowError."""
         if self._shape != MESSAGES or "completion" not in sample.content:
             raise BadRowError(f"the row is {sample.shape}, the rows before are {self._shape}: upload them as two files")
         question = {"role": "user", "content": sample.content["prompt"]}
@@ -141,7 +141,7 @@ class RowReader:
         return Sample({"messages": messages}, sample.pairs, sample.warnings)
 
     def _check_unread(self, row: Mapping[str, Any], name: str, used: tuple[str, ...], sample: Sample) -> None:
-        """Refuses or warns of columns that are not read and may matter."""
+        """Raises BadRowError for, or warns of, columns that are not read and may matter."""
         for key in keys.unread(row, name, used):
             meant = keys.misspelled(key)
             if meant is not None and name != "mapped" and meant not in row:
@@ -157,7 +157,7 @@ class RowReader:
 
 
 def _list_of_messages(value: Any, path: str) -> Any:
-    """The list that a string of JSON holds; any other value as it is. A prompt may well begin with a bracket."""
+    """Returns the list of a JSON text; any other value as it is, since a prompt may begin with a bracket."""
     if isinstance(value, str) and value.startswith("[{") and '"role"' in value:
         return from_json_text(value, path)
     return value
@@ -174,7 +174,7 @@ def _conversation(messages: list[Message], tools: str | None, warnings: list[Row
 
 
 def _instruction(row: Mapping[str, Any], answer: str) -> list[Message]:
-    """Alpaca's keys, or Dolly's. Earlier rounds may come along as `history`, a list of questions and their answers."""
+    """Reads Alpaca's or Dolly's keys. `history` is a list of earlier questions with their answers."""
     messages = [_system(row["system"])] if row.get("system") else []
     rounds = from_json_text(row.get("history"), "history") or []
     if not isinstance(rounds, list) or not all(isinstance(each, list) and len(each) == 2 for each in rounds):
@@ -187,7 +187,7 @@ def _instruction(row: Mapping[str, Any], answer: str) -> list[Message]:
 
 
 def _joined(row: Mapping[str, Any], *columns: str) -> str:
-    """The strings of columns, those that are not empty, with an empty line between them."""
+    """Returns the strings of columns that are not empty, with an empty line between them."""
     return "\n\n".join(filter(None, (optional_string(row.get(key), key) for key in columns)))
 
 

@@ -1,4 +1,4 @@
-"""The roles of messages: the spellings that people's files have, and the four that are stored. Pure."""
+"""Roles of messages: the four that are stored, and their spellings in files. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "tool": ("tool", "function", "observation", "tool_response", "tool_result", "function_response", "ipython"),
 }
 ROLES: Mapping[str, str] = {spelling: role for role, spellings in SPELLINGS.items() for spelling in spellings}
-# Messages of these roles hold a call of a tool as JSON.
+# Messages of these roles are tool calls as JSON.
 CALLS = frozenset({"function_call", "tool_call"})
 
 
 def role_of(value: Any, path: str, mapping: Mapping[str, str], warnings: list[RowWarning]) -> str:
-    """The stored role of a message. `mapping`: further spellings, chosen at upload. Raises BadRowError."""
+    """Returns the stored role of a message. `mapping`: more spellings, chosen at upload. Raises BadRowError."""
     if not isinstance(value, str):
         raise BadRowError(f"`{path}` must be a role: {listed()}")
     role = ROLES.get(value) or mapping.get(value)
@@ -36,5 +36,5 @@ def role_of(value: Any, path: str, mapping: Mapping[str, str], warnings: list[Ro
 
 
 def listed() -> str:
-    """All roles with their other spellings, for people."""
+    """Returns all roles with their other spellings, for messages."""
     return "; ".join(f"{role} ({', '.join(names[1:])})" for role, names in SPELLINGS.items())

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 
 class BadRowError(ValueError):
-    """A row that cannot be trained on. Its text says what is wrong and what would be right."""
+    """A row that cannot be trained on. Its text says what is wrong and what to do."""
 
 
 class RowWarning(NamedTuple):
-    """Something in a row that is not used as its author may have meant it. `kind`: a word for programs."""
+    """Something in a row that is not used as its author may expect. `kind`: a word for programs."""
 
     kind: str
     message: str
@@ -22,7 +22,7 @@ class RowWarning(NamedTuple):
 class Sample:
     """A row as it is stored: `content` has `messages` and maybe `tools`, or `prompt` and `completion`, or `text`.
 
-    `pairs`: training pairs, 0 where the row's own marks leave nothing to train on.
+    `pairs`: training pairs, 0 if the row's own marks leave nothing to train on.
     """
 
     content: dict[str, Any]
@@ -31,14 +31,14 @@ class Sample:
 
     @property
     def shape(self) -> str:
-        """Which of the three shapes it has, for people."""
+        """Which of the three shapes it has, for messages."""
         if "messages" in self.content:
             return "a list of messages"
         return "a text" if "text" in self.content else "a prompt and a completion"
 
 
 def texts(content: Mapping[str, Any]) -> Iterator[str]:
-    """The strings of a stored row whose tokens are counted, each by itself."""
+    """Yields the strings of a stored row whose tokens are counted, each separately."""
     for message in content.get("messages", ()):
         yield message["content"]
         if "reasoning_content" in message:
@@ -52,10 +52,10 @@ def texts(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def count_pairs(messages: list[dict[str, Any]]) -> int:
-    """Training pairs of a conversation: user messages and the trained answers to them.
+    """Returns the training pairs of a conversation: user messages with a trained answer.
 
-    Several user messages before an answer are one question. A conversation whose only trained messages answer no user, such as
-    a system prompt and its answer, is one pair.
+    Several user messages before an answer are one question. A conversation whose trained messages answer no user message, such
+    as a system prompt and its answer, is one pair.
     """
     pairs, has_question, trained = 0, False, False
     for message in messages:

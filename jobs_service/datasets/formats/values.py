@@ -1,4 +1,4 @@
-"""Strings and JSON inside a row, checked. Each function takes the value's path in the row for its error. Pure."""
+"""Checks strings and JSON inside a row. `path`: the value's path in the row, for errors. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs_service.datasets.formats.sample import BadRowError
 
 
 def string(value: Any, path: str, *, may_be_empty: bool = False) -> str:
-    """A string without NUL characters. Raises BadRowError."""
+    """Returns a string without NUL characters. Raises BadRowError."""
     if not isinstance(value, str):
         raise BadRowError(f"`{path}` must be a string")
     if not may_be_empty and not value.strip():
@@ -21,12 +21,12 @@ def string(value: Any, path: str, *, may_be_empty: bool = False) -> str:
 
 
 def optional_string(value: Any, path: str) -> str:
-    """The same where a value may be missing: then an empty string. Raises BadRowError."""
+    """Returns the same; an empty string for None. Raises BadRowError."""
     return "" if value is None else string(value, path, may_be_empty=True)
 
 
 def from_json_text(value: Any, path: str) -> Any:
-    """The value that a string of JSON holds; any other value as it is. Raises BadRowError."""
+    """Returns the value of a JSON text; any other value as it is. Raises BadRowError."""
     if not isinstance(value, str) or not value.strip():
         return value
     try:
@@ -40,17 +40,17 @@ def from_json_text(value: Any, path: str) -> Any:
 
 
 def to_json_text(value: Any, path: str) -> str:
-    """A value as a string of JSON; a string as it is. Raises BadRowError."""
+    """Returns a value as JSON text; a string as it is. Raises BadRowError."""
     if isinstance(value, str):
         return string(value, path, may_be_empty=True)
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
-        # Only depth distinguishes what can be read from what can be written.
+        # orjson reads deeper nesting than it writes; nothing else that it reads cannot be written.
         raise BadRowError(f"`{path}` is nested too deep") from None
 
 
 def code_list(names: object, *, most: int = 12) -> str:
-    """Names in backquotes, cut where they are many or long."""
+    """Returns names in backquotes: the first ones if there are many, long ones cut."""
     listed = [f"`{str(name)[:40]}`" for name in names]  # type: ignore[attr-defined]
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

@@ -1,4 +1,4 @@
-"""Imports files: reads them in threads as they come in, and keeps what was read of them."""
+"""Imports files: reads them in threads while they are uploaded, and stores their rows."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from jobs_service.errors import StorageQuota
 from rpc.errors import DatabaseUnavailable, DeadlineExceeded, TooLarge
 from rpc.telemetry.metrics import Metrics
 
-# Counting tokens lets other threads run, parsing does not: more threads would only slow down the event loop.
+# Counting tokens releases the interpreter lock, parsing does not: more threads would only slow down the event loop.
 THREADS = 2
-# Bytes handed to a thread at once: large enough to be worth it, small enough to be in memory twice.
+# Bytes handed to a thread at once.
 BATCH_BYTES = 256 * 1024
 DURATION_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1_800)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedFile:
-    """A file that was read. `storage_path` is None where nothing of it is kept; sizes in bytes."""
+    """An imported file. `storage_path` is None if nothing of it is stored; sizes in bytes."""
 
     summary: Summary
     file_size: int
@@ -37,9 +37,9 @@ class ImportedFile:
 
 
 class Importer:
-    """Imports files in a few threads for the whole process, in bounded memory, off the event loop.
+    """Imports files in a few threads for the whole process, in bounded memory.
 
-    Files of one folder, which is one user's, take turns, so that many files of one user leave a thread to others.
+    A folder belongs to one user. Files of one folder take turns, so that the files of one user leave a thread to others.
     """
 
     def __init__(self, storage: Storage, threads: ThreadPoolExecutor, *, max_bytes: int, metrics: Metrics) -> None:
@@ -63,10 +63,10 @@ class Importer:
     async def read(
         self, chunks: AsyncIterator[bytes], path: str, *, room: int, mapping: ColumnMapping | None = None
     ) -> AsyncIterator[ImportedFile]:
-        """Reads a file, no faster than its rows are checked, and keeps its rows under `path`; of a bad file, an excerpt.
+        """Reads a file as fast as its rows can be checked, and stores them under `path`; an excerpt if the file has bad rows.
 
-        `room`: bytes that its owner may store in addition. The body records the file. If reading or recording fails, nothing is
-        kept, unless it is unknown whether the file was recorded: then the sweeper removes it later if no dataset has it.
+        `room`: bytes that its owner may store in addition. The body records the file. If reading or recording fails, the file
+        is removed. If it is unknown whether it was recorded, the sweeper removes it later unless a dataset has it.
         Raises TooLarge, StorageQuota, StorageUnavailable, and what `chunks` raises.
         """
         started = time.monotonic()
@@ -103,7 +103,7 @@ class Importer:
 
 
 class ImportMetrics:
-    """Metrics of imports, by outcome: `accepted`, `rejected` for its rows, `interrupted` before its end."""
+    """Metrics of imports, by outcome: `accepted`, `rejected` (bad rows), `interrupted` (not read to the end)."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._seconds = metrics.histogram(
@@ -123,7 +123,7 @@ class ImportMetrics:
 
 
 class _Work:
-    """The steps of one import: each in some thread, one after another."""
+    """The steps of one import: one after another, each in a thread of the pool."""
 
     def __init__(
         self,
@@ -155,18 +155,18 @@ class _Work:
         await self._advance()
 
     async def end(self) -> None:
-        """Reads the end of the file and gives what is kept its name."""
+        """Reads the end of the file and commits the stored file."""
         await self._run(self._ingestion.end)
         await self._advance()
         await self._run(self._commit)
 
     def result(self) -> ImportedFile:
-        """What was read, and where it is kept."""
+        """Returns the summary of the file, and where it is stored."""
         kept = (self._storage.bucket, self._path) if self._stored else (None, None)
         return ImportedFile(self._ingestion.result(), self.received, self._stored, *kept)
 
     async def discard(self) -> None:
-        """Leaves nothing behind, after the step that is running."""
+        """Removes the stored file once the running step has ended."""
 
         def discard() -> None:
             if self._running is not None:
@@ -181,13 +181,13 @@ class _Work:
             pass
 
     async def _run(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a step. If its caller is cancelled the step still finishes, and `discard` waits for that."""
+        """Runs a step. If the caller is cancelled, the step still finishes, and `discard` waits for it."""
         async with self._turn:
             self._running = self._threads.submit(step, *arguments)
             return await asyncio.wrap_future(self._running)
 
     def _step(self) -> bool:
-        """Reads a piece and writes its rows. A file with bad rows is not kept, so its other rows are not written."""
+        """Reads a piece and stores its rows. Stores no rows after the first error: a file with bad rows is not kept."""
         more = self._ingestion.advance()
         if self._ingestion.content_size > self._max_bytes:
             raise _too_large(self._max_bytes)

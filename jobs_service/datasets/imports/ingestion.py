@@ -1,4 +1,4 @@
-"""Turns the bytes of a file into stored rows, in pieces of bounded size. Used by one thread at a time."""
+"""Converts the bytes of a file into stored rows, in steps of bounded size. Not thread-safe."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from jobs_service.datasets.imports.tokens import count_tekken_tokens, count_toke
 
 # Bytes of content that one step reads.
 STEP_BYTES = 256 * 1024
-# Enough of a file to see how it is compressed.
+# Bytes at the beginning of a file by which its compression is detected.
 MAGIC_BYTES = 4
-# Content may be this many times as large as what was sent, and this large in any case. Text compresses to a tenth or so.
+# Content may be this many times as large as the file, and this large in any case. Text compresses to about a tenth.
 MAX_EXPANSION, FREE_BYTES = 250, 16 * 1024 * 1024
-# Of a file with bad rows this much is kept, for its preview.
+# Rows, bytes, and characters of a bad row in the excerpt that is stored of a file with bad rows.
 EXCERPT_ROWS, EXCERPT_BYTES, SHOWN_CHARACTERS = 100, 256 * 1024, 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a file holds. `errors` and `warnings`: one for each reason, as they are stored."""
+    """Counts, errors and warnings of a file. `errors` and `warnings`: one for each reason, as they are stored."""
 
     format: str | None
     samples: int
@@ -50,9 +50,9 @@ class Summary:
 
 
 class Ingestion:
-    """Reads one file: `feed` bytes and `advance` until that returns False, for each piece; then `end`, and the same once more.
+    """Reads one file. For each piece of bytes: `feed`, then `advance` until it returns False. At the end: `end`, and the same.
 
-    `output` is what the steps wrote: rows to store, until the first error.
+    `output`: rows to store, until the first error. The caller clears it.
     """
 
     def __init__(self, mapping: ColumnMapping | None = None) -> None:
@@ -85,7 +85,7 @@ class Ingestion:
             self._start = b""
 
     def end(self) -> None:
-        """Says that all bytes have come."""
+        """Marks the end of the file."""
         self._ended = True
         if self._source is None:
             self._source = Plain()
@@ -121,7 +121,7 @@ class Ingestion:
         return False
 
     def result(self) -> Summary:
-        """What was found."""
+        """Returns the summary of the file."""
         return Summary(
             format=self._rows.format,
             samples=self._lengths.samples,
@@ -138,11 +138,11 @@ class Ingestion:
         )
 
     def excerpt(self) -> bytes:
-        """The first rows of a file with bad rows, and where it has them, as rows of a stored file."""
+        """Returns the first good and bad rows of a file as rows of a stored file."""
         return b"".join(self._excerpt)
 
     def close(self) -> None:
-        """Ends what reads the file outside of this process."""
+        """Ends the child process that reads a Parquet file."""
         if isinstance(self._reader, ParquetRows):
             self._reader.close()
 
@@ -168,7 +168,7 @@ class Ingestion:
             yield Record(0, error=reason if left_out else "the file is empty: it needs at least one row")
 
     def _open(self, head: bytes) -> RecordReader:
-        """The reader of a file whose content begins with `head`."""
+        """Returns the reader of a file whose content begins with `head`."""
         kind = refused_kind(head)
         if kind:
             return Unreadable(f"the file is {kind}")
@@ -197,7 +197,7 @@ class Ingestion:
             yield from self._reader.feed(text)
 
     def _give_up(self, reason: str) -> None:
-        """Reads no more."""
+        """Ends with an error for the whole file."""
         self._finished = True
         self._pending = iter((Record(0, error=reason),))
 
@@ -240,7 +240,7 @@ class Ingestion:
 
 
 def _shown(record: Record) -> str:
-    """A bad row, as much of it as a preview shows."""
+    """Returns the beginning of a bad row, for the preview."""
     if record.value is None:
         return record.text
     try:

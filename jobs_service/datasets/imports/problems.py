@@ -1,11 +1,11 @@
-"""What is wrong with the rows of a file, or not used of them: each reason once, with its rows. Pure."""
+"""Errors or warnings of the rows of a file: each reason once, with its lines. Pure."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-# Numbers in a path such as `messages[3].content`: the same reason in another place.
+# Indices in a path such as `messages[3].content`. Reasons that differ only in these are the same.
 INDEX = re.compile(r"\[\d+\]")
 MAX_REASONS = 50
 MAX_LINES = 10
@@ -13,9 +13,9 @@ MAX_LINES = 10
 
 @dataclass(slots=True)
 class Problem:
-    """A reason, the first line with it, and how many there are.
+    """A reason, its first line, and how often it occurs.
 
-    Line 0 is the file as a whole; column 0 the line as a whole. `text`: the text around the first.
+    Line 0 is the file as a whole; column 0 the line as a whole. `text`: the text around the first occurrence.
     """
 
     line: int
@@ -28,14 +28,14 @@ class Problem:
 
 
 class Problems:
-    """Problems of one sort by reason, the first 50 reasons in full, and how many there are in all."""
+    """Problems by reason, for the first MAX_REASONS reasons, and the total of all."""
 
     def __init__(self) -> None:
         self.total = 0
         self._by_reason: dict[tuple[str, str], Problem] = {}
 
     def add(self, line: int, reason: str, *, kind: str = "", column: int = 0, text: str = "") -> None:
-        """Counts one."""
+        """Counts one occurrence."""
         self.total += 1
         # PostgreSQL stores no NUL.
         reason, text = reason.replace("\0", ""), text.replace("\0", "")
@@ -50,5 +50,5 @@ class Problems:
             problem.lines.append(line)
 
     def all(self) -> list[Problem]:
-        """The reasons, in the order of their first lines."""
+        """Returns the problems, in the order of their first lines."""
         return list(self._by_reason.values())

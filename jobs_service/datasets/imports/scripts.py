@@ -1,4 +1,4 @@
-"""In which script the samples of a dataset are written, and how many tokens two tokenizers make of each script. Pure.
+"""The scripts in which the samples of a dataset are written, and the tokens of each script with two tokenizers. Pure.
 
 Tokenizers differ by script more than by anything else: Qwen makes 0.7 times as many tokens of Chinese text as Mistral Nemo, and
 twice as many of Greek. The Estimator has a factor for each model and script.
@@ -24,26 +24,26 @@ SCRIPTS = {
     LATIN: re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]"),
 }
 LETTER = re.compile(r"[^\W\d_]")
-# Bytes of a letter in UTF-8: a letter of these scripts stands for more than one of the Latin one.
+# Bytes of a letter in UTF-8, by which letters are weighted: one of these scripts carries more text than a Latin letter.
 LETTER_BYTES = {LATIN: 1, "cyrillic": 2, "greek": 2, "arabic": 2}
 OTHER_BYTES = 3
-# Chinese characters are Japanese where at least this share of them and kana is kana.
+# Han characters count as Japanese if at least this share of Han and kana is kana.
 MIN_KANA = 0.1
-# The first samples are all counted, and of later ones one in so many. Of a long text, so many characters.
+# The first samples are all counted, then every 32nd one. Characters of each text that are counted.
 ALL_OF_FIRST, ONE_IN, SAMPLED_CHARACTERS = 256, 32, 8_192
 
 Count = Callable[[Sequence[str]], int]
 
 
 class ScriptTokens:
-    """Tokens of a dataset by script, with two tokenizers, from a part of its samples."""
+    """Counts tokens of a dataset by script, with two tokenizers, from a part of its samples."""
 
     def __init__(self, count: Count, count_again: Count) -> None:
         self._count, self._count_again = count, count_again
         self._tokens: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
     def add(self, number: int, texts: Sequence[str], tokens: int) -> None:
-        """Counts sample `number`, from 1, of so many tokens of the first tokenizer, if it is one of the part."""
+        """Counts sample `number`, from 1, if it is in the part. `tokens`: its tokens with the first tokenizer."""
         if number > ALL_OF_FIRST and number % ONE_IN:
             return
         weight = ONE_IN if number > ALL_OF_FIRST else 1
@@ -55,12 +55,12 @@ class ScriptTokens:
         both[1] += weight * self._count_again(starts)
 
     def result(self) -> dict[str, list[int]]:
-        """Tokens of both tokenizers by script."""
+        """Returns the tokens with both tokenizers by script."""
         return dict(self._tokens)
 
 
 def script_of(texts: Sequence[str]) -> str:
-    """The script that most of the texts' letters are of."""
+    """Returns the script of most of the texts' letters, weighted by LETTER_BYTES."""
     text = "".join(texts)
     if text.isascii():
         return LATIN

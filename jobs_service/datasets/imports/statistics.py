@@ -1,4 +1,4 @@
-"""How long samples are: quantiles and a histogram, in memory that does not grow with the file. Pure."""
+"""Lengths of samples: quantiles and a histogram, in bounded memory. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 
 # Lengths are counted one by one up to here; a longer sample counts as this long.
 MAX_LENGTH = 65_536
-# Edges of bins grow by a fourth root of 2.
+# Upper edges of bins, which grow by the fourth root of 2.
 EDGES = sorted({round(2 ** (step / 4)) for step in range(4 * 16 + 1)})
 
 
@@ -18,7 +18,7 @@ class Lengths:
         self.samples = 0
         self.total = 0
         self.longest = 0
-        # By length: most files have few different ones.
+        # Samples by length.
         self._counts: dict[int, int] = {}
 
     def add(self, tokens: int) -> None:
@@ -30,14 +30,14 @@ class Lengths:
         self._counts[length] = self._counts.get(length, 0) + 1
 
     def quantile(self, share: float) -> int:
-        """The length that this share of the samples has at most; 0 without samples."""
+        """Returns the length that a share of the samples does not exceed; 0 without samples."""
         lengths = sorted(self._counts)
         if not lengths:
             return 0
         return lengths[bisect_left(list(accumulate(self._counts[each] for each in lengths)), share * self.samples)]
 
     def histogram(self) -> list[tuple[int, int]]:
-        """The upper edge and the samples of each bin that has some. The last edge is the longest sample."""
+        """Returns upper edge and number of samples of each bin that has samples. The last edge is the longest sample."""
         bins: list[tuple[int, int]] = []
         for low, high in pairwise([-1, *EDGES]):
             samples = sum(count for length, count in self._counts.items() if low < length <= high)

@@ -1,6 +1,6 @@
-"""Counts tokens with the tokenizer of Mistral-7B, the default base model, and with Tekken, a large one of many languages.
+"""Counts tokens with the tokenizer of Mistral-7B, the default base model, and with Tekken, a multilingual one.
 
-Counts with other models' tokenizers follow from the second: see ScriptTokens.
+Counts for other models' tokenizers are estimated from Tekken's: see ScriptTokens.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ MODEL = "tokenizer.model.v1"
 # Vocabulary of Mistral Nemo.
 TEKKEN = "tekken_240718.json"
 VOCABULARY, WORD = b'  "vocab": [\n', re.compile(rb'"token_bytes": "([^"]*)"')
-# The tokenizer needs some fifty times the size of a text in memory, so a long one is counted in pieces of this many
-# characters. No token goes across a single space, and the next piece begins with what stands for one: cut there, pieces
-# have the tokens of the whole. A text without such a space is cut anyhow, which costs it a token or two a piece.
+# The tokenizer needs about fifty times the size of a text in memory, so a long text is counted in pieces of this many
+# characters. No token spans a single space, so pieces cut there have the tokens of the whole. A text without such a space is
+# cut anywhere, which adds a token or two a piece.
 PIECE = 65_536
 CUT = re.compile(r"(?<=[^ ]) (?=[^ ])")
 
@@ -36,7 +36,7 @@ def _processor() -> SentencePieceProcessor:
 
 
 def count_tokens(texts: Sequence[str]) -> int:
-    """Tokens of all texts together, without the markers that a chat template puts around them."""
+    """Returns the tokens of all texts together, without those that a chat template adds."""
     if max(map(len, texts), default=0) <= PIECE:
         return sum(map(len, _processor().encode(list(texts), out_type=int, num_threads=1)))
     return sum(len(_processor().encode(piece, out_type=int)) for text in texts for piece in _pieces(text))
@@ -44,7 +44,7 @@ def count_tokens(texts: Sequence[str]) -> int:
 
 @cache
 def _tekken() -> Encoding:
-    """Read line by line: as one document the vocabulary takes 100 MB for a moment."""
+    """Reads the vocabulary line by line: parsed as one document, it takes 100 MB."""
     with files("mistral_common").joinpath("data", TEKKEN).open("rb") as file:
         head = b"".join(iter(file.readline, VOCABULARY))
         config = orjson.loads(head.rstrip().removesuffix(b",") + b"}")["config"]
@@ -55,14 +55,14 @@ def _tekken() -> Encoding:
 
 
 def count_tekken_tokens(texts: Sequence[str]) -> int:
-    """Tekken's tokens of all texts together."""
+    """Returns Tekken's tokens of all texts together."""
     return sum(len(_tekken().encode_ordinary(text)) for text in texts)
 
 
 def _pieces(text: str) -> Iterator[str]:
     start = 0
     while len(text) - start > PIECE:
-        # The last such space of the piece; a piece of blanks only, or of one word, has none.
+        # A single space in the last eighth of the piece. A piece of blanks only, or of one word, has none.
         cut = next(CUT.finditer(text, start + PIECE * 7 // 8, start + PIECE), None)
         end = cut.start() if cut else start + PIECE
         yield text[start:end]
