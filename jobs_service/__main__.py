@@ -45,6 +45,8 @@ from jobs_service.jobs.store import JobStore
 from jobs_service.monitoring.figures import Figures
 from jobs_service.notifications.service import NotificationService
 from jobs_service.notifications.store import NotificationStore
+from jobs_service.queue.claims import Claims
+from jobs_service.queue.metrics import QueueMetrics
 from jobs_service.queue.positions import QueuePositions
 from jobs_service.queue.service import WorkerService
 from jobs_service.queue.store import QueueStore
@@ -90,7 +92,9 @@ async def open_services(
     `estimator` is a channel to the Estimator: over gRPC or in process.
     """
     jobs = JobStore(database, max_open_jobs=settings.max_open_jobs, max_attempts=settings.max_attempts)
-    queue = QueueStore(database, lease_time=timedelta(milliseconds=settings.lease_ms), metrics=metrics)
+    lease_time, queue_metrics = timedelta(milliseconds=settings.lease_ms), QueueMetrics(metrics)
+    claims = Claims(database, lease_time=lease_time, metrics=queue_metrics)
+    queue = QueueStore(database, lease_time=lease_time, metrics=queue_metrics)
     events, retention = EventStore(database), timedelta(hours=settings.event_retention_hours)
     tailer = Tailer(events, poll_seconds=settings.watch_poll_ms / 1000)
     tailer.watch_lag(metrics)
@@ -101,7 +105,7 @@ async def open_services(
         max_per_user=settings.max_datasets_per_user,
         max_bytes_per_user=settings.max_storage_bytes_per_user,
     )
-    sweeper = Sweeper(queue, events, every_seconds=settings.sweep_ms / 1000, retention=retention)
+    sweeper = Sweeper(database, events, queue_metrics, every_seconds=settings.sweep_ms / 1000, retention=retention)
     watches = Watches(events, tailer, ping_seconds=settings.watch_ping_ms / 1000, retention=retention)
     artifacts = ArtifactStore(database, max_bytes=settings.max_artifact_bytes)
     days = settings.artifact_retention_days
@@ -123,7 +127,7 @@ async def open_services(
             jobs,
             EstimatorServiceStub(estimator),
             queue,
-            QueuePositions(queue),
+            QueuePositions(database),
             events,
             watches,
             artifacts,
@@ -147,7 +151,7 @@ async def open_services(
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: service,
-            workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(queue, files, settings),
+            workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(claims, queue, files, settings),
             datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"]: DatasetService(
                 datasets,
                 importer,

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from jobs_service.artifacts.archive import archive, archive_size
-from jobs_service.artifacts.model import ARCHIVE, Artifact, ArtifactFile, Download, LeaseRef, StoredFile
+from jobs_service.artifacts.model import ARCHIVE, Artifact, ArtifactFile, Download, StoredFile
 from jobs_service.artifacts.store import ArtifactStore
 from jobs_service.datasets.storage import Storage, Writer
 from jobs_service.errors import ArtifactNotFound, ArtifactTooLarge, DatasetFileNotFound, StorageUnavailable
+from jobs_service.jobs.model import LeaseRef
 from rpc.errors import ServiceError, ValidationFailed
 from rpc.identity.model import Identity
 
@@ -50,7 +51,7 @@ class ArtifactFiles:
 
     async def receive(self, caller: Identity, lease: LeaseRef, name: str, chunks: AsyncIterator[bytes]) -> ArtifactFile:
         """Stores a file that a lease uploads. Raises LeaseLost, ArtifactTooLarge, StorageUnavailable."""
-        path, max_bytes = await self._store.begin(caller, lease, name)
+        path, max_bytes = await self._store.begin_upload(caller, lease, name)
         writer = self._storage.writer(path)
         digest, size = hashlib.sha256(), 0
         kept = False
@@ -65,7 +66,7 @@ class ArtifactFiles:
                 await self._run(writer.write, b"")
             await self._run(writer.commit)
             file = ArtifactFile(name, size, digest.hexdigest())
-            await self._store.keep(caller, lease, file, path)
+            await self._store.keep_upload(caller, lease, file, path)
             kept = True
         finally:
             if not kept:
@@ -157,7 +158,7 @@ class ArtifactFiles:
     async def _discard(self, writer: Writer, path: str) -> None:
         await self._run(writer.discard)
         with suppress(ServiceError):  # the sweeper finds it a day later
-            await self._store.drop(path)
+            await self._store.drop_upload(path)
 
     async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

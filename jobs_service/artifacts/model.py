@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 # The name of the archive of all files.
 ARCHIVE = "adapter.zip"
@@ -63,13 +62,6 @@ class Download(NamedTuple):
     length: int
     etag: str
     signed_url: str = ""
-
-
-class LeaseRef(NamedTuple):
-    """A lease as a trainer's request names it."""
-
-    job_id: UUID
-    token: UUID
 
 
 class DatasetFile(NamedTuple):

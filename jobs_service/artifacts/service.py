@@ -11,8 +11,8 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.artifacts import wire
 from jobs_service.artifacts.files import ArtifactFiles
-from jobs_service.artifacts.model import LeaseRef
 from jobs_service.artifacts.store import ArtifactStore
+from jobs_service.jobs.model import LeaseRef
 from rpc.boundary import Call
 from rpc.errors import ValidationFailed
 from rpc.identity.model import Identity

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from jobs_service.artifacts.model import Artifact, ArtifactFile, DatasetFile, LeaseRef, StoredFile, Upload
+from jobs_service.artifacts.model import Artifact, ArtifactFile, DatasetFile, StoredFile, Upload
 from jobs_service.database.rows import as_caller
 from jobs_service.errors import (
     ArtifactMismatch,
@@ -16,6 +16,7 @@ from jobs_service.errors import (
     JobNotFound,
     LeaseLost,
 )
+from jobs_service.jobs.model import LeaseRef
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.database.transaction import Transaction
@@ -36,7 +37,7 @@ class ArtifactStore:
         self._database = database
         self._max_bytes = max_bytes
 
-    async def begin(self, caller: Identity, lease: LeaseRef, name: str) -> Upload:
+    async def begin_upload(self, caller: Identity, lease: LeaseRef, name: str) -> Upload:
         """Records that a lease uploads a file. Raises LeaseLost, ArtifactTooLarge."""
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["lease_of_upload"], *lease, name)
@@ -48,13 +49,13 @@ class ArtifactStore:
             await connection.execute(SQL["begin_upload"], path, row["user_id"])
         return Upload(path, self._max_bytes - row["bytes"])
 
-    async def keep(self, caller: Identity, lease: LeaseRef, file: ArtifactFile, path: str) -> None:
+    async def keep_upload(self, caller: Identity, lease: LeaseRef, file: ArtifactFile, path: str) -> None:
         """Records that a file was uploaded; it replaces an earlier one of its name. Raises LeaseLost."""
         async with as_caller(self._database, caller) as connection:
             if await connection.fetchval(SQL["keep_upload"], *lease, *file, path) is None:
                 raise LeaseLost
 
-    async def drop(self, path: str) -> None:
+    async def drop_upload(self, path: str) -> None:
         """Marks the file of a failed upload for the sweeper."""
         async with as_caller(self._database, SYSTEM) as connection:
             await connection.execute(SQL["drop_upload"], path)
@@ -105,8 +106,8 @@ class ArtifactStore:
         await repeat("sweep-artifacts", sweep, every_seconds=SWEEP_SECONDS, timeout_seconds=SWEEP_SECONDS)
 
 
-async def settle(connection: Transaction, job_id: UUID, files: Sequence[ArtifactFile]) -> None:
-    """Makes files the result of a job that completes: they must be what its lease uploaded. Raises ArtifactMismatch."""
+async def set_result_files(connection: Transaction, job_id: UUID, files: Sequence[ArtifactFile]) -> None:
+    """Makes uploaded files the result of a job that completes. Raises ArtifactMismatch if the lease uploaded others."""
     uploaded = {
         row["name"]: ArtifactFile(row["name"], row["size"], row["sha256"])
         for row in await connection.fetch(SQL["uploaded_files"], job_id)

@@ -246,6 +246,13 @@ class Job(NamedTuple):
         return shown is not None and abs(shown - self.estimated_total_cost) >= Decimal("0.005")
 
 
+class LeaseRef(NamedTuple):
+    """A lease as a trainer's request names it."""
+
+    job_id: UUID
+    token: UUID
+
+
 class JobSort(StrEnum):
     """What a list of jobs is sorted by."""
 

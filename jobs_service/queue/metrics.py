@@ -1,4 +1,4 @@
-"""Metrics of leases and of what becomes of jobs."""
+"""Metrics of leases and finished jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import asyncpg
 
 from jobs_service.jobs.model import JobState
-from jobs_service.queue.lease import Outcome
+from jobs_service.queue.model import Outcome
 from rpc.telemetry.metrics import Metrics
 
 WAIT_BUCKETS = (1, 5, 15, 30, 60, 300, 900, 3_600, 14_400, 86_400)
@@ -15,7 +15,7 @@ RATIO_BUCKETS = (0.25, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 4)
 
 
 class QueueMetrics:
-    """Counts what this process did with jobs, after the transaction that did it."""
+    """Counts this process's changes of jobs, after their transaction."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._leases = metrics.counter("pipeline_leases_total", "Jobs leased to trainers.", ["gpu_type"])

@@ -1,4 +1,4 @@
-"""Positions of jobs in the queue, why they wait, and what there is of the GPUs that they wait for."""
+"""Positions of jobs in the queue, why they wait, and the capacity of each GPU type."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from uuid import UUID
 
 import structlog
 
+from jobs_service.database.rows import as_caller
 from jobs_service.jobs.model import Job, JobState, QueuePosition, WaitingCode
-from jobs_service.queue.lease import GpuCapacity
-from jobs_service.queue.store import QueueStore
+from jobs_service.queue.model import GpuCapacity
+from rpc.database.pool import Database
+from rpc.database.queries import load_queries
 from rpc.errors import ServiceError
+from rpc.identity.model import SYSTEM
 
-# Age up to which a count of the queue is used; longer if counting would take more than this share of the time.
+SQL = load_queries("jobs_service.queue", "queries.sql")
+# GPU types whose capacity is counted, those with the most jobs: a trainer's offer may name any type.
+MAX_GPU_TYPES = 100
+# Seconds for which a count of the queue is used; longer if counting would take more than COUNTING_SHARE of the time.
 FRESH_SECONDS = 2.0
 COUNTING_SHARE = 0.1
 
@@ -26,7 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Queue:
-    """Jobs that wait for one GPU type: how many of each user, and these numbers in order with their running sums."""
+    """Number of waiting jobs of each user for one GPU type; these numbers in ascending order; and their running sums."""
 
     by_user: Mapping[UUID, int]
     ordered: list[int] = field(default_factory=list)
@@ -47,8 +53,8 @@ class _Queue:
 class QueuePositions:
     """Counts the queue for all callers, at most once in `FRESH_SECONDS`. During a count, callers get the previous one."""
 
-    def __init__(self, queue: QueueStore) -> None:
-        self._queue = queue
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._queues: Mapping[str, _Queue] = {}
         self._offers: Mapping[str, int] = {}
         self._capacity: Sequence[GpuCapacity] = ()
@@ -59,9 +65,9 @@ class QueuePositions:
         self._counting = asyncio.Lock()
 
     async def of(self, jobs: Iterable[Job]) -> dict[UUID, QueuePosition]:
-        """Returns the positions of those jobs that wait; none if the queue cannot be counted now.
+        """Returns the positions of the queued ones among these jobs; none if the queue cannot be counted now.
 
-        A caller shows a committed job with or without its position.
+        A failed count raises nothing: a job is shown without its position.
         """
         queued = [job for job in jobs if job.status == JobState.QUEUED]
         if queued:
@@ -69,7 +75,7 @@ class QueuePositions:
         return {job.id: self._position(job) for job in queued} if self._is_counted else {}
 
     async def capacity(self) -> Sequence[GpuCapacity]:
-        """Returns what there is of each GPU type. Raises the error of the count where it failed."""
+        """Returns the capacity of each GPU type. Raises the error of a failed count."""
         await self._count()
         if self._error is not None:
             raise self._error
@@ -85,18 +91,25 @@ class QueuePositions:
                 return
             self._good_until = started + FRESH_SECONDS
             try:
-                count = await self._queue.count()
+                await self._read()
             except ServiceError as error:
                 self._is_counted, self._error = False, error
-                log.warning("queue-count", error=error.reason)
+                log.warning("queue_count", error=error.reason)
                 return
-            self._offers, self._capacity = count.offers, count.capacity
-            users: dict[str, dict[UUID, int]] = {}
-            for gpu_type, user_id, waiting in count.waiting:
-                users.setdefault(gpu_type, {})[user_id] = waiting
-            self._queues = {gpu_type: _Queue.of(by_user) for gpu_type, by_user in users.items()}
             self._is_counted, self._error = True, None
             self._good_until = max(self._good_until, started + (loop.time() - started) / COUNTING_SHARE)
+
+    async def _read(self) -> None:
+        async with as_caller(self._database, SYSTEM) as connection:
+            waiting = await connection.fetch(SQL["waiting_jobs"])
+            offers = await connection.fetch(SQL["latest_offers"])
+            capacity = await connection.fetch(SQL["gpu_capacity"], MAX_GPU_TYPES)
+        users: dict[str, dict[UUID, int]] = {}
+        for row in waiting:
+            users.setdefault(row["gpu_type"], {})[row["user_id"]] = row["waiting"]
+        self._queues = {gpu_type: _Queue.of(by_user) for gpu_type, by_user in users.items()}
+        self._offers = {row["gpu_type"]: row["gpus"] for row in offers}
+        self._capacity = [GpuCapacity(**row) for row in capacity]
 
     def _position(self, job: Job) -> QueuePosition:
         gpu_type, needed = job.gpu_config["type"], job.gpu_config["count"]

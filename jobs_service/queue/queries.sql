@@ -1,113 +1,6 @@
--- name: offer_gpus
--- What a trainer ($4: its name) has free, for those who ask why their job waits. Not written again while it says the same. The
--- trainers that share a token have $5 rows together.
-insert into trainer_offers as known (worker_id, trainer, gpu_type, gpu_count, simulated)
-select (select caller_id()), $4, o.gpu_type, o.gpus, $3 from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
-where (select count(*) from trainer_offers where worker_id = (select caller_id()) and trainer <> $4) < $5
-on conflict on constraint trainer_offers_pkey do update
-set gpu_count = excluded.gpu_count, simulated = excluded.simulated, seen_at = now()
-where (known.gpu_count, known.simulated) <> (excluded.gpu_count, excluded.simulated) or known.seen_at < now() - interval '10 seconds';
-
--- name: claim_jobs
--- Queued to initializing. Users take turns: they stand in a ring, and a claim goes on where the last one ended ($3).
--- `turn` looks up one user after the other, of those with a job that fits, in the queue's index; `candidate` takes some jobs of each, the fewer the more
--- users there are, and more than wanted, so that claims at the same time find others; `locked` skips what those have locked. Nothing but the queue's index is
--- read before that, so a claim costs the same however many jobs are finished. $8: jobs that cannot be claimed (see the store).
--- $9: the stage until the first report.
-with recursive offer as (
-    select o.gpu_type, o.gpus from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
-), turn as (
-    (
-        select o.gpu_type, o.gpus, s.lap, s.upto, u.user_id, 1 as nth
-        from offer o
-        cross join (
-            values (0, $3::uuid, null::uuid), (1, '00000000-0000-0000-0000-000000000000'::uuid, $3::uuid)
-        ) as s (lap, start, upto)
-        cross join lateral (
-            select user_id from lora_training_jobs
-            where status = 'queued' and gpu_type = o.gpu_type and user_id >= s.start and gpu_count <= o.gpus
-            order by user_id limit 1
-        ) u
-        where s.upto is null or u.user_id < s.upto
-    )
-    union all
-    select t.gpu_type, t.gpus, t.lap, t.upto, u.user_id, t.nth + 1
-    from turn t
-    cross join lateral (
-        select user_id from lora_training_jobs
-        where status = 'queued' and gpu_type = t.gpu_type and user_id > t.user_id and gpu_count <= t.gpus
-        order by user_id limit 1
-    ) u
-    where t.nth < $4 + 16 and (t.upto is null or u.user_id < t.upto)
-), candidate as (
-    select
-        c.id, t.lap, t.user_id, t.gpu_type, t.gpus,
-        row_number() over (partition by t.gpu_type, t.user_id order by c.place, c.id) as round
-    from turn t
-    cross join lateral (
-        select id, place from lora_training_jobs
-        where status = 'queued' and gpu_type = t.gpu_type and user_id = t.user_id and gpu_count <= t.gpus
-        and id <> all($8::uuid[])
-        order by place, id
-        limit (($4 * 4 + 32) / (select count(*) from turn) + 1) * 3
-    ) c
-    order by round, t.lap, t.user_id
-    limit $4 * 4 + 32
-), locked as (
-    select j.id, j.gpu_count, c.gpu_type, c.gpus, c.round, c.lap, c.user_id
-    from candidate c join lora_training_jobs j on j.id = c.id
-    where j.status = 'queued'
-    order by c.round, c.lap, c.user_id
-    limit $4
-    for update of j skip locked
-), fitting as (
-    select id, round, lap, user_id
-    from (
-        select *, sum(gpu_count) over (partition by gpu_type order by round, lap, user_id, id) as used from locked
-    ) l
-    where used <= gpus
-)
-update lora_training_jobs j set
-    status = 'initializing', current_stage = $9, worker_id = (select caller_id()), trainer = nullif($5, ''),
-    simulated = $7, billed_from = null, waiting_message = null, lease_epoch = lease_epoch + 1, lease_token = gen_random_uuid(), lease_started_at = now(),
-    lease_expires_at = clock_timestamp() + $6, spent_cost = current_cost, spent_seconds = billed_seconds,
-    running_since = null, reforecast = null, status_reason = null, error_message = null, revision = revision + 1, updated_at = now()
-from fitting f
-where j.id = f.id and j.status = 'queued'
-returning
-    j.id, f.round, f.lap, f.user_id, j.gpu_type,
-    case when j.lease_epoch = 1 then extract(epoch from now() - j.queued_at)::double precision end as waited_seconds;
-
--- name: trained_types
--- GPU types that a trainer which trains (and does not simulate) offered in the last minute, or has a job of now.
-select gpu_type from live_offers where not simulated
-union
-select gpu_type from lora_training_jobs where status in ('initializing', 'running') and not simulated;
-
--- name: leases
--- What a trainer needs of the jobs it was just given. Their datasets are its to read from now on.
-select
-    j.id as job_id, j.lease_token, j.lease_epoch, j.lease_expires_at as expires_at, j.attempt, j.max_attempts,
-    j.hyperparameters, j.gpu_config, j.total_epochs, j.total_steps, j.dataset_id, d.name as dataset_name,
-    d.format as dataset_format, d.total_training_pairs as dataset_pairs, d.total_tokens as dataset_tokens,
-    d.storage_bucket, d.storage_path, d.stored_size as dataset_size, j.base_model, j.training, j.estimate,
-    j.checkpoint_uri, j.checkpoint_step,
-    case when v.id is not null then jsonb_build_object(
-        'id', v.id, 'name', v.name, 'format', v.format, 'total_training_pairs', v.total_training_pairs,
-        'total_tokens', v.total_tokens, 'storage_bucket', v.storage_bucket, 'storage_path', v.storage_path,
-        'file_size', v.stored_size
-    ) end as validation_dataset,
-    seconds_to_limit(
-        j.spent_cost, j.hourly_rate, j.max_cost_usd, j.spent_seconds, j.max_duration_seconds
-    ) as seconds_left
-from lora_training_jobs j
-join lora_datasets d on d.id = j.dataset_id
-left join lora_datasets v on v.id = j.validation_dataset_id
-where j.id = any($1::uuid[]);
-
 -- name: report_progress
--- Initializing to running with the first epoch or step; then on, and never back within an attempt. Renews the lease.
--- `now()` is this transaction's alone, so a column that has it was set here.
+-- Stores a report and renews the lease. The first epoch or step makes the job running; within an attempt neither goes back.
+-- A column that equals `now()` was set by this transaction.
 update lora_training_jobs set
     status = case when $4::integer > 0 or $5::bigint > 0 then 'running' else status end,
     started_at = coalesce(started_at, case when $4 > 0 or $5 > 0 then now() end),
@@ -148,7 +41,7 @@ returning
     ) as seconds_left;
 
 -- name: measured_speed
--- How far a running job is and how long its steps took, with what was forecast of it and what its owner was notified of.
+-- Progress and speed of a running job, its first forecast, and the notifications about forecasts that its owner got.
 select
     total_steps, current_step, current_step - running_from_step as measured_steps,
     extract(epoch from updated_at - running_since)::double precision as measured_seconds, billed_seconds, hourly_rate,
@@ -158,19 +51,19 @@ from lora_training_jobs
 where id = $1;
 
 -- name: store_reforecast
--- Keeps what a running job was forecast anew. The transaction has the lease.
+-- Stores a new forecast of a running job, in the transaction of its report.
 update lora_training_jobs set
     reforecast = $2::jsonb || jsonb_build_object('created_at', now()), reforecast_notices = reforecast_notices || $3::text[],
     revision = revision + 1, updated_at = now()
 where id = $1;
 
 -- name: get_lease
--- A lease that runs.
+-- The state of a lease; no row once it is over.
 select lease_expires_at as expires_at, billed_from is null as waiting from lora_training_jobs
 where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status in ('initializing', 'running');
 
 -- name: complete_job
--- Running to completed, by whoever has the lease. `duration_ratio`: what a job that trained in one go took, of what was forecast.
+-- Running to completed. `duration_ratio`: duration of a job without retries, divided by the median of its forecast.
 update lora_training_jobs set
     status = 'completed', current_stage = 'completed', progress = 100,
     current_metrics = case
@@ -188,7 +81,7 @@ returning
     end as duration_ratio;
 
 -- name: fail_job
--- Back to the queue while the error is worth another attempt and there is one; else failed.
+-- To queued if the error is retryable and an attempt is left, else to failed.
 update lora_training_jobs set
     status = case when $4 and attempt < max_attempts then 'queued' else 'failed' end,
     current_stage = case when $4 and attempt < max_attempts then 'queued' else 'failed' end,
@@ -201,7 +94,7 @@ where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and 
 returning id, status, credential, final_cost;
 
 -- name: release_job
--- Back to the queue without losing an attempt. Returns the trainer's name and how long it had the job, too.
+-- To queued without losing an attempt. Also returns the trainer's name and the seconds of the lease.
 update lora_training_jobs set
     status = 'queued', current_stage = 'queued', status_reason = 'released',
     lease_expires_at = null, revision = revision + 1, updated_at = now()
@@ -209,7 +102,7 @@ where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and 
 returning id, trainer, extract(epoch from now() - lease_started_at)::double precision as lease_seconds;
 
 -- name: cancel_job
--- From any state that is not final. The trainer's lease ends with it; `had_lease` is as of before.
+-- From any state that is not final. Ends the lease; `had_lease`: whether there was one.
 update lora_training_jobs j set
     status = 'cancelled', current_stage = 'cancelled', status_reason = 'cancelled_by_owner',
     lease_expires_at = null, completed_at = now(), revision = revision + 1, updated_at = now()
@@ -218,9 +111,9 @@ returning id, (select before.lease_expires_at is not null from lora_training_job
     credential, final_cost;
 
 -- name: expire_leases
--- Back to the queue with an attempt more, or failed after the last. A job that a scheduler never started has lost no attempt: it is
--- released. A report at the same instant wins or loses the row; both conditions are looked at again once it is ours. Several sweepers
--- share the work.
+-- To queued for the next attempt, or to failed after the last one. A job that a scheduler has not started loses no attempt: it is
+-- released. A report may renew a lease at the same moment, so both conditions are checked again once the row is locked. Several
+-- sweepers skip each other's rows.
 with expired as (
     select id, current_stage = 'waiting' and billed_from is null as has_waited from lora_training_jobs
     where status in ('initializing', 'running') and lease_expires_at <= clock_timestamp()
@@ -232,7 +125,7 @@ update lora_training_jobs j set
     current_stage = case when has_waited or attempt < max_attempts then 'queued' else 'failed' end,
     completed_at = case when has_waited or attempt < max_attempts then null else now() end,
     error_message = case
-        when not has_waited then format('The trainer was not heard of in time (attempt %s of %s).', attempt, max_attempts)
+        when not has_waited then format('The trainer did not report in time (attempt %s of %s).', attempt, max_attempts)
     end,
     attempt = case when has_waited then attempt else least(attempt + 1, max_attempts) end,
     retry_count = case when not has_waited and attempt < max_attempts then attempt else retry_count end,
@@ -243,8 +136,8 @@ where j.id = expired.id and j.status in ('initializing', 'running') and j.lease_
 returning j.id, j.status, j.status_reason, j.credential, j.final_cost;
 
 -- name: follow_clock
--- The database's clock was set back: times of leases are in the future then. They are moved to the past, the latest to now, so
--- that a lease ends within its length from now, and costs what it took.
+-- After the database's clock was set back, times of leases are in the future. They are moved back, the latest one to now, so
+-- that a lease ends within its length from now and is billed for its real duration.
 with ahead as (
     select id, greatest(updated_at, lease_started_at, billed_from, running_since) - clock_timestamp() as step
     from lora_training_jobs
@@ -254,7 +147,7 @@ with ahead as (
     for update skip locked
 )
 update lora_training_jobs j set
-    -- A report since then has set these two by the new clock.
+    -- A report may have set these two by the new clock since.
     lease_expires_at = case when updated_at > clock_timestamp() then lease_expires_at - step else lease_expires_at end,
     updated_at = case when updated_at > clock_timestamp() then updated_at - step else updated_at end,
     lease_started_at = lease_started_at - step, billed_from = billed_from - step, running_since = running_since - step
@@ -263,7 +156,7 @@ where j.id = ahead.id
 returning step;
 
 -- name: warn_of_cost
--- Once for a job, at 80 % of its cost limit.
+-- Once for each job, at 80 % of its cost limit. $2: the job; null: all.
 with near as (
     select j.id
     from leased_job_costs c join lora_training_jobs j on j.id = c.id
@@ -278,7 +171,7 @@ where j.id = near.id and j.status in ('initializing', 'running') and not j.cost_
 returning j.id;
 
 -- name: stop_at_limits
--- Failed, with the limit as its reason, once the owner's limit of cost or time is reached.
+-- To failed, with the limit as its reason, at the owner's limit of cost or time. $2: the job; null: all.
 with over as (
     select j.id, coalesce(c.cost >= c.max_cost_usd, false) as by_cost
     from leased_job_costs c join lora_training_jobs j on j.id = c.id
@@ -299,9 +192,9 @@ where j.id = over.id and j.status in ('initializing', 'running')
 returning j.id, j.status_reason, j.credential, j.final_cost;
 
 -- name: record
--- What a change leaves behind, in its own transaction: an event for each job; where a lease ended ($4) a line of costs, with
--- the fingerprint of the report that ended it ($5); and words to the owner, each a template of the job's title, the
--- error, the attempt, the number of attempts and the note of the last forecast.
+-- Writes an event ($2: its type) for each changed job, in the transaction of the change. If a lease ended ($4: how), writes its
+-- cost record, with the fingerprint of the report that ended it ($5). Writes notifications to the owner, from templates that take
+-- the job's title, the error, the attempt, the number of attempts and the note of the last forecast.
 with moved as (
     select
         j.id, j.user_id, j.revision, j.status, j.current_stage, j.progress, j.current_epoch, j.current_step,
@@ -356,8 +249,8 @@ from moved m
 cross join unnest($6::text[], $7::text[], $8::text[], $9::text[]) as n (type, title, template, priority);
 
 -- name: record_metrics
--- Values of one step are merged: the library that trains may report loss and eval loss of a step one after the other. A later
--- lease's take the place of an earlier one's.
+-- Values of one step are merged: a training library may report loss and eval loss of a step one after the other. Values of a
+-- later lease replace those of an earlier one.
 insert into job_metrics as known (job_id, user_id, step, epoch, lease_epoch, values)
 select j.id, j.user_id, p.step, p.epoch, j.lease_epoch, p.values
 from lora_training_jobs j
@@ -375,18 +268,18 @@ set
 where known.lease_epoch <= excluded.lease_epoch;
 
 -- name: lease_outcome
--- How a lease ended, by its token: what a repeated or late report is answered from.
+-- How a lease ended, by its token. Repeated and late reports are answered from it.
 select outcome, result_digest from cost_records where job_id = $1 and lease_token = $2;
 
 -- name: is_initializing
--- Whether a lease runs whose job has not begun to train.
+-- Whether the job of a lease that is not over has not begun to train.
 select exists (
     select from lora_training_jobs
     where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'initializing'
 );
 
 -- name: forget_offers
--- Trainers that are gone for an hour.
+-- Deletes offers that were not renewed for an hour.
 delete from trainer_offers where seen_at < now() - interval '1 hour';
 
 -- name: waiting_jobs

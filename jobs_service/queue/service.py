@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-
 import structlog
 from google.protobuf.message import DecodeError
 from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.artifacts.files import ArtifactFiles
 from jobs_service.artifacts.service import LeasedFiles
-from jobs_service.jobs.model import StatusReason
+from jobs_service.jobs.model import LeaseRef, StatusReason
 from jobs_service.queue import wire
-from jobs_service.queue.lease import Failure, Lease, LeaseRef, LeaseRequest
-from jobs_service.queue.returns import QuickReturns
+from jobs_service.queue.claims import Claims
+from jobs_service.queue.model import Failure, Lease
 from jobs_service.queue.store import QueueStore
 from jobs_service.settings import JobsSettings
 from rpc.boundary import Call
 from rpc.identity.model import Identity
 
-# How often the queue is read for a trainer that waits, and how often at most for all that wait.
-POLL_SECONDS = 0.2
-POLLS_PER_SECOND = 50
-# Time to send an answer before the caller's deadline.
-ANSWER_SECONDS = 0.5
 UNREADABLE = "This job's configuration cannot be read. Create it again."
 
 log = structlog.get_logger()
@@ -33,15 +25,14 @@ log = structlog.get_logger()
 class WorkerService(LeasedFiles):
     """Leases jobs to trainers and takes their reports."""
 
-    def __init__(self, queue: QueueStore, files: ArtifactFiles, settings: JobsSettings) -> None:
+    def __init__(self, claims: Claims, queue: QueueStore, files: ArtifactFiles, settings: JobsSettings) -> None:
         super().__init__(files)
+        self._claims = claims
         self._queue = queue
         self._settings = settings
-        self._returns = QuickReturns()
-        self._waiting = 0
 
     async def LeaseJobs(self, request: workers_pb2.LeaseJobsRequest, call: Call) -> workers_pb2.LeaseJobsResponse:
-        leases = await self._lease(call, wire.lease_request(request), request.wait_ms / 1000)
+        leases = await self._claims.wait(call, wire.lease_request(request), request.wait_ms / 1000)
         readable = [await self._render(call.identity, lease) for lease in leases]
         return workers_pb2.LeaseJobsResponse(leases=[lease for lease in readable if lease is not None])
 
@@ -66,7 +57,7 @@ class WorkerService(LeasedFiles):
         released = await self._queue.release(call.identity, wire.lease_ref(request))
         if released is not None:
             trainer, lease_seconds = released
-            self._returns.add(call.identity.user_id, trainer, lease_seconds)
+            self._claims.count_return(call.identity, trainer, lease_seconds)
         return workers_pb2.ReleaseJobResponse()
 
     async def _render(self, trainer: Identity, lease: Lease) -> workers_pb2.Lease | None:
@@ -80,24 +71,3 @@ class WorkerService(LeasedFiles):
             return None
         await self.add_signed_urls(message)
         return message
-
-    async def _lease(self, call: Call, request: LeaseRequest, wait_seconds: float) -> list[Lease]:
-        """Polls the queue until there is a job, the time is up or the server stops.
-
-        A trainer that returns jobs as fast as it leases them gets none for a while.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + min(wait_seconds, call.remaining_seconds() - ANSWER_SECONDS)
-        await self._queue.offer(call.identity, request)
-        self._waiting += 1
-        try:
-            while True:
-                blocked_seconds = self._returns.pause_seconds(call.identity.user_id, request.trainer)
-                leases = [] if blocked_seconds else await self._queue.claim(call.identity, request)
-                left = until - loop.time()
-                if leases or left <= 0 or call.draining.is_set():
-                    return leases
-                pause = max(POLL_SECONDS, self._waiting / POLLS_PER_SECOND) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load
-                await asyncio.sleep(min(left, pause))
-        finally:
-            self._waiting -= 1

@@ -12,15 +12,14 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.artifacts.model import ArtifactFile
 from jobs_service.events.model import MetricPoint
-from jobs_service.jobs.model import StatusReason
+from jobs_service.jobs.model import LeaseRef, StatusReason
 from jobs_service.jobs.wire import training
-from jobs_service.queue.lease import (
+from jobs_service.queue.model import (
     Checkpoint,
     Completion,
     Failure,
     GpuCapacity,
     Lease,
-    LeaseRef,
     LeaseRequest,
     LeaseStatus,
     Outcome,
@@ -44,7 +43,7 @@ class HasLease(Protocol):
 
 
 def lease_request(request: workers_pb2.LeaseJobsRequest) -> LeaseRequest:
-    """Returns what a trainer offers and asks for."""
+    """Returns a trainer's offer and request."""
     gpus = {offer.type: offer.count for offer in request.gpus}
     return LeaseRequest(request.max_jobs, gpus, request.trainer, request.simulated, request.deferred)
 
@@ -85,13 +84,13 @@ def completion(request: workers_pb2.CompleteJobRequest) -> Completion:
 def failure(request: workers_pb2.FailJobRequest) -> Failure:
     """Returns the error of a failed attempt."""
     reason = FAILURE_REASONS.get(request.reason, StatusReason.TRAINER_ERROR)
-    # What cannot go better unchanged is not tried again, whatever the trainer says.
+    # Out of memory and unsupported configurations fail again: such a job is not retried, whatever the trainer says.
     retryable = request.retryable and reason is StatusReason.TRAINER_ERROR
     return Failure(request.error_message, retryable, reason, _measurements(request))
 
 
 def lease_status(model: LeaseStatus) -> workers_pb2.ReportProgressResponse:
-    """Returns the answer to a report."""
+    """Returns the response to a report."""
     return workers_pb2.ReportProgressResponse(
         stop=model.stop is not None,
         stop_reason=_stop_reason(model.stop),
@@ -151,7 +150,7 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
 
 
 def initial_forecast(estimate: bytes) -> InitialForecast:
-    """Returns what an estimate said of a job's time, seconds."""
+    """Returns the forecast of a job's time in its estimate, seconds."""
     response = estimator_pb2.EstimateCostResponse.FromString(estimate)
     if not response.HasField("forecast"):
         total = response.estimated_duration_hours * SECONDS_PER_HOUR
@@ -194,7 +193,7 @@ def _point(point: workers_pb2.MetricPoint) -> MetricPoint:
 
 
 def _measurements(request: workers_pb2.CompleteJobRequest | workers_pb2.FailJobRequest) -> dict[str, Any]:
-    """What was measured, as fields that the message can be made of again."""
+    """Returns the measurements of a request as fields of their message."""
     if not request.HasField("measurements"):
         return {}
     fields = {field.name: value for field, value in request.measurements.ListFields()}

@@ -23,8 +23,9 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from pipeline.workers.v1 import workers_pb2
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
-from jobs_service.queue.lease import LeaseRequest
-from jobs_service.queue.store import QueueStore
+from jobs_service.queue.claims import Claims
+from jobs_service.queue.metrics import QueueMetrics
+from jobs_service.queue.model import LeaseRequest
 from rpc.database.pool import Database
 from rpc.identity.model import Identity
 from rpc.telemetry.metrics import Metrics
@@ -118,7 +119,7 @@ async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
     took: list[list[float]] = [[], []]
     caller, expected = Identity(str(uuid.UUID(int=7)), "worker", 0), LeaseRequest(BATCH, {"H100": 100_000}, "")
     async with AsyncExitStack() as opened:
-        lives = []
+        stores = []
         for (admin_url, url), rows in zip(urls, (FEW, MANY), strict=True):
             admin = await asyncpg.connect(admin_url, command_timeout=3600)
             await admin.execute(FILL, USERS, CLAIMS * BATCH // len(USERS) + BATCH)
@@ -126,11 +127,11 @@ async def finished(urls: list[tuple[str, str]]) -> tuple[float, float]:
             await admin.execute("vacuum analyze")
             await admin.close()
             pool = await opened.enter_async_context(Database.open(url, size=1))
-            lives.append(QueueStore(pool, lease_time=timedelta(hours=1), metrics=Metrics()))
+            stores.append(Claims(pool, lease_time=timedelta(hours=1), metrics=QueueMetrics(Metrics())))
         for _ in range(CLAIMS):
-            for life, times in zip(lives, took, strict=True):
+            for claims, times in zip(stores, took, strict=True):
                 started = time.perf_counter()
-                assert len(await life.claim(caller, expected)) == BATCH
+                assert len(await claims.claim(caller, expected)) == BATCH
                 times.append((time.perf_counter() - started) * 1e3)
     few, many = (statistics.median(times[CLAIMS // 4 :]) for times in took)
     return few, many

@@ -1,16 +1,22 @@
-"""What tests of the life of a job do: as a trainer, and as an owner."""
+"""Calls of trainers and owners that tests of jobs share."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
+from jobs_service.events.store import EventStore
+from jobs_service.queue.metrics import QueueMetrics
+from jobs_service.queue.sweeper import Sweeper
+from rpc.database.pool import Database
+from rpc.telemetry.metrics import Metrics
 from tests.conftest import NewDataset, Stack, metadata
 from tests.jobs_service.jobs.test_create_job import ANN, new_request
 
@@ -96,6 +102,11 @@ async def notices(admin: asyncpg.Connection, job_id: str) -> list[str]:
         "select type from lora_notifications where metadata ->> 'job_id' = $1 order by created_at, type", job_id
     )
     return [row["type"] for row in rows]
+
+
+def sweeper(pool: Database) -> Sweeper:
+    """A sweeper of a process of its own."""
+    return Sweeper(pool, EventStore(pool), QueueMetrics(Metrics()), every_seconds=60, retention=timedelta(days=7))
 
 
 async def lapse(admin: asyncpg.Connection, job_id: str) -> None:

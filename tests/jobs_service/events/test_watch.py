@@ -20,14 +20,12 @@ from jobs_service.events.model import Cursor, EventType, JobEvent, parse_cursor
 from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Buffer, Tailer
 from jobs_service.jobs.model import JobState
-from jobs_service.queue.store import QueueStore
 from rpc.database.pool import Database
-from rpc.telemetry.metrics import Metrics
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refusal
 from tests.jobs_service.api_keys.test_api_keys import bearer, create, revoke
 from tests.jobs_service.jobs.test_create_job import ANN, BOB
-from tests.jobs_service.trainers import complete, lease, queue, report, until
+from tests.jobs_service.trainers import complete, lease, queue, report, sweeper, until
 
 ONE_WAY = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 FINAL = jobs_pb2.WATCH_END_REASON_JOB_FINAL
@@ -556,7 +554,7 @@ async def test_old_reports_are_forgotten(
     )
     async with Database.open(database.url, size=1) as pool:
         assert await EventStore(pool).prune(timedelta(days=7)) == 4
-        await QueueStore(pool, lease_time=timedelta(seconds=1), metrics=Metrics()).forget_offers()
+        await sweeper(pool).forget_offers()
     assert await admin.fetchval("select count(*) from job_events") == 6
 
 

@@ -17,9 +17,10 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.events.model import EventType
-from jobs_service.jobs.model import FINAL, TRANSITIONS, JobState
-from jobs_service.queue.lease import LeaseRef, LeaseRequest
-from jobs_service.queue.returns import FREE_RETURNS
+from jobs_service.jobs.model import FINAL, TRANSITIONS, JobState, LeaseRef
+from jobs_service.queue.claims import FREE_RETURNS, Claims
+from jobs_service.queue.metrics import QueueMetrics
+from jobs_service.queue.model import LeaseRequest
 from jobs_service.queue.store import QueueStore
 from jobs_service.settings import JobsSettings
 from rpc.database.pool import Database
@@ -43,6 +44,7 @@ from tests.jobs_service.trainers import (
     release,
     report,
     set_clock_back,
+    sweeper,
     until,
     worker,
 )
@@ -385,7 +387,7 @@ async def test_poison_stops_at_the_last_attempt(
         await in_queue(stack, poison.id)
         await lease(stack)
         await lapse(admin, poison.id)
-        await asyncio.gather(*[QueueStore(pool, lease_time=LEASE_TIME, metrics=Metrics()).expire() for _ in range(3)])
+        await asyncio.gather(*[sweeper(pool).expire() for _ in range(3)])
 
     async def failed() -> bool:
         return (await get(stack, poison.id)).status == jobs_pb2.JOB_STATUS_FAILED
@@ -393,7 +395,7 @@ async def test_poison_stops_at_the_last_attempt(
     await until(failed)
     now = await get(stack, poison.id)
     assert (now.status_reason, now.attempt) == (jobs_pb2.STATUS_REASON_LEASE_EXPIRED, 2)
-    assert now.error_message == "The trainer was not heard of in time (attempt 2 of 2)."
+    assert now.error_message == "The trainer did not report in time (attempt 2 of 2)."
     assert list(now.allowed_actions) == [jobs_pb2.JOB_ACTION_RETRY, jobs_pb2.JOB_ACTION_DELETE]
     assert await notices(admin, poison.id) == ["job_queued", "job_lease_lost", "job_failed"]
     assert await admin.fetchval("select count(*) from cost_records where outcome = 'lease_expired'") == 2
@@ -407,13 +409,15 @@ async def test_one_job_goes_to_one_trainer_a_thousand_times(
 ) -> None:
     """K08: a thousand rounds of 20 trainers that ask the database for one job at once: exactly one gets it."""
     job_id = await job_row(admin, await new_dataset(ANN), ANN, "queued")
-    life, expected = QueueStore(pool, lease_time=LEASE_TIME, metrics=Metrics()), LeaseRequest(1, {"A100-80GB": 8}, "")
+    metrics, request = QueueMetrics(Metrics()), LeaseRequest(1, {"A100-80GB": 8}, "")
+    claims = Claims(pool, lease_time=LEASE_TIME, metrics=metrics)
+    store = QueueStore(pool, lease_time=LEASE_TIME, metrics=metrics)
     trainers = [Identity(str(uuid.UUID(int=number)), "worker", 0) for number in range(1, 21)]
     for number in range(1, 1_001):
-        claims = await asyncio.gather(*[life.claim(trainer, expected) for trainer in trainers])
-        ((winner, taken),) = [(trainer, each) for trainer, each in zip(trainers, claims, strict=True) if each]
+        claimed = await asyncio.gather(*[claims.claim(trainer, request) for trainer in trainers])
+        ((winner, taken),) = [(trainer, each) for trainer, each in zip(trainers, claimed, strict=True) if each]
         assert [(leased.job_id, leased.lease_epoch) for leased in taken] == [(job_id, number)]
-        await life.release(winner, LeaseRef(job_id, taken[0].lease_token))
+        await store.release(winner, LeaseRef(job_id, taken[0].lease_token))
 
 
 @ONE_WAY
@@ -456,14 +460,14 @@ async def test_sweep_and_result_race_to_one_end(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, pool: Database, rounds: int
 ) -> None:
     """K16: at the instant a lease runs out, sweeper or result wins; the job is completed or queued again, never lost."""
-    life = QueueStore(pool, lease_time=LEASE_TIME, metrics=Metrics())
+    sweep = sweeper(pool)
     job = await queue(stack, new_dataset)
     for number in range(rounds):
         (leased,) = await lease(stack, wait_ms=5_000)
         assert leased.job_id == job.id, f"round {number}"
         await report(stack, leased)
         # Statements at once, each with its own look at the row.
-        racing = [complete(stack, leased), lapse(admin, job.id), life.expire(), life.expire()]
+        racing = [complete(stack, leased), lapse(admin, job.id), sweep.expire(), sweep.expire()]
         random.shuffle(racing)
         await asyncio.gather(*racing, return_exceptions=True)
 

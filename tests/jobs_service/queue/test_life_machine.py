@@ -28,16 +28,16 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
-from jobs_service.queue import returns
-from jobs_service.queue.store import QueueStore
+from jobs_service.queue import claims
+from jobs_service.queue.sweeper import Sweeper
 from rpc.database.pool import Database
 from rpc.database.transaction import Transaction
-from rpc.telemetry.metrics import Metrics
 from tests.campaign.checker import Evidence, check, read_tables
 from tests.conftest import Stack, insert_dataset, metadata, open_stack
 from tests.databases import Databases
 from tests.door import refusal
 from tests.jobs_service.jobs.test_create_job import new_request
+from tests.jobs_service.trainers import sweeper
 
 # Four times 75 runs of 50 steps, in pieces so that several processes share them.
 PIECES, RUNS, STEPS = 4, 75, 50
@@ -89,9 +89,9 @@ def crashes() -> Iterator[None]:
 class World:
     """The services, what the clients of one run did, and the database behind."""
 
-    def __init__(self, runner: asyncio.Runner, stack: Stack, life: QueueStore, admin: asyncpg.Connection) -> None:
+    def __init__(self, runner: asyncio.Runner, stack: Stack, sweeper: Sweeper, admin: asyncpg.Connection) -> None:
         self.run = runner.run
-        self.stack, self.life, self.admin = stack, life, admin
+        self.stack, self.sweeper, self.admin = stack, sweeper, admin
         self.datasets: dict[str, str] = {}
         self.users = {user: metadata(user) for user in USERS}
         self.workers = {worker: metadata(worker, role="worker") for worker in WORKERS}
@@ -201,7 +201,7 @@ class World:
 
     async def sweep(self) -> None:
         try:
-            await self.life.expire()
+            await self.sweeper.expire()
         except Exception as error:
             assert type(error).__name__ == "DatabaseUnavailable", error  # noqa: PT017 - the one that a crash makes
 
@@ -374,12 +374,12 @@ async def opened(runner: asyncio.Runner, databases: Databases, folder: Path) -> 
         pool = await stack.enter_async_context(Database.open(made.url, size=2))
         admin = await asyncpg.connect(made.admin_url)
         stack.push_async_callback(admin.close)
-        world = World(runner, services, QueueStore(pool, lease_time=LEASE, metrics=Metrics()), admin)
+        world = World(runner, services, sweeper(pool), admin)
         for user in USERS:
             world.datasets[user] = await insert_dataset(admin, user)
         stack.enter_context(crashes())
         # Trainers here release at once, over and over.
-        stack.enter_context(patch.object(returns, "FREE_RETURNS", 1_000_000))
+        stack.enter_context(patch.object(claims, "FREE_RETURNS", 1_000_000))
         yield world
 
 

@@ -12,8 +12,7 @@ import pytest
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.workers.v1 import workers_pb2
 
-from jobs_service.queue.returns import QuickReturns
-from jobs_service.queue.store import SQL
+from jobs_service.queue.claims import SQL, QuickReturns
 from rpc.database.pool import Database
 from rpc.identity.model import Identity
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata

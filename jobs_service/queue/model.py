@@ -1,4 +1,4 @@
-"""Leases, and what trainers report on them: pure."""
+"""Leases, requests for them, and reports and results on them: pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-# Outcomes that the answer to a trainer's next report names. The others come from the trainer, or from its silence.
+# Outcomes that the response to a trainer's next report names.
 STOPPED = frozenset({Outcome.CANCELLED, Outcome.COST_LIMIT, Outcome.DURATION_LIMIT})
 # Outcomes after which another trainer may have the job.
 GIVEN_UP = frozenset({Outcome.LEASE_EXPIRED, Outcome.RELEASED})
@@ -38,7 +38,7 @@ GIVEN_UP = frozenset({Outcome.LEASE_EXPIRED, Outcome.RELEASED})
 
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
-    """A trainer's request for jobs: at most `max_jobs`, which together need at most `gpus`, the number of each type."""
+    """A trainer's request for at most `max_jobs` jobs. `gpus`: number of GPUs of each type that they may need together."""
 
     max_jobs: int
     gpus: Mapping[str, int]
@@ -82,7 +82,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class GpuCapacity:
-    """GPUs of one type, and the jobs of all users for them. `starting_jobs`: a trainer's scheduler has not placed them yet."""
+    """GPUs of one type and the jobs of all users for them. `starting_jobs` wait for their trainer's scheduler."""
 
     gpu_type: str
     free_gpus: int
@@ -91,23 +91,6 @@ class GpuCapacity:
     starting_jobs: int
     queued_jobs: int
     longest_wait_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class QueueCount:
-    """The queue at one moment: waiting jobs by GPU type and user, the largest offer and the capacity of each type."""
-
-    waiting: Sequence[tuple[str, UUID, int]]
-    offers: Mapping[str, int]
-    capacity: Sequence[GpuCapacity]
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRef:
-    """A lease as reports name it."""
-
-    job_id: UUID
-    token: UUID
 
 
 class Checkpoint(NamedTuple):
@@ -135,7 +118,7 @@ class Report:
 class LeaseStatus:
     """State of a lease: it lasts until `expires_at`, or the trainer must stop for the reason `stop`.
 
-    `waiting`: no report has said more than that, and nothing is billed yet.
+    `waiting`: no report has had another stage than `waiting`, so nothing is billed yet.
     """
 
     stop: Outcome | None = None
@@ -168,12 +151,12 @@ class Failure:
 
 
 def digest(result: Completion | Failure) -> bytes:
-    """Returns a fingerprint of a result, with which a repeated report is recognised: SHA-256, 32 bytes."""
+    """Returns a fingerprint of a result, which identifies a repeated report: SHA-256, 32 bytes."""
     return sha256(orjson.dumps(asdict(result), default=str, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def software(measurements: Mapping[str, Any]) -> str | None:
-    """Returns a fingerprint of the software that trained, as far as it changes speed; None where it was not reported.
+    """Returns the software of a training, as far as it affects speed; None if it was not reported.
 
     Example: `torch 2.13, transformers 5.1, sdpa, packing, liger`. Patch versions and builds are left out.
     """
