@@ -63,6 +63,7 @@ ROUTINES = (
     "supersede_notifications",
     "write_webhook_deliveries",
     "write_audit_event",
+    "outbox_functions",
 )
 REMOVE = (
     "export what you need and remove it (for the embedded PostgreSQL: delete the folder .pipeline), then start anew"

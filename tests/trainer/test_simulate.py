@@ -130,7 +130,7 @@ async def test_a_job_runs_to_its_end(stack: Stack, job: jobs_pb2.Job, tmp_path: 
 @pytest.mark.parametrize(
     ("fault", "status", "words"),
     [
-        ("crash", jobs_pb2.JOB_STATUS_QUEUED, "was not heard of in time"),
+        ("crash", jobs_pb2.JOB_STATUS_QUEUED, "did not report in time"),
         ("fail", jobs_pb2.JOB_STATUS_FAILED, "simulated: CUDA out of memory"),
     ],
 )

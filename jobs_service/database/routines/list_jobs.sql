@@ -61,18 +61,14 @@ begin
                     when 'status' then array_position(
                         array['queued', 'initializing', 'running', 'completed', 'failed', 'cancelled'], j.status
                     )
-                    when 'cost' then live_cost(
-                        j.current_cost, j.spent_cost, j.hourly_rate, j.billed_from, j.lease_expires_at, j.max_cost_usd
-                    )
+                    when 'cost' then j.current_cost
                     when 'estimated_cost' then j.estimated_total_cost
                     when 'progress' then j.progress
-                    when 'duration' then live_seconds(
-                        j.billed_seconds, j.spent_seconds, j.billed_from, j.lease_expires_at
-                    )
+                    when 'duration' then j.billed_seconds
                     when 'created' then extract(epoch from j.created_at)
                 end as number_key
-            from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
-            where j.deleted_at is null and j.labels @> with_labels
+            from job_columns j join lora_datasets d on d.id = j.dataset_id
+            where j.labels @> with_labels
             and (with_base_model is null or j.base_model = with_base_model)
             and (strpos(lower(j.name), lower(search)) > 0 or strpos(lower(d.name), lower(search)) > 0 or search = '')
         )

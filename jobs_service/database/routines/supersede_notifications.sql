@@ -10,12 +10,5 @@ begin
     return new;
 end
 $$;
-do $$
-begin
-    execute format('grant pipeline_outbox to %I', current_user);
-    grant create on schema public to pipeline_outbox;
-    alter function supersede_notifications() owner to pipeline_outbox;
-    revoke create on schema public from pipeline_outbox;
-end $$;
 create or replace trigger supersede_notifications before insert on lora_notifications
 for each row when (new.type <> 'job_queued' and new.metadata ->> 'job_id' is not null) execute function supersede_notifications();

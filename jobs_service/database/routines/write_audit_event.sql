@@ -29,14 +29,6 @@ begin
     return null;
 end
 $$;
-do $$
-begin
-    execute format('grant pipeline_outbox to %I', current_user);
-    grant create on schema public to pipeline_outbox;
-    alter function write_audit_event() owner to pipeline_outbox;
-    revoke create on schema public from pipeline_outbox;
-end $$;
-
 -- Only what a caller does: the services' own tasks and trainers change jobs too.
 create or replace trigger audit_job_created after insert on lora_training_jobs
 for each row when (current_user = 'pipeline_user') execute function write_audit_event('job_created', 'name');

@@ -22,13 +22,5 @@ begin
     return null;
 end
 $$;
--- An administrator who is no superuser gives functions only to roles that it is a member of and that may create in the schema.
-do $$
-begin
-    execute format('grant pipeline_outbox to %I', current_user);
-    grant create on schema public to pipeline_outbox;
-    alter function write_webhook_deliveries() owner to pipeline_outbox;
-    revoke create on schema public from pipeline_outbox;
-end $$;
 create or replace trigger write_webhook_deliveries after insert on lora_notifications
 for each row execute function write_webhook_deliveries();
