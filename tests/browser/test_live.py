@@ -8,7 +8,7 @@ import time
 
 import httpx
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import Calls, NewContext, Person, Trainer, stop_the_clock
 from tests.deploy.processes import child
@@ -157,6 +157,30 @@ async def test_a_watch_outlives_its_servers(page: Page, person: Person, trainer:
     for step in (30, 60, 90):
         await expect(events.get_by_text(f"Step {step}, ")).to_have_count(1)
     await expect(page.get_by_role("progressbar", name="Training progress")).to_have_attribute("aria-valuenow", "30")
+
+
+async def test_a_part_of_the_page_that_does_not_come_is_asked_for_again(
+    page: Page, person: Person, trainer: Trainer
+) -> None:
+    """The gateway is away when the charts' own file is loaded: it comes once the gateway answers again."""
+    looks: list[str] = []
+
+    async def file(route: Route) -> None:
+        await (route.continue_() if len(looks) == 2 else route.abort())
+
+    async def health(route: Route) -> None:
+        looks.append(route.request.url)
+        await (route.continue_() if len(looks) == 2 else route.abort())
+
+    await page.route("**/assets/charts-*.js", file)
+    await page.route("**/healthz", health)
+    job = await person.create_job(await person.import_dataset("Lost"))
+    await trainer.report(await trainer.take(), step=10, loss=1.25)
+    await page.goto(f"/training/jobs/{job['id']}")
+    await expect(page.get_by_role("slider", name="Loss, by step")).to_have_attribute(
+        "aria-valuetext", "1.25 at step 10"
+    )
+    assert len(looks) == 2
 
 
 async def test_a_job_is_cancelled_after_asking(page: Page, person: Person, trainer: Trainer) -> None:

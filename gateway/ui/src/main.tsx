@@ -7,9 +7,10 @@ import { RouterProvider } from "react-router";
 
 import { ApiError } from "./api/errors";
 import { keepTranslationsInStep } from "./app/translation";
+import { chunk } from "./lib/chunk";
 import { router } from "./router";
 
-const Toasts = lazy(async () => ({ default: (await import("./app/toasts")).Toasts }));
+const Toasts = lazy(async () => ({ default: (await chunk(() => import("./app/toasts"))).Toasts }));
 
 /** Goes to the sign-in page when the session has ended. Signing in leads back to the current page. */
 function redirectWhenSignedOut(error: unknown): void {

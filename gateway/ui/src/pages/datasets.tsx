@@ -13,14 +13,15 @@ import { TimeAgo } from "@/components/time-ago";
 import { Button } from "@/components/ui/button";
 import { Select } from "@/components/ui/select";
 import { useDatasets } from "@/datasets/queries";
+import { chunk } from "@/lib/chunk";
 import { cn } from "@/lib/cn";
 import { bytes, capitalise, count, short } from "@/lib/format";
 import { pageFromSearch } from "@/lib/pagination";
 
-const UploadDialog = lazy(async () => ({ default: (await import("@/datasets/upload-dialog")).UploadDialog }));
-const ValidationErrorsDialog = lazy(async () => ({ default: (await import("@/datasets/validation-errors-dialog")).ValidationErrorsDialog }));
+const UploadDialog = lazy(async () => ({ default: (await chunk(() => import("@/datasets/upload-dialog"))).UploadDialog }));
+const ValidationErrorsDialog = lazy(async () => ({ default: (await chunk(() => import("@/datasets/validation-errors-dialog"))).ValidationErrorsDialog }));
 
-const DeleteDialog = lazy(async () => ({ default: (await import("@/datasets/delete-dialog")).DeleteDialog }));
+const DeleteDialog = lazy(async () => ({ default: (await chunk(() => import("@/datasets/delete-dialog"))).DeleteDialog }));
 
 const STATUSES: readonly DatasetStatus[] = ["ready", "error", "validating", "uploading"];
 

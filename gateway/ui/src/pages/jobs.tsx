@@ -17,8 +17,9 @@ import { JobTable } from "@/jobs/list/table";
 import { Toolbar } from "@/jobs/list/toolbar";
 import { useTrainingJobs } from "@/jobs/queries";
 import { StaleNotice } from "@/jobs/watch/stale-notice";
+import { chunk } from "@/lib/chunk";
 
-const EditDialog = lazy(async () => ({ default: (await import("@/jobs/labels/edit-dialog")).EditDialog }));
+const EditDialog = lazy(async () => ({ default: (await chunk(() => import("@/jobs/labels/edit-dialog"))).EditDialog }));
 
 export function JobsPage() {
   const [search, setSearch] = useSearchParams();

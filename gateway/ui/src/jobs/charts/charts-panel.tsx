@@ -5,10 +5,11 @@ import { Skeleton } from "@/components/ui/skeleton";
 import { Panel } from "@/jobs/details/panel";
 import { useJobMetrics } from "@/jobs/queries";
 import { MetricsCsvButton } from "@/jobs/result/metrics-csv-button";
+import { chunk } from "@/lib/chunk";
 import { chartsOf } from "./series";
 
 // The chart library is loaded with the first chart.
-const Charts = lazy(async () => ({ default: (await import("./charts")).Charts }));
+const Charts = lazy(async () => ({ default: (await chunk(() => import("./charts"))).Charts }));
 
 /** Charts of the metrics that a job's trainer reports. */
 export function ChartsPanel({ job }: { job: Job }) {

@@ -1,4 +1,3 @@
-import "uplot/dist/uPlot.min.css";
 
 import { Maximize2 } from "lucide-react";
 import { useEffect, useRef, useState, type KeyboardEvent } from "react";

@@ -6,11 +6,12 @@ import { Skeleton } from "@/components/ui/skeleton";
 import { colourOf } from "@/jobs/charts/series";
 import { Panel } from "@/jobs/details/panel";
 import { useMetricsOf } from "@/jobs/queries";
+import { chunk } from "@/lib/chunk";
 import { overlay } from "./overlay";
 import { firstSlots, MAX_CURVES, toggled } from "./runs";
 
 // The chart library is loaded with the first chart.
-const Charts = lazy(async () => ({ default: (await import("@/jobs/charts/charts")).Charts }));
+const Charts = lazy(async () => ({ default: (await chunk(() => import("@/jobs/charts/charts"))).Charts }));
 
 /** Curves of the compared jobs, one above the other. There is a colour for eight: which are shown can be chosen. */
 export function Curves({ jobs, names }: { jobs: readonly Job[]; names: ReadonlyMap<string, string> }) {

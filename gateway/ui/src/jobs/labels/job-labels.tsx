@@ -4,8 +4,9 @@ import { Link } from "react-router";
 
 import type { Job } from "@/api/types";
 import { Button } from "@/components/ui/button";
+import { chunk } from "@/lib/chunk";
 
-const EditDialog = lazy(async () => ({ default: (await import("./edit-dialog")).EditDialog }));
+const EditDialog = lazy(async () => ({ default: (await chunk(() => import("./edit-dialog"))).EditDialog }));
 
 /** The labels of a job, each a link to the jobs that have it, and the button to edit them and the name. */
 export function JobLabels({ job }: { job: Job }) {
