@@ -41,7 +41,9 @@ KINDS = {
     "/apis/kueue.x-k8s.io/v1beta2/clusterqueues": "ClusterQueue",
     "/apis/kueue.x-k8s.io/v1beta2/resourceflavors": "ResourceFlavor",
 }
-MANIFEST = Path(__file__).parents[3] / "deploy/kubernetes/trainer/dispatcher.yaml"
+OBJECTS = list(
+    yaml.safe_load_all((Path(__file__).parents[3] / "deploy/kubernetes/trainer/dispatcher.yaml").read_text())
+)
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 # What a request may be answered beside a status: as ever, or not at all once it is done.
 PASS, DROP = -1, 0
@@ -207,9 +209,7 @@ class ApiServer:
         resource = rest.split("/")[2 if is_namespaced else 0]
         group = "" if path.startswith("/api/") else groups
         kinds = ("Role", "ClusterRole") if is_namespaced else ("ClusterRole",)
-        rules = [
-            rule for role in yaml.safe_load_all(MANIFEST.read_text()) if role["kind"] in kinds for rule in role["rules"]
-        ]
+        rules = [rule for role in OBJECTS if role["kind"] in kinds for rule in role["rules"]]
         if not any(
             group in rule["apiGroups"] and resource in rule["resources"] and verb in rule["verbs"] for rule in rules
         ):
