@@ -17,12 +17,14 @@ from pipeline.jobs.v1 import jobs_pb2
 
 from estimator_service.catalogue.model import read_catalogue
 from estimator_service.settings import EstimatorSettings
-from tests.conftest import Stack, TestDatabase, open_stack
-from tests.jobs_service.trainers import get, lease
+from tests.conftest import Stack, TestDatabase, open_stack, token
+from tests.jobs_service.trainers import TRAINER, get, lease
 from tests.trainer.train.trainings import REPOSITORY, files_of, is_final, log_of, queue, trainer, until, write_token
 from trainer.__main__ import add_arguments, run
-from trainer.client import TrainerError
+from trainer.client import Trainer, TrainerError
 from trainer.dispatcher.engine import write_lease
+from trainer.settings import TrainerSettings
+from trainer.supervisor import supervisor
 from trainer.supervisor.gpus import TYPES, type_of
 
 CHILD = """
@@ -193,6 +195,25 @@ async def test_a_result_that_is_not_there_fails_its_job_alone(stack: Stack, tmp_
     assert (failed.status, failed.attempt) == (jobs_pb2.JOB_STATUS_FAILED, 3)
     assert failed.error_message == "The training's result is missing: /nowhere."
     assert (await get(stack, job.id)).current_cost < 1
+
+
+async def test_a_result_waits_for_no_process_that_does_not_end(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training process that goes on after its result, as torchrun does for a node that was lost, is ended."""
+    monkeypatch.setattr(supervisor, "END_SECONDS", 0.1)
+    code = """
+    send({"result": {"folder": str(folder), "step": 1, "max_steps": 1}})
+    os.read(os.pipe()[0], 1)
+    """
+    models, command = child(tmp_path, code)
+    job = await queue(stack)
+    (leased,) = await lease(stack)
+    settings = TrainerSettings(trainer_command=command, models_dir=models, trainer_work_dir=tmp_path / "work")
+    with Trainer(stack.jobs_address, token(TRAINER, role="worker"), gpus={}, name="tests") as client:
+        training = supervisor.Supervisor(client, settings, lambda *_: None)
+        await asyncio.to_thread(training.run_one, client.resume(leased))
+    assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_COMPLETED
 
 
 async def test_a_training_process_has_no_token(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ from trainer.task import Task
 
 # The last one is Ray's: it repeats the variables of Ray's job, the lease among them.
 SECRET_VARIABLES = ("PIPELINE_TRAINER_TOKEN", LEASE_VARIABLE, "RAY_JOB_CONFIG_JSON_ENV_VAR")
+# Time that a training process has to end after its result or its error. torchrun would wait minutes for a node that was lost.
+END_SECONDS = 10.0
 # Tells an observer of a job: its steps done, and how it ended once it did.
 Show = Callable[[Job, int, str], None]
 
@@ -172,6 +174,8 @@ class Supervisor:
                 child.terminate()
             if child.is_overdue(self._settings.trainer_stop_seconds):
                 raise self._interrupted(job)
+            if outcome is not None and now - last_message_at > END_SECONDS:
+                break
             if now - last_message_at > self._settings.trainer_stall_seconds:
                 raise TrainingFailed(
                     Failure(f"The training process hangs: it sent nothing for {now - last_message_at:.0f} s.")

@@ -140,6 +140,15 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
 
         signal.signal(signal.SIGTERM, stop)
 
+    @staticmethod
+    def stop_listening() -> None:
+        """Ignores SIGTERM from here on: the training has ended.
+
+        The interpreter's end restores default actions only. A process that SIGTERM kills there counts as failed, and torchrun
+        on the other nodes waits minutes for it.
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Notes when and at which step the training begins."""
         self._began = self._saved_at = time.monotonic()

@@ -71,6 +71,7 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
     saving.listen()
     pipe.pid()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    saving.stop_listening()
     state = trainer.state
     if saving.stopped:
         pipe.send("saved", step=state.global_step)

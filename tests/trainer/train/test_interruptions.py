@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
-from tests.conftest import Stack, TestDatabase, metadata
+from tests.conftest import Stack, TestDatabase, metadata, token
 from tests.jobs_service import trainers
 from tests.jobs_service.jobs.test_create_job import ANN
-from tests.jobs_service.trainers import get
+from tests.jobs_service.trainers import TRAINER, get
 from tests.trainer.train.trainings import (
     ROWS,
     STEPS,
@@ -32,6 +32,10 @@ from tests.trainer.train.trainings import (
     trainer,
     until,
 )
+from trainer.client import Job, Trainer
+from trainer.settings import TrainerSettings
+from trainer.supervisor.messages import Report, Saved
+from trainer.supervisor.supervisor import Supervisor
 
 pytestmark = pytest.mark.train
 
@@ -163,6 +167,30 @@ async def test_a_trainer_told_to_end_releases_its_job(stack: Stack, models: Path
     assert (now.status, now.attempt) == (jobs_pb2.JOB_STATUS_QUEUED, 1)
     assert now.status_reason == jobs_pb2.STATUS_REASON_RELEASED
     assert checkpoints_of(tmp_path / "trainer", job) == 1
+
+
+async def test_a_training_that_was_stopped_cannot_be_stopped_again(stack: Stack, models: Path, tmp_path: Path) -> None:
+    """SIGTERM while it ends makes it no failure, for which torchrun on other nodes would wait: its exit code is 0."""
+    await queue(stack)
+    (leased,) = await trainers.lease(stack)
+    settings = TrainerSettings(
+        checkpoint_url=f"file://{tmp_path}/checkpoints", models_dir=models, trainer_work_dir=tmp_path / "work"
+    )
+
+    def stop_twice(training: Supervisor, job: Job) -> int | None:
+        child = training._start(job, tmp_path)
+        for message in child.messages():
+            if isinstance(message, Report) and message.fields.get("step"):
+                child.terminate()
+            if isinstance(message, Saved):
+                while child.exit_code is None:
+                    os.kill(child.pid, signal.SIGTERM)
+        child.close()
+        return child.exit_code
+
+    with Trainer(stack.jobs_address, token(TRAINER, role="worker"), gpus={}, name="tests") as client:
+        training = Supervisor(client, settings, lambda *_: None)
+        assert await asyncio.to_thread(stop_twice, training, client.resume(leased)) == 0
 
 
 async def test_cancelling_stops_the_training(stack: Stack, models: Path, tmp_path: Path) -> None:
