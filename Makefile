@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test test-train test-cluster train-demo lint types contracts fast generate ui dashboard chromium debian previous campaign campaign-cluster soak attack bench lock clean
+.PHONY: help up env check test test-train test-cluster train-demo lint types contracts fast generate ui chromium debian previous campaign campaign-cluster soak attack bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,9 +23,6 @@ up: .venv/installed ui ## Run everything on this machine until Ctrl-C
 
 env: .venv/installed ## Write deploy/env.example anew from the settings
 	$(BIN)/python -m deploy.env
-
-dashboard: .venv/installed ## Write the Grafana dashboard anew from its panels
-	$(BIN)/python -m deploy.grafana.dashboard
 
 UI := gateway/ui
 NPM := $(BIN)/python $(UI)/build.py
@@ -102,7 +99,7 @@ test-train: .venv-train/installed ## Train a tiny model for real, killed and res
 
 # The tiny model's operations are too small to be shared by threads.
 train-demo: .venv-train/installed ## Beside a running `make up`: queue a small job and train it for real on this machine
-	@OMP_NUM_THREADS=1 .venv-train/bin/python -m deploy.train_demo
+	@OMP_NUM_THREADS=1 .venv-train/bin/python -m deploy.local.train_demo
 
 # The last release's servers and tests, in an environment of its own, on this version's schema.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 2> /dev/null)

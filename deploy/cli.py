@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import re
 import shlex
 import sys
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from deploy.local import up
-from deploy.processes import SetupError
-from deploy.running import Issuer, Running, get_json, read
+from deploy.local.processes import SetupError
+from deploy.local.running import Issuer, Running, get_json, read
+from deploy.local.up import up
 from deploy.settings import DoctorSettings, LocalSettings, UpSettings, plain
 from gateway.auth import DEMO_USER, SESSION_SECONDS
 from rpc.errors import OperatorError
@@ -61,7 +60,7 @@ def main() -> int:
         action="append",
         default=[],
         metavar="COLUMN:ROLE",
-        help="role of a column with a name of its own, such as Frage:user; once for each column",
+        help="role of a column with another name, such as Frage:user; once for each column",
     )
     file.add_argument("--address", help="address of the Jobs service; default: the running stack's")
     doctor = commands.add_parser("doctor", help="check database, storage, issuer, prices, certificates and trainers")
@@ -78,9 +77,9 @@ def main() -> int:
         "dispatcher": _dispatcher,
         "doctor": _doctor,
     }
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        return runs[chosen.command](chosen)
+        return runs[arguments.command](arguments)
     except SetupError as error:
         print(f"pipeline: {error}", file=sys.stderr)
         return 2
@@ -97,58 +96,60 @@ def _up(_: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(chosen: argparse.Namespace) -> int:
+def _serve(arguments: argparse.Namespace) -> int:
     # Imported here: only this command needs the servers' code.
     from deploy.serve import serve
 
-    return serve(chosen.workers)
+    return serve(arguments.workers)
 
 
-def _token(chosen: argparse.Namespace) -> int:
-    print(_issuer().open().token(str(chosen.user), role=chosen.role, seconds=chosen.ttl))
+def _token(arguments: argparse.Namespace) -> int:
+    print(_issuer().open().token(str(arguments.user), role=arguments.role, seconds=arguments.ttl))
     return 0
 
 
-def _import(chosen: argparse.Namespace) -> int:
+def _import(arguments: argparse.Namespace) -> int:
     from deploy.importing import import_file
 
-    address = _jobs_address(chosen)
-    token = _issuer().open().token(str(chosen.user), seconds=3600)
-    name = chosen.name or chosen.file.stem
+    address = _jobs_address(arguments)
+    token = _issuer().open().token(str(arguments.user), seconds=3600)
+    name = arguments.name or arguments.file.stem
     dataset = asyncio.run(
-        import_file(address, token, chosen.file, name=name, description=chosen.description, mapping=chosen.map)
+        import_file(address, token, arguments.file, name=name, description=arguments.description, mapping=arguments.map)
     )
     for error in dataset.validation_errors:
-        print(f"{chosen.file}:{error.line}: {error.reason}", file=sys.stderr)
+        print(f"{arguments.file}:{error.line}: {error.reason}", file=sys.stderr)
     if dataset.validation_error_count:
-        raise SetupError(f"{chosen.file}: {dataset.validation_error_count} bad lines; the dataset is not ready")
+        raise SetupError(f"{arguments.file}: {dataset.validation_error_count} bad lines; the dataset is not ready")
     for warning in dataset.validation_warnings:
         lines = ", ".join(map(str, warning.lines))
-        print(f"{chosen.file}: warning: {warning.message} (lines {lines}; {warning.count} in all)", file=sys.stderr)
+        print(f"{arguments.file}: warning: {warning.message} (lines {lines}; {warning.count} in all)", file=sys.stderr)
     print(f"{dataset.id}  {dataset.total_training_pairs} pairs, {dataset.total_tokens} tokens")
     return 0
 
 
-def _trainer(chosen: argparse.Namespace) -> int:
-    from deploy.trainer import run
+def _trainer(arguments: argparse.Namespace) -> int:
+    from deploy.local.trainer import run
 
-    run(chosen, read(load(LocalSettings).local_dir), _issuer)
+    run(arguments, read(load(LocalSettings).local_dir), _issuer)
     return 0
 
 
-def _dispatcher(chosen: argparse.Namespace) -> int:
+def _dispatcher(arguments: argparse.Namespace) -> int:
     try:
-        run_dispatcher(chosen)
+        run_dispatcher(arguments)
     except (TrainerError, OperatorError) as error:
         raise SetupError(str(error)) from error
     return 0
 
 
-def _doctor(chosen: argparse.Namespace) -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     from deploy.doctor import examine
 
     settings = load(DoctorSettings)
-    return asyncio.run(_print_findings(examine(settings, read(settings.local_dir), repair=chosen.repair), chosen.json))
+    return asyncio.run(
+        _print_findings(examine(settings, read(settings.local_dir), repair=arguments.repair), arguments.json)
+    )
 
 
 async def _print_findings(findings: AsyncIterator[Finding], as_json: bool) -> int:
@@ -167,9 +168,9 @@ async def _print_findings(findings: AsyncIterator[Finding], as_json: bool) -> in
     return int(code)
 
 
-def _jobs_address(chosen: argparse.Namespace) -> str:
+def _jobs_address(arguments: argparse.Namespace) -> str:
     running = read(load(LocalSettings).local_dir)
-    address = chosen.address or (running and running.jobs)
+    address = arguments.address or (running and running.jobs)
     if not address:
         raise SetupError("no stack is running: start one with `make up`, or pass --address HOST:PORT")
     return str(address)
@@ -198,18 +199,6 @@ def _seconds(text: str) -> int:
     return int(match[1]) * UNITS[match[2]]
 
 
-def _positive(text: str) -> float:
-    if not 0 < float(text) < math.inf:
-        raise ValueError
-    return float(text)
-
-
-def _share(text: str) -> float:
-    if not 0 <= float(text) <= 1:
-        raise ValueError
-    return float(text)
-
-
 class _Summary:
     """Prints how to reach the running stack. Each command is on a line of its own, so that it can be pasted."""
 
@@ -222,9 +211,9 @@ class _Summary:
         self._entry("Page", running.gateway)
         if running.issuer is not None and dataset is not None:
             token = running.issuer.open().token(seconds=SESSION_SECONDS)
-            self._entry("Token of the demo user, good for 12 hours", token)
-            self._entry("What would training on the demo dataset cost?", _curl(running, token, dataset))
-            self._entry("The same user's datasets, over gRPC", _grpcurl(running, token))
+            self._entry("Token of the demo user, valid for 12 hours", token)
+            self._entry("Estimate the cost of training on the demo dataset", _curl(running, token, dataset))
+            self._entry("List the demo user's datasets over gRPC", _grpcurl(running, token))
         self._entry("Metrics", "\n".join(f"{name:10}{url}" for name, url in running.metrics.items()))
         self._entry("Logs", f"{self._folder}/logs/")
 

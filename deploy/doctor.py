@@ -1,4 +1,4 @@
-"""`pipeline doctor`: checks a deployment and says what is wrong and what to do about it."""
+"""`pipeline doctor`: checks a deployment and prints what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import httpx
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.running import Running, get_json
+from deploy.local.running import Running, get_json
 from deploy.settings import DoctorSettings, plain
 from estimator_service.catalogue.model import CatalogueError, read_catalogue
 from jobs_service.datasets.storage import OBJECT_STORES
@@ -95,7 +95,7 @@ async def examine(settings: DoctorSettings, running: Running | None, *, repair: 
 
 
 async def _safely(name: str, check: Callable[..., Awaitable[list[Finding]]], *arguments: Any) -> list[Finding]:
-    """Returns the findings of a check, or one for the database error that it met."""
+    """Returns the findings of a check, or one finding for the database error that it raised."""
     try:
         return await check(*arguments)
     except asyncpg.UndefinedTableError:
@@ -181,7 +181,7 @@ def _files(url: str, expected: Mapping[str, int], named: set[str], repair: bool)
     findings.append(_limit("dataset files", f"{len(missing)} of {len(expected)} missing{_names(missing)}", not missing,
                            "restore the storage to the same moment as the database"))  # fmt: skip
     if sizes and not named:
-        # A restored storage beside a database that is not restored yet looks like this.
+        # Most likely the storage was restored and the database not yet.
         findings.append(Finding("orphaned files", "error", f"no row names any of the {len(sizes)} files",
                                 "restore the database first, or check both URLs; nothing was removed"))  # fmt: skip
     elif repair:

@@ -1,5 +1,5 @@
 -- name: server
--- Clock, version, connections and the oldest open transaction, in one look. Needs an administrator's login.
+-- Clock, version, connections and the oldest open transaction. Needs an administrator's login.
 select
     current_setting('server_version_num')::integer as version,
     clock_timestamp() as clock,
@@ -50,6 +50,6 @@ select storage_path as path from lora_datasets where storage_path is not null
 union select path from unclaimed_files;
 
 -- name: end_leases
--- Ends every lease now, after a restore: the trainers of the lost time are refused, and the sweeper queues their jobs again.
+-- Ends every lease, after a restore: reports on leases from before it are refused, and the sweeper queues their jobs again.
 update lora_training_jobs set lease_expires_at = now()
 where status in ('initializing', 'running') and lease_expires_at > now();

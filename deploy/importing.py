@@ -1,4 +1,4 @@
-"""Imports a file by DatasetService.ImportDataset."""
+"""Imports a file with DatasetService.ImportDataset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import grpc
 from pipeline.datasets.v1 import datasets_pb2
 from pipeline.datasets.v1.datasets_pb2_grpc import DatasetServiceStub
 
-from deploy.processes import SetupError
+from deploy.local.processes import SetupError
 from rpc.channels import EarlyStatus
 from rpc.status import failure_of
 
@@ -32,10 +32,10 @@ async def import_file(
 
     try:
         async with grpc.aio.insecure_channel(address, interceptors=[EarlyStatus()]) as channel:
-            answer = await DatasetServiceStub(channel).ImportDataset(
+            response = await DatasetServiceStub(channel).ImportDataset(
                 requests(), metadata=[("authorization", f"Bearer {token}")], timeout=TIMEOUT_SECONDS
             )
-            return answer.dataset
+            return response.dataset
     except grpc.aio.AioRpcError as error:
         violations = "".join(f"; {field} {text}" for field, text in failure_of(error).violations)
         raise SetupError(

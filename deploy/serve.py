@@ -1,6 +1,6 @@
-"""`pipeline serve`: gateway and services in one process, with their gRPC ports open.
+"""`pipeline serve`: gateway and services in one process, which also listens on their gRPC ports.
 
-Calls between them pass the same boundary as on the wire, without serialization.
+Calls between them pass the same boundary as calls over gRPC, without serialization.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         estimator = estimator_services(settings, database, telemetry.metrics)
         prices = _local(pricing, estimator)
         jobs = await stack.enter_async_context(open_services(settings, database, prices, telemetry.metrics))
-        # Webhooks are sent from this process too. Apart from it they are sent by `python -m jobs_service webhooks`.
+        # Webhooks are sent from this process too, where `make up` starts `python -m jobs_service webhooks`.
         dispatcher = await stack.enter_async_context(open_dispatcher(settings, database, telemetry.metrics))
         channels = dict.fromkeys((service.full_name for service in estimator), prices)
         channels |= dict.fromkeys((service.full_name for service in jobs), _local(queueing, jobs))

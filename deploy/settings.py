@@ -77,7 +77,7 @@ class DoctorSettings(LocalSettings):
 
 
 class CatalogueSettings(LocalSettings):
-    """What `pipeline trainer` needs beside a trainer's own settings."""
+    """What `pipeline trainer` needs in addition to a trainer's own settings."""
 
     catalogue_file: Path = Field(
         EstimatorSettings.model_fields["catalogue_file"].default, description="GPU types that a trainer may offer."

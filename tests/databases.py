@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from deploy.postgres import Postgres
+from deploy.local.postgres import Postgres
 from jobs_service.database.migrate import migrate
 from rpc.database.pool import Database
 

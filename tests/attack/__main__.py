@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from deploy.running import Stack, stack
+from deploy.local.running import Stack, stack
 from rpc.process.logs import setup_logs
 from tests.attack.attacks import ATTACKS, Target, run_attack
 from tests.attack.clients import Measured, measuring

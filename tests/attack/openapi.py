@@ -14,7 +14,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from deploy.running import stack
+from deploy.local.running import stack
 from rpc.process.logs import setup_logs
 
 CHECKS = (

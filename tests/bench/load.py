@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.postgres import program
+from deploy.local.postgres import program
 
 CLIENTS = 16
 LOAD_TIMEOUT_SECONDS = 300

@@ -22,8 +22,8 @@ import jwt
 import psutil
 from pipeline.estimator.v1 import estimator_pb2
 
-from deploy.postgres import Postgres
-from deploy.running import get_json
+from deploy.local.postgres import Postgres
+from deploy.local.running import get_json
 from deploy.settings import environment
 from jobs_service.database.migrate import migrate
 from rpc.database.queries import load_queries

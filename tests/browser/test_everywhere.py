@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Response, expect
 
-from deploy.running import Stack
+from deploy.local.running import Stack
 from tests.browser.conftest import COOKIE, UI, NewContext, Person, Trainer
 
 pytestmark = [

@@ -22,7 +22,7 @@ import asyncpg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.running import Stack, stack
+from deploy.local.running import Stack, stack
 from rpc.process.logs import setup_logs
 from tests.campaign.checker import Evidence, Finding, check, read_history, read_tables
 from tests.campaign.clients import People, Person

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from deploy.running import Stack
+from deploy.local.running import Stack
 
 RECOVERY_SECONDS = 10.0
 

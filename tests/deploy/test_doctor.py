@@ -23,8 +23,8 @@ from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 from pipeline.workers.v1 import workers_pb2
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
-from deploy.postgres import program
-from deploy.running import Stack, get_json, stack
+from deploy.local.postgres import program
+from deploy.local.running import Stack, get_json, stack
 from deploy.settings import environment
 from tests.deploy.processes import wait_for
 

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from deploy.running import Stack, stack
+from deploy.local.running import Stack, stack
 from tests.clients import http_client
 from tests.deploy.processes import child, find_child, patience, wait_for
 

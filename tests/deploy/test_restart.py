@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.running import get_json, read, stack
+from deploy.local.running import get_json, read, stack
 from tests.deploy.processes import family, patience, wait_for
 
 SECOND_START_SECONDS = 5.0

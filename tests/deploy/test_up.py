@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from deploy.running import Stack, get_json, stack
+from deploy.local.running import Stack, get_json, stack
 from deploy.settings import environment
 from gateway.auth import DEMO_USER
 from tests.deploy.processes import child, wait_for

@@ -23,7 +23,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from deploy.running import Stack, stack
+from deploy.local.running import Stack, stack
 from rpc.process.logs import setup_logs
 from tests.conftest import insert_dataset
 

@@ -22,7 +22,7 @@ from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 
-from deploy.postgres import Postgres
+from deploy.local.postgres import Postgres
 from jobs_service.database.migrate import migrate
 from tests.conftest import NewDataset, Stack, metadata
 from tests.databases import SERVICE_PASSWORD

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
-from deploy.postgres import SYSTEM_USER
+from deploy.local.postgres import SYSTEM_USER
 from jobs_service.database.migrate import NotDirect, migrate
 from rpc.database.errors import ConnectionRefused
 from rpc.database.pool import SESSION_SETTINGS, Database

@@ -16,7 +16,7 @@ import grpc
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
-from deploy.postgres import Postgres, PostgresError
+from deploy.local.postgres import Postgres, PostgresError
 from jobs_service.database.migrate import migrate
 from tests.conftest import Stack, insert_dataset, metadata, open_stack
 from tests.databases import SERVICE_PASSWORD

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pipeline.jobs.v1 import jobs_pb2
 
-from deploy import train_demo
+from deploy.local import train_demo
 from tests.conftest import Stack
 from tests.jobs_service.trainers import get
 from tests.trainer.rows import import_rows

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from deploy.processes import last_line
+from deploy.local.processes import last_line
 from rpc.process.workers import tie_to_parent
 
 # PostgreSQL refuses to run as root. This user is created if it is missing.
@@ -30,11 +30,11 @@ log = structlog.get_logger()
 
 
 class PostgresError(Exception):
-    """PostgreSQL does not start; the reason in one line."""
+    """PostgreSQL does not start. The text is one line."""
 
 
 class Postgres:
-    """One server on one data directory. It ends with the thread that started it.
+    """A server on a data directory. It ends with the thread that started it.
 
     It listens on a Unix socket only, in a directory that other users cannot enter.
     """
@@ -84,7 +84,7 @@ class Postgres:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stops the server by a fast shutdown, harder if that does not end it."""
+        """Stops the server: by a fast shutdown, then an immediate one, then SIGKILL."""
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             if self._process is None or self._process.poll() is not None:
                 break
@@ -141,7 +141,7 @@ def _user_for(data_dir: Path) -> str | None:
     for folder in {*data_dir.parents, *Path(program("postgres")).resolve().parents}:
         mode = folder.stat().st_mode
         if not mode & 0o001:
-            log.info("folder made passable", folder=str(folder), reason=f"{SYSTEM_USER} runs PostgreSQL below it")
+            log.info("folder_made_passable", folder=str(folder), reason=f"{SYSTEM_USER} runs PostgreSQL below it")
             folder.chmod(mode | 0o001)
     return SYSTEM_USER
 

@@ -19,15 +19,15 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 
 from deploy.importing import import_file
-from deploy.processes import SetupError
-from deploy.running import Running, read
+from deploy.local.processes import SetupError
+from deploy.local.running import Running, read
+from deploy.local.trainer import run
 from deploy.settings import LocalSettings
-from deploy.trainer import run
 from rpc.process.settings import load
 from trainer.__main__ import add_arguments
 
 NAME = "Demo of a real training"
-# Sums of two numbers below LARGEST: short, and so regular that a tiny model learns their form, and some of them, in a minute.
+# Sums of two numbers below LARGEST: short and so regular that a tiny model learns to write them in a minute.
 SAMPLES, LARGEST = 400, 40
 GPU = "A100-80GB"
 HYPERPARAMETERS = estimator_pb2.Hyperparameters(

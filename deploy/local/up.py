@@ -18,10 +18,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 
-from deploy import demo
-from deploy.postgres import Postgres, PostgresError
-from deploy.processes import Server, SetupError, last_line, rotate
-from deploy.running import Issuer, Running, get_json, run_file, write_private
+from deploy.local import demo
+from deploy.local.postgres import Postgres, PostgresError
+from deploy.local.processes import Server, SetupError, last_line, rotate
+from deploy.local.running import Issuer, Running, get_json, run_file, write_private
 from deploy.settings import UpSettings, environment, plain
 from jobs_service.database.migrate import migrate
 from jobs_service.settings import Login
@@ -159,7 +159,7 @@ def _metrics_addresses() -> Mapping[str, str]:
 
 
 def _generated(folder: Path) -> Mapping[str, str]:
-    """Returns the secrets of this folder, which are generated once."""
+    """Returns the secrets of this folder, which the first start generates."""
     file = folder / "secrets.json"
     values = {"jwt_secret": secrets.token_urlsafe(48)} | {
         f"{login}_password": secrets.token_urlsafe(24) for login in LOGINS

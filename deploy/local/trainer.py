@@ -6,19 +6,19 @@ import argparse
 import uuid
 from collections.abc import Callable
 
-from deploy.processes import SetupError
-from deploy.running import Issuer, Running
+from deploy.local.processes import SetupError
+from deploy.local.running import Issuer, Running
 from deploy.settings import CatalogueSettings
 from estimator_service.catalogue.model import CatalogueError, read_catalogue
 from rpc.process.settings import load
 from trainer.__main__ import run as run_trainer
 from trainer.client import TrainerError
 
-# Long enough for a slow connection, and of little use to others.
+# Long enough for a slow call, short enough to be of little use if it leaks.
 TOKEN_SECONDS = 300
 
 
-def run(chosen: argparse.Namespace, running: Running | None, issuer: Callable[[], Issuer]) -> None:
+def run(arguments: argparse.Namespace, running: Running | None, issuer: Callable[[], Issuer]) -> None:
     """Runs the trainer that the command line describes, until SIGINT or SIGTERM. Raises SetupError."""
     identity = str(uuid.uuid4())
 
@@ -27,11 +27,11 @@ def run(chosen: argparse.Namespace, running: Running | None, issuer: Callable[[]
 
     try:
         catalogue = read_catalogue(load(CatalogueSettings).catalogue_file)
-        has_token = chosen.token_file is not None or chosen.demo_model is not None
+        has_token = arguments.token_file is not None or arguments.demo_model is not None
         if not has_token:
             issuer()
         run_trainer(
-            chosen,
+            arguments,
             address=running.jobs if running is not None else "",
             token=None if has_token else token,
             known_types=catalogue.by_type,

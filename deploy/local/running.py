@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.processes import SetupError, last_line
+from deploy.local.processes import SetupError, last_line
 from deploy.settings import environment
 from gateway.auth import DevelopmentIssuer
 from gateway.settings import GatewaySettings

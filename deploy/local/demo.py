@@ -1,4 +1,4 @@
-"""The demo dataset: questions about Python, answered by the documentation of this Python."""
+"""The demo dataset: questions about Python with answers from the documentation of the running Python."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 import orjson
 
-from deploy.processes import SetupError
-from deploy.running import Running, get_json
+from deploy.local.processes import SetupError
+from deploy.local.running import Running, get_json
 
 NAME = "Python standard library, questions and answers"
 DESCRIPTION = "Questions and answers from the documentation of the Python standard library. Generated on this machine."
