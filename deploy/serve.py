@@ -16,7 +16,7 @@ from gateway.http_server import http_server
 from jobs_service.__main__ import open_dispatcher, open_services
 from rpc.boundary import Boundary
 from rpc.database.pool import Database
-from rpc.identity.jwks import open_verifier
+from rpc.identity.tokens import open_verifier
 from rpc.in_process import LocalChannel
 from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load

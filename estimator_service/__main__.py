@@ -18,7 +18,7 @@ from estimator_service.service import EstimatorService
 from estimator_service.settings import EstimatorSettings
 from rpc.boundary import Boundary
 from rpc.database.pool import Database
-from rpc.identity.jwks import open_verifier
+from rpc.identity.tokens import open_verifier
 from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load
 from rpc.process.workers import run_server

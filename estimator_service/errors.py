@@ -61,9 +61,8 @@ class DatasetTooLarge(ServiceError):
 
     code = "OUT_OF_RANGE"
     reason = "DATASET_TOO_LARGE"
-
-    def __init__(self) -> None:
-        super().__init__("Dataset too large", details="Its training steps are more than 2^53: split the dataset.")
+    title = "Dataset too large"
+    advice = "Its training steps are more than 2^53: split the dataset."
 
 
 class QuoteNotFound(ServiceError):
@@ -71,9 +70,8 @@ class QuoteNotFound(ServiceError):
 
     code = "NOT_FOUND"
     reason = "QUOTE_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("Quote not found or access denied", details="Ask for a new one with POST /api/quotes.")
+    title = "Quote not found or access denied"
+    advice = "Ask for a new one with POST /api/quotes."
 
 
 class QuoteExpired(ServiceError):

@@ -29,7 +29,7 @@ from gateway.app import Gateway
 from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
 from rpc.channels import open_channel
-from rpc.identity.jwks import open_verifier
+from rpc.identity.tokens import open_verifier
 from rpc.methods import methods
 from rpc.process.lifetime import until_stopped
 from rpc.process.settings import load

@@ -1,31 +1,26 @@
-"""Looks up API keys for the gateway, which has no database: the Jobs service knows whose they are."""
+"""Looks up API keys for the gateway, which has no database, with the Jobs service's GetCaller."""
 
 from __future__ import annotations
 
 import grpc.aio
 from pipeline.api_keys.v1 import api_keys_pb2
 from pipeline.api_keys.v1.api_keys_pb2_grpc import ApiKeyServiceStub
-from pipeline.common.v1 import options_pb2
 
 from rpc.errors import TokenExpired, Unauthenticated, UserDisabled
 from rpc.identity.api_keys import FindApiKey
-from rpc.identity.model import Identity, Role, Scope
+from rpc.identity.model import Identity
 from rpc.identity.origin import CLIENT_ADDRESS, current_origin
 from rpc.metadata import REQUEST_ID
+from rpc.methods import ROLES, SCOPES
 from rpc.status import failure_of
 
 LOOKUP_TIMEOUT_SECONDS = 3.0
-_ROLES: dict[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}
-_SCOPES: dict[int, Scope] = {
-    options_pb2.SCOPE_READ: "read",
-    options_pb2.SCOPE_JOBS: "jobs",
-    options_pb2.SCOPE_WORKER: "worker",
-}
+
 _REFUSALS = {error.reason: error for error in (Unauthenticated, TokenExpired, UserDisabled)}
 
 
 def api_keys_of(channel: grpc.aio.Channel) -> FindApiKey:
-    """Returns a look-up of API keys by way of a channel to the Jobs service."""
+    """Returns the look-up of API keys over a channel to the Jobs service."""
     stub = ApiKeyServiceStub(channel)
 
     async def find_api_key(key: str) -> Identity | None:
@@ -43,8 +38,8 @@ def api_keys_of(channel: grpc.aio.Channel) -> FindApiKey:
             failure = failure_of(error)
             raise _REFUSALS.get(failure.reason, Unauthenticated)(failure.message, details=failure.details) from None
         caller = response.caller
-        scopes = frozenset(_SCOPES[number] for number in caller.scopes)
+        scopes = frozenset(SCOPES[number] for number in caller.scopes)
         expires_at = caller.expires_at.seconds + caller.expires_at.nanos / 1e9
-        return Identity(caller.user_id, _ROLES[caller.role], expires_at, scopes, caller.api_key_id)
+        return Identity(caller.user_id, ROLES[caller.role], expires_at, scopes, caller.api_key_id)
 
     return find_api_key

@@ -19,9 +19,8 @@ class RouteNotFound(ServiceError):
 
     code = "NOT_FOUND"
     reason = "ROUTE_NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("Not found", details="There is no such path; GET /api/openapi.json lists all paths.")
+    title = "Not found"
+    advice = "There is no such path; GET /api/openapi.json lists all paths."
 
 
 class MethodNotAllowed(ServiceError):
@@ -88,9 +87,8 @@ class RangeNotSatisfiable(ServiceError):
 
     code = "OUT_OF_RANGE"
     reason = "RANGE_NOT_SATISFIABLE"
-
-    def __init__(self) -> None:
-        super().__init__("Range not satisfiable", details="The Range header begins beyond the end of the file.")
+    title = "Range not satisfiable"
+    advice = "The Range header begins beyond the end of the file."
 
 
 class RequestTimeout(ServiceError):
@@ -110,11 +108,8 @@ class CrossSiteRequest(ServiceError):
 
     code = "PERMISSION_DENIED"
     reason = "CROSS_SITE_REQUEST"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Cross-site request refused", details="Call from the page itself, or send a bearer token and no cookie."
-        )
+    title = "Cross-site request refused"
+    advice = "Call from the page itself, or send a bearer token and no cookie."
 
 
 class UntrustedHost(ServiceError):

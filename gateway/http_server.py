@@ -117,7 +117,7 @@ class Protocol(HttpToolsProtocol):
         if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
             # A proxy may see another end of the body there, and with it another request.
             details = "Transfer-Encoding may be chunked only, in HTTP/1.1."
-            self._refuse(MalformedRequest("Malformed request", details=details))
+            self._refuse(MalformedRequest(details=details))
         super().on_headers_complete()
         # A response that comes before the end of its request's body ends the connection.
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
@@ -143,7 +143,7 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answers a request that is not valid HTTP, or has too large a head, and closes the connection."""
         self._cancel_running()
-        failure = failure_of(self._error or MalformedRequest("Malformed request", details=msg))
+        failure = failure_of(self._error or MalformedRequest(details=msg))
         request_id = accept_request_id(None)
         body = orjson.dumps(error_body(failure, request_id))
         headers = [

@@ -63,7 +63,7 @@ from rpc.boundary import Boundary
 from rpc.channels import open_channel
 from rpc.database.pool import Database
 from rpc.errors import OperatorError
-from rpc.identity.jwks import open_verifier
+from rpc.identity.tokens import open_verifier
 from rpc.process.background import repeat
 from rpc.process.lifetime import until_stopped
 from rpc.process.logs import setup_logs

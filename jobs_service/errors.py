@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from rpc.errors import ServiceError, ValidationFailed
 
 
@@ -11,23 +9,15 @@ class NotFound(ServiceError):
     """Something that does not exist or is another user's: the response is the same for both."""
 
     code = "NOT_FOUND"
-    title: ClassVar[str]
-    advice: ClassVar[str]
-
-    def __init__(self) -> None:
-        super().__init__(self.title, details=self.advice)
 
 
 class LimitReached(ServiceError):
-    """More of something than a user may have, or than the server accepts. `limit` is the largest number allowed."""
+    """More of something than a user may have, or than the server accepts: `limit`, which `advice` names as `{limit}`."""
 
     code = "RESOURCE_EXHAUSTED"
-    title: ClassVar[str]
-    # With `{limit}` in it.
-    advice: ClassVar[str]
 
     def __init__(self, *, limit: int) -> None:
-        super().__init__(self.title, details=self.advice.format(limit=limit), metadata={"limit": str(limit)})
+        super().__init__(details=self.advice.format(limit=limit), metadata={"limit": str(limit)})
 
 
 class IdempotencyKeyReused(ServiceError):
@@ -49,9 +39,8 @@ class StorageUnavailable(ServiceError):
 
     code = "UNAVAILABLE"
     reason = "STORAGE_UNAVAILABLE"
-
-    def __init__(self) -> None:
-        super().__init__("Storage unavailable", details="The file cannot be kept now; try again in a few minutes.")
+    title = "Storage unavailable"
+    advice = "The file cannot be kept now; try again in a few minutes."
 
 
 class DatasetNotFound(NotFound):
@@ -208,9 +197,8 @@ class LeaseLost(ServiceError):
 
     code = "FAILED_PRECONDITION"
     reason = "LEASE_LOST"
-
-    def __init__(self) -> None:
-        super().__init__("Lease lost", details="The lease is over; stop working on this job.")
+    title = "Lease lost"
+    advice = "The lease is over; stop working on this job."
 
 
 class BadCursor(ServiceError):
@@ -218,11 +206,8 @@ class BadCursor(ServiceError):
 
     code = "INVALID_ARGUMENT"
     reason = "BAD_CURSOR"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Bad cursor", details="last_event_id must be the id of a message of this watch; leave it out to start anew."
-        )
+    title = "Bad cursor"
+    advice = "last_event_id must be the id of a message of this watch; leave it out to start anew."
 
 
 class ArtifactNotFound(NotFound):
@@ -313,9 +298,8 @@ class WebhookDisabled(ServiceError):
 
     code = "FAILED_PRECONDITION"
     reason = "WEBHOOK_DISABLED"
-
-    def __init__(self) -> None:
-        super().__init__("Webhook is disabled", details="Enable it first: PUT /api/webhooks/{id}.")
+    title = "Webhook is disabled"
+    advice = "Enable it first: PUT /api/webhooks/{id}."
 
 
 class ApiKeyNotFound(NotFound):

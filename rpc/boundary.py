@@ -1,7 +1,7 @@
-"""What happens around every call, over a wire or in process: request id, identity, limits, constraints, deadline, log.
+"""The code around every call: request id, identity, limits, the contract's constraints, deadline, log line, metrics, span.
 
-`server.handlers` and `in_process` bring calls here. Servicers get a decoded, valid message and a `Call`, and raise
-ServiceErrors.
+`server.handlers` (gRPC) and `in_process` call it. It calls a servicer's method with a decoded, valid message and a `Call`.
+The servicer may raise ServiceErrors; `status` turns them into statuses.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from rpc.limits import FairLimit
 from rpc.metadata import REQUEST_ID, Metadata, accept_request_id, text
 from rpc.methods import Method
 from rpc.process.settings import CommonSettings
-from rpc.status import CANCELLED, INTERNAL, Failure, Refused, failure_of, log_failure
+from rpc.status import CANCELLED, INTERNAL, CallFailed, Failure, failure_of, log_failure
 from rpc.stream import Stream
 from rpc.telemetry.exporters import Telemetry
 from rpc.telemetry.traces import SERVER_ERRORS, TRACEPARENT, trace_rpc
 
-# A message is sent together with its call, so it has to arrive within this time.
+# A client sends the message together with the call.
 RECEIVE_TIMEOUT_SECONDS = 5.0
-# Calls whose message has not arrived, as a multiple of the calls at work: they cost a little memory and no time.
+# Limit of calls whose message has not arrived, as a multiple of the limit of calls at work. They need a little memory only.
 RECEIVING_SHARE = 4
 # Longest random pause before each further attempt at a transaction that conflicted with another, seconds.
 RETRY_SECONDS = (0.01, 0.05, 0.2)
@@ -50,7 +50,7 @@ StreamHandler = Callable[[Any, "Call"], AsyncGenerator[Message, None]]
 class Call(NamedTuple):
     """The call that a servicer handles. `deadline` is in the event loop's time, seconds.
 
-    Long streams call `recheck` from time to time; `draining` is set when the server stops.
+    A long stream calls `recheck` at intervals and ends when `draining` is set: the server stops.
     """
 
     identity: Identity
@@ -70,7 +70,7 @@ class Call(NamedTuple):
         await self.verifier.identify(f"Bearer {self.token}")
 
     def charge(self, calls: float) -> None:
-        """Counts so many further calls in the caller's rate: this one costs as much. Raises RateLimited."""
+        """Counts further calls in the caller's rate, for a call that costs as much as several. Raises RateLimited."""
         self.verifier.count(self.identity, calls)
 
     def forward(self) -> list[tuple[str, str]]:
@@ -95,7 +95,7 @@ class Boundary:
     ) -> None:
         self._verifier = verifier
         self._default_timeout = default_timeout_seconds
-        # Calls whose token is verified, calls whose message has not arrived, calls at work, and calls that may take long.
+        # Calls whose token is being verified, calls whose message has not arrived, short calls at work, and long ones.
         self._max_verifying, self._verifying = max_concurrent_calls, 0
         self._receiving = FairLimit(RECEIVING_SHARE * max_concurrent_calls)
         self._working = FairLimit(max_concurrent_calls)
@@ -153,12 +153,12 @@ class Boundary:
         *,
         counted: bool = False,
     ) -> Message:
-        """Returns the response of a call. Raises Refused with its failure, or CancelledError if the caller went away.
+        """Returns the response of a call. Raises CallFailed, or CancelledError if the caller disconnected.
 
-        `request` is a message of this process, or reads what comes over a wire. `counted`: the call is already counted
-        in the caller's rate.
+        `request` is a message, or reads it from the connection. `counted`: the call is already counted in the caller's
+        rate.
         """
-        # Uploads and waits may take long by nature; they must not use up the limit of short calls.
+        # Uploads and waits may take long, so they do not count towards the limit of short calls.
         is_long = method.client_streaming or (method.max_timeout_seconds or 0) > self._default_timeout
 
         async def work(call: Call) -> Message:
@@ -167,7 +167,7 @@ class Boundary:
                 with self._limited(call, is_long=is_long):
                     try:
                         response = await handler(message, call)
-                    except errors.Undone:
+                    except errors.TransactionRolledBack:
                         response = await _retry(handler, message, call)
             else:
                 with self._limited(call, is_long=is_long):
@@ -189,7 +189,7 @@ class Boundary:
         *,
         counted: bool = False,
     ) -> Stream:
-        """Starts a server-streaming call. Streams have limits of their own."""
+        """Starts a server-streaming call. Streams have their own limits."""
 
         async def pump(queue: asyncio.Queue[Message | Exception | None]) -> None:
             async def work(call: Call) -> None:
@@ -201,19 +201,19 @@ class Boundary:
 
             try:
                 await self._around(method, metadata, timeout_seconds, work, counted=counted)
-            except Refused as refused:
+            except CallFailed as failed:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     # It failed while it was being cancelled: nothing reads the queue any more.
-                    raise asyncio.CancelledError from refused
-                await queue.put(refused)
+                    raise asyncio.CancelledError from failed
+                await queue.put(failed)
             else:
                 await queue.put(None)
 
         return Stream(pump, f"stream {method.path}")
 
     async def _receive(self, method: Method, request: Message | Receive, call: Call) -> Message:
-        """Returns the message of a call, decoded and checked. Until it has arrived the call counts as no call at work."""
+        """Returns the message of a call, decoded and checked. Until it has arrived, the call is not counted as at work."""
         if not callable(request):
             return _accept(method, request)
         user = call.identity.user_id
@@ -228,7 +228,7 @@ class Boundary:
 
     @contextmanager
     def _limited(self, call: Call, *, is_long: bool) -> Iterator[None]:
-        """Counts a call at work. Raises Overloaded or TooManyWatches if the caller has a full share of the limit."""
+        """Counts a call at work. Raises Overloaded or TooManyWatches if the caller's share of the limit is used up."""
         user = call.identity.user_id
         limit = self._streams[call.identity.role] if is_long else self._working
         if not limit.try_acquire(user):
@@ -259,9 +259,9 @@ class Boundary:
         *,
         counted: bool,
     ) -> T:
-        """Runs the work of a call of any kind: identity, deadline, failure, and the log line.
+        """Runs a call: identity, rate, role and scope, deadline, `work`, then the log line, metrics and span.
 
-        A function where a context manager would read better: that would double its cost.
+        A function and not a context manager, which would double its cost.
         """
         started = time.perf_counter()
         span = trace_rpc(self.telemetry.tracer, method.path, metadata.get(TRACEPARENT))
@@ -281,7 +281,7 @@ class Boundary:
                     self._verifier.count(identity)
                 if identity.role not in method.roles:
                     allowed = " or ".join(sorted(method.roles))
-                    raise errors.RoleNotAllowed("Permission denied", details=f"This call is for the role {allowed}.")
+                    raise errors.RoleNotAllowed(details=f"This call is for the role {allowed}.")
                 if not identity.has_scope(scope := method.scope_for(identity.role)):
                     raise errors.ScopeNotAllowed(scope)
                 return await work(
@@ -295,13 +295,13 @@ class Boundary:
             # A cancelled sub-task is not a cancelled call: the caller still gets a status.
             failure = INTERNAL
             log.exception("internal_error", rpc=method.path, request_id=request_id)
-            raise Refused(failure, request_id) from None
+            raise CallFailed(failure, request_id) from None
         except Exception as error:
             failure = failure_of(error)
             log_failure(error, failure, rpc=method.path, request_id=request_id)
-            raise Refused(failure, request_id) from error
+            raise CallFailed(failure, request_id) from error
         finally:
-            # A call within the process runs in the task of its caller.
+            # A call in the same process runs in its caller's task.
             current_origin.reset(outer_origin)
             code = failure.code.name if failure else "OK"
             seconds = time.perf_counter() - started
@@ -330,11 +330,11 @@ def _total(limit: FairLimit) -> int:
 
 
 async def _retry(handler: Handler, request: Message, call: Call) -> Message:
-    """Runs a handler again, a few times. Its one transaction was rolled back, so nothing is done twice."""
+    """Runs a handler again, up to `len(RETRY_SECONDS)` times. Its only transaction was rolled back."""
     *pauses, last = RETRY_SECONDS
     for pause in pauses:
         await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load
-        with suppress(errors.Undone):
+        with suppress(errors.TransactionRolledBack):
             return await handler(request, call)
     await asyncio.sleep(random.uniform(0, last))  # noqa: S311 - the same
     return await handler(request, call)
@@ -345,20 +345,18 @@ def decode(message_type: type[Message], request: object) -> Message:
     if isinstance(request, Message):
         return request
     if not isinstance(request, bytes):
-        raise errors.NoMessage("No message", details="The call ended without a request.")
+        raise errors.NoMessage
     try:
         return message_type.FromString(request)
     except DecodeError:
-        raise errors.MalformedRequest(
-            "Malformed request", details=f"The bytes are not a {message_type.DESCRIPTOR.name}."
-        ) from None
+        raise errors.MalformedRequest(details=f"The bytes are not a {message_type.DESCRIPTOR.name}.") from None
 
 
 def _accept(method: Method, request: object) -> Message:
     """Decodes a message and checks its size and the contract's constraints."""
     size = len(request) if isinstance(request, bytes) else request.ByteSize() if isinstance(request, Message) else 0
     if size > method.max_request_bytes:
-        raise errors.TooLarge("Too large", details=f"A request may have at most {method.max_request_bytes:,} bytes.")
+        raise errors.TooLarge(details=f"A request may have at most {method.max_request_bytes:,} bytes.")
     message = decode(method.request, request)
     violations = protovalidate.collect_violations(message)
     if violations:
@@ -377,6 +375,6 @@ def _violation(violation: protovalidate.Violation) -> tuple[str, str]:
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None and element.subscript.field == "index":
             path += f"[{element.subscript.value}]"
-    # `not_contains` quotes the forbidden text, and a NUL byte prints as nothing.
+    # `not_contains` quotes the forbidden text, and a NUL byte is invisible.
     message = (violation.proto.message or "is not valid").replace("`\0`", "NUL")
     return path, message

@@ -21,8 +21,8 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """Opens the channel to a server, without TLS if there are no credentials.
 
-    A call that is safe to repeat is retried up to three times, with random pauses, if the server was away, cancelled the
-    call (because other calls of its connection were reset), or the call conflicted with another one in the database.
+    A call that is safe to repeat is retried up to three times, with random pauses, after UNAVAILABLE, CANCELLED (the server
+    cancels calls when others of the connection are reset) and ABORTED (two calls conflicted in the database).
     """
     repeatable = [
         {"service": method.descriptor.containing_service.full_name, "method": method.name}
@@ -31,7 +31,7 @@ def open_channel(
         if method.safe_to_repeat
     ]
     config = {
-        # While most calls fail, retries would only add load.
+        # Stops retries while most calls fail.
         "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.2},
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
@@ -63,22 +63,22 @@ def open_channel(
 
 
 class EarlyStatus(grpc.aio.StreamUnaryClientInterceptor):
-    """Keeps the status of an upload that the server ends before it has read all of it.
+    """Keeps the status of an upload that the server ends before it has read the whole upload.
 
-    A message that is being sent at that moment fails, and grpc.aio then reports INTERNAL, `Failed "execute_batch"`, in
-    place of the status that the server sent.
+    Sending the next message fails then, and grpc.aio reports INTERNAL, `Failed "execute_batch"`, in place of the server's
+    status.
     """
 
     async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         """Starts the call."""
         call = await continuation(client_call_details, request_iterator)
-        # There is no public way to the calls of the core.
+        # grpc.aio has no public access to the core's call.
         call._cython_call = _CoreCall(call._cython_call)  # noqa: SLF001
         return call
 
 
 class _CoreCall:
-    """The core's call, in which a failure to send waits for the status of the call."""
+    """Wraps the core's call: an error while sending waits for the call's status."""
 
     def __init__(self, call: Any) -> None:
         self._call = call
@@ -91,6 +91,6 @@ class _CoreCall:
         try:
             await self._call.send_serialized_message(message)
         except grpc.aio.InternalError:
-            # A message can fail only because the call has ended, so its status is here or on its way.
+            # Sending fails only if the call has ended, so its status arrives.
             await self._call.status()
             raise asyncio.InvalidStateError("the call has ended") from None

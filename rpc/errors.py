@@ -1,4 +1,4 @@
-"""Errors that services raise on purpose. `status` turns them into statuses."""
+"""Errors that services raise on purpose. `rpc.status` turns them into statuses of gRPC and HTTP."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from typing import ClassVar
 class ServiceError(Exception):
     """An error that its caller may see.
 
-    `code` is a gRPC status name, `reason` a value of `pipeline.errors.v1.ErrorReason` without its prefix. `message` is
-    one short sentence; `details` says where the error is and what to do; `metadata` is for programs.
+    `code` is a gRPC status name, `reason` a value of `pipeline.errors.v1.ErrorReason` without its prefix; `rpc.status` has
+    the HTTP status. `message` is one short sentence, by default the class's `title`; `details` says where the error is and
+    what to do, by default the class's `advice`; `metadata` is for programs.
     """
 
     code: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL"
+    title: ClassVar[str] = "internal error"
+    advice: ClassVar[str] = ""
 
-    def __init__(self, message: str, *, details: str = "", metadata: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.details = details
+    def __init__(
+        self, message: str | None = None, *, details: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message or self.title)
+        self.message = message or self.title
+        self.details = self.advice if details is None else details
         self.metadata = dict(metadata or {})
 
 
 class OperatorError(Exception):
-    """A fault that keeps a server from serving and that only its operator can repair; its text is one line."""
+    """A fault that only an operator can repair, such as a missing setting. The server ends with its text, one line."""
 
 
 class ValidationFailed(ServiceError):
@@ -32,9 +37,10 @@ class ValidationFailed(ServiceError):
 
     code = "INVALID_ARGUMENT"
     reason = "VALIDATION_FAILED"
+    title = "Validation error"
 
     def __init__(self, violations: list[tuple[str, str]]) -> None:
-        super().__init__("Validation error")
+        super().__init__()
         self.violations = violations
 
 
@@ -43,25 +49,25 @@ class MalformedRequest(ServiceError):
 
     code = "INVALID_ARGUMENT"
     reason = "MALFORMED_REQUEST"
+    title = "Malformed request"
 
 
 class NoMessage(ServiceError):
-    """A call without the one message that its RPC takes."""
+    """A call that ended without the message of its request."""
 
     code = "UNIMPLEMENTED"
     reason = "UNIMPLEMENTED"
+    title = "No message"
+    advice = "The call ended without a request."
 
 
 class UnknownService(ServiceError):
-    """Health of a service that this server does not have."""
+    """A health check of a service that this server does not have."""
 
     code = "NOT_FOUND"
     reason = "SERVICE_UNKNOWN"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Unknown service", details="This server has no service of that name; reflection lists its services."
-        )
+    title = "Unknown service"
+    advice = "This server has no service of that name; reflection lists its services."
 
 
 class Unauthenticated(ServiceError):
@@ -88,6 +94,7 @@ class RoleNotAllowed(ServiceError):
 
     code = "PERMISSION_DENIED"
     reason = "ROLE_NOT_ALLOWED"
+    title = "Permission denied"
 
 
 class ScopeNotAllowed(ServiceError):
@@ -95,10 +102,10 @@ class ScopeNotAllowed(ServiceError):
 
     code = "PERMISSION_DENIED"
     reason = "SCOPE_NOT_ALLOWED"
+    title = "Permission denied"
 
     def __init__(self, scope: str) -> None:
         super().__init__(
-            "Permission denied",
             details="API keys may not make this call; use an access token."
             if scope == "sign_in"
             else f"The API key needs the scope {scope}; create a key that has it.",
@@ -111,6 +118,8 @@ class NotOwner(ServiceError):
 
     code = "PERMISSION_DENIED"
     reason = "NOT_OWNER"
+    title = "Permission denied"
+    advice = "The row belongs to another user."
 
 
 class Conflict(ServiceError):
@@ -118,27 +127,27 @@ class Conflict(ServiceError):
 
     code = "ABORTED"
     reason = "CONFLICT"
+    title = "Conflict"
+    advice = "Two calls conflicted in the database; repeat this one."
 
 
-class Undone(Conflict):
+class TransactionRolledBack(Conflict):
     """A transaction that Postgres rolled back because of another one. It may be repeated at once."""
 
 
-class StaleStatement(Undone):
+class StaleStatement(TransactionRolledBack):
     """A prepared statement on a table that a migration has changed since."""
 
-    def __init__(self) -> None:
-        super().__init__("Conflict", details="The database changed under this call; repeat it.")
+    advice = "The database changed under this call; repeat it."
 
 
 class Overloaded(ServiceError):
-    """A server, or a caller, at the limit of concurrent calls."""
+    """The limit of concurrent calls, of a caller or of the server, is reached."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
-
-    def __init__(self) -> None:
-        super().__init__("Server busy", details="Too many of your calls at once; try again in a second.")
+    title = "Server busy"
+    advice = "Too many of your calls at once; try again in a second."
 
 
 class RateLimited(ServiceError):
@@ -156,15 +165,14 @@ class RateLimited(ServiceError):
 
 
 class TooManyWatches(ServiceError):
-    """A caller, or a server, at its limit of long calls: watches, uploads, waits."""
+    """The limit of open watches, uploads and waits, of a caller or of the server, is reached."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "TOO_MANY_WATCHES"
+    title = "Too many watches"
 
     def __init__(self, kind: str = "of your watches, uploads and waits") -> None:
-        super().__init__(
-            "Too many watches", details=f"Too many {kind} are open at once; close one, or try again later."
-        )
+        super().__init__(details=f"Too many {kind} are open at once; close one, or try again later.")
 
 
 class BufferOverrun(ServiceError):
@@ -172,11 +180,8 @@ class BufferOverrun(ServiceError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "BUFFER_OVERRUN"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Reader too slow", details="Events arrived faster than they were read; watch again with the last id."
-        )
+    title = "Reader too slow"
+    advice = "Events arrived faster than they were read; watch again with the last id."
 
 
 class TooLarge(ServiceError):
@@ -184,6 +189,7 @@ class TooLarge(ServiceError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "TOO_LARGE"
+    title = "Too large"
 
 
 class DatabaseUnavailable(ServiceError):
@@ -191,9 +197,8 @@ class DatabaseUnavailable(ServiceError):
 
     code = "UNAVAILABLE"
     reason = "DATABASE_UNAVAILABLE"
-
-    def __init__(self) -> None:
-        super().__init__("Database unavailable", details="The database does not answer; try again in a few seconds.")
+    title = "Database unavailable"
+    advice = "The database does not answer; try again in a few seconds."
 
 
 class IssuerUnavailable(ServiceError):
@@ -201,11 +206,8 @@ class IssuerUnavailable(ServiceError):
 
     code = "UNAVAILABLE"
     reason = "ISSUER_UNAVAILABLE"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Token issuer unavailable", details="The issuer's keys cannot be fetched; try again in a few seconds."
-        )
+    title = "Token issuer unavailable"
+    advice = "The issuer's keys cannot be fetched; try again in a few seconds."
 
 
 class DeadlineExceeded(ServiceError):
@@ -213,8 +215,5 @@ class DeadlineExceeded(ServiceError):
 
     code = "DEADLINE_EXCEEDED"
     reason = "DEADLINE_EXCEEDED"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Deadline exceeded", details="The call took longer than its deadline; try again with a longer one."
-        )
+    title = "Deadline exceeded"
+    advice = "The call took longer than its deadline; try again with a longer one."

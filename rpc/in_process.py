@@ -1,4 +1,4 @@
-"""A channel to a server in the same process: the same boundary, no wire."""
+"""A channel to servicers in the same process: calls go through the same boundary, but over no connection."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from google.protobuf.message import Message
 from rpc.boundary import Boundary
 from rpc.metadata import as_mapping
 from rpc.methods import Method, methods
-from rpc.status import Refused
+from rpc.status import CallFailed
 from rpc.stream import Stream
 
-Metadata = Sequence[tuple[str, str | bytes]]
+Pairs = Sequence[tuple[str, str | bytes]]
 
 
 class LocalChannel:
     """Implements the part of grpc.aio's channel that generated stubs and the gateway use.
 
-    Messages are passed as they are: their receiver must not change them.
+    Messages are not copied: a receiver must not change them.
     """
 
     def __init__(self, boundary: Boundary) -> None:
@@ -40,14 +40,14 @@ class LocalChannel:
         async def call(
             request: Message | AsyncIterator[Message],
             *,
-            metadata: Metadata = (),
+            metadata: Pairs = (),
             timeout: float | None = None,  # noqa: ASYNC109 - grpc.aio's own signature
             **_: Any,
         ) -> Any:
             try:
                 return await self._boundary.run(method, handler, request, as_mapping(metadata), timeout, counted=True)
-            except Refused as refused:
-                raise _as_rpc_error(refused) from refused
+            except CallFailed as failed:
+                raise _as_rpc_error(failed) from failed
 
         return call
 
@@ -57,7 +57,7 @@ class LocalChannel:
         """Returns the callable of a server-streaming RPC; iterating over its responses raises AioRpcError."""
         method, handler = self._handlers[path]
 
-        def call(request: Message, *, metadata: Metadata = (), timeout: float | None = None, **_: Any) -> LocalStream:
+        def call(request: Message, *, metadata: Pairs = (), timeout: float | None = None, **_: Any) -> LocalStream:
             stream = self._boundary.stream(method, handler, request, as_mapping(metadata), timeout, counted=True)
             return LocalStream(stream)
 
@@ -65,7 +65,7 @@ class LocalChannel:
 
 
 class LocalStream:
-    """Implements the part of grpc.aio's call with a response stream that is used here."""
+    """Implements the part of grpc.aio's server-streaming call that the gateway uses."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -76,8 +76,8 @@ class LocalStream:
     async def __anext__(self) -> Message:
         try:
             return await anext(self._stream)
-        except Refused as refused:
-            raise _as_rpc_error(refused) from refused
+        except CallFailed as failed:
+            raise _as_rpc_error(failed) from failed
 
     async def read(self) -> Any:
         """Returns the next message, or `grpc.aio.EOF`."""
@@ -89,10 +89,10 @@ class LocalStream:
         return True
 
 
-def _as_rpc_error(refused: Refused) -> grpc.aio.AioRpcError:
+def _as_rpc_error(failed: CallFailed) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(
-        refused.failure.code,
+        failed.failure.code,
         initial_metadata=grpc.aio.Metadata(),
-        trailing_metadata=grpc.aio.Metadata(*refused.status_metadata()),
-        details=refused.failure.message,
+        trailing_metadata=grpc.aio.Metadata(*failed.status_metadata()),
+        details=failed.failure.message,
     )

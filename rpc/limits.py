@@ -1,4 +1,4 @@
-"""Limits on what runs at once, and on the rate of calls."""
+"""Limits of concurrent calls and of the rate of calls, with a share for each user."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 
 from rpc.errors import RateLimited
 
-# Callers in the table. Above it, those whose last call is oldest count as new.
+# Most callers in the table. Beyond it, those whose last call is oldest are forgotten.
 TABLE_SIZE = 10_000
-# Seconds of calls that may come at once.
+# Size of a burst, in seconds of the rate.
 BURST_SECONDS = 2.0
 
 
 class FairLimit:
-    """Shares a capacity among users: each may have as many as are still free, and `per_user` at most.
+    """Shares a capacity among users: a user may have as much as is free for others, and at most `per_user`.
 
-    With k users at their limit, each has capacity / (k + 1), and as much is free for the next one.
+    With k users at their limit, each has capacity / (k + 1), and the same amount is free for the next user.
     """
 
     def __init__(self, capacity: int, *, per_user: int | None = None) -> None:
@@ -25,7 +25,7 @@ class FairLimit:
         self.total = 0
 
     def try_acquire(self, user_id: str, amount: int = 1) -> bool:
-        """Takes an amount for a user; returns False if that is more than the user's share."""
+        """Takes an amount for a user. Returns False if that is more than the user's share."""
         used = self._used.get(user_id, 0)
         if used + amount > min(self._capacity - self.total, self._per_user):
             return False
@@ -34,17 +34,17 @@ class FairLimit:
         return True
 
     def release(self, user_id: str, amount: int = 1) -> None:
-        """Gives an amount back."""
+        """Returns an amount."""
         self.total -= amount
         left = self._used.pop(user_id) - amount
         if left:
             self._used[user_id] = left
 
 
-class Rates:
-    """A token bucket for each caller, in a table of bounded size: `per_second` calls a second in the long run.
+class RateLimiter:
+    """A token bucket for each caller, in a table of bounded size: `per_second` calls a second on average.
 
-    `unit`: what is counted, in the plural.
+    `unit`: what is counted, for the error message, in the plural.
     """
 
     def __init__(self, per_second: float, unit: str = "calls") -> None:
@@ -53,11 +53,11 @@ class Rates:
         self._full_at: dict[str, float] = {}
 
     def take(self, caller: str, calls: float = 1) -> None:
-        """Counts a call, or what costs as much as so many. Raises RateLimited; what is refused does not count."""
+        """Counts a call, or its cost in `calls`. Raises RateLimited; a refused call is not counted."""
         now = time.monotonic()
-        # A second's worth at most: nobody with a low limit is shut out.
+        # At most a second of the rate, so that a caller with a low limit can make expensive calls, too.
         calls = min(calls, max(1, self._per_second))
-        # Removed and inserted again: the table is in the order of the callers' last calls.
+        # Removed and inserted again, so that the table is in the order of the callers' last calls.
         bucket = max(self._full_at.pop(caller, now), now)
         full_at = bucket + calls / self._per_second
         refused = full_at > now + max(BURST_SECONDS, calls / self._per_second)

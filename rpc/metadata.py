@@ -13,7 +13,7 @@ Metadata = Mapping[str, str | bytes]
 
 
 def as_mapping(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
-    """Returns metadata by key. Values of a repeated key are joined as in HTTP, so two tokens are no token."""
+    """Returns metadata by key. Values of a repeated key are joined as in HTTP, so that two tokens are not a valid one."""
     pairs = tuple(metadata or ())
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -25,13 +25,13 @@ def as_mapping(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
 
 
 def text(metadata: Metadata, key: str) -> str | None:
-    """Returns the value of a key; None where there is none or it is bytes."""
+    """Returns the value of a key. None: there is no value, or it is bytes."""
     value = metadata.get(key)
     return value if isinstance(value, str) else None
 
 
 def accept_request_id(request_id: str | None) -> str:
-    """Returns the caller's request id if it can be printed anywhere, else a new one."""
+    """Returns the caller's request id if it is well-formed, else a new one."""
     if request_id and REQUEST_ID_PATTERN.fullmatch(request_id):
         return request_id
     return f"{random.getrandbits(128):032x}"

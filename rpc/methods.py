@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -13,8 +14,9 @@ from pipeline.common.v1 import options_pb2
 from rpc.identity.model import Role, Scope
 
 DEFAULT_MAX_REQUEST_BYTES = 64 * 1024
-_ROLES: dict[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}
-_SCOPES: dict[int, Scope] = {
+# Roles and scopes by their number in the contracts.
+ROLES: Mapping[int, Role] = {options_pb2.ROLE_USER: "user", options_pb2.ROLE_WORKER: "worker"}
+SCOPES: Mapping[int, Scope] = {
     options_pb2.SCOPE_READ: "read",
     options_pb2.SCOPE_JOBS: "jobs",
     options_pb2.SCOPE_WORKER: "worker",
@@ -63,12 +65,12 @@ def _method(descriptor: MethodDescriptor) -> Method:
         response=GetMessageClass(descriptor.output_type),
         client_streaming=descriptor.client_streaming,
         server_streaming=descriptor.server_streaming,
-        roles=frozenset(_ROLES[role] for role in policy.roles) or frozenset({"user"}),
+        roles=frozenset(ROLES[role] for role in policy.roles) or frozenset({"user"}),
         safe_to_repeat=options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
         http_success=policy.http_success or 200,
         max_request_bytes=policy.max_request_bytes or DEFAULT_MAX_REQUEST_BYTES,
         max_timeout_seconds=policy.max_timeout_ms / 1000 if policy.max_timeout_ms else None,
-        scope=_SCOPES.get(policy.scope),
+        scope=SCOPES.get(policy.scope),
         has_side_effects=options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS,
         descriptor=descriptor,
     )

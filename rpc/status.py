@@ -1,6 +1,7 @@
-"""Statuses: an exception becomes a `google.rpc.Status`, and a status of HTTP, here and nowhere else.
+"""Statuses: the only place that turns an exception into a `google.rpc.Status` and an HTTP status.
 
-Classes of ServiceError name a gRPC code and a reason; everything else about a status is decided in this module.
+The class of a ServiceError has its gRPC code and reason (`rpc/errors.py`, `errors.py` of each service); this module has
+everything else about a status. `gateway/errors.py` makes the JSON body of it.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from rpc import errors
 
 DOMAIN = "pipeline"
 STATUS_METADATA = "grpc-status-details-bin"
-# Violations listed in one response. A client that breaks more rules learns of the others afterwards.
+# Violations listed in one response.
 MAX_VIOLATIONS = 50
-# A status travels as metadata, in base64; most clients accept at most 8 KiB of metadata.
+# A status is sent as metadata, in base64; most clients accept at most 8 KiB of metadata.
 MAX_STATUS_BYTES = 5 * 1024
 MAX_VIOLATION_CHARACTERS = 2_000
 RETRY_AFTER_SECONDS = 1
-# Reasons that are worth a retry although their code does not say so.
+# Reasons that are worth a retry, besides the codes UNAVAILABLE and ABORTED.
 RETRYABLE_REASONS = frozenset({"OVERLOADED", "RATE_LIMITED", "TOO_MANY_UPLOADS"})
-# The HTTP status is that of the code, unless the reason has one of its own.
+# The HTTP status is that of the reason, if it is in `HTTP_STATUS_OF_REASON`, else that of the code, else 500.
 HTTP_STATUS: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -60,7 +61,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as callers see it: the parts of a `google.rpc.Status` with its ErrorInfo and BadRequest.
+    """What callers see of an error: the parts of a `google.rpc.Status` with ErrorInfo and BadRequest.
 
     `violations` are (field path, message) pairs.
     """
@@ -73,7 +74,7 @@ class Failure:
     violations: tuple[tuple[str, str], ...] = ()
 
     def to_status(self, request_id: str) -> status_pb2.Status:
-        """Returns the rich error model's form, with the request id in its ErrorInfo."""
+        """Returns the `google.rpc.Status`, with the request id in its ErrorInfo."""
         metadata = {**self.metadata, "request_id": request_id}
         if self.details:
             metadata["details"] = self.details
@@ -113,8 +114,8 @@ INTERNAL = Failure(
 CANCELLED = Failure(grpc.StatusCode.CANCELLED, "CANCELLED", "Call cancelled")
 
 
-class Refused(Exception):
-    """Carries a failure from the boundary to the transport of its call."""
+class CallFailed(Exception):
+    """A call that ended with a failure. The boundary raises it, the transport sends its status."""
 
     def __init__(self, failure: Failure, request_id: str) -> None:
         super().__init__(failure.message)
@@ -127,7 +128,7 @@ class Refused(Exception):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Returns what callers may see of an exception. An unknown exception is INTERNAL: its text stays in the log."""
+    """Returns the failure of an exception. An unknown exception is INTERNAL: its text is only logged."""
     match error:
         case errors.ValidationFailed():
             violations = tuple(error.violations[:MAX_VIOLATIONS])
@@ -142,7 +143,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def log_failure(error: Exception, failure: Failure, **context: str) -> None:
-    """Logs what an operator has to see: internal errors with their traceback, and upstream services that are away."""
+    """Logs failures that concern an operator: internal errors with their traceback, and services that do not answer."""
     if failure.code is grpc.StatusCode.INTERNAL:
         log.error("internal_error", exc_info=error, **context)
     elif failure.reason == "SERVICE_UNAVAILABLE" and isinstance(error, grpc.aio.AioRpcError):
@@ -150,7 +151,7 @@ def log_failure(error: Exception, failure: Failure, **context: str) -> None:
 
 
 def _upstream_failure(error: grpc.aio.AioRpcError) -> Failure:
-    """Returns the failure of a call to another service: its own error if it is one of ours, else the transport's."""
+    """Returns the failure of a call to another service: that of its ServiceError, or one for the transport's error."""
     value = dict(error.trailing_metadata() or ()).get(STATUS_METADATA)
     status = status_pb2.Status.FromString(value) if isinstance(value, bytes) else status_pb2.Status()
     info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
@@ -170,7 +171,7 @@ def _upstream_failure(error: grpc.aio.AioRpcError) -> Failure:
         case grpc.StatusCode.UNIMPLEMENTED:
             details = "The upstream service does not have this RPC."
             return Failure(error.code(), "UNIMPLEMENTED", "Not implemented", details)
-        # A server that shuts down cancels its open calls. To callers that is a server that is away.
+        # A server that shuts down cancels its open calls.
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             details = "The upstream service does not answer; try again in a few seconds."
             return Failure(grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service unavailable", details)

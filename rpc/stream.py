@@ -1,4 +1,4 @@
-"""A server-streaming call as its reader sees it."""
+"""The reader's side of a server-streaming call."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 
 
 class Stream:
-    """The responses of one server-streaming call. A task of its own produces them into a queue of one.
+    """Iterates over the responses of a server-streaming call, which a background task puts into a queue of one.
 
-    Raises the exception that the task puts in place of a response. Leaving `async with`, or `cancel`, ends the call.
+    Raises an exception that the task puts into the queue. Leaving `async with`, or `cancel`, ends the call.
     """
 
     def __init__(self, pump: Callable[[asyncio.Queue[Message | Exception | None]], Any], name: str) -> None:
@@ -38,7 +38,7 @@ class Stream:
         await asyncio.gather(self._pump, return_exceptions=True)
 
     def __del__(self) -> None:
-        # As in grpc.aio, a call without a reader ends.
+        # As in grpc.aio, a call ends when its reader is deleted.
         if not self._pump.done() and not self._pump.get_loop().is_closed():
             self._pump.cancel()
 

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 
 # Trusts nobody: no test speaks TLS over HTTP, and reading the machine's certificates takes as long as most tests.
-NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NIL_USER = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def http_client(base_url: str = "", **options: Any) -> httpx.AsyncClient:
     """A client of a server without TLS; `options` are httpx's."""
-    return httpx.AsyncClient(base_url=base_url, verify=NOBODY, **options)
+    return httpx.AsyncClient(base_url=base_url, verify=NIL_USER, **options)

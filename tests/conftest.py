@@ -39,7 +39,7 @@ from rpc.channels import open_channel
 from rpc.database.pool import Database
 from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.in_process import LocalChannel
-from rpc.limits import Rates
+from rpc.limits import RateLimiter
 from rpc.telemetry.exporters import Telemetry
 from rpc.telemetry.metrics import Metrics
 from tests.databases import Databases, TestDatabase, postgres
@@ -154,7 +154,7 @@ async def open_stack(
             audience=AUDIENCE,
             is_disabled=pool.is_disabled,
             find_api_key=pool.find_api_key,
-            rates=Rates(jobs_settings.user_calls_per_second),
+            rates=RateLimiter(jobs_settings.user_calls_per_second),
         )
 
         async def serve(services: Any) -> tuple[Any, str, asyncio.Event]:

@@ -83,13 +83,11 @@ def decode_object(
     try:
         value = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
-        raise MalformedRequest(
-            "Malformed request", details=f"The body is not valid JSON: {_shortened(str(error))}."
-        ) from None
+        raise MalformedRequest(details=f"The body is not valid JSON: {_shortened(str(error))}.") from None
     if not isinstance(value, dict):
-        raise MalformedRequest("Malformed request", details="The body must be a JSON object.")
+        raise MalformedRequest(details="The body must be a JSON object.")
     if len(value) > MAX_ERRORS:
-        raise MalformedRequest("Malformed request", details=f"The body may have at most {MAX_ERRORS} names.")
+        raise MalformedRequest(details=f"The body may have at most {MAX_ERRORS} names.")
     ignored = output_only & value.keys()
     _check_references(value, ignored, message)
     for name in ignored:
@@ -98,7 +96,7 @@ def decode_object(
         return decoder(message).validate_python(value)
     except ValidationError as error:
         if error.error_count() > MAX_ERRORS:
-            raise MalformedRequest("Malformed request", details=f"More than {MAX_ERRORS} errors.") from None
+            raise MalformedRequest(details=f"More than {MAX_ERRORS} errors.") from None
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         raise ValidationFailed([(_path(path, each["loc"]), _message(each)) for each in errors]) from None
 

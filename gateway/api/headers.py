@@ -25,7 +25,7 @@ def one_header(request: Request, name: bytes) -> str | None:
     """Returns the value of a header that may be sent once; None if it is not sent. Raises MalformedRequest."""
     values = header_values(request.scope, name)
     if len(values) > 1:
-        raise MalformedRequest("Malformed request", details=f"Send one {name.decode()} header.")
+        raise MalformedRequest(details=f"Send one {name.decode()} header.")
     return values[0] if values else None
 
 
@@ -36,7 +36,7 @@ def timeout_seconds(request: Request) -> float | None:
         return None
     match = GRPC_TIMEOUT.fullmatch(text)
     if match is None:
-        raise MalformedRequest("Malformed request", details="grpc-timeout is a number and a unit, such as 500m.")
+        raise MalformedRequest(details="grpc-timeout is a number and a unit, such as 500m.")
     return int(match[1]) * UNIT_SECONDS[match[2]]
 
 

@@ -40,7 +40,7 @@ def parse_query(query: bytes, fields: Fields) -> dict[str, Any]:
         raise UriTooLong("query", MAX_QUERY_BYTES)
     pairs = query.split(b"&")
     if len(pairs) > MAX_PAIRS:
-        raise MalformedRequest("Malformed request", details=f"The query may have at most {MAX_PAIRS} parameters.")
+        raise MalformedRequest(details=f"The query may have at most {MAX_PAIRS} parameters.")
     values: dict[str, Any] = {}
     violations: list[tuple[str, str]] = []
     for pair in pairs:
@@ -70,11 +70,11 @@ def parse_query(query: bytes, fields: Fields) -> dict[str, Any]:
 def percent_decode(raw: bytes) -> str:
     """Decodes once. Raises MalformedRequest if the result is not text."""
     if STRAY_PERCENT.search(raw) or not raw.isascii():
-        raise MalformedRequest("Malformed request", details="The path or query is not percent-encoded correctly.")
+        raise MalformedRequest(details="The path or query is not percent-encoded correctly.")
     try:
         return unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
-        raise MalformedRequest("Malformed request", details="The path or query is not UTF-8.") from None
+        raise MalformedRequest(details="The path or query is not UTF-8.") from None
 
 
 def from_text(field: FieldDescriptor, text: str) -> Any:

@@ -35,7 +35,7 @@ from rpc.errors import Overloaded, Unauthenticated, ValidationFailed
 from rpc.identity.model import Identity
 from rpc.identity.origin import CLIENT_ADDRESS, Origin, current_origin
 from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
-from rpc.limits import FairLimit, Rates
+from rpc.limits import FairLimit, RateLimiter
 from rpc.metadata import REQUEST_ID
 from rpc.methods import Method
 from rpc.telemetry.traces import TRACEPARENT
@@ -122,7 +122,7 @@ class Api:
     def __init__(self, settings: GatewaySettings, bindings: Iterable[Binding], verifier: Verifier) -> None:
         self._settings = settings
         self._verifier = verifier
-        self._failed_sign_ins = Rates(settings.failed_sign_ins_per_second, "failed sign-ins")
+        self._failed_sign_ins = RateLimiter(settings.failed_sign_ins_per_second, "failed sign-ins")
         self._default_timeout = settings.default_timeout_ms / 1000
         self._silence_seconds = settings.body_timeout_ms / 1000
         self._closing = asyncio.Event()

@@ -7,25 +7,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.api_keys.v1 import api_keys_pb2
-from pipeline.common.v1 import options_pb2
 
 from jobs_service.api_keys.model import SCOPES, ApiKey, NewApiKey
 from jobs_service.wire import time
+from rpc import methods
 from rpc.errors import ValidationFailed
-from rpc.identity.model import Identity, Role, Scope
+from rpc.identity.model import Identity, Role
 
-_SCOPES: dict[Scope, int] = {
-    "read": options_pb2.SCOPE_READ,
-    "jobs": options_pb2.SCOPE_JOBS,
-    "worker": options_pb2.SCOPE_WORKER,
-}
-_NAMES: dict[int, Scope] = {number: name for name, number in _SCOPES.items()}
-_ROLES: dict[Role, int] = {"user": options_pb2.ROLE_USER, "worker": options_pb2.ROLE_WORKER}
+_SCOPE_NUMBERS = {scope: number for number, scope in methods.SCOPES.items()}
+_ROLE_NUMBERS = {role: number for number, role in methods.ROLES.items()}
 
 
 def new_api_key(request: api_keys_pb2.CreateApiKeyRequest, role: Role) -> NewApiKey:
     """Returns the key to create, with a new secret. Raises ValidationFailed for scopes that the caller's role may not have."""
-    scopes = [_NAMES[number] for number in request.scopes]
+    scopes = [methods.SCOPES[number] for number in request.scopes]
     if not SCOPES[role].issuperset(scopes):
         allowed = ", ".join(sorted(SCOPES[role]))
         raise ValidationFailed([("scopes", f"a token of the role {role} creates keys with the scopes {allowed}")])
@@ -35,7 +30,7 @@ def new_api_key(request: api_keys_pb2.CreateApiKeyRequest, role: Role) -> NewApi
 
 def api_key(model: ApiKey) -> api_keys_pb2.ApiKey:
     """Returns the message of a key."""
-    scopes: Any = [_SCOPES[scope] for scope in model.scopes]
+    scopes: Any = [_SCOPE_NUMBERS[scope] for scope in model.scopes]
     return api_keys_pb2.ApiKey(
         id=str(model.id),
         name=model.name,
@@ -49,8 +44,8 @@ def api_key(model: ApiKey) -> api_keys_pb2.ApiKey:
 
 def caller(identity: Identity) -> api_keys_pb2.Caller:
     """Returns the message of a caller."""
-    role: Any = _ROLES[identity.role]
-    scopes: Any = [_SCOPES[scope] for scope in sorted(identity.scopes or ())]
+    role: Any = _ROLE_NUMBERS[identity.role]
+    scopes: Any = [_SCOPE_NUMBERS[scope] for scope in sorted(identity.scopes or ())]
     expires = None if math.isinf(identity.expires_at) else time(datetime.fromtimestamp(identity.expires_at, UTC))
     return api_keys_pb2.Caller(
         user_id=identity.user_id, role=role, scopes=scopes, expires_at=expires, api_key_id=identity.api_key_id

@@ -12,10 +12,9 @@ import asyncpg
 import orjson
 
 from jobs_service.errors import DatasetNotFound
-from rpc.database.errors import CONFLICT
 from rpc.database.pool import Database
 from rpc.database.transaction import Transaction
-from rpc.errors import ServiceError, Undone, ValidationFailed
+from rpc.errors import ServiceError, TransactionRolledBack, ValidationFailed
 from rpc.identity.model import Identity
 
 # The error that a broken constraint raises. Only a bug breaks any other constraint: it is an internal error.
@@ -24,7 +23,7 @@ CONSTRAINTS: dict[str, Callable[[], ServiceError]] = {
     "lora_training_jobs_validation_fkey": DatasetNotFound,
     # create_job holds the user's lock and looks for the key first, so only a row that an operator inserts at the same time
     # breaks this. The repeated call finds that row.
-    "lora_training_jobs_request_key": lambda: Undone("Conflict", details=CONFLICT),
+    "lora_training_jobs_request_key": TransactionRolledBack,
     "lora_training_jobs_position_check": lambda: ValidationFailed(
         [("step", "epoch and step are at most the job's total_epochs and total_steps")]
     ),

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncpg
 
-from rpc.errors import Conflict, DatabaseUnavailable, DeadlineExceeded, NotOwner, OperatorError, StaleStatement, Undone
+from rpc.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    NotOwner,
+    OperatorError,
+    StaleStatement,
+    TransactionRolledBack,
+)
 
-CONFLICT = "Two calls conflicted in the database; repeat this one."
 UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -47,11 +54,11 @@ class translated_errors:  # noqa: N801 - a context manager: `with translated_err
             case asyncpg.InvalidCachedStatementError():
                 raise StaleStatement from error
             case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
-                raise Undone("Conflict", details=CONFLICT) from error
+                raise TransactionRolledBack from error
             case asyncpg.LockNotAvailableError():
-                raise Conflict("Conflict", details=CONFLICT) from error
+                raise Conflict from error
             case asyncpg.InsufficientPrivilegeError():
-                raise NotOwner("Permission denied", details="The row belongs to another user.") from error
+                raise NotOwner from error
             case TimeoutError() | asyncpg.UndefinedTableError():
                 raise DatabaseUnavailable from error
             case _ if isinstance(error, UNAVAILABLE):

@@ -1,8 +1,7 @@
 """API keys as bearer tokens: their form, and their hash.
 
-A key is 256 random bits. A plain SHA-256 of it is safe to store: there is no smaller set of likely keys to try, which is what
-slow password hashes protect against, and each call can afford the hash. Keys are looked up by their hash, so the time of a
-look-up says nothing of how much of a key was guessed.
+A key is 256 random bits, so a plain SHA-256 of it is safe to store: slow password hashes protect secrets that can be guessed.
+Keys are looked up by their hash, so the time of a look-up reveals nothing of a key.
 """
 
 from __future__ import annotations

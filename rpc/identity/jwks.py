@@ -1,11 +1,10 @@
-"""The published key set (JWKS) of an issuer: cached, fetched rarely, kept while the issuer is away."""
+"""The published key set (JWKS) of an issuer, cached. The cached keys are used while the issuer does not answer."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -13,16 +12,12 @@ import jwt
 import structlog
 
 from rpc.errors import IssuerUnavailable
-from rpc.identity.api_keys import FindApiKey
-from rpc.identity.tokens import SharedSecret, Verifier, never_disabled, no_api_keys
-from rpc.limits import Rates
-from rpc.process.settings import CommonSettings
 
-# Age at which keys are fetched again: a key that the issuer removed is refused after at most this time.
+# Age at which keys are fetched again. A key that the issuer removed is accepted for at most this time.
 TTL_SECONDS = 300.0
-# Shortest time between two fetches, whatever key ids tokens name.
+# Shortest time between two fetches, even if tokens name unknown key ids.
 COOLDOWN_SECONDS = 30.0
-# The same while there are no keys and no token can be verified.
+# The same while no keys are cached.
 COLD_COOLDOWN_SECONDS = 1.0
 TIMEOUT_SECONDS = 3.0
 MAX_BYTES = 256 * 1024
@@ -73,7 +68,7 @@ class KeySet:
 
     async def _refresh(self, kid: str | None) -> None:
         is_cached = self._keys is not None and kid in self._keys
-        # A caller whose key is cached does not wait for a fetch that is under way.
+        # A caller whose key is cached does not wait for a running fetch.
         if not self._is_due(kid) and (is_cached or not self._fetching.locked()):
             return
         async with self._fetching:
@@ -84,7 +79,7 @@ class KeySet:
                 self._keys = await self._fetch()
                 self._fetched_at = time.monotonic()
             except Exception as error:
-                # The cached keys stay valid whatever the issuer sends.
+                # The cached keys stay in use.
                 log.exception("jwks_unavailable", url=self._url, error=repr(error), cached=self._keys is not None)
 
     async def _fetch(self) -> dict[str | None, jwt.PyJWK]:
@@ -98,7 +93,7 @@ class KeySet:
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise ValueError(f"more than {MAX_BYTES} bytes")
-        # Only keys for signatures: no encryption keys, and no shared secret that was published by mistake.
+        # Only public keys for signatures: not encryption keys, nor a shared secret that was published by mistake.
         keys = [
             key
             for key in jwt.PyJWKSet.from_json(body.decode()).keys
@@ -106,32 +101,8 @@ class KeySet:
         ]
         if not keys:
             raise ValueError("no usable key")
-        # An issuer with one key may omit its id, and so may its tokens.
+        # If there is one key only, the key and the tokens may have no key id.
         by_id: dict[str | None, jwt.PyJWK] = {key.key_id: key for key in keys}
         if len(keys) == 1:
             by_id[None] = keys[0]
         return by_id
-
-
-@asynccontextmanager
-async def open_verifier(
-    settings: CommonSettings,
-    is_disabled: Callable[[str], Awaitable[bool]] = never_disabled,
-    find_api_key: FindApiKey = no_api_keys,
-) -> AsyncIterator[Verifier]:
-    """Opens the verifier of the issuer in the settings."""
-    options: dict[str, Any] = {
-        "issuer": settings.jwt_issuer,
-        "audience": settings.jwt_audience,
-        "is_disabled": is_disabled,
-        "find_api_key": find_api_key,
-        "rates": Rates(settings.user_calls_per_second),
-        "map_subjects": settings.jwt_map_subjects,
-    }
-    if settings.jwt_secret is not None:
-        previous = settings.jwt_previous_secret
-        keys = SharedSecret(settings.jwt_secret.get_secret_value(), previous.get_secret_value() if previous else None)
-        yield Verifier(keys, **options)
-        return
-    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
-        yield Verifier(KeySet(str(settings.jwks_url), client=client), **options)

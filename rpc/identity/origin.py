@@ -1,4 +1,4 @@
-"""Where a call comes from, for the audit log: request id and addresses."""
+"""The origin of a call, for the audit log: request id and addresses."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 from rpc.identity.model import Identity
 
-# Metadata with the client's address, set by the gateway, and with gRPC's peer, set by the server.
+# Keys of metadata: the client's address, which the gateway sets, and gRPC's peer, which the server sets.
 CLIENT_ADDRESS = "x-client-address"
 PEER = "peer"
-# An IP address or network. Nothing in it needs quoting in JSON or SQL.
+# An IP address or network. None of its characters needs quoting in JSON or SQL.
 ADDRESS_PATTERN = re.compile(r"[0-9A-Fa-f:./]{2,64}")
 PEER_PATTERN = re.compile(r"ipv[46]:(?:%5B|\[)?([0-9A-Fa-f:.]+?)(?:%5D|\])?:\d+")
 
 
 class Origin(NamedTuple):
-    """Where a call comes from. `peer` is gRPC's name of the connection; `client_address` is what the gateway reports."""
+    """The origin of a call. `peer` is gRPC's name of the connection; `client_address` is the gateway's client."""
 
     request_id: str
     peer: str | None = None
@@ -25,12 +25,12 @@ class Origin(NamedTuple):
 
     @property
     def address(self) -> str | None:
-        """The address that connected; None within a process."""
+        """Address of the peer; None for a call in the same process."""
         match = PEER_PATTERN.fullmatch(self.peer or "")
         return match[1] if match else None
 
     def claims(self, api_key_id: str | None) -> str:
-        """Returns claims to add to a JSON object, each with a comma before it."""
+        """Returns claims as text to append to the members of a JSON object, each with a comma before it."""
         address = self.client_address
         claims = {
             "request_id": self.request_id,
@@ -46,6 +46,6 @@ current_origin: ContextVar[Origin | None] = ContextVar("current_origin", default
 
 
 def origin_claims(identity: Identity) -> str:
-    """Returns the claims of the current call's origin, for a caller's transaction; empty outside of calls."""
+    """Returns the claims of the current call's origin, for a caller's transaction; empty outside a call."""
     origin = current_origin.get()
     return origin.claims(identity.api_key_id) if origin is not None else ""

@@ -1,4 +1,8 @@
-"""Verifies bearer tokens: a JWT or an API key becomes an `Identity`, or the call ends."""
+"""Verifies bearer tokens, JWTs and API keys, and returns whose they are.
+
+Of a JWT it reads `iss`, `aud`, `sub` (the user), `role`, `exp`, `nbf` and `iat`: see `_claims`, `_check_is_access_token` and
+`_identity`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,21 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
 from weakref import WeakValueDictionary
 
+import httpx
 import jwt
 
 from rpc.errors import IssuerUnavailable, RoleNotAllowed, TokenExpired, Unauthenticated, UserDisabled
 from rpc.identity.api_keys import PREFIX, SHAPE, FindApiKey
+from rpc.identity.jwks import TIMEOUT_SECONDS, KeySet
 from rpc.identity.model import Identity, Role
-from rpc.limits import Rates
+from rpc.limits import RateLimiter
+from rpc.process.settings import CommonSettings
 from rpc.telemetry.metrics import Metrics
 
 LEEWAY_SECONDS = 30
@@ -26,7 +33,7 @@ LEEWAY_SECONDS = 30
 TRUST_SECONDS = 30.0
 # The same for an API key, and whether it is revoked.
 KEY_TRUST_SECONDS = 10.0
-# Look-ups of API keys at once: made-up keys cannot take the database's connections from other calls.
+# Concurrent look-ups of API keys. Without a limit, invented keys would use up the database's connections.
 MAX_KEY_LOOKUPS = 2
 CACHE_SIZE = 10_000
 MAX_TOKEN_BYTES = 8_192
@@ -38,12 +45,12 @@ ROLES: Mapping[str, Role] = {"user": "user", "authenticated": "user", "worker": 
 
 
 class Keys(Protocol):
-    """The keys of an issuer: a shared secret or a key set."""
+    """The keys of an issuer: `SharedSecret` or `jwks.KeySet`."""
 
     algorithms: list[str]
 
     async def find(self, kid: str | None) -> Sequence[Any]:
-        """Returns the keys that an id may mean, for PyJWT. Raises IssuerUnavailable."""
+        """Returns the keys of an id, for PyJWT. Raises IssuerUnavailable."""
         ...
 
     def age_seconds(self) -> float:
@@ -64,12 +71,12 @@ class SharedSecret:
         return self._secrets
 
     def age_seconds(self) -> float:
-        """A secret does not age."""
+        """Returns 0: a secret is never fetched."""
         return 0.0
 
 
 async def never_disabled(user_id: str) -> bool:
-    """The check for processes without a database, such as the gateway: the services behind them check."""
+    """The check of processes without a database, such as the gateway: the services that they call check."""
     return False
 
 
@@ -89,7 +96,7 @@ class Verifier:
         audience: str,
         is_disabled: Callable[[str], Awaitable[bool]] = never_disabled,
         find_api_key: FindApiKey = no_api_keys,
-        rates: Rates | None = None,
+        rates: RateLimiter | None = None,
         map_subjects: bool = False,
     ) -> None:
         """`rates`: the rate limit of each user; None: no limit. `map_subjects`: whether users have a UUID made from `sub`."""
@@ -102,7 +109,7 @@ class Verifier:
         self._rates = rates
         self._map_subjects = map_subjects
         self._verified: OrderedDict[str | None, tuple[tuple[Identity, str], float]] = OrderedDict()
-        # Calls that come at once with one new token ask the database once: fifty asked for fifty connections.
+        # Concurrent calls with one new token verify it once: fifty of them took fifty connections of the database.
         self._verifying: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
 
     def watch_caches(self, metrics: Metrics) -> None:
@@ -113,7 +120,7 @@ class Verifier:
         )
 
     def cached_identity(self, authorization: str | None) -> tuple[Identity, str] | None:
-        """Returns what `identify` returned for a value not long ago; None if it has to verify the token."""
+        """Returns the cached result of `identify`; None if the token has to be verified."""
         entry = self._verified.get(authorization)
         return entry[0] if entry is not None and entry[1] > time.time() else None
 
@@ -150,8 +157,8 @@ class Verifier:
         return caller
 
     def count(self, identity: Identity, calls: float = 1) -> None:
-        """Counts a call in its caller's rate, once in a process, or what costs as much as so many. Raises RateLimited."""
-        # Trainers share a token, and the rate of their calls follows from their jobs.
+        """Counts a call, or its cost in `calls`, in the caller's rate, once in a process. Raises RateLimited."""
+        # Trainers are not limited: they share a token, and their rate of calls follows from their jobs.
         if self._rates is not None and identity.role == "user":
             self._rates.take(identity.user_id, calls)
 
@@ -200,6 +207,34 @@ class Verifier:
         raise jwt.InvalidTokenError("no key of the issuer verifies it")
 
 
+@asynccontextmanager
+async def open_verifier(
+    settings: CommonSettings,
+    is_disabled: Callable[[str], Awaitable[bool]] = never_disabled,
+    find_api_key: FindApiKey = no_api_keys,
+) -> AsyncIterator[Verifier]:
+    """Opens the verifier of the issuer in the settings."""
+
+    def verifier(keys: Keys) -> Verifier:
+        return Verifier(
+            keys,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            is_disabled=is_disabled,
+            find_api_key=find_api_key,
+            rates=RateLimiter(settings.user_calls_per_second),
+            map_subjects=settings.jwt_map_subjects,
+        )
+
+    if settings.jwt_secret is not None:
+        previous = settings.jwt_previous_secret
+        secret = settings.jwt_secret.get_secret_value()
+        yield verifier(SharedSecret(secret, previous.get_secret_value() if previous else None))
+        return
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
+        yield verifier(KeySet(str(settings.jwks_url), client=client))
+
+
 def _check_header(header: Mapping[str, Any], algorithms: list[str]) -> None:
     if header.get("alg") not in algorithms:
         raise jwt.InvalidAlgorithmError("not an algorithm of the issuer")
@@ -211,10 +246,10 @@ def _check_header(header: Mapping[str, Any], algorithms: list[str]) -> None:
 
 
 def _check_is_access_token(claims: Mapping[str, Any], audience: str) -> None:
-    """Raises InvalidTokenError for tokens for others, and for ID tokens: they tell a client who signed in."""
+    """Raises InvalidTokenError for tokens of another audience, and for ID tokens, which are for clients only."""
     # Cognito's access tokens name the client in place of an audience.
-    for_whom = claims.get("client_id") if claims.get("token_use") == "access" else None
-    audiences = claims.get("aud", for_whom)
+    client_id = claims.get("client_id") if claims.get("token_use") == "access" else None
+    audiences = claims.get("aud", client_id)
     if audience not in (audiences if isinstance(audiences, list) else [audiences]):
         raise jwt.InvalidAudienceError("for another audience")
     # Keycloak's access tokens have the nonce of their sign-in as well, up to version 23.
@@ -233,14 +268,14 @@ def _identity(claims: Mapping[str, Any], *, map_subjects: bool) -> Identity:
             raise jwt.InvalidTokenError(f"{name} is not a time")
     subject, role = claims["sub"], claims.get("role", "user")
     if not isinstance(subject, str) or not subject:
-        raise jwt.InvalidTokenError("sub is not a name")
+        raise jwt.InvalidTokenError("sub is not a string")
     if map_subjects:
-        # All of them: a user who may choose a name could else choose the UUID of another.
+        # UUIDs too: a user who can choose `sub` could otherwise choose the UUID of another user.
         subject = str(uuid5(NAMESPACE_URL, f"{claims['iss']}#{subject}"))
     if UUID.fullmatch(subject) is None:
         raise jwt.InvalidTokenError("sub is not a UUID")
     if not isinstance(role, str):
-        raise jwt.InvalidTokenError("role is not a word")
+        raise jwt.InvalidTokenError("role is not a string")
     if role not in ROLES:
-        raise RoleNotAllowed("Permission denied", details="The token's role may not call this API.")
+        raise RoleNotAllowed(details="The token's role may not call this API.")
     return Identity(subject.lower(), ROLES[role], float(claims["exp"]))

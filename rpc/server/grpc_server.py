@@ -20,12 +20,12 @@ from rpc.server.handlers import Handlers
 from rpc.server.health import HEALTH, HealthAndReflection
 
 MAX_METADATA_BYTES = 8 * 1024
-# A gateway has one connection for the calls of all its clients. The boundary limits how many run at once.
+# A gateway has one connection for the calls of all its clients. The boundary limits concurrent calls.
 MAX_STREAMS_PER_CONNECTION = 4096
 
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Between a lower soft limit and the hard one, gRPC refuses at random.
+    # Both limits are equal: between a lower soft limit and the hard one, gRPC refuses calls at random.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
@@ -49,15 +49,15 @@ class PortInUseError(OperatorError):
 async def grpc_server(
     services: Services, boundary: Boundary, settings: CommonSettings, *, port: int, share_port: bool
 ) -> AsyncIterator[tuple[int, Report]]:
-    """Serves while its body runs, then drains.
+    """Serves while the context is open, then drains.
 
-    Draining: health becomes NOT_SERVING, streams end, calls get `drain_seconds` to finish, the rest is cancelled.
+    Draining: health becomes NOT_SERVING, streams end, calls have `drain_seconds` to finish and are then cancelled.
     Yields the port and a function that sets the health of all services. Raises PortInUseError.
     """
-    # Without `--workers`, a second server on the port must fail. gRPC uses the first value of a repeated option.
+    # Without `--workers` a second server on the port must fail.
     options = [
         ("grpc.so_reuseport", int(share_port)),
-        # Clients resolve names when they connect: without an age they would never find new servers.
+        # Clients resolve names only when they connect, so they find new servers only if connections end.
         ("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000),
         *SERVER_OPTIONS,
     ]
@@ -72,7 +72,7 @@ async def grpc_server(
 
     await report(False)
 
-    # gRPC tries the handlers in this order for each call: the busiest come first.
+    # gRPC looks a call's handler up in this order.
     server.add_generic_rpc_handlers((Handlers(services, boundary), health))
     credentials, host = server_credentials(settings), settings.host
     try:

@@ -1,4 +1,4 @@
-"""The boundary's calls over grpc.aio."""
+"""Handlers of grpc.aio that pass calls to the boundary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rpc.errors import BufferOverrun
 from rpc.identity.origin import PEER
 from rpc.metadata import as_mapping
 from rpc.methods import Method, methods
-from rpc.status import Refused, failure_of
+from rpc.status import CallFailed, failure_of
 
 # A response stream ends if its client reads no message for this long.
 SEND_TIMEOUT_SECONDS = 30.0
@@ -27,8 +27,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Handlers(grpc.GenericRpcHandler):
     """The RPCs of a server's services; their methods take `(message, Call)`.
 
-    Calls reach the boundary from here and not from an interceptor: an interceptor costs each call a task switch, and
-    for bytes that do not decode it sees only an exception whose text goes to the client.
+    Not an interceptor: an interceptor costs each call a task switch, and bytes that cannot be decoded reach it as an
+    exception whose text is sent to the client.
     """
 
     def __init__(self, services: Mapping[ServiceDescriptor, Any], boundary: Boundary) -> None:
@@ -50,10 +50,10 @@ class Handlers(grpc.GenericRpcHandler):
 
 
 class _Handler:
-    """A handler of one call. It keeps the metadata because a context copies it on every access.
+    """A handler of one call. It stores the metadata, because a context copies it on every access.
 
-    There is no deserializer: the boundary refuses bytes that do not decode. Requests are always read as a stream: the
-    library's handlers of a single request never answer a call that ends without one, and wait for it without a deadline.
+    There is no deserializer: the boundary decodes the request. Requests are always read as a stream: grpc.aio's handlers of
+    a single request never respond to a call that ends without one, and wait for it without a deadline.
     """
 
     request_streaming = True
@@ -77,8 +77,8 @@ class _UnaryHandler(_Handler):
                 context.time_remaining(),
             )
             return bytes(response.SerializeToString())
-        except Refused as refused:
-            await abort(context, refused)
+        except CallFailed as failed:
+            await abort(context, failed)
             raise
 
 
@@ -100,13 +100,13 @@ class _StreamHandler(_Handler):
                         async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                             await context.write(message.SerializeToString())
                     except TimeoutError:
-                        raise Refused(failure_of(BufferOverrun()), "") from None
-        except Refused as refused:
-            await abort(context, refused)
+                        raise CallFailed(failure_of(BufferOverrun()), "") from None
+        except CallFailed as failed:
+            await abort(context, failed)
 
 
 class Requests:
-    """The messages of a client stream. The library's iterator is a generator; one that is left early costs a task."""
+    """The messages of a client stream. grpc.aio's own iterator is a generator: leaving it early costs a task."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -121,6 +121,6 @@ class Requests:
         return bytes(message)
 
 
-async def abort(context: Context, refused: Refused) -> None:
+async def abort(context: Context, failed: CallFailed) -> None:
     """Ends a call with the status of a failure."""
-    await context.abort(refused.failure.code, refused.failure.message, refused.status_metadata())
+    await context.abort(failed.failure.code, failed.failure.message, failed.status_metadata())

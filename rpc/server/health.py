@@ -19,15 +19,15 @@ from rpc.boundary import decode
 from rpc.errors import ServiceError, TooLarge, TooManyWatches, UnknownService
 from rpc.metadata import accept_request_id
 from rpc.server.handlers import Context, abort
-from rpc.status import Refused, failure_of
+from rpc.status import CallFailed, failure_of
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # Open streams of each kind.
 MAX_STREAMS = 256
-# A request holds a name and is sent together with the call.
+# A request contains a name, and is sent together with the call.
 MAX_REQUEST_BYTES = 4 * 1024
 REQUEST_TIMEOUT_SECONDS = 5.0
-# Reflection clients read everything within a moment.
+# Reflection clients read everything within seconds.
 REFLECTION_TIMEOUT_SECONDS = 60.0
 
 HandleCall = Callable[[Context], Awaitable[None]]
@@ -39,19 +39,19 @@ log = structlog.get_logger()
 class HealthAndReflection(grpc.GenericRpcHandler):
     """Handlers of `grpc.health.v1.Health` and of server reflection.
 
-    The library's own handlers have no limit on open streams. Its health service is replaced altogether: one client that
-    does not read its watch would block every other watch. All `services` have the health of the process.
+    The handlers of grpcio-health-checking and grpcio-reflection do not limit open streams, and in the former a client that
+    does not read its watch blocks all other watches. All `services` have the health of the process.
     """
 
-    def __init__(self, services: Iterable[str], reflecting: reflection.aio.ReflectionServicer | None) -> None:
+    def __init__(self, services: Iterable[str], reflection_servicer: reflection.aio.ReflectionServicer | None) -> None:
         self._services = frozenset(("", *services))
         self._status: Any = Response.NOT_SERVING
         self._changed = asyncio.Event()
         self._open: Counter[str] = Counter()
         calls: dict[str, HandleCall] = {f"/{HEALTH}/Check": self._check, f"/{HEALTH}/Watch": self._watch}
-        if reflecting is not None:
+        if reflection_servicer is not None:
             path = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
-            calls[path] = partial(self._reflect, reflecting.ServerReflectionInfo)
+            calls[path] = partial(self._reflect, reflection_servicer.ServerReflectionInfo)
         self._handlers = {path: _handler(path, handle) for path, handle in calls.items()}
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -65,7 +65,7 @@ class HealthAndReflection(grpc.GenericRpcHandler):
         changed.set()
 
     async def _check(self, context: Context) -> None:
-        # Not limited: other clients must not be able to make a probe fail, and the call ends by itself.
+        # Not limited: other clients must not make a probe fail, and the call is short.
         request = await _read(context, health_pb2.HealthCheckRequest)
         if request.service not in self._services:
             raise UnknownService
@@ -83,7 +83,7 @@ class HealthAndReflection(grpc.GenericRpcHandler):
                     sent = status
                 await changed.wait()
 
-    async def _reflect(self, answer: Callable[..., Any], context: Context) -> None:
+    async def _reflect(self, handler: Callable[..., Any], context: Context) -> None:
         async def read_all() -> AsyncGenerator[Message, None]:
             while (data := await context.read()) is not grpc.aio.EOF:
                 yield _decode(reflection_pb2.ServerReflectionRequest, data)
@@ -92,7 +92,7 @@ class HealthAndReflection(grpc.GenericRpcHandler):
             async with (
                 asyncio.timeout(REFLECTION_TIMEOUT_SECONDS),
                 aclosing(read_all()) as requests,
-                aclosing(answer(requests, context)) as responses,
+                aclosing(handler(requests, context)) as responses,
             ):
                 async for response in responses:
                     await context.write(response)
@@ -119,10 +119,10 @@ async def _run(path: str, handle: HandleCall, requests: AsyncIterator[bytes], co
         await handle(context)
         log.debug("call", rpc=path, code="OK")
     except (ServiceError, TimeoutError) as error:
-        refused = Refused(failure_of(error), accept_request_id(None))
-        failure = refused.failure
-        log.info("call", rpc=path, code=failure.code.name, reason=failure.reason, request_id=refused.request_id)
-        await abort(context, refused)
+        failed = CallFailed(failure_of(error), accept_request_id(None))
+        failure = failed.failure
+        log.info("call", rpc=path, code=failure.code.name, reason=failure.reason, request_id=failed.request_id)
+        await abort(context, failed)
 
 
 async def _read(context: Context, message_type: type[Message]) -> Any:
@@ -133,5 +133,5 @@ async def _read(context: Context, message_type: type[Message]) -> Any:
 
 def _decode(message_type: type[Message], data: Any) -> Message:
     if isinstance(data, bytes) and len(data) > MAX_REQUEST_BYTES:
-        raise TooLarge("Too large", details=f"A request may have at most {MAX_REQUEST_BYTES} bytes.")
+        raise TooLarge(details=f"A request may have at most {MAX_REQUEST_BYTES} bytes.")
     return decode(message_type, data)

@@ -19,7 +19,7 @@ from gateway.app import Gateway
 from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
 from rpc.identity.tokens import SharedSecret, Verifier
-from rpc.limits import Rates
+from rpc.limits import RateLimiter
 from rpc.telemetry.exporters import Telemetry
 from tests.clients import http_client
 from tests.conftest import (
@@ -94,7 +94,7 @@ async def open_gateway(stack: Stack, telemetry: Telemetry | None = None, **overr
         body_timeout_ms=500,
         **overrides,
     )
-    rates = Rates(settings.user_calls_per_second)
+    rates = RateLimiter(settings.user_calls_per_second)
     verifier = Verifier(
         SharedSecret(SECRET),
         issuer=ISSUER,

@@ -11,7 +11,7 @@ from pipeline.estimator.v1 import estimator_pb2
 
 from rpc.boundary import Boundary
 from rpc.identity.tokens import SharedSecret, Verifier
-from rpc.limits import Rates
+from rpc.limits import RateLimiter
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.serving import SETTINGS, serving
 
@@ -41,7 +41,7 @@ class Servicer:
     CompareConfigurations = CreateQuote = GetQuote = GetEstimateAccuracy = _unasked
 
 
-def boundary(*, limit: int = 64, seconds: float = 10, rates: Rates | None = None) -> Boundary:
+def boundary(*, limit: int = 64, seconds: float = 10, rates: RateLimiter | None = None) -> Boundary:
     """A boundary that believes the tests' issuer."""
     verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, rates=rates)
     return Boundary(verifier, max_concurrent_calls=limit, default_timeout_seconds=seconds)
@@ -56,7 +56,12 @@ async def serve() -> AsyncIterator[Serve]:
     async with AsyncExitStack() as opened:
 
         async def start(
-            servicer: Any, *, reflect: bool = True, limit: int = 64, seconds: float = 10, rates: Rates | None = None
+            servicer: Any,
+            *,
+            reflect: bool = True,
+            limit: int = 64,
+            seconds: float = 10,
+            rates: RateLimiter | None = None,
         ) -> str:
             behind = boundary(limit=limit, seconds=seconds, rates=rates)
             settings = SETTINGS.model_copy(update={"reflection": reflect})

@@ -24,8 +24,8 @@ from pydantic import ValidationError
 
 from rpc.boundary import Boundary
 from rpc.errors import Unauthenticated
-from rpc.identity.jwks import KeySet, open_verifier
-from rpc.identity.tokens import SharedSecret, Verifier
+from rpc.identity.jwks import KeySet
+from rpc.identity.tokens import SharedSecret, Verifier, open_verifier
 from rpc.process.settings import CommonSettings
 from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET

@@ -19,7 +19,7 @@ from pipeline.estimator.v1 import estimator_pb2
 
 from rpc.errors import Conflict, RateLimited
 from rpc.in_process import LocalChannel
-from rpc.limits import Rates
+from rpc.limits import RateLimiter
 from rpc.server.grpc_server import SERVER_OPTIONS
 from rpc.server.health import HealthAndReflection
 from tests.conftest import metadata, token
@@ -188,7 +188,7 @@ async def test_metadata_over_the_limit_is_always_refused(serve: Serve, size: int
 
 async def test_a_users_calls_have_a_rate(serve: Serve) -> None:
     """L01: over gRPC too a user above their rate is told to come back; a trainer's token has none."""
-    rates, ask = Rates(0.5), estimator_pb2.GetCatalogueRequest().SerializeToString()
+    rates, ask = RateLimiter(0.5), estimator_pb2.GetCatalogueRequest().SerializeToString()
     async with grpc.aio.insecure_channel(await serve(Servicer(), rates=rates)) as channel:
         call, mine, trainer = channel.unary_unary(CATALOGUE), metadata(), metadata(role="worker")
         await call(ask, metadata=mine)
@@ -201,7 +201,7 @@ async def test_a_users_calls_have_a_rate(serve: Serve) -> None:
 
 async def test_a_call_within_a_process_is_not_counted_again() -> None:
     """L01: what came in through one door of a process and goes on through another is one call."""
-    local = LocalChannel(boundary(rates=Rates(0.5)))
+    local = LocalChannel(boundary(rates=RateLimiter(0.5)))
     local.add_service(SERVICE, Servicer())
     mine = metadata()
     for _ in range(5):
@@ -211,7 +211,7 @@ async def test_a_call_within_a_process_is_not_counted_again() -> None:
 def test_who_called_last_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """L01: the table of rates is bounded, and whoever calls all the time stays in it whoever else comes."""
     monkeypatch.setattr("rpc.limits.TABLE_SIZE", 10)
-    rates = Rates(0.5)
+    rates = RateLimiter(0.5)
     rates.take("steady")
     for number in range(50):
         rates.take(f"passing {number}")
@@ -472,7 +472,7 @@ async def test_each_call_has_one_line(serve: Serve) -> None:
     """One canonical line a call, with who, what and how long; tokens and what was sent are not in it."""
 
     async def work(call: Any) -> None:
-        raise Conflict("Conflict", details="Two calls met.")
+        raise Conflict
 
     user = str(uuid.uuid4())
     credentials = metadata(user)
