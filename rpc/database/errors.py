@@ -1,4 +1,4 @@
-"""Errors of Postgres and of the way to it, translated once into the errors that callers see."""
+"""Translates the errors of Postgres and of its connections into the errors that callers see."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 
 
 class GuardError(OperatorError):
-    """The database would show users each other's rows; nothing may be served from it."""
+    """The database does not protect users' rows from each other, so that nothing may be served from it."""
 
 
 class ConnectionRefused(OperatorError):
-    """The database, or a pooler before it, does not take connections as PIPELINE_DATABASE_URL describes them."""
+    """PostgreSQL or a pooler refuses connections with the parameters of PIPELINE_DATABASE_URL."""
 
 
 class translated_errors:  # noqa: N801 - a context manager: `with translated_errors():`
-    """Raises ServiceErrors in place of the database's errors. Others pass as they are."""
+    """Raises ServiceErrors in place of the database's errors. Other errors are not changed."""
 
     def __enter__(self) -> None:
         return None

@@ -1,4 +1,4 @@
-"""Postgres for the services: a pool whose transactions run as their callers, under row-level security."""
+"""The connection pool of a service. Its transactions run as their caller, under row-level security."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ SESSION_SETTINGS = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "30s",
-    # The statements are short: compiling them costs more than it saves.
+    # Statements are short: compiling them costs more than it saves.
     "jit": "off",
 }
 
-# A parameter of the URL that PostgreSQL or asyncpg refuses.
-REFUSALS = (
+# Errors of PostgreSQL and asyncpg for a parameter of the URL.
+URL_ERRORS = (
     asyncpg.UndefinedObjectError,
     asyncpg.CantChangeRuntimeParamError,
     asyncpg.InvalidParameterValueError,
     asyncpg.PostgresSyntaxError,
     asyncpg.exceptions.ClientConfigurationError,
 )
-POOLED = (
+POOLER_FOUND = (
     "PIPELINE_DATABASE_URL leads to a pooler (PgBouncer, Supavisor): add pgbouncer=true to its parameters, "
     "?pgbouncer=true where it has none; pgbouncer=false for a proxy that keeps sessions"
 )
@@ -51,7 +51,7 @@ log = structlog.get_logger()
 
 
 class Database:
-    """A pool that connects when it is used: a server starts without its database and reports that in its health."""
+    """A pool that connects on first use, so that a server starts without its database and is NOT_SERVING until then."""
 
     def __init__(self, pool: asyncpg.Pool, *, pgbouncer: bool | None) -> None:
         self._pool = pool
@@ -75,9 +75,9 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, size: int) -> AsyncIterator[Database]:
-        """Opens a pool of at most `size` connections and closes it in the end."""
+        """Opens a pool of at most `size` connections."""
         database_url = DatabaseUrl.parse(url)
-        # A pooler shares sessions: there the settings are those of the login, which `migrate` makes.
+        # A pooler shares sessions, so the settings have to be those of the login. `migrate` sets them.
         names = {"application_name"} if database_url.pgbouncer else SESSION_SETTINGS.keys()
         pool = asyncpg.create_pool(
             **database_url.connect_arguments(),
@@ -98,12 +98,12 @@ class Database:
     async def as_caller(
         self, caller: Identity, first: str = "", *, role: str | None = None
     ) -> AsyncIterator[Transaction]:
-        """Opens a transaction in which `caller` sees and writes their own rows only. Commits unless its body raises.
+        """Opens a transaction in which `caller` reads and writes only their own rows. Commits unless its body raises.
 
-        `first` is a statement without parameters that is sent together with `begin`, in one round trip. `role`: of the
-        database, without `pipeline_`, for a login that may not become the caller's own.
+        `first` is a statement without parameters that is sent together with `begin`, in one round trip. `role` is a role of
+        the database, without `pipeline_`, for a login that may not become the caller's.
 
-        Raises DatabaseUnavailable, Conflict, NotOwner, DeadlineExceeded; other database errors pass as they are.
+        Raises DatabaseUnavailable, Conflict, NotOwner, DeadlineExceeded; other database errors are not changed.
         """
         async with self._connection() as connection:
             begin = SQL["begin_as"].format(
@@ -121,9 +121,9 @@ class Database:
             await connection.execute(SQL["commit"])
 
     async def call_as(self, caller: Identity, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Returns the rows of a function call that becomes the caller, its first parameter, by itself.
+        """Returns the rows of a database function that itself acts as the caller, its first parameter. For users only.
 
-        One round trip with a transaction of its own; `as_caller` takes three. Raises the same errors. For users only.
+        It takes one round trip, in its own transaction; `as_caller` takes three. Raises the same errors.
         """
         if caller.role != "user":
             raise GuardError(f"a function for users was called as {caller.role}")
@@ -134,11 +134,11 @@ class Database:
                     await trace_statement(connection.fetch, statement, caller.user_id, *arguments),
                 )
             except asyncpg.InsufficientPrivilegeError as error:
-                # These functions touch rows of the caller only, so it is the change of role that was refused.
+                # These functions use rows of the caller only, so the change of role was refused.
                 raise GuardError(f"the login may not become the caller: {error}") from error
 
     async def fetch_as_service(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Returns rows that the service's own login may read; see the policies `to pipeline_estimator`.
+        """Returns rows that the service's own login may read, by the policies `to pipeline_estimator`.
 
         Raises DatabaseUnavailable, Conflict, DeadlineExceeded.
         """
@@ -146,12 +146,12 @@ class Database:
             return cast("list[asyncpg.Record]", await trace_statement(connection.fetch, statement, *arguments))
 
     async def is_disabled(self, user_id: str) -> bool:
-        """Returns whether a user may no longer sign in."""
+        """Whether a user may no longer sign in."""
         async with self._connection() as connection:
             return bool(await connection.fetchval(SQL["is_disabled"], user_id))
 
     async def find_api_key(self, key: str) -> Identity | None:
-        """Returns the identity of an API key, also of an expired one; None if there is no such key."""
+        """Returns the identity of an API key, also if it has expired. None: there is no such key."""
         async with self._connection() as connection:
             origin = current_origin.get()
             claims = "{" + origin.claims(None).removeprefix(",") + "}" if origin else "{}"
@@ -164,15 +164,15 @@ class Database:
     async def check(self) -> None:
         """Checks that the database answers and guards its rows. Raises GuardError, ConnectionRefused and asyncpg's errors."""
         try:
-            # Waits without a timeout: a pool whose connections are all in use is not a database that is away.
+            # Without a timeout: the database may answer while all connections of the pool are in use.
             connection = await self._acquire(None)
-        except REFUSALS as error:
+        except URL_ERRORS as error:
             raise ConnectionRefused(f"PIPELINE_DATABASE_URL: {error}") from error
         except asyncpg.ProtocolViolationError as error:
-            # PgBouncer's state of every error of its own, such as a PostgreSQL that is away.
+            # PgBouncer raises this for all of its errors, such as a PostgreSQL that does not answer.
             if "unsupported startup parameter" not in str(error):
                 raise
-            raise ConnectionRefused(POOLED) from error
+            raise ConnectionRefused(POOLER_FOUND) from error
         try:
             if not self._is_guarded:
                 await self._check_session(connection)
@@ -183,11 +183,11 @@ class Database:
             await self._pool.release(connection)
         if row["tables"] == 0:
             raise asyncpg.UndefinedTableError("no tables yet: run `python -m jobs_service migrate`")
-        if row["above_the_law"] or row["owned"]:
-            raise GuardError("PIPELINE_DATABASE_URL names a login that row-level security does not bind")
-        faults = [name for key in ("unguarded", "ways_around", "unchecked", "unruled") for name in row[key]]
-        if faults:
-            raise GuardError(f"row-level security is not on, forced and checked for {', '.join(faults)}")
+        if row["login_bypasses"] or row["login_owns"]:
+            raise GuardError("row-level security does not apply to the login of PIPELINE_DATABASE_URL")
+        gaps = [name for key in ("not_forced", "bypasses", "not_checked", "without_policy") for name in row[key]]
+        if gaps:
+            raise GuardError(f"row-level security is not on, forced and checked for {', '.join(gaps)}")
         if changes:
             raise GuardError(f"roles, policies or grants are not those of the last migration: {'; '.join(changes)}")
         self._is_guarded = True
@@ -195,7 +195,7 @@ class Database:
     async def _check_session(self, connection: asyncpg.Connection) -> None:
         session = await connection.fetchrow(SQL["session"], timeout=CONNECT_TIMEOUT_SECONDS)
         if session["process"] != connection.get_server_pid() and self._pgbouncer is None:
-            raise ConnectionRefused(POOLED)
+            raise ConnectionRefused(POOLER_FOUND)
         if session["statement_timeout"] != SESSION_SETTINGS["statement_timeout"]:
             settings = ", ".join(f"{name} = {value}" for name, value in SESSION_SETTINGS.items())
             raise ConnectionRefused(
@@ -246,33 +246,32 @@ class Database:
 
 
 async def access_differences(connection: asyncpg.Connection) -> list[str]:
-    """Returns what differs between the database's roles, policies and grants and those of the last migration's files."""
+    """Returns the differences between the database's roles, policies and grants and those of the last migration's files."""
     current = await connection.fetch(SQL["access"], "public", timeout=CONNECT_TIMEOUT_SECONDS)
     recorded = await connection.fetch(SQL["recorded_access"], timeout=CONNECT_TIMEOUT_SECONDS)
     return differences({row["line"] for row in current}, {row["line"] for row in recorded})
 
 
 def differences(current: Set[str], expected: Set[str]) -> list[str]:
-    """Returns the lines that are in one of the sets alone, and in which."""
+    """Returns the lines that are in only one of the sets."""
     return [f"unexpected: {line}" for line in sorted(current - expected)] + [
         f"missing: {line}" for line in sorted(expected - current)
     ]
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection whose `reset` for the next caller costs no round trip after a call that ended normally."""
+    """A connection whose `reset` for the next caller needs no round trip after a call without an error."""
 
     _is_settled = False
 
     def keep_session(self) -> None:
-        """Says that every statement has run to its end, so that only an open transaction remains to be ended."""
+        """Marks that every statement has completed, so that `reset` has at most a transaction to end."""
         self._is_settled = True
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own signature
-        """Ends what is open; every setting we make ends with its transaction.
+        """Ends an open transaction, and with it every setting that was made. The pool closes a connection whose reset fails.
 
-        asyncpg's own RESET ALL costs Postgres as much as an estimate's query. The pool closes a connection whose reset
-        fails.
+        asyncpg's own RESET ALL costs Postgres as much as the query of an estimate.
         """
         is_settled, self._is_settled = self._is_settled, False
         if self.is_in_transaction():

@@ -13,38 +13,38 @@ commit;
 rollback;
 
 -- name: settle
--- An empty statement, which ends the implicit transaction of a statement that was prepared and never run. asyncpg does
--- not end it; left open, it would keep its locks, and now() would return its time to the next caller.
+-- An empty statement. It ends the implicit transaction of a statement that was prepared and never run, which asyncpg leaves
+-- open: the transaction would keep its locks, and the next caller's now() would be its time.
 select;
 
 -- name: session
--- What tells whether a pooler is between, which gives clients process numbers of its own, and whether our settings arrived.
+-- Tells whether there is a pooler, which gives clients its own process numbers, and whether the session has our settings.
 select pg_backend_pid() as process, current_setting('statement_timeout') as statement_timeout;
 
 -- name: guard
--- Checks what must be true before a server answers: its login owns no table and cannot bypass row-level security;
--- row-level security is on and forced for every table; every policy checks the rows that are written as well as those
--- that are read; and for every privilege of a role on a table there is a policy.
--- Reads catalogue tables and none of their views: views wait for the locks of a migration.
+-- Checks the database before a server uses it: the login owns no table and cannot bypass row-level security; row-level
+-- security is on and forced for every table; every policy also checks rows that are written; and every privilege of a role on a
+-- table has a policy.
+-- Reads catalogue tables and not their views: views wait for the locks of a migration.
 select
     (select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname = 'public' and c.relkind in ('r', 'p') and c.relname like 'lora\_%') as tables,
     (select coalesce(array_agg(c.relname::text order by c.relname), '{}')
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = 'public' and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)) as unguarded,
+     where n.nspname = 'public' and c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)) as not_forced,
     -- Views and functions with their owner's rights, and materialized views, bypass row-level security. Trigger functions
     -- cannot be called.
-    (select coalesce(array_agg(around.name), '{}') from (
+    (select coalesce(array_agg(bypass.name), '{}') from (
         select c.relname::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where n.nspname = 'public'
           and (c.relkind = 'm' or c.relkind = 'v' and not coalesce('security_invoker=true' = any(c.reloptions), false))
         union all
         select p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname = 'public' and p.prosecdef and p.prorettype <> 'trigger'::regtype
-    ) around) as ways_around,
+    ) bypass) as bypasses,
     (select coalesce(array_agg(c.relname::text || '.' || p.polname::text order by 1), '{}')
      from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = 'public' and p.polcmd in ('*', 'a', 'w') and p.polwithcheck is null) as unchecked,
+     where n.nspname = 'public' and p.polcmd in ('*', 'a', 'w') and p.polwithcheck is null) as not_checked,
     (select coalesce(array_agg(distinct c.relname::text || ' for ' || r.rolname), '{}')
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
      cross join pg_roles r
@@ -58,16 +58,16 @@ select
        and not exists (
            select from pg_policy p
            where p.polrelid = c.oid and p.polcmd in ('*', k.command) and p.polroles && array[0, r.oid]
-       )) as unruled,
+       )) as without_policy,
     (select coalesce(array_agg(c.relname::text order by c.relname), '{}')
      from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
-     where n.nspname = 'public' and c.relkind in ('r', 'p') and r.rolname = session_user) as owned,
-    (select r.rolsuper or r.rolbypassrls from pg_roles r where r.rolname = session_user) as above_the_law;
+     where n.nspname = 'public' and c.relkind in ('r', 'p') and r.rolname = session_user) as login_owns,
+    (select r.rolsuper or r.rolbypassrls from pg_roles r where r.rolname = session_user) as login_bypasses;
 
 -- name: access
--- Everything that decides who may read and write what, a line each: row-level security of each table, policies, grants to our roles
--- and to everybody, views, functions, triggers, and our roles. Roles belong to the cluster: ours are those that this database names.
--- Reads catalogue tables alone, as the guard does. $1: the schema.
+-- Lists everything that decides who may read and write what, one line each: row-level security of each table, policies, grants to
+-- our roles and to everybody, views, functions, triggers, and our roles. Roles belong to the cluster: ours are those that this
+-- database refers to. Reads catalogue tables only, as the guard does. $1: the schema.
 with ours as (
     select oid, rolname::text as name, rolsuper or rolbypassrls or rolcreaterole or rolcreatedb as is_powerful, rolinherit
     from pg_roles
@@ -144,7 +144,7 @@ from ours o where o.oid <> 0
 order by line;
 
 -- name: recorded_access
--- The same lines, as the files of the last migration make them.
+-- The same lines as the files of the last migration made them.
 select line from pipeline_internal.access;
 
 -- name: is_disabled
@@ -152,17 +152,17 @@ select line from pipeline_internal.access;
 select exists (select from disabled_users where user_id = $1);
 
 -- name: find_api_key
--- The key of a hash, expired ones included. Runs as the server's own login. `last_used_at` is written at most once a minute.
--- $2: claims of the call's origin, which the audit event of a use takes.
+-- The API key of a hash, also if it has expired. Runs as the server's own login. `last_used_at` is written at most once a minute.
+-- $2: claims of the call's origin, for the audit event of the use.
 with origin as materialized (select set_config('request.jwt.claims', $2, true)),
-found as (
+api_key as (
     select k.id, k.user_id, k.role, k.scopes, k.expires_at, k.last_used_at from api_keys k cross join origin
     where k.key_hash = $1
 ),
 used as (
     update api_keys set last_used_at = now()
     where id in (
-        select id from found where expires_at > now() and coalesce(last_used_at < now() - interval '1 minute', true)
+        select id from api_key where expires_at > now() and coalesce(last_used_at < now() - interval '1 minute', true)
     )
 )
-select id, user_id, role, scopes, extract(epoch from expires_at)::float8 as expires_at from found;
+select id, user_id, role, scopes, extract(epoch from expires_at)::float8 as expires_at from api_key;

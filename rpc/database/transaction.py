@@ -14,8 +14,8 @@ from rpc.telemetry.traces import trace_statement
 class Transaction:
     """Runs statements in a caller's transaction.
 
-    A migration that adds a column makes Postgres refuse the statements that a connection prepared before it. If such a
-    statement is the first of its transaction, the transaction is begun again and the statement repeated.
+    After a migration that adds a column, Postgres refuses statements that a connection prepared before. If the first statement
+    of a transaction is refused, the transaction is begun again and the statement is repeated.
     """
 
     def __init__(self, connection: asyncpg.Connection, begin: str) -> None:

@@ -17,9 +17,9 @@ async def repeat(
     every_seconds: float,
     timeout_seconds: float,
 ) -> None:
-    """Runs `work` again and again, `every_seconds` after its end, or after as many seconds as it returns.
+    """Runs `work` repeatedly, `every_seconds` after its end, or after the number of seconds that it returns.
 
-    A pass that takes longer than `timeout_seconds` fails. Of failures in a row, the first is logged as `name`.
+    A run that takes longer than `timeout_seconds` fails. The first of several failures in a row is logged as the event `name`.
     """
     is_failing = False
     while True:

@@ -1,4 +1,4 @@
-"""The life of a process: it runs until a signal stops it."""
+"""Runs a process until a signal stops it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 async def until_stopped(*tasks: asyncio.Task[Any]) -> None:
     """Waits for SIGTERM, SIGINT or the first of the tasks to end; raises that task's exception. Cancels the tasks."""
-    # Modules and contracts that are loaded by now stay: the garbage collector need not look at them again.
+    # Modules and contracts are loaded now and stay in memory: the garbage collector need not scan them again.
     gc.collect()
     gc.freeze()
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Logging, set up once per process: lines for people on a terminal, JSON elsewhere."""
+"""Logging, set up once per process: readable lines on a terminal, JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from rpc.identity.api_keys import SHAPE as API_KEY
 LogFormat = Literal["auto", "json", "pretty"]
 Entry = EventDict | str
 Render = Callable[[Any, str, EventDict], str]
-# Lines are written together: after this time, or when there are so many.
-GATHER_SECONDS, MAX_GATHERED = 0.01, 256
+# Lines are buffered for at most this time and up to this number, then written together.
+FLUSH_SECONDS, MAX_BUFFERED = 0.01, 256
 
 
 def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
@@ -29,7 +29,7 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     if pretty:
-        # A traceback with the values of variables would contain tokens and passwords.
+        # Tracebacks without values of variables, which may be tokens and passwords.
         console = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
@@ -40,7 +40,7 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     structlog.configure(
         processors=[_stamp],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: _Lines(stderr),
+        logger_factory=lambda *_: _Logger(stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(cast(TextIO, stderr))
@@ -54,9 +54,8 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
 
 
 def _stamp(logger: Any, method: str, event: EventDict) -> tuple[tuple[EventDict], dict[str, Any]]:
-    """Adds level and time. Rendering waits until the line is written."""
-    event["level"], event["timestamp"] = method, datetime.now(UTC)
-    return (event,), {}
+    """Adds level and time. The event is rendered when it is written."""
+    return (_with_time(logger, method, event),), {}
 
 
 def _with_time(logger: Any, method: str, event: EventDict) -> EventDict:
@@ -78,34 +77,35 @@ def _pretty(console: structlog.dev.ConsoleRenderer, logger: Any, method: str, ev
 class _Stderr:
     """Writes to stderr. A closed pipe or a full disk does not fail the request that logs.
 
-    While an event loop runs, entries are collected for a moment, rendered and written together: a system call for each
-    line would cost more than the line. `logging`, whose handler's stream this is, flushes it at the end of the process.
+    While an event loop runs, entries are buffered, then rendered and written together: a system call for each line would
+    cost more than the line. It is the stream of a `logging` handler, which flushes it at the end of the process.
     """
 
     def __init__(self, render: Render) -> None:
         self._render = render
-        self._gathered: list[Entry] = []
-        self._waiting_on: asyncio.AbstractEventLoop | None = None
+        self._buffer: list[Entry] = []
+        # The event loop that will flush the buffer; None: no flush is due.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def write(self, entry: Entry) -> None:
-        """Adds an event, or a text that is written as it is."""
-        self._gathered.append(entry)
-        if len(self._gathered) >= MAX_GATHERED:
+        """Adds an event, or a text that is already rendered."""
+        self._buffer.append(entry)
+        if len(self._buffer) >= MAX_BUFFERED:
             self.flush()
-        elif self._waiting_on is None or not self._waiting_on.is_running():
+        elif self._loop is None or not self._loop.is_running():
             try:
-                self._waiting_on = asyncio.get_running_loop()
+                self._loop = asyncio.get_running_loop()
             except RuntimeError:
                 self.flush()
             else:
-                self._waiting_on.call_later(GATHER_SECONDS, self.flush)
+                self._loop.call_later(FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Writes the collected entries."""
-        entries, self._gathered, self._waiting_on = self._gathered, [], None
+        """Writes the buffered entries."""
+        entries, self._buffer, self._loop = self._buffer, [], None
         text = "".join(map(self._line, entries))
         if API_KEY_PREFIX in text:
-            # Nothing logs API keys on purpose; a URL or an exception of a library may contain one.
+            # A URL or an exception of a library may contain an API key.
             text = API_KEY.sub(f"{API_KEY_PREFIX}[redacted]", text)
         try:
             sys.stderr.write(text)
@@ -119,19 +119,19 @@ class _Stderr:
         try:
             return f"{self._render(None, entry['level'], entry)}\n"
         except Exception:
-            # An entry that cannot be rendered must not lose the lines that were collected with it.
+            # An entry that cannot be rendered must not lose the other entries of the buffer.
             return f"{entry!r}\n"
 
 
-class _Lines:
-    """structlog's logger. Warnings and errors are written at once: the process may end before the next flush."""
+class _Logger:
+    """The logger that structlog calls. Warnings and errors are written at once: the process may end before the next flush."""
 
     def __init__(self, file: _Stderr) -> None:
         self.info = self.debug = file.write
         self._file = file
 
     def error(self, event: EventDict) -> None:
-        """Adds an event and writes at once, while its exception can still be formatted."""
+        """Adds an event and flushes, while its exception can still be formatted."""
         self._file.write(event)
         self._file.flush()
 

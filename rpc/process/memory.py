@@ -1,4 +1,4 @@
-"""Returns memory to the system that glibc keeps after it was freed."""
+"""Returns freed memory, which glibc keeps, to the system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def trim_memory() -> None:
         return
 
     async def work() -> None:
-        # In a thread: with much memory to return, it takes longer than the event loop may wait.
+        # In a thread: it can block for long.
         await asyncio.to_thread(trim, 0)
 
     await repeat("trim_memory", work, every_seconds=TRIM_SECONDS, timeout_seconds=TRIM_TIMEOUT_SECONDS)

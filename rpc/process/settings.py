@@ -1,4 +1,4 @@
-"""Settings that every process shares. Each process's own `settings.py` adds to them."""
+"""Settings that several processes share. `settings.py` of each process adds its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LogSettings(BaseSettings):
 
 
 class TelemetrySettings(BaseSettings):
-    """Where a process shows its metrics and sends its traces."""
+    """Where a process serves metrics and sends traces."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
@@ -43,21 +43,21 @@ class TelemetrySettings(BaseSettings):
 
 
 class ProcessSettings(LogSettings, TelemetrySettings):
-    """What every process of ours reads: how to log, and what to show of itself."""
+    """Settings of every process: logs, metrics and traces."""
 
 
 class TlsSettings(BaseSettings):
-    """Certificates, and whose are believed."""
+    """Certificates, and the authorities that are trusted."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
     tls_certificate_file: FilePath | None = Field(
         None,
-        description="Our certificate, PEM with its chain: gRPC servers answer with it, calls show it to servers that ask.",
+        description="Certificate, PEM with its chain: of gRPC servers, and of gRPC clients for servers that require one.",
     )
     tls_key_file: FilePath | None = Field(None, description="The key of that certificate, PEM.")
     tls_ca_file: FilePath | None = Field(
-        None, description="Whose certificates are believed, PEM. With it, calls to other services are made over TLS."
+        None, description="Trusted certificate authorities, PEM. With it, gRPC clients use TLS."
     )
 
     @model_validator(mode="after")
@@ -70,12 +70,12 @@ class TlsSettings(BaseSettings):
 
 
 class CommonSettings(ProcessSettings, TlsSettings):
-    """Who issues tokens, how to log, and what a server takes at most."""
+    """Settings of every server: the issuer of tokens, and limits."""
 
     host: str = Field("127.0.0.1", description="Address that servers listen on.")
     jwt_secret: SecretStr | None = Field(None, description="Secret of an HS256 issuer, at least 32 bytes.")
     jwt_previous_secret: SecretStr | None = Field(
-        None, description="The secret before it: its tokens are valid too while the secret is rotated."
+        None, description="Previous secret, whose tokens are valid, too, while the secret is rotated."
     )
     jwks_url: str | None = Field(
         None, pattern="^https?://", description="Address of the key set of an RS256, ES256 or EdDSA issuer."
@@ -85,29 +85,37 @@ class CommonSettings(ProcessSettings, TlsSettings):
     jwt_map_subjects: bool = Field(
         False,
         description="Whether a user's id is a UUID made from issuer and `sub` (version 5), for issuers such as Auth0, Okta "
-        "and Entra, whose `sub` is no UUID. To change it later makes every user another one.",
+        "and Entra, whose `sub` is not a UUID. Changing it changes the id of every user.",
     )
     max_connection_age_seconds: int = Field(
-        300, ge=1, le=86_400, description="Age at which a gRPC server asks a client to connect again; open calls go on."
+        300, ge=1, le=86_400, description="Age at which a gRPC server ends a connection; open calls are finished first."
     )
     max_concurrent_calls: int = Field(
-        256, ge=1, le=100_000, description="Calls at work at once; a user may have as many as are free."
+        256,
+        ge=1,
+        le=100_000,
+        description="Concurrent calls of a server; a user may have as many as are free for others.",
     )
     user_calls_per_second: float = Field(
-        5_000, gt=0, description="Calls of a user that a server takes a second; twice as many may come at once."
+        5_000, gt=0, description="Calls of a user that a server accepts a second; bursts may have twice as many."
     )
     max_watches: int = Field(
-        2_000, ge=1, le=100_000, description="Streams of users a server has open at once; a user may have what is free."
+        2_000,
+        ge=1,
+        le=100_000,
+        description="Open streams of all users in a server; a user may have as many as are free.",
     )
-    max_watches_per_user: int = Field(50, ge=1, le=100_000, description="Streams a user has open at once in a server.")
+    max_watches_per_user: int = Field(50, ge=1, le=100_000, description="Open streams of a user in a server.")
     max_worker_watches: int = Field(
-        2_000, ge=1, le=100_000, description="Streams and waits of trainers a server has open at once, beside users'."
+        2_000, ge=1, le=100_000, description="Open streams and waits of all trainers in a server."
     )
-    default_timeout_ms: int = Field(10_000, ge=1, le=600_000, description="Deadline of a call that names none.")
-    drain_seconds: float = Field(10.0, ge=0, le=20, description="Time that calls get to finish at SIGTERM.")
-    reflection: bool = Field(True, description="Whether gRPC reflection answers.")
+    default_timeout_ms: int = Field(
+        10_000, ge=1, le=600_000, description="Longest deadline of a short call, and its default."
+    )
+    drain_seconds: float = Field(10.0, ge=0, le=20, description="Time that open calls have to finish after SIGTERM.")
+    reflection: bool = Field(True, description="Whether gRPC servers offer reflection.")
     tls_require_client: bool = Field(
-        False, description="Whether gRPC servers refuse callers without a certificate that PIPELINE_TLS_CA_FILE signed."
+        False, description="Whether gRPC servers refuse clients without a certificate signed by PIPELINE_TLS_CA_FILE."
     )
 
     @model_validator(mode="after")
@@ -130,12 +138,12 @@ class CommonSettings(ProcessSettings, TlsSettings):
 
 
 class DatabaseSettings(BaseSettings):
-    """How a service reaches Postgres."""
+    """The database of a service."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
     database_url: SecretStr = Field(description="URL of the database, as the service's own login.")
-    database_pool_size: int = Field(10, ge=1, le=100, description="Connections a process opens at most.")
+    database_pool_size: int = Field(10, ge=1, le=100, description="Largest number of connections of a process.")
 
     @model_validator(mode="after")
     def _is_postgres(self) -> Self:
@@ -144,14 +152,16 @@ class DatabaseSettings(BaseSettings):
 
 
 def check_database_url(url: SecretStr) -> None:
-    """Raises ValueError where a database's URL is none. Its text stays out of the message: it may hold a password."""
+    """Raises ValueError for an invalid URL of a database. The message does not contain it, because of its password."""
     text = url.get_secret_value()
     if not text.startswith(("postgres://", "postgresql://")):
         raise ValueError("PIPELINE_DATABASE_URL must start with postgresql://")
     try:
         _ = urlsplit(text).port
     except ValueError:
-        raise ValueError("PIPELINE_DATABASE_URL is no URL: percent-encode its password (/ is %2F, # is %23)") from None
+        raise ValueError(
+            "PIPELINE_DATABASE_URL is not a URL: percent-encode its password (/ is %2F, # is %23)"
+        ) from None
     try:
         DatabaseUrl.parse(text)
     except ValueError as error:
@@ -159,19 +169,19 @@ def check_database_url(url: SecretStr) -> None:
 
 
 def check_key_pair(certificate: Path, key: Path) -> None:
-    """Raises ValueError where the two are no certificate and its key."""
+    """Raises ValueError unless the two files are a certificate and its key."""
     try:
         # A server cannot prompt for a passphrase.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"{certificate} and {key} are no certificate and its key: {error}") from None
+        raise ValueError(f"{certificate} and {key} are not a certificate and its key: {error}") from None
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def load(settings: type[Settings]) -> Settings:
-    """Reads settings from the environment. Tells all that is wrong in one line and exits with code 2."""
+    """Reads settings from the environment. Prints all that are invalid in one line and exits with code 2."""
     try:
         return settings()
     except ValidationError as error:

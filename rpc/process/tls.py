@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 def server_credentials(settings: CommonSettings) -> grpc.ServerCredentials | None:
-    """Returns a server's credentials; None: no TLS. Their files are read for each new connection and may be replaced."""
+    """Returns a server's credentials; None: no TLS. Their files are read again for each new connection."""
     chain, key = settings.tls_certificate_file, settings.tls_key_file
     if chain is None or key is None:
         return None

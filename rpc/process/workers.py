@@ -21,12 +21,12 @@ from rpc.process.memory import trim_memory
 from rpc.process.settings import ProcessSettings
 
 PR_SET_PDEATHSIG = 1
-# Loaded before any fork: the child of a process with threads may not import.
+# Loaded before a fork: the child of a process with threads must not load libraries.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def tie_to_parent(number: signal.Signals) -> None:
-    """In a child process: has the kernel send it this signal when its parent ends. Does nothing except on Linux."""
+    """Called in a child process: the kernel sends it this signal when its parent ends. Linux only; else it does nothing."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, int(number))
 
@@ -60,10 +60,10 @@ async def _serve_and_trim(serving: Coroutine[Any, Any, None]) -> None:
 
 
 def run_workers(count: int, main: Callable[[int], int]) -> int:
-    """Runs `main`, given its number from 0, in `count` processes; in this one if `count` is 1. Returns the worst exit code.
+    """Runs `main(index)` in `count` processes, or in this one if `count` is 1. Returns the first exit code that is not 0.
 
-    Forwards signals. When a worker dies the others are stopped too, so that the supervisor starts all of them again.
-    Forks, so nothing that has threads (an event loop, a channel) may be open yet.
+    Forwards signals to the processes. If one fails, the others are stopped, so that a supervisor restarts all of them.
+    It forks, so nothing with threads (an event loop, a channel) may be open yet.
     """
     if count == 1:
         return main(0)
@@ -77,16 +77,16 @@ def run_workers(count: int, main: Callable[[int], int]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, forward)
-    worst = 0
+    exit_code = 0
     while children:
         child, status = os.wait()
         children.discard(child)
         code = os.waitstatus_to_exitcode(status)
-        # A worker that is still starting is ended by the signal itself.
-        if code and -code not in forwarded and not worst:
-            worst = code if code > 0 else 1
+        # A forwarded signal kills a worker that has not installed its handlers yet.
+        if code and -code not in forwarded and not exit_code:
+            exit_code = code if code > 0 else 1
             forward(signal.SIGTERM, None)
-    return worst
+    return exit_code
 
 
 def _fork(main: Callable[[int], int], index: int) -> int:
@@ -96,7 +96,7 @@ def _fork(main: Callable[[int], int], index: int) -> int:
     code = 1
     try:
         tie_to_parent(signal.SIGTERM)
-        # Servers that reload on SIGHUP install a handler; the others must not end on it.
+        # Servers that reload on SIGHUP install a handler later; the others ignore it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         code = main(index)
     except BaseException:

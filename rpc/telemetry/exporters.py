@@ -1,4 +1,4 @@
-"""What a process shows of itself: a port for Prometheus and probes, and spans sent over OTLP."""
+"""Exports the telemetry of a process: metrics on a port for Prometheus and probes, and spans over OTLP."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Telemetry:
-    """Metrics and tracer of a process. Without a tracer, nothing is recorded of traces.
+    """Metrics and tracer of a process. Without a tracer, no span is recorded.
 
-    `is_ready`: whether it can serve, which probes ask at the port of the metrics; None: they do not ask there.
+    `is_ready` is the result of `/readyz` at the port of the metrics; None: there is no such path.
     """
 
     metrics: Metrics = field(default_factory=Metrics)
@@ -34,32 +34,20 @@ class Telemetry:
 
 @asynccontextmanager
 async def open_telemetry(settings: TelemetrySettings, process: str) -> AsyncIterator[Telemetry]:
-    """Opens the telemetry of a process and shows it while the body runs. Raises OperatorError."""
+    """Exports the telemetry of a process while the context is open. Raises OperatorError."""
     with _tracer(settings, process) as tracer:
         telemetry = Telemetry(tracer=tracer)
+        stop = serve_metrics(settings, telemetry)
         lag = asyncio.create_task(telemetry.metrics.measure_lag(), name="measure-lag")
         try:
-            async with _metrics_server(settings, telemetry):
-                yield telemetry
+            yield telemetry
         finally:
             lag.cancel()
-            await asyncio.gather(lag, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _metrics_server(settings: TelemetrySettings, telemetry: Telemetry) -> AsyncIterator[None]:
-    stop = serve_metrics(settings, telemetry)
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(stop)
+            await asyncio.gather(lag, asyncio.to_thread(stop), return_exceptions=True)
 
 
 def serve_metrics(settings: TelemetrySettings, telemetry: Telemetry) -> Callable[[], None]:
-    """Shows metrics and readiness on a port of their own until the function that it returns is called.
-
-    Raises OperatorError.
-    """
+    """Serves metrics and readiness on a port. Returns the function that stops the server. Raises OperatorError."""
     if settings.metrics_port == OFF:
         return lambda: None
     host, port = settings.metrics_host, settings.metrics_port

@@ -1,4 +1,4 @@
-"""Prometheus metrics of a process, named after OpenTelemetry's conventions where there are any."""
+"""Prometheus metrics of a process, with the names of OpenTelemetry's conventions if there are any."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 
 # `rpc_`, `http_` and `db_` are OpenTelemetry's own names.
 NAME = re.compile(r"(pipeline|rpc|http|db)(_[a-z0-9]+)+")
-# The unit, as the last word of a name: `count` for things that are counted, `up` for 1 and 0.
+# Units, the last word of a name: `count` for numbers of things, `up` for 1 and 0.
 UNITS = ("seconds", "bytes", "ratio", "count", "requests", "total", "up")
-# Labels with few values, known beforehand. No label may hold a user, a job or anything else that clients send.
+# Labels with few values. No label may contain a user, a job or anything else that clients send.
 LABELS = frozenset(
     {
         "rpc_method",
@@ -52,7 +52,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # A third more series, which nobody looks at.
+        # The time at which each series was created is a third of all series, and is not used.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client does not type it
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -99,27 +99,27 @@ class Metrics:
     def histograms(
         self, name: str, documentation: str, labels: Sequence[str], *, buckets: Sequence[float]
     ) -> Callable[..., Histogram]:
-        """Registers a histogram with labels; returns a function from their values to what is observed.
+        """Registers a histogram with labels. Returns a function from the labels' values to their histogram.
 
-        It keeps what it returned: to look it up again would cost as much as the observation.
+        It caches histograms: to look one up costs as much as an observation.
         """
         return lru_cache(maxsize=1024)(self.histogram(name, documentation, labels, buckets=buckets).labels)
 
     def watch(self, name: str, documentation: str, read: Callable[[], float], **labels: str) -> None:
-        """Registers a gauge that is read whenever metrics are. `read` runs in another thread and must not block.
+        """Registers a gauge whose value `read` returns when metrics are collected, in another thread; it must not block.
 
-        Several values of one name differ in their labels.
+        Several gauges of one name differ in their labels.
         """
         registered = self.registry._names_to_collectors.get(name)  # noqa: SLF001 - there is no public look-up
         gauge = registered if isinstance(registered, Gauge) else self.gauge(name, documentation, list(labels))
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
     def watch_all(self, name: str, documentation: str, labels: Sequence[str], read: Callable[[], Values]) -> None:
-        """Registers a gauge whose labels come and go; `read` is as in `watch` and returns all of its values."""
+        """Registers a gauge whose labels change; `read` is as in `watch` and returns all values."""
         self.registry.register(_Readings(_checked(name, labels), documentation, labels, read))
 
     async def measure_lag(self) -> None:
-        """Measures how late the event loop runs what is due, until cancelled."""
+        """Measures how late the event loop runs a timer, until cancelled."""
         lag = self.histogram(
             "pipeline_event_loop_lag_seconds", "How late the event loop runs what is due.", buckets=LAG_BUCKETS
         )
@@ -131,7 +131,7 @@ class Metrics:
 
 
 class _Readings(Collector):
-    """A gauge that is read whenever metrics are."""
+    """The gauge of `Metrics.watch_all`."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], read: Callable[[], Values]) -> None:
         self._arguments = name, documentation

@@ -1,4 +1,4 @@
-"""The port for Prometheus and for probes: `/metrics` and `/readyz`, over plain HTTP and in a few threads."""
+"""The HTTP server for Prometheus and probes: `/metrics` and `/readyz`, in a few threads."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-# Requests answered at once. Further connections wait in the socket's backlog.
+# Concurrent requests. Further connections wait in the socket's backlog.
 MAX_REQUESTS = 4
 BACKLOG = 16
-# Longest silence of a client.
+# Longest time without a byte from a client.
 TIMEOUT_SECONDS = 5.0
 
 
 class MetricsServer(WSGIServer):
-    """Serves while it is started. `is_ready`: what `/readyz` answers; None: not found."""
+    """Serves from `start` to `stop`. `is_ready` is the result of `/readyz`; None: 404."""
 
     request_queue_size = BACKLOG
 
@@ -32,7 +32,7 @@ class MetricsServer(WSGIServer):
         super().__init__(address, _Handler)
         metrics = make_wsgi_app(registry)
 
-        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             if environ["PATH_INFO"] != "/readyz":
                 return metrics(environ, start_response)  # type: ignore[no-any-return]
             ready = is_ready()
@@ -40,29 +40,29 @@ class MetricsServer(WSGIServer):
             start_response(status, [("Content-Type", "text/plain")])
             return [f"{status}\n".encode()]
 
-        self.set_app(answer)
+        self.set_app(application)
 
     def start(self) -> None:
-        """Accepts connections, in a thread of its own."""
+        """Accepts connections, in a background thread."""
         self._accepting = Thread(target=self.serve_forever, name="metrics", daemon=True)
         self._accepting.start()
 
     def stop(self) -> None:
-        """Stops once the requests at work are answered, which takes `TIMEOUT_SECONDS` at most."""
+        """Stops after the running requests, which takes at most `TIMEOUT_SECONDS`."""
         self.shutdown()
         self.server_close()
         self._accepting.join()
         self._threads.shutdown()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answers in a thread, as soon as one is free."""
+        """Handles a request in a thread, as soon as one is free."""
         self._free.acquire()
-        self._threads.submit(self._answer, request, client_address)
+        self._threads.submit(self._handle, request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or that said nothing: no concern of the log's."""
+        """Ignores a client that disconnected or sent nothing."""
 
-    def _answer(self, request: Any, client_address: Any) -> None:
+    def _handle(self, request: Any, client_address: Any) -> None:
         try:
             self.finish_request(request, client_address)
         except Exception:
@@ -74,9 +74,9 @@ class MetricsServer(WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     def setup(self) -> None:
-        """Bounds the client's silence."""
+        """Sets the timeout of the client."""
         super().setup()
         self.connection.settimeout(TIMEOUT_SECONDS)
 
     def log_message(self, *arguments: Any) -> None:
-        """Says nothing: requests come every few seconds."""
+        """Logs nothing: Prometheus sends a request every few seconds."""

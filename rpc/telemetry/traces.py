@@ -1,4 +1,4 @@
-"""Traces: W3C trace context is taken and passed on; spans are recorded if a tracer is configured."""
+"""Traces: W3C trace context is read and passed on; spans are recorded if a tracer is configured."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 TRACEPARENT = "traceparent"
 TRACEPARENT_PATTERN = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-# The flag of a traceparent, in its last digit: its caller records the trace.
+# The flag in the last digit of a traceparent: the caller records the trace.
 SAMPLED = 1
-# Codes that are the server's fault; the others are the caller's. (OpenTelemetry's conventions for gRPC.)
+# Codes of errors of the server; the other codes are errors of the caller. (OpenTelemetry's conventions for gRPC.)
 SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 
 T = TypeVar("T")
-# The tracer of the call that runs, for the spans inside it. None: nothing is recorded.
+# The tracer of the current call, for spans inside it. None: nothing is recorded.
 _tracer: ContextVar[Tracer | None] = ContextVar("tracer", default=None)
 
 
@@ -30,14 +30,14 @@ def accept_traceparent(value: object) -> str | None:
 
 
 class RatioTracer(NamedTuple):
-    """A tracer that records everything, and the share of the traces that begin here which it is given."""
+    """A tracer, and the share of the traces beginning in this process that it records."""
 
     tracer: Tracer
     ratio: float = 1.0
 
 
 class CallTrace:
-    """The trace of one call. `traceparent` is for the calls it makes, `trace_id` for its log line; None: no trace."""
+    """The trace of one call: `traceparent` for the calls that it makes, `trace_id` for its log line. None: no trace."""
 
     __slots__ = ("_span", "_tokens", "trace_id", "traceparent")
 
@@ -46,7 +46,7 @@ class CallTrace:
     ):
         self.traceparent = accept_traceparent(value)
         self._span: Span | None = None
-        # Decided here and not by the SDK's sampler: a span that is not recorded costs 70 µs of a request there.
+        # Not with the SDK's sampler, where a span that is not recorded costs 70 µs of a request.
         if tracer is not None and self.traceparent is None and random() >= tracer.ratio:  # noqa: S311 - a share, no secret
             self.traceparent = f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-00"
         self.trace_id = self.traceparent[3:35] if self.traceparent else None
@@ -63,18 +63,18 @@ class CallTrace:
         self.traceparent = f"00-{self.trace_id}-{span.span_id:016x}-{span.trace_flags:02x}"
 
     def set_route(self, method: str, route: str) -> None:
-        """Names the span of an HTTP request after its route, which is found only once it runs."""
+        """Names the span of an HTTP request after its route, which is known only after routing."""
         if self._span is not None:
             self._span.update_name(f"{method} {route}")
             self._span.set_attribute("http.route", route)
 
     @property
     def recorded_id(self) -> str | None:
-        """The trace id if this process records the trace."""
+        """The trace id, if this process records the trace; else None."""
         return self.trace_id if self._span is not None and self._span.is_recording() else None
 
     def end(self, attribute: str, code: str, *, is_error: bool) -> None:
-        """Ends the span, with the status as an attribute. In the task that started it."""
+        """Ends the span, with the status code as an attribute. Called in the task that started it."""
         if self._span is None:
             return
         self._span.set_attribute(attribute, code)

@@ -254,7 +254,7 @@ async def test_a_server_refuses_to_start_on_a_database_that_leaks(
 ) -> None:
     """Z12: an owner's login, and a table without forced row-level security, end the process with code 2 and one line."""
     code, said = await run(module, environment(database.admin_url, PIPELINE_LOG_LEVEL="error"))
-    assert (code, said) == (2, f"{module}: PIPELINE_DATABASE_URL names a login that row-level security does not bind\n")
+    assert (code, said) == (2, f"{module}: row-level security does not apply to the login of PIPELINE_DATABASE_URL\n")
     await admin.execute(HARM[0])
     code, said = await run(module, environment(database.url, PIPELINE_LOG_LEVEL="error"))
     assert (code, said.count("\n"), "lora_training_jobs" in said) == (2, 1, True), said
