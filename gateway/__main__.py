@@ -37,7 +37,7 @@ from rpc.process.tls import channel_credentials
 from rpc.process.workers import run_server
 from rpc.telemetry.exporters import open_telemetry
 
-# Services that the JSON API shows, by the process that serves them.
+# The services that have routes, by the process that serves them.
 ESTIMATOR = [estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]]
 JOBS = [
     jobs_pb2.DESCRIPTOR.services_by_name["JobsService"],
@@ -75,33 +75,33 @@ async def serve(settings: GatewaySettings, *, share_port: bool) -> None:
 
 
 def by_name(services: list[ServiceDescriptor], channel: Any) -> dict[str, Any]:
-    """A channel for each of these services."""
+    """Returns the channel of each of these services, by the service's full name."""
     return {service.full_name: channel for service in services}
 
 
 async def health(channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, bool]:
-    """Asks each server whether it serves, which it does while its database answers."""
+    """Returns which servers are serving by gRPC's health check. They are while their database responds."""
 
     async def serves(channel: grpc.aio.Channel) -> bool:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS)
+            response = await stub.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError:
             return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     return dict(zip(channels, await asyncio.gather(*map(serves, channels.values())), strict=True))
 
 
 class Unconnected:
-    """A channel that nobody calls: the document needs routes, not servers."""
+    """Stands in for a channel where the routes are needed but never called: for the OpenAPI document."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_, **__: None
 
 
 def main() -> int:
-    """Returns the exit code: 2 for what only its operator can mend."""
+    """Returns the exit code: 2 for a fault that only the operator can repair."""
     arguments = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
     arguments.add_argument("command", nargs="?", choices=["serve", "openapi"], default="serve")
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")

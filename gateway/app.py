@@ -54,18 +54,18 @@ CORS_HEADERS = (
 CORS_EXPOSED_HEADERS = ("x-request-id", "retry-after")
 GZIP_MINIMUM_BYTES = 1024
 GZIP_LEVEL = 5
-# Headers that name a caller or speak for a service. Nothing reads them; the log line counts them.
+# Headers with which a client could pretend to be another user or service. Nothing reads them; the log line has their number.
 FORGED = re.compile(rb"x-user-id|x-role|x-internal-.*|grpc-status|grpc-metadata-.*|x-.*-bin")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
-# The method or the route of a request that has none of ours.
+# Stands in metrics for unknown methods and routes.
 OTHER = "_OTHER"
 
 log = structlog.get_logger()
 
 
 class Gateway(Router):
-    """JSON and pages in front of the services."""
+    """The application: the routes of the RPCs, and `pages.py`."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Gateway(Router):
         ready: Ready,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """`channels` are by full service name, from grpc.aio or `rpc.in_process`; `ready` returns what is up, by name."""
+        """`channels` are by full service name, from grpc.aio or `rpc.in_process`; `ready` returns which servers are serving."""
         services = {name: Default().FindServiceByName(name) for name in channels}
         bound = [each for name, service in services.items() for each in bindings(methods(service), channels[name])]
         self._api = Api(settings, bound, verifier)
@@ -97,18 +97,18 @@ class Gateway(Router):
         super().__init__(
             routes=[*self._api.routes, *page_routes(settings, verifier, openapi, ready)],
             redirect_slashes=False,
-            # Any other path is the page's.
+            # Every other path.
             default=Page(settings),
             middleware=middleware,
         )
 
     def close(self) -> None:
-        """Ends the event streams: a server waits for open responses before it stops."""
+        """Ends the event streams: a server that stops waits for open responses."""
         self._api.close()
 
 
 class RequestContext:
-    """Middleware around everything: request id, log line, and the response to exceptions that no other answers."""
+    """The outermost middleware: request id, log line, metrics, trace, and the response to unexpected exceptions."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
@@ -128,7 +128,7 @@ class RequestContext:
         raw_path: bytes = scope["raw_path"]
         # Routes match the path as it was sent: nothing in it is decoded before a route is found.
         scope["path"] = raw_path.decode("ascii")
-        # Looked up some ten times for a request: Starlette's `Headers` goes through all of them each time.
+        # A dictionary, since Starlette's `Headers` searches a list, and a request looks up some ten headers.
         headers: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name, []).append(value.decode("latin-1"))
@@ -153,7 +153,7 @@ class RequestContext:
             status, state["reason"] = status or 499, "CANCELLED"
         except Exception as error:
             if status is not None:
-                # Half a response is sent: closing the connection is the only way to say that the rest will not come.
+                # The response has begun: only a closed connection can tell the client that the rest will not come.
                 raise
             response = await error_response(Request(scope), error)
             await response(scope, receive, send_with_request_id)
@@ -175,7 +175,7 @@ class RequestContext:
         write(
             "http",
             method=scope["method"],
-            # Without the query, which may have secrets that do not belong there.
+            # Without the query, in which clients may have put secrets.
             path=state["path"],
             status=status,
             reason=state.get("reason"),
@@ -188,7 +188,7 @@ class RequestContext:
 
 
 class ErrorResponses:
-    """Middleware around the routes: the response to errors, to which CORS adds its headers."""
+    """The innermost middleware: responds to expected errors, so that CORS adds its headers to them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -202,7 +202,7 @@ class ErrorResponses:
 
 
 class Cors(CORSMiddleware):
-    """CORS whose preflight response is 204, without the permissions where a request is not allowed."""
+    """Starlette's CORS with 204 for every preflight request; one that is not allowed gets no permissions."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
@@ -216,7 +216,7 @@ class Cors(CORSMiddleware):
 
 
 class Gzip(GZipMiddleware):
-    """Compression for clients that accept it. Others cost nothing, and `gzip;q=0` is not acceptance."""
+    """Starlette's compression, skipped for clients that do not accept it, among them those that send `gzip;q=0`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if accepts_encoding(scope, "gzip"):
@@ -226,7 +226,7 @@ class Gzip(GZipMiddleware):
 
 
 def _labels(scope: Scope) -> tuple[str, str]:
-    """Method and route of a request, each one of a few: what clients make up has none."""
+    """Returns a request's method and route for metrics, which must not have a series for whatever clients send."""
     route = scope.get("route")
     return scope["method"] if scope["method"] in METHODS else OTHER, getattr(route, "path", "") or OTHER
 

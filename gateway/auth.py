@@ -1,4 +1,7 @@
-"""Credentials of a request: a bearer token or the session cookie, passed on as metadata. And the development issuer."""
+"""The credentials of a request, a bearer token or the session cookie, and the development issuer.
+
+Tokens are verified in `rpc/identity/tokens.py`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from rpc.identity.api_keys import PREFIX
 from rpc.identity.model import Role
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# The user whom the development issuer signs in. No real user has this id.
+# The user that the development issuer signs in; no real user has this id.
 DEMO_USER = "de300000-0000-4000-8000-000000000001"
 SESSION_SECONDS = 12 * 3600
 # An address with a port, as proxies write it: `1.1.1.1:4711`, `[2001:db8::1]:44`, `[2001:db8::1]`.
@@ -28,10 +31,10 @@ ADDRESS_WITH_PORT = re.compile(r"\[([^]]*)\](?::[0-9]+)?|([^:]*):[0-9]+")
 
 
 def authorization(request: Request, settings: GatewaySettings) -> str | None:
-    """Returns the `authorization` value of a request; None if it has no credentials.
+    """Returns the header `authorization` of a request, else the session cookie in its form; None without either.
 
-    The session cookie counts only without a bearer token, and for unsafe methods only from our own page. Raises
-    MalformedRequest, Unauthenticated and CrossSiteRequest.
+    With an unsafe method the cookie is accepted from our own page only. Raises MalformedRequest, Unauthenticated and
+    CrossSiteRequest.
     """
     value = one_header(request, b"authorization")
     if value is not None:
@@ -44,15 +47,15 @@ def authorization(request: Request, settings: GatewaySettings) -> str | None:
     if request.method not in SAFE_METHODS:
         refuse_cross_site(request, settings)
     if tokens[0].startswith(PREFIX):
-        # A session is a person's, who signed in. Keys are for programs.
-        raise Unauthenticated("Invalid session", details="An API key is no session; send it as a bearer token.")
+        # API keys are for programs; a session belongs to a person who signed in.
+        raise Unauthenticated("Invalid session", details="The cookie has an API key; send it as a bearer token.")
     return f"Bearer {tokens[0]}"
 
 
 def refuse_cross_site(request: Request, settings: GatewaySettings) -> None:
-    """Raises CrossSiteRequest unless the browser says that the request comes from our own page.
+    """Raises CrossSiteRequest unless `Sec-Fetch-Site` or `Origin` says that our own page sent the request.
 
-    Every browser sends `Sec-Fetch-Site` or `Origin` with an unsafe request, and a page can set neither.
+    Every browser sends one of these headers with an unsafe request, and no script can set them.
     """
     site, origin = header_values(request.scope, b"sec-fetch-site"), header_values(request.scope, b"origin")
     same_origin = site == ["same-origin"] if site else origin == [own_origin(request, settings)]
@@ -61,9 +64,9 @@ def refuse_cross_site(request: Request, settings: GatewaySettings) -> None:
 
 
 def refuse_rebound_host(request: Request, settings: GatewaySettings) -> None:
-    """Raises UntrustedHost unless the request is for localhost, an IP address, or from the page at our public origin.
+    """Raises UntrustedHost unless the request is to localhost or an IP address, or from the page at our public origin.
 
-    A page of another site can point its own name at this machine (DNS rebinding), and is then "same-origin" to the browser.
+    Another site can point its own name at this machine (DNS rebinding) and is then "same-origin" for the browser.
     """
     host = "".join(header_values(request.scope, b"host"))
     name = urlsplit(f"//{host}").hostname or ""
@@ -77,7 +80,7 @@ def refuse_rebound_host(request: Request, settings: GatewaySettings) -> None:
 
 
 def own_origin(request: Request, settings: GatewaySettings) -> str:
-    """Returns our origin as browsers see it. Behind a proxy that ends TLS only a setting has it."""
+    """Returns our origin as browsers see it. Behind a proxy that ends TLS only the setting has the right scheme."""
     return settings.public_origin or f"{request.scope['scheme']}://{''.join(header_values(request.scope, b'host'))}"
 
 
@@ -95,7 +98,7 @@ def client_address(request: Request, settings: GatewaySettings) -> str:
 
 @lru_cache(maxsize=4096)
 def rate_limit_key(address: str) -> str:
-    """Returns an address without its port; of IPv6 its /64, which belongs to one caller. Raises ValueError."""
+    """Returns an address without its port; of IPv6 the /64, which belongs to one client. Raises ValueError."""
     match = ADDRESS_WITH_PORT.fullmatch(address)
     parsed = ip_address(match[1] or match[2] if match else address)
     if isinstance(parsed, IPv4Address):
@@ -111,7 +114,7 @@ def _cookies(request: Request, name: str) -> list[str]:
 
 
 class DevelopmentIssuer:
-    """Makes tokens for every caller who asks. For a first start, where there is no issuer yet."""
+    """Signs tokens for a first start, where there is no OpenID provider yet."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         if not settings.dev_issuer or settings.jwt_secret is None:
@@ -120,7 +123,7 @@ class DevelopmentIssuer:
         self._claims = {"iss": settings.jwt_issuer, "aud": settings.jwt_audience}
 
     def token(self, user_id: str = DEMO_USER, *, role: Role = "user", seconds: int = SESSION_SECONDS) -> str:
-        """Returns a token of a user that is valid for that many seconds."""
+        """Returns a user's token that expires after `seconds`."""
         now = int(time.time())
         claims = {**self._claims, "sub": user_id, "role": role, "iat": now, "exp": now + seconds}
         return jwt.encode(claims, self._secret, algorithm="HS256")

@@ -1,4 +1,4 @@
-"""The ASGI application of one path."""
+"""Calls the handler of a request's HTTP method."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Endpoint:
-    """Calls the handler of the request's method. HEAD is answered as GET, and OPTIONS with the methods that there are.
+    """The ASGI application of a path, for all its methods. HEAD is handled as GET, and OPTIONS lists the methods.
 
-    Starlette's own routes are of one path and method: a path with several of them has an incomplete Allow header there.
+    Starlette has a route for each path and method, and sends an Allow header with the methods of one route only.
     """
 
     def __init__(self, **handlers: Handler) -> None:
@@ -25,7 +25,7 @@ class Endpoint:
         self._allowed = {*handlers, "OPTIONS"} | ({"HEAD"} if "GET" in handlers else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request. Raises MethodNotAllowed, and what the handler raises."""
+        """Responds to one request. Raises MethodNotAllowed, and what the handler raises."""
         request = Request(scope, receive)
         method = request.method
         handler = self._handlers.get("GET" if method == "HEAD" else method)

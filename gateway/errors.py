@@ -28,10 +28,11 @@ class MethodNotAllowed(ServiceError):
 
     code = "INVALID_ARGUMENT"
     reason = "METHOD_NOT_ALLOWED"
+    title = "Method not allowed"
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self.allow = ", ".join(sorted(allowed))
-        super().__init__("Method not allowed", details=f"This path takes {self.allow}.")
+        super().__init__(details=f"This path takes {self.allow}.")
 
 
 class NotAcceptable(ServiceError):
@@ -39,11 +40,10 @@ class NotAcceptable(ServiceError):
 
     code = "INVALID_ARGUMENT"
     reason = "NOT_ACCEPTABLE"
+    title = "Not acceptable"
 
     def __init__(self, media_type: str) -> None:
-        super().__init__(
-            "Not acceptable", details=f"The response is {media_type}; accept it, or send no Accept header."
-        )
+        super().__init__(details=f"The response is {media_type}; accept it, or send no Accept header.")
 
 
 class UnsupportedMediaType(ServiceError):
@@ -51,9 +51,7 @@ class UnsupportedMediaType(ServiceError):
 
     code = "INVALID_ARGUMENT"
     reason = "UNSUPPORTED_MEDIA_TYPE"
-
-    def __init__(self, details: str) -> None:
-        super().__init__("Unsupported media type", details=details)
+    title = "Unsupported media type"
 
 
 class TooManyUploads(ServiceError):
@@ -61,10 +59,10 @@ class TooManyUploads(ServiceError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "TOO_MANY_UPLOADS"
+    title = "Too many uploads"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            "Too many uploads",
             details=f"A user may have at most {limit} uploads at once, fewer while many users upload; try again later.",
             metadata={"limit": str(limit)},
         )
@@ -75,20 +73,19 @@ class UriTooLong(ServiceError):
 
     code = "INVALID_ARGUMENT"
     reason = "URI_TOO_LONG"
+    title = "URI too long"
 
     def __init__(self, part: str, limit: int) -> None:
-        super().__init__(
-            "URI too long", details=f"The {part} may have at most {limit} bytes.", metadata={"limit": str(limit)}
-        )
+        super().__init__(details=f"The {part} may have at most {limit} bytes.", metadata={"limit": str(limit)})
 
 
 class RangeNotSatisfiable(ServiceError):
-    """A Range header that begins beyond the end of the file."""
+    """A Range header whose first byte is beyond the end of the file."""
 
     code = "OUT_OF_RANGE"
     reason = "RANGE_NOT_SATISFIABLE"
     title = "Range not satisfiable"
-    advice = "The Range header begins beyond the end of the file."
+    advice = "The first byte of the Range header is beyond the end of the file."
 
 
 class RequestTimeout(ServiceError):
@@ -96,15 +93,14 @@ class RequestTimeout(ServiceError):
 
     code = "DEADLINE_EXCEEDED"
     reason = "REQUEST_TIMEOUT"
+    title = "Request timeout"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(
-            "Request timeout", details=f"The rest of the body did not arrive within {seconds:g} seconds; send it again."
-        )
+        super().__init__(details=f"The rest of the body did not arrive within {seconds:g} seconds; send it again.")
 
 
 class CrossSiteRequest(ServiceError):
-    """A browser's request with a session cookie that does not come from our own page."""
+    """A browser's request with the session cookie, sent by a page of another site."""
 
     code = "PERMISSION_DENIED"
     reason = "CROSS_SITE_REQUEST"
@@ -113,14 +109,14 @@ class CrossSiteRequest(ServiceError):
 
 
 class UntrustedHost(ServiceError):
-    """A sign-in by the development issuer under a host name that anybody may point at this machine."""
+    """A sign-in at the development issuer under a host name that another site could have pointed at this machine."""
 
     code = "PERMISSION_DENIED"
     reason = "CROSS_SITE_REQUEST"
+    title = "Sign-in refused"
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            "Sign-in refused",
             details="The development issuer signs in at localhost and IP addresses only; for "
             f"{host[:100]} set PIPELINE_PUBLIC_ORIGIN.",
         )
@@ -131,13 +127,14 @@ class HeadersTooLarge(ServiceError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "HEADERS_TOO_LARGE"
+    title = "Headers too large"
 
     def __init__(self, limit: str) -> None:
-        super().__init__("Headers too large", details=f"The headers may have at most {limit}.")
+        super().__init__(details=f"The headers may have at most {limit}.")
 
 
 def error_body(failure: Failure, request_id: str) -> dict[str, Any]:
-    """Returns the JSON form of an error. `metadata` is in it if the error has any, such as the `limit` that was reached."""
+    """Returns the JSON body of an error. `metadata`, such as the `limit` that was reached, only where the error has any."""
     details: Any = failure.details
     if failure.violations:
         details = {}

@@ -1,4 +1,4 @@
-"""Serves an ASGI application over HTTP/1.1 with uvicorn, and bounds what a connection may cost."""
+"""Serves the gateway over HTTP/1.1 with uvicorn, with limits and deadlines for each connection."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MAX_URL_BYTES = MAX_QUERY_BYTES + MAX_HEAD_BYTES
 HEAD_TIMEOUT_SECONDS = 8.0
 # A client that does not read for this long is disconnected.
 SEND_TIMEOUT_SECONDS = 30.0
-# A client whose body is refused may go on sending for this long: closing at once would reset the connection before it has
-# read the response.
+# After a response that refuses a body, the client may go on sending for this long. Closing at once would reset the connection
+# before the client has read the response.
 LINGER_SECONDS = 1.0
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 20
@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's connection, with limits on the head, deadlines for head and writes, and requests that end with their client."""
+    """uvicorn's connection, with limits for the request's head, deadlines, and requests cancelled when their client leaves."""
 
     _head_timer: asyncio.TimerHandle | None = None
     _send_timer: asyncio.TimerHandle | None = None
@@ -84,7 +84,7 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
         if self._linger_timer is not None:
             return
-        # Line breaks between requests stop uvicorn's own timer and begin no request.
+        # Line breaks between requests stop uvicorn's keep-alive timer although no request begins.
         if self._head_timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
             self._start_head_timer()
         self._head_bytes = self._head_bytes + len(data) if self._in_head and scope is self.scope else 0
@@ -115,11 +115,10 @@ class Protocol(HttpToolsProtocol):
             self._refuse(HeadersTooLarge(f"{MAX_HEAD_BYTES} bytes together"))
         codings = [value for name, value in self.headers if name == b"transfer-encoding"]
         if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
-            # A proxy may see another end of the body there, and with it another request.
-            details = "Transfer-Encoding may be chunked only, in HTTP/1.1."
-            self._refuse(MalformedRequest(details=details))
+            # Request smuggling: a proxy could see the body end elsewhere, and what follows as another request.
+            self._refuse(MalformedRequest(details="Transfer-Encoding may be chunked only, in HTTP/1.1."))
         super().on_headers_complete()
-        # A response that comes before the end of its request's body ends the connection.
+        # The connection closes after a response that is sent before the whole body was read.
         self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
         self.cycle.transport = _ResponseTransport(self.transport, self._close)  # type: ignore[assignment]
 
@@ -141,7 +140,7 @@ class Protocol(HttpToolsProtocol):
             self._send_timer.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers a request that is not valid HTTP, or has too large a head, and closes the connection."""
+        """Responds to a request that is not valid HTTP or has too large a head, and closes the connection."""
         self._cancel_running()
         failure = failure_of(self._error or MalformedRequest(details=msg))
         request_id = accept_request_id(None)
@@ -165,7 +164,7 @@ class Protocol(HttpToolsProtocol):
         self._running = cycle, task
 
     def _cancel_running(self) -> None:
-        """Cancels the request that is being answered, and with it its call upstream."""
+        """Cancels the request in progress, and with it its gRPC call."""
         if self._running is not None:
             cycle, task = self._running
             cycle.disconnected = True
@@ -186,21 +185,21 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _linger(self) -> None:
-        """Discards what the client still sends, and closes after a moment."""
+        """Ignores what the client still sends, and closes after LINGER_SECONDS."""
         self.pipeline.clear()
         self.transport.write_eof()
         self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
 
 class _ResponseTransport:
-    """The transport of a response. Closing it waits for a client that still sends its body."""
+    """The transport of a response, which `Protocol._close` closes: later if the client still sends its body."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the process."""
+    """uvicorn's server without its signal handlers: `rpc.process` has the process's own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -255,6 +254,6 @@ def _listen(host: str, port: int, *, share_port: bool) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise PortInUseError(f"port {port} on {host} cannot be had: {error.strerror}") from error
+        raise PortInUseError(f"port {port} on {host} cannot be bound: {error.strerror}") from error
     listener.setblocking(False)
     return listener

@@ -1,4 +1,4 @@
-"""Everything that is not an RPC: health, the API's documentation, sessions and the page."""
+"""The routes that are not RPCs: health, the API's documentation, the session cookie and the page."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ body { margin: 0; }
 <body><a class="back" href="/">Back to Pipeline</a><main id="swagger-ui"></main>
 <script src="/api/docs/assets/swagger-ui-bundle.js"></script><script src="/api/docs/start.js"></script></body></html>
 """
-# Files of their own: the content security policy allows no script inside a page.
+# Separate files: the content security policy allows no inline scripts.
 DOCS_SCRIPTS = {
-    # Swagger's lists of choices have no names of their own.
+    # Gives Swagger's select elements the accessible names that they lack.
     "start": """const root = document.getElementById("swagger-ui");
 new MutationObserver(() => root.querySelectorAll("select:not([aria-label])").forEach((select) => {
   select.setAttribute("aria-label", select.id === "servers" ? "Server" : "Value");
 })).observe(root, { childList: true, subtree: true });
 SwaggerUIBundle({url: "/api/openapi.json", dom_id: "#swagger-ui", deepLinking: true});
 """,
-    # The page's theme, which it keeps under this name, or the system's; before the first paint, and when it changes.
+    # Uses the theme that the page has stored, else the system's: before the first paint, and when it changes.
     "theme": """const system = matchMedia("(prefers-color-scheme: dark)");
 function setTheme() {
   let theme = null;
-  try { theme = localStorage.getItem("pipeline.theme"); } catch { /* Storage is switched off: the system's. */ }
+  try { theme = localStorage.getItem("pipeline.theme"); } catch { /* Storage is off: the system's theme. */ }
   const isDark = theme === "dark" || (theme !== "light" && system.matches);
   document.documentElement.classList.toggle("dark-mode", isDark);
   document.documentElement.style.colorScheme = isDark ? "dark" : "light";
@@ -69,7 +69,7 @@ addEventListener("storage", setTheme);
 }
 IMMUTABLE = "public, max-age=31536000, immutable"
 MAX_PATH_BYTES = 4 * 1024
-# Suffixes of compressed copies of the page's files, best first.
+# Suffixes of the compressed copies of the page's files by encoding, the preferred one first.
 COMPRESSED = {"br": ".br", "gzip": ".gz"}
 
 Ready = Callable[[], Awaitable[Mapping[str, bool]]]
@@ -111,7 +111,7 @@ def page_routes(settings: GatewaySettings, verifier: Verifier, openapi: bytes, r
 
 
 class Session:
-    """The session cookie, at `/api/session`. Only the development issuer signs in here."""
+    """The session cookie, at `/api/session`. Only the development issuer can set it."""
 
     def __init__(self, settings: GatewaySettings, verifier: Verifier) -> None:
         self._settings = settings
@@ -156,14 +156,14 @@ class Session:
 
 
 class Page:
-    """The built page: its files, and its index for every path that a browser navigates to."""
+    """The files of the built page, with its index.html for every other path that a browser navigates to."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._index = settings.ui_dir / "index.html"
         self._files = StaticFiles(directory=settings.ui_dir, check_dir=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request. Raises RouteNotFound and UriTooLong."""
+        """Responds to one request. Raises RouteNotFound and UriTooLong."""
         request = Request(scope, receive)
         if len(scope["path"]) > MAX_PATH_BYTES:
             raise UriTooLong("path", MAX_PATH_BYTES)
@@ -173,7 +173,7 @@ class Page:
         try:
             full_path, found = self._files.lookup_path(path)
         except (OSError, ValueError):
-            # No file can have such a name.
+            # The path cannot be the name of a file.
             raise RouteNotFound from None
         if found is not None and stat.S_ISREG(found.st_mode):
             response: Response = self._file(request, path, full_path)

@@ -1,4 +1,4 @@
-"""Settings of the gateway process, from `PIPELINE_…` variables."""
+"""Settings of the gateway, from `PIPELINE_…` variables."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class GatewaySettings(CommonSettings):
     ui_dir: Path = Field(Path(__file__).parent / "ui" / "dist", description="Folder of the built page.")
     session_cookie: str = Field("pipeline_session", pattern="^[A-Za-z0-9_-]+$", description="Cookie with the token.")
     dev_issuer: bool = Field(
-        False, description="Signs in every visitor as the demo user. For a first start, never in production."
+        False, description="Lets every visitor sign in as the demo user. For a first start, never in production."
     )
     failed_sign_ins_per_second: float = Field(
         100,
         gt=0,
-        description="Calls with a missing or invalid token that an address may make a second; further ones get 429.",
+        description="Calls with a missing or invalid token that an address may make per second; further ones get 429.",
     )
     trusted_proxies: int = Field(
         0,
@@ -48,12 +48,15 @@ class GatewaySettings(CommonSettings):
     )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest JSON body, bytes.")
     max_buffered_bytes: int = Field(
-        64 << 20, ge=1 << 20, description="JSON bodies that are being received at once, bytes together."
+        64 << 20, ge=1 << 20, description="Memory for the JSON bodies that are being received, bytes."
     )
-    max_uploads: int = Field(64, ge=4, le=10_000, description="Uploads of datasets at once, at most.")
-    max_uploads_per_user: int = Field(8, ge=1, le=1_000, description="Uploads of a user at once, at most.")
+    max_uploads: int = Field(64, ge=4, le=10_000, description="Datasets that may be uploaded at once.")
+    max_uploads_per_user: int = Field(8, ge=1, le=1_000, description="Datasets that a user may upload at once.")
     body_timeout_ms: int = Field(
-        10_000, ge=10, le=600_000, description="Time that a JSON body, or the next chunk of an upload, may take."
+        10_000,
+        ge=10,
+        le=600_000,
+        description="Time that a JSON body, or the next chunk of an upload, may take to arrive, ms.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Request bodies, read with a limit and a time limit."""
+"""Reads request bodies, within a size and a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def read_body(request: Request, *, max_bytes: int, timeout_seconds: float)
 
 
 async def chunks(request: Request, *, silence_seconds: float) -> AsyncGenerator[bytes, None]:
-    """Yields the body as it arrives. Raises RequestTimeout if the next chunk takes longer than this, and ClientDisconnect."""
+    """Yields the body as it arrives. Raises RequestTimeout after `silence_seconds` without a chunk, and ClientDisconnect."""
     more = True
     while more:
         try:

@@ -1,6 +1,6 @@
-"""JSON → contract messages, by pydantic types made once for each message from its descriptor.
+"""Decodes JSON to the fields of a request message, with a pydantic type made once for each message from its descriptor.
 
-Names and types are checked here. Limits are left to the services, which check them for every caller.
+Names and types are checked here. Limits are checked by the services, for callers over gRPC as well (`rpc/server/boundary.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_NAME_CHARACTERS = 100
 MAX_STRUCT_DEPTH = 32
 # Above this, a float no longer says which whole number was meant.
 MAX_EXACT_FLOAT = 2**53
-STRICT = with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})")
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,19})", re.ASCII)
@@ -67,7 +67,7 @@ def is_map(field: FieldDescriptor) -> bool:
 
 @cache
 def enum_words(enum: EnumDescriptor) -> Mapping[str, int]:
-    """Returns an enum's words in JSON: its names in lower case without their common prefix. The unset value has none."""
+    """Returns an enum's numbers by their words in JSON: lower case, without the common prefix; zero, for unset, has none."""
     prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
     return {value.name.removeprefix(prefix).lower(): value.number for value in enum.values if value.number}
 
@@ -75,10 +75,10 @@ def enum_words(enum: EnumDescriptor) -> Mapping[str, int]:
 def decode_object(
     body: bytes, message: Descriptor, *, path: str = "", output_only: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """Decodes a JSON object to the keyword arguments of a message's class.
+    """Decodes a JSON object to the keyword arguments of a message's class. `path` is the object's own field path.
 
-    Fields in `output_only` are left out (AIP-203), except where that loses a reference: see `_check_references`. `path` is the
-    field path of the object. Raises MalformedRequest and ValidationFailed.
+    Fields in `output_only` are ignored (AIP-203), except where that would lose a reference: see `_check_references`. Raises
+    MalformedRequest and ValidationFailed.
     """
     try:
         value = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
@@ -103,12 +103,26 @@ def decode_object(
 
 @cache
 def decoder(message: Descriptor) -> TypeAdapter[dict[str, Any]]:
-    """Returns the check of a decoded JSON object, which makes it keyword arguments of the message's class."""
+    """Returns the type that checks a JSON object and converts it to keyword arguments of the message's class."""
     return TypeAdapter(_object_type(message))
 
 
+def decode_text(field: FieldDescriptor, text: str) -> Any:
+    """Decodes a value from the text of a path or query, by the type that JSON has. Raises ValueError with what is wrong."""
+    value = {"true": True, "false": False}.get(text, text) if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else text
+    try:
+        return _value_decoder(field).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(error.errors(include_url=False)[0]["msg"]) from None
+
+
+@cache
+def _value_decoder(field: FieldDescriptor) -> TypeAdapter[Any]:
+    return TypeAdapter(_value_type(field), config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
 def _check_references(value: Mapping[str, Any], ignored: frozenset[str], message: Descriptor) -> None:
-    """Raises ValidationFailed where `thing` was sent, which the server sets, and `thing_id`, which a client sets, was not."""
+    """Raises ValidationFailed if `X` was sent, which only the server sets, and the `X_id` by which a client sets it was not."""
     lost = [
         (name, f"set by the server: send its id as `{name}_id`")
         for name in sorted(ignored)
@@ -120,9 +134,9 @@ def _check_references(value: Mapping[str, Any], ignored: frozenset[str], message
 
 @cache
 def _object_type(message: Descriptor) -> Any:
-    # A TypedDict and not a model: its value is the dictionary that the message's class takes.
+    # A TypedDict and not a model: the class of a message takes a dictionary.
     fields = {json_name(field): _field_type(field) | None for field in message.fields}
-    object_type: Any = STRICT(TypedDict(message.name, fields, total=False))  # type: ignore[operator] # made at run time
+    object_type: Any = with_config(CONFIG)(TypedDict(message.name, fields, total=False))  # type: ignore[operator] # made at run time
     groups = [[json_name(field) for field in oneof.fields] for oneof in message.oneofs if len(oneof.fields) > 1]
     if not groups:
         return object_type
@@ -171,14 +185,14 @@ def _integer_type(low: int, high: int) -> Any:
 def _message_type(message: Descriptor) -> Any:
     match message.full_name:
         case Timestamp.DESCRIPTOR.full_name:
-            return Annotated[str, AfterValidator(to_timestamp)]
+            return Annotated[str, AfterValidator(_to_timestamp)]
         case Struct.DESCRIPTOR.full_name:
             return Annotated[dict[str, Any], AfterValidator(_to_struct)]
     return _object_type(message)
 
 
 def _to_integer(value: Any) -> Any:
-    """Takes a whole number as text, and a float without a fraction, as Protobuf's JSON form does."""
+    """Accepts a whole number as text, and a float without a fraction, as Protobuf's JSON mapping does."""
     if type(value) is str and INTEGER.fullmatch(value):
         return int(value)
     if type(value) is float and value.is_integer() and abs(value) < MAX_EXACT_FLOAT:
@@ -187,7 +201,7 @@ def _to_integer(value: Any) -> Any:
 
 
 def _to_float(value: Any) -> Any:
-    """Takes a number as text, as Protobuf's JSON form does; not NaN and infinity."""
+    """Accepts a number as text, as Protobuf's JSON mapping does, but not NaN and infinity."""
     return float(value) if type(value) is str and NUMBER.fullmatch(value) else value
 
 
@@ -198,7 +212,7 @@ def _from_base64(text: str) -> bytes:
     return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
 
 
-def to_timestamp(text: str) -> Timestamp:
+def _to_timestamp(text: str) -> Timestamp:
     """Reads an RFC 3339 time. Raises PydanticCustomError."""
     stamp = Timestamp()
     try:

@@ -1,7 +1,7 @@
-"""Server streams of `google.api.HttpBody` as files, whole or in part.
+"""Downloads: a server stream of `google.api.HttpBody` is the body of the response, whole or in part.
 
-What the stream's first message says of the file (`pipeline.common.v1.Download`) becomes headers, or a redirect where it has a
-signed URL. A `Range` header becomes the fields `offset` and `length` of a request that has them.
+The `pipeline.common.v1.Download` in the stream's first message becomes headers or, where it has a signed URL, a redirect. The
+header `Range` becomes the fields `offset` and `length` of the request, where it has them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gateway.errors import RangeNotSatisfiable
 from rpc.methods import Method
 from rpc.status import failure_of
 
-# One range with a beginning. Others are answered with the whole file, as RFC 9110 allows.
+# One range with a first byte. For any other the response is the whole file, as RFC 9110 allows.
 RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
 
 
-class _Opened(NamedTuple):
+class _OpenDownload(NamedTuple):
     rpc: Any
     messages: Any
     first: HttpBody | None
@@ -39,22 +39,22 @@ async def download_response(
     message: Callable[[], Awaitable[Message]],
     metadata: list[tuple[str, str]],
 ) -> Response:
-    """Returns a stream's file, with 206 for a part of it. Raises what the RPC raises, and RangeNotSatisfiable."""
-    asked: Any = await message()
+    """Returns the file, or a part of it with status 206. Raises what the RPC raises, and RangeNotSatisfiable."""
+    rpc_request: Any = await message()
     # A URL is signed for GET alone.
-    if "signed_url" in method.descriptor.input_type.fields_by_name and not asked.HasField("signed_url"):
-        asked.signed_url = request.method == "GET"
+    if "signed_url" in method.descriptor.input_type.fields_by_name and not rpc_request.HasField("signed_url"):
+        rpc_request.signed_url = request.method == "GET"
     part = RANGE.fullmatch(one_header(request, b"range") or "")
     has_parts = "offset" in method.descriptor.input_type.fields_by_name
 
-    async def open_file(message: Message) -> _Opened:
+    async def open_file(message: Message) -> _OpenDownload:
         rpc = call(message, metadata=metadata, timeout=method.max_timeout_seconds)
         messages, first = await open_stream(rpc)
-        return _Opened(rpc, messages, first, _described(first))
+        return _OpenDownload(rpc, messages, first, _download_of(first))
 
     if part is not None and has_parts and (not part[2] or int(part[2]) >= int(part[1])):
-        ranged = type(asked)()
-        ranged.CopyFrom(asked)
+        ranged = type(rpc_request)()
+        ranged.CopyFrom(rpc_request)
         ranged.offset = int(part[1])
         ranged.length = int(part[2]) - int(part[1]) + 1 if part[2] else 0
         try:
@@ -69,11 +69,11 @@ async def download_response(
         if opened.download.size and same_file:
             return _response(opened, partial=True)
         opened.rpc.cancel()
-    return _response(await open_file(asked), partial=False)
+    return _response(await open_file(rpc_request), partial=False)
 
 
 async def open_stream(rpc: Any) -> tuple[Any, Any]:
-    """Returns the messages of a server stream after its first, and that one, None if it has none. An error cancels the call."""
+    """Returns the rest of a server stream and its first message, None if it has none. Cancels the call if that raises."""
     try:
         messages = aiter(rpc)
         return messages, await anext(messages, None)
@@ -82,7 +82,7 @@ async def open_stream(rpc: Any) -> tuple[Any, Any]:
         raise
 
 
-def _described(first: HttpBody | None) -> files_pb2.Download:
+def _download_of(first: HttpBody | None) -> files_pb2.Download:
     download = files_pb2.Download()
     for extension in first.extensions if first is not None else ():
         if extension.Unpack(download):
@@ -90,17 +90,17 @@ def _described(first: HttpBody | None) -> files_pb2.Download:
     return download
 
 
-def _response(opened: _Opened, *, partial: bool) -> Response:
+def _response(opened: _OpenDownload, *, partial: bool) -> Response:
     first, download = opened.first, opened.download
     headers = {"cache-control": "no-store"}
     if download.signed_url:
         opened.rpc.cancel()
-        # The client sends its Range there again; its token it keeps to itself, as for every other host.
+        # The client repeats its Range header there, but not its token, as with a redirect to any other host.
         return RedirectResponse(download.signed_url, 307, headers)
     if download.file_name:
         headers["content-disposition"] = f'attachment; filename="{download.file_name}"'
     if download.size:
-        # `identity` keeps the file from being compressed on its way: ranges and sizes are those of the file itself.
+        # `identity` keeps proxies from compressing the file: ranges and sizes are those of the file as it is.
         headers |= {"accept-ranges": "bytes", "content-length": str(download.length), "content-encoding": "identity"}
     if download.etag:
         headers["etag"] = f'"{download.etag}"'
@@ -111,7 +111,7 @@ def _response(opened: _Opened, *, partial: bool) -> Response:
     return StreamingResponse(_body(opened), 206 if partial else 200, headers, media_type)
 
 
-async def _body(opened: _Opened) -> AsyncGenerator[bytes, None]:
+async def _body(opened: _OpenDownload) -> AsyncGenerator[bytes, None]:
     message = opened.first
     try:
         while message is not None:

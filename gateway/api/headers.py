@@ -1,4 +1,4 @@
-"""Request headers with a meaning for every RPC: media types and the deadline."""
+"""Reads request headers: media types, encodings and the deadline."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
-    """Returns every value of a header; `name` is in lower case."""
+    """Returns all values of a header; `name` is in lower case."""
     values: list[str] = scope["state"]["headers"].get(name, [])
     return values
 
 
 def one_header(request: Request, name: bytes) -> str | None:
-    """Returns the value of a header that may be sent once; None if it is not sent. Raises MalformedRequest."""
+    """Returns the value of a header, None without it. Raises MalformedRequest if it was sent more than once."""
     values = header_values(request.scope, name)
     if len(values) > 1:
         raise MalformedRequest(details=f"Send one {name.decode()} header.")
@@ -51,7 +51,7 @@ def check_accept(request: Request, media_type: str) -> None:
 
 
 def content_type(request: Request) -> tuple[str, bool]:
-    """Returns the body's media type, and whether it is in UTF-8 as far as its parameters say. Raises MalformedRequest."""
+    """Returns the body's media type, and whether its charset is UTF-8 or not given. Raises MalformedRequest."""
     media_type, _, parameters = (one_header(request, b"content-type") or "").partition(";")
     charset = parameters.replace(" ", "").replace('"', "").lower()
     return media_type.strip().lower(), charset in ("", "charset=utf-8")
@@ -65,7 +65,7 @@ def is_encoded(request: Request) -> bool:
 def check_json(request: Request) -> None:
     """Raises UnsupportedMediaType unless the body is JSON in UTF-8, not compressed."""
     if content_type(request) != (JSON, True) or is_encoded(request):
-        raise UnsupportedMediaType(f"Send Content-Type {JSON}, in UTF-8 and not compressed.")
+        raise UnsupportedMediaType(details=f"Send Content-Type {JSON}, in UTF-8 and not compressed.")
 
 
 def accepts_encoding(scope: Scope, encoding: str) -> bool:

@@ -36,27 +36,27 @@ LIMITS = {"gte": "minimum", "lte": "maximum", "gt": "exclusiveMinimum", "lt": "e
 LENGTHS = {"min_len": "minLength", "max_len": "maxLength"}
 ITEMS = {"min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems"}
 ERRORS: Mapping[str, str] = {
-    "400": "The request is not valid, or the state of something does not allow it.",
+    "400": "The request is not valid, or the resource's state does not allow it.",
     "401": "The token is missing or not valid.",
     "403": "The caller may not do this.",
-    "404": "It does not exist, or belongs to another user.",
+    "404": "No such resource, or one of another user.",
     "406": "The Accept header excludes the media type of the response.",
     "408": "The body did not arrive in time.",
-    "409": "The idempotency key was used for something else, or two calls conflicted.",
+    "409": "The idempotency key was used for another request, or two calls conflicted.",
     "413": "The body is too large.",
     "414": "The path or the query is too long.",
-    "415": "The body has a media type or an encoding that is not taken here.",
+    "415": "The media type or encoding of the body is not one that this path takes.",
     "429": "Too many calls at once, or a limit of the caller is reached.",
     "431": "The headers are too large.",
     "500": "An error of the server; quote the request id.",
-    "503": "A service or the database is away; see Retry-After.",
+    "503": "A service or the database is unavailable; see Retry-After.",
     "504": "The call did not finish before its deadline.",
 }
 ABOUT = """\
 Success is `{"success": true, "data": …}`, an error `{"error", "details", "code", "reason", "request_id"}`; clients may
-switch on `reason`. Enums are lower-case words, times RFC 3339 in UTC, money US dollars. Unknown names are refused. A number may
-also be sent as text. In a query, `+` is a space. `grpc-timeout: 500m` sets an earlier deadline; `x-request-id` names a request
-in the logs.
+switch on `reason`. Enums are lower-case words, times RFC 3339 in UTC, money US dollars. Unknown fields are
+refused. A number may also be sent as text. In a query, `+` is a space. `grpc-timeout: 500m` sets an earlier deadline;
+`x-request-id` identifies a request in the logs.
 """
 
 
@@ -97,12 +97,12 @@ class _Document:
 
     def _operation(self, binding: Binding) -> Schema:
         descriptor = binding.method.descriptor
-        about = self._comments.get(descriptor.full_name, "")
+        comment = self._comments.get(descriptor.full_name, "")
         operation: Schema = {
             "operationId": descriptor.name,
             "tags": [descriptor.containing_service.name],
-            "summary": " ".join(about.split()).partition(". ")[0].removesuffix(".").replace("`", ""),
-            "description": about,
+            "summary": " ".join(comment.split()).partition(". ")[0].removesuffix(".").replace("`", ""),
+            "description": comment,
             "parameters": self._parameters(binding),
             "responses": {str(binding.method.http_success): self._success(binding)},
         }
@@ -147,8 +147,8 @@ class _Document:
         schema = self._schemas.pop(message.name)
         for name in binding.variables:
             del schema["properties"][name]
-        left = [name for name in schema.get("required", []) if name not in binding.variables]
-        return {key: value for key, value in schema.items() if key != "required"} | ({"required": left} if left else {})
+        required = [name for name in schema.pop("required", []) if name not in binding.variables]
+        return schema | ({"required": required} if required else {})
 
     def _success(self, binding: Binding) -> Schema:
         output = binding.method.descriptor.output_type
@@ -161,7 +161,7 @@ class _Document:
         return {"description": "Success.", "content": {"application/json": {"schema": _envelope(data)}}}
 
     def _events(self, message: Descriptor) -> Schema:
-        """Returns the schema of one event: its name, the JSON in its data, and the id to go on after it."""
+        """Returns the schema of one event: its name, the JSON in its data, and the id to resume after it."""
         (group,) = message.oneofs
         kinds = {field.name: self._one(field) for field in group.fields} | {"error": _ref("ErrorBody")}
         events = [
@@ -193,14 +193,14 @@ class _Document:
 
     def _property(self, field: FieldDescriptor) -> Schema:
         schema = self._type(field)
-        about: Schema = {"description": self._comments.get(field.full_name, "")}
+        annotations: Schema = {"description": self._comments.get(field.full_name, "")}
         if is_output_only(field):
-            about["readOnly"] = True
+            annotations["readOnly"] = True
         oneof = field.containing_oneof
-        # A message that may be absent says `optional`, as any other field does.
+        # A message field is nullable where the contract says `optional`, as for scalars.
         if oneof is not None and not is_required(field):
-            return {"anyOf": [schema, {"type": "null"}]} | about
-        return schema | about
+            return {"anyOf": [schema, {"type": "null"}]} | annotations
+        return schema | annotations
 
     def _type(self, field: FieldDescriptor) -> Schema:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -235,11 +235,12 @@ class _Document:
 
 
 def _reachable(message: Descriptor, seen: frozenset[str] = frozenset()) -> set[str]:
-    found = {message.full_name}
+    """Names of a message type and of all that its fields lead to."""
+    names = {message.full_name}
     for field in message.fields:
         if field.message_type is not None and field.message_type.full_name not in seen:
-            found |= _reachable(field.message_type, seen | found)
-    return found
+            names |= _reachable(field.message_type, seen | names)
+    return names
 
 
 def _ref(name: str) -> Schema:
@@ -264,12 +265,12 @@ def _error_body() -> Schema:
                 "description": "A sentence; for a `Validation error`, messages by field path.",
             },
             "code": {"type": "string", "description": "Name of the gRPC status."},
-            "reason": {"type": "string", "enum": reasons, "description": "What programs may switch on."},
-            "request_id": {"type": "string", "description": "Names this request in the logs."},
+            "reason": {"type": "string", "enum": reasons, "description": "For programs to switch on."},
+            "request_id": {"type": "string", "description": "Identifies this request in the logs."},
             "metadata": {
                 "type": "object",
                 "additionalProperties": {"type": "string"},
-                "description": "What programs may read, such as the `limit` that was reached.",
+                "description": "Values for programs, such as the `limit` that was reached.",
             },
         },
         "required": ["error", "details", "code", "reason", "request_id"],
@@ -280,7 +281,7 @@ def _session() -> Schema:
     user: Schema = {"anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}]}
     whole = {"user_id": user, "dev_issuer": {"type": "boolean"}}
 
-    def answers(summary: str, operation_id: str, properties: Schema) -> Schema:
+    def operation(summary: str, operation_id: str, properties: Schema) -> Schema:
         data = {"type": "object", "properties": properties, "required": list(properties)}
         content = {"application/json": {"schema": _envelope(data)}}
         return {
@@ -293,14 +294,14 @@ def _session() -> Schema:
         }
 
     return {
-        "get": answers("Tells who is signed in, and whether the development issuer is on", "GetSession", whole),
-        "post": answers("Signs in the demo user; with the development issuer only", "SignIn", {"user_id": user}),
-        "delete": answers("Signs out", "SignOut", {"user_id": user}),
+        "get": operation("Returns who is signed in, and whether the development issuer is on", "GetSession", whole),
+        "post": operation("Signs in the demo user; with the development issuer only", "SignIn", {"user_id": user}),
+        "delete": operation("Signs out", "SignOut", {"user_id": user}),
     }
 
 
 def _comments() -> Iterator[tuple[str, str]]:
-    """Comments of the contracts by the full name of what they are about."""
+    """Yields the full name and comment of each service, RPC, message and field of the contracts."""
     image = FileDescriptorSet.FromString(files("pipeline").joinpath("image.binpb").read_bytes())
     for file in image.file:
         if not file.package.startswith("pipeline."):
@@ -312,7 +313,7 @@ def _comments() -> Iterator[tuple[str, str]]:
 
 
 def _name_at(file: FileDescriptorProto, path: list[int]) -> str:
-    """The name of what a source location is: a service, RPC, message or field; empty for anything else."""
+    """Returns the name of the service, RPC, message or field at a source location; empty for anything else."""
     node: Any = file
     names = []
     for number, index in zip(path[::2], path[1::2], strict=False):

@@ -1,4 +1,4 @@
-"""Path and query text → contract fields. Text that is not exactly a value of the field's type is refused."""
+"""Reads the fields that are in a request's path and query."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from urllib.parse import unquote_to_bytes
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic_core import PydanticCustomError
 
-from gateway.api.decode import INTEGER, NUMBER, enum_words, message_type, to_timestamp
+from gateway.api.decode import decode_text, message_type
 from gateway.errors import UriTooLong
 from rpc.errors import MalformedRequest, ValidationFailed
 
@@ -54,9 +53,9 @@ def parse_query(query: bytes, fields: Fields) -> dict[str, Any]:
             violations.append((name, "is sent twice"))
         else:
             try:
-                value = from_text(field, text)
+                value = decode_text(field, text)
             except ValueError as error:
-                violations.append((name, error.message() if isinstance(error, PydanticCustomError) else str(error)))
+                violations.append((name, str(error)))
                 continue
             if field.is_repeated:
                 values.setdefault(name, []).append(value)
@@ -68,38 +67,10 @@ def parse_query(query: bytes, fields: Fields) -> dict[str, Any]:
 
 
 def percent_decode(raw: bytes) -> str:
-    """Decodes once. Raises MalformedRequest if the result is not text."""
+    """Decodes percent-encoded text, once. Raises MalformedRequest if a percent sign is stray or the result not UTF-8."""
     if STRAY_PERCENT.search(raw) or not raw.isascii():
         raise MalformedRequest(details="The path or query is not percent-encoded correctly.")
     try:
         return unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
         raise MalformedRequest(details="The path or query is not UTF-8.") from None
-
-
-def from_text(field: FieldDescriptor, text: str) -> Any:
-    """Returns a field's value from a path or query. Raises ValueError with what it must be."""
-    match field.cpp_type:
-        case FieldDescriptor.CPPTYPE_STRING:
-            return text
-        case FieldDescriptor.CPPTYPE_BOOL:
-            if text not in ("true", "false"):
-                raise ValueError("must be true or false")
-            return text == "true"
-        case FieldDescriptor.CPPTYPE_ENUM:
-            words = enum_words(field.enum_type)
-            if text not in words:
-                raise ValueError(f"must be one of {', '.join(words)}")
-            return words[text]
-        case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
-            if NUMBER.fullmatch(text) is None:
-                raise ValueError("must be a number")
-            return float(text)
-        case FieldDescriptor.CPPTYPE_MESSAGE:
-            return to_timestamp(text)
-    bits = 32 if field.cpp_type in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32) else 64
-    unsigned = field.cpp_type in (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64)
-    low, high = (0, 2**bits) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-    if INTEGER.fullmatch(text) is None or not low <= int(text) < high:
-        raise ValueError(f"must be a whole number of {bits} bits")
-    return int(text)

@@ -1,15 +1,16 @@
-"""JSON over HTTP for every RPC with a `google.api.http` rule, made from the descriptors.
+"""The HTTP routes of every RPC that has a `google.api.http` rule in its contract. Each calls its RPC over gRPC.
 
-Unary RPCs answer `{"success": true, "data": …}`. A client stream whose rule names a bytes field as its body takes an upload
-(`uploads.py`), a server stream answers with server-sent events or a file (`stream.py`).
+A unary RPC responds with `{"success": true, "data": …}`. A client stream whose rule names a bytes field as its body is an
+upload (`uploads.py`); a server stream responds with server-sent events (`stream.py`) or a file (`downloads.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import orjson
@@ -21,10 +22,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api.body import declared_length, read_body
-from gateway.api.decode import decode_object, is_output_only, json_name, message_type
+from gateway.api.decode import decode_object, decode_text, is_output_only, json_name, message_type
 from gateway.api.encode import Encode, encoder, field_encoder
 from gateway.api.headers import JSON, check_accept, check_json, one_header, timeout_seconds
-from gateway.api.query import can_be_text, from_text, parse_query, percent_decode
+from gateway.api.query import can_be_text, parse_query, percent_decode
 from gateway.api.stream import stream_response
 from gateway.api.uploads import check_upload_type, upload
 from gateway.auth import authorization, client_address
@@ -40,19 +41,15 @@ from rpc.metadata import REQUEST_ID
 from rpc.methods import Method
 from rpc.telemetry.traces import TRACEPARENT
 
-# Clients that reconnect without headers send the last event's id in the query, under the name that polyfills use.
+# Clients that cannot set the header Last-Event-ID send this query parameter, which EventSource polyfills use.
 LAST_EVENT_ID = "lastEventId"
-# Event streams that wait for their first message at once: where a thousand wait, the core of gRPC drops calls at random.
+# Event streams that may wait for their first message at once: with a thousand, gRPC's core drops calls at random.
 MAX_OPENING = 100
 
 
 @dataclass(frozen=True)
 class Binding:
-    """An HTTP method and path of an RPC, after its `google.api.http` rule.
-
-    `variables` are the fields in the path, `query` those that the query string may set, by JSON name. `output_only` are the
-    JSON names that a client may send back although only the server sets them.
-    """
+    """An RPC at the HTTP method (`verb`) and path of its `google.api.http` rule."""
 
     verb: str
     path: str
@@ -60,44 +57,48 @@ class Binding:
     response_body: str
     method: Method
     call: Callable[..., Any]
-    variables: Mapping[str, FieldDescriptor] = field(init=False)
-    query: Mapping[str, FieldDescriptor] = field(init=False)
-    output_only: frozenset[str] = field(init=False)
-    encode: Encode = field(init=False)
-
-    def __post_init__(self) -> None:
-        fields = self.input.fields_by_name
-        segments = self.path.strip("/").split("/")
-        variables = {name[1:-1]: fields[name[1:-1]] for name in segments if name.startswith("{")}
-        query = {
-            json_name(each): each
-            for name, each in fields.items()
-            if self.body != "*" and name not in variables and name != self.body and can_be_text(each)
-        }
-        if self.method.server_streaming and "last_event_id" in query:
-            query[LAST_EVENT_ID] = query["last_event_id"]
-        output = self.method.descriptor.output_type
-        encode = field_encoder(output, self.response_body) if self.response_body else encoder(output)
-        resource = output.fields_by_name[self.response_body].message_type if self.response_body else None
-        output_only = {json_name(each) for each in (resource.fields if resource else ()) if is_output_only(each)}
-        output_only -= {json_name(each) for each in fields.values()}
-        derived = {
-            "variables": variables,
-            "query": query,
-            "output_only": frozenset(output_only),
-            "encode": encode,
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
 
     @property
     def input(self) -> Descriptor:
         """The type of the RPC's request message."""
         return self.method.descriptor.input_type
 
+    @cached_property
+    def variables(self) -> Mapping[str, FieldDescriptor]:
+        """The fields in the path."""
+        names = re.findall(r"\{(\w+)\}", self.path)
+        return {name: self.input.fields_by_name[name] for name in names}
+
+    @cached_property
+    def query(self) -> Mapping[str, FieldDescriptor]:
+        """The fields that the query string may set, by JSON name."""
+        fields = {
+            json_name(field): field
+            for field in self.input.fields
+            if self.body not in ("*", field.name) and field.name not in self.variables and can_be_text(field)
+        }
+        if self.method.server_streaming and "last_event_id" in fields:
+            fields[LAST_EVENT_ID] = fields["last_event_id"]
+        return fields
+
+    @cached_property
+    def output_only(self) -> frozenset[str]:
+        """JSON names of the response's resource that only the server sets. A client may send them back; they are ignored."""
+        if not self.response_body:
+            return frozenset()
+        resource = self.method.descriptor.output_type.fields_by_name[self.response_body].message_type
+        names = {json_name(field) for field in (resource.fields if resource else ()) if is_output_only(field)}
+        return frozenset(names - {json_name(field) for field in self.input.fields})
+
+    @cached_property
+    def encode(self) -> Encode:
+        """Makes the JSON value of a response."""
+        output = self.method.descriptor.output_type
+        return field_encoder(output, self.response_body) if self.response_body else encoder(output)
+
 
 def bindings(methods: Iterable[Method], channel: Any) -> list[Binding]:
-    """Returns the HTTP bindings of a service's RPCs, called on a channel. An RPC without a rule has none."""
+    """Returns the HTTP bindings of RPCs that are called over a channel. An RPC without a rule has none."""
     result = []
     for method in methods:
         rule = method.descriptor.GetOptions().Extensions[annotations_pb2.http]
@@ -117,7 +118,7 @@ def bindings(methods: Iterable[Method], channel: Any) -> list[Binding]:
 
 
 class Api:
-    """The HTTP API of the bound RPCs. `close` ends its event streams, which have no end of their own."""
+    """The routes of the bound RPCs. `close` ends their event streams, which a server that stops would wait for."""
 
     def __init__(self, settings: GatewaySettings, bindings: Iterable[Binding], verifier: Verifier) -> None:
         self._settings = settings
@@ -130,17 +131,17 @@ class Api:
         self._uploads = FairLimit(settings.max_uploads, per_user=settings.max_uploads_per_user)
         self._buffered_bytes = FairLimit(settings.max_buffered_bytes)
         handlers: dict[str, dict[str, Handler]] = {}
-        # Starlette takes the first route that matches: `/jobs/estimate` comes before `/jobs/{id}`.
+        # Starlette takes the first route that matches: `/jobs/estimate` must come before `/jobs/{id}`.
         for binding in sorted(bindings, key=lambda binding: len(binding.variables)):
-            handlers.setdefault(binding.path, {})[binding.verb] = partial(self._answer, binding)
+            handlers.setdefault(binding.path, {})[binding.verb] = partial(self._respond, binding)
         self.routes = [Route(path, Endpoint(**by_verb)) for path, by_verb in handlers.items()]
 
     def close(self) -> None:
         """Ends the event streams."""
         self._closing.set()
 
-    async def _answer(self, binding: Binding, request: Request) -> Response:
-        """Authenticates a request, makes the call and returns the response."""
+    async def _respond(self, binding: Binding, request: Request) -> Response:
+        """Authenticates a request, calls the RPC and returns the response."""
         timeout = self._timeout(request, binding)
         request_id, address = request.scope["state"]["request_id"], client_address(request, self._settings)
         current_origin.set(Origin(request_id, client_address=address))
@@ -154,7 +155,7 @@ class Api:
         if traceparent := request.scope["state"]["traceparent"]:
             metadata.append((TRACEPARENT, traceparent))
         if binding.method.server_streaming:
-            message = partial(self._message, request, binding)
+            message = partial(self._request_message, request, binding)
             expires_at = identity.expires_at + LEEWAY_SECONDS
             return await stream_response(
                 request,
@@ -170,7 +171,9 @@ class Api:
         if binding.method.client_streaming:
             reply = await self._upload(request, binding, partial(binding.call, metadata=metadata, timeout=timeout))
         else:
-            reply = await binding.call(await self._message(request, binding), metadata=metadata, timeout=timeout)
+            reply = await binding.call(
+                await self._request_message(request, binding), metadata=metadata, timeout=timeout
+            )
         body = b'{"success":true,"data":' + orjson.dumps(binding.encode(reply)) + b"}"
         return Response(body, binding.method.http_success, {"cache-control": "no-store"}, JSON)
 
@@ -203,8 +206,8 @@ class Api:
             self._failed_sign_ins.take(client_address(request, self._settings))
             raise
 
-    async def _message(self, request: Request, binding: Binding) -> Message:
-        """Returns the request message of path, query, body and headers. Raises ServiceError and ClientDisconnect."""
+    async def _request_message(self, request: Request, binding: Binding) -> Message:
+        """Returns the RPC's request, made of path, query, body and headers. Raises ServiceError and ClientDisconnect."""
         fields = self._text_fields(request, binding)
         if binding.verb != "GET":
             fields |= await self._body_fields(request, binding, fields)
@@ -221,7 +224,7 @@ class Api:
         # The router matches the path as it was sent, so an encoded slash is part of a value.
         for name, raw in request.path_params.items():
             try:
-                fields[name] = from_text(binding.variables[name], percent_decode(raw.encode()))
+                fields[name] = decode_text(binding.variables[name], percent_decode(raw.encode()))
             except ValueError as error:
                 raise ValidationFailed([(name, str(error))]) from None
         return fields
@@ -253,9 +256,9 @@ class Api:
 
 
 def check_idempotency_key(request: Request, binding: Binding, fields: dict[str, Any]) -> None:
-    """Fills `request_id` from the Idempotency-Key header.
+    """Sets the field `request_id` from the header Idempotency-Key.
 
-    Raises ValidationFailed if the call has no `request_id` and a repeated call would act twice.
+    Raises ValidationFailed if the request has no such field although a repeated call would have an effect twice.
     """
     key = one_header(request, b"idempotency-key")
     if not key:
@@ -264,4 +267,4 @@ def check_idempotency_key(request: Request, binding: Binding, fields: dict[str, 
         if fields.setdefault("request_id", key) != key:
             raise ValidationFailed([("request_id", "differs from the header Idempotency-Key")])
     elif not binding.method.safe_to_repeat:
-        raise ValidationFailed([("Idempotency-Key", "this call takes none: sent again, it acts again")])
+        raise ValidationFailed([("Idempotency-Key", "this call takes none: repeated, it has its effect twice")])

