@@ -19,11 +19,11 @@ from pipeline.workers.v1 import workers_pb2
 from rpc.process.settings import load
 from rpc.process.tls import channel_credentials
 from trainer.client import Token, Trainer, TrainerError
-from trainer.console import shown
+from trainer.console import open_display
 from trainer.dispatcher.engine import read_lease
 from trainer.settings import LEASE_VARIABLE, NodeSettings, TrainerSettings
 from trainer.simulate import NAME as SIMULATED
-from trainer.simulate import STALL_SECONDS, Habits, Simulation
+from trainer.simulate import STALL_SECONDS, Simulation, SimulationOptions
 from trainer.supervisor import gpus as gpu_types
 from trainer.supervisor.supervisor import Supervisor
 
@@ -32,7 +32,7 @@ GPUS_PER_JOB = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of a trainer."""
+    """Adds the command line of a trainer."""
     parser.add_argument(
         "--gpus",
         type=_gpus,
@@ -72,8 +72,8 @@ def run(
 ) -> None:
     """Trains until SIGINT or SIGTERM. Raises TrainerError, with one line for the operator.
 
-    `address` and `token` are used where neither the command line nor the environment has any. `known_types` are the
-    catalogue's GPU types; empty where the catalogue is not at hand.
+    `address` and `token` are used if neither the command line nor the environment has any. `known_types`: GPU types of the
+    catalogue; empty without a catalogue, and then no type is refused.
     """
     settings = load(TrainerSettings)
     settings = settings.model_copy(
@@ -88,9 +88,7 @@ def run(
     address = arguments.address or settings.jobs_address or address
     token = arguments.token_file or settings.token or token
     if not address or token is None:
-        raise TrainerError(
-            "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
-        )
+        raise TrainerError("set the address of the Jobs service (--address HOST:PORT) and a token (--token-file FILE)")
     if arguments.simulate:
         _simulate(arguments, settings, address, token, known_types)
     else:
@@ -120,8 +118,8 @@ def _train(
         credentials=channel_credentials(settings),
     )
     node = load(NodeSettings)
-    with trainer, shown("") as show:
-        # A job of several nodes comes to each of them with its lease.
+    with trainer, open_display("") as show:
+        # Each node of a job with several gets the same lease.
         supervisor = Supervisor(trainer, settings, show, nodes=1 if lease is None else node.nnodes)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
@@ -139,25 +137,25 @@ def _lease(settings: TrainerSettings) -> workers_pb2.Lease | None:
     try:
         return read_lease(settings.trainer_lease.get_secret_value())
     except json_format.ParseError:
-        # The value stays out of the line: it has the lease's token.
-        raise TrainerError(f"{LEASE_VARIABLE} is no lease: it must be the JSON that a dispatcher writes") from None
+        # The message omits the value, which contains the lease's token.
+        raise TrainerError(f"{LEASE_VARIABLE} is malformed: it must be the JSON that a dispatcher writes") from None
 
 
 def _simulate(
     arguments: argparse.Namespace, settings: TrainerSettings, address: str, token: Token, known_types: Iterable[str]
 ) -> None:
-    habits = Habits(**{field: getattr(arguments, field) for field in Habits.__slots__})
+    options = SimulationOptions(**{name: getattr(arguments, name) for name in SimulationOptions.__slots__})
     trainer = Trainer(
         address,
         token,
         name=settings.trainer_name or SIMULATED,
-        gpus=dict(arguments.gpus or ()) or dict.fromkeys(known_types, GPUS_PER_JOB * habits.jobs),
+        gpus=dict(arguments.gpus or ()) or dict.fromkeys(known_types, GPUS_PER_JOB * options.jobs),
         stall_seconds=STALL_SECONDS,
         simulated=True,
         credentials=channel_credentials(settings),
     )
-    with trainer, shown(SIMULATED) as show:
-        simulation = Simulation(trainer, habits, show)
+    with trainer, open_display(SIMULATED) as show:
+        simulation = Simulation(trainer, options, show)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: simulation.stop())
         simulation.run()
@@ -165,7 +163,7 @@ def _simulate(
 
 def _make_demo_model(folder: Path) -> None:
     _require_torch()
-    from trainer.train.demo_model import make
+    from trainer.demo_model import make
 
     print(make(folder))  # noqa: T201 - the command's answer
 
@@ -195,7 +193,7 @@ def _share(text: str) -> float:
 
 
 def main() -> int:
-    """Returns the exit code: 2 for what only the operator can mend."""
+    """Returns the exit code: 2 for an error that the operator has to fix."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     add_arguments(parser)
     try:

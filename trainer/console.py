@@ -1,4 +1,4 @@
-"""Shows what a trainer does: a bar for each job on a terminal, lines elsewhere."""
+"""Prints the progress of jobs: a bar for each on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from trainer.client import Job
 
-# Called with a job, its steps done, and how it ended once it did.
+# Called with a job, its completed steps, and how it ended; an empty string while it runs.
 Show = Callable[[Job, int, str], None]
 
 
 @contextmanager
-def shown(kind: str) -> Iterator[Show]:
-    """Shows the jobs of a kind of trainer, such as `simulated`, while its body runs."""
+def open_display(kind: str) -> Iterator[Show]:
+    """Opens the display of jobs. `kind`: kind of trainer in its lines, such as `simulated`."""
     console = Console(highlight=False, soft_wrap=True)
 
     def title(job: Job) -> str:

@@ -1,7 +1,7 @@
-"""`pipeline trainer --simulate`: takes jobs and reports plausible curves, without any GPU.
+"""`pipeline trainer --simulate`: leases jobs and reports plausible metrics, without a GPU.
 
-It uses the same client as every trainer. It is for a first look, and shows what happens to jobs whose trainer crashes,
-hangs, slows down or reports wrong steps. Its jobs are marked as simulated.
+It uses the same client as every trainer. Options make it crash, hang, slow down or report wrong steps, to show what happens to
+such jobs. Its jobs are marked as simulated.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainer.client import Job, Trainer
+from trainer.client import Interrupted, Job, Trainer
+from trainer.console import Show
 
 NAME = "simulated"
-# Without a speed, a job takes this long whatever its size.
+# Duration of every job without the option `speed`.
 MINUTE = 60.0
-# What a job without an estimate is taken to last.
+# Assumed duration of a job without an estimate.
 UNESTIMATED_SECONDS = 3600.0
+# Reports of a job.
 POINTS = 300
 # Standard deviation of a step's throughput, as a share of it.
 WAVERING = 0.04
@@ -31,8 +33,8 @@ STALL_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
-    """How it behaves. Shares, 0 to 1, are of jobs; `slow` is a factor. `speed` None: a job takes a minute."""
+class SimulationOptions:
+    """Options of the command line. `crash`, `hang`, `fail` and `lie` are shares of jobs, 0 to 1; `slow` is a factor."""
 
     speed: float | None = None
     jobs: int = 4
@@ -44,33 +46,25 @@ class Habits:
     seed: int = 0
 
 
-class Interrupted(BaseException):
-    """The simulation stops: its jobs return to the queue."""
-
-
 class SimulatedError(Exception):
     """An error of a simulated training."""
 
 
-# Called with a job, its steps done, and how it ended once it did.
-Show = Callable[[Job, int, str], None]
-
-
 class Curves:
-    """What is measured at each step, from the job's configuration and its estimate. Pure: the same for the same step."""
+    """Metrics of each step, from the job's configuration and its estimate. Pure: a step always has the same."""
 
     def __init__(self, job: Job) -> None:
         chosen = job.hyperparameters
         self.seconds = job.lease.estimated_seconds or UNESTIMATED_SECONDS
         self._throughput = job.lease.estimated_tokens_per_second
         self._job, self._peak, self._warmup = job, chosen.learning_rate, max(1, job.total_steps // 33)
-        # A higher rank fits more, a higher rate gets there sooner, a larger batch is less noisy.
+        # A higher rank lowers the final loss, a higher rate gets there sooner, a larger batch has less noise.
         self._floor = 0.9 + 0.5 / math.log2(chosen.rank + 2)
         self._pace = max(2.0, job.total_steps / 50) * math.sqrt(5e-5 / chosen.learning_rate)
         self._noise = 0.12 / math.sqrt(chosen.batch_size)
 
     def at(self, step: int) -> dict[str, float]:
-        """Loss that falls as a power of the step, warm-up and cosine decay of the rate, throughput that wavers."""
+        """Returns a loss that falls as a power of the step, a rate with warm-up and cosine decay, and a noisy throughput."""
         noise = random.Random(f"{self._job.id}/{step}")  # noqa: S311 - no secret
         return {
             "loss": self._loss(step) * (1 + noise.gauss(0, self._noise)),
@@ -80,12 +74,12 @@ class Curves:
         }
 
     def slowness(self, values: Mapping[str, float]) -> float:
-        """How much longer than the mean step one takes, by its throughput."""
+        """Returns the duration of a step, divided by that of the mean step, from its throughput."""
         mean = self._throughput * (1 - WAVERING * math.sqrt(2 / math.pi))
         return mean / values["tokens_per_second"] if mean else 1.0
 
     def validation(self, epoch: int) -> float:
-        """Loss on data held back, after an epoch: past the third it rises, as it does where training goes on too long."""
+        """Returns the validation loss after an epoch. It rises after the third, as if the model overfitted."""
         step = self._job.total_steps * epoch // self._job.total_epochs
         return self._loss(step) + 0.06 + 0.02 * max(0, epoch - 3)
 
@@ -102,13 +96,13 @@ class Curves:
 class Simulation:
     """Runs jobs, each in a thread, until it is stopped."""
 
-    def __init__(self, trainer: Trainer, habits: Habits, show: Show) -> None:
-        self._trainer, self._habits, self._show = trainer, habits, show
+    def __init__(self, trainer: Trainer, options: SimulationOptions, show: Show) -> None:
+        self._trainer, self._options, self._show = trainer, options, show
         self._stopping = threading.Event()
-        self._free = threading.Semaphore(habits.jobs)
+        self._free = threading.Semaphore(options.jobs)
 
     def stop(self) -> None:
-        """Takes no more jobs, and returns those that it has to the queue."""
+        """Leases no more jobs, and returns the leased ones to the queue."""
         self._stopping.set()
         self._trainer.stop()
 
@@ -147,16 +141,16 @@ class Simulation:
             self._show(job, 0, (job.outcome or "lost") + error_text)
 
     def _train(self, job: Job, curves: Curves) -> None:
-        habits = self._habits
-        chance = random.Random(f"{habits.seed}/{job.id}/{job.attempt}")  # noqa: S311 - no secret
-        seconds = habits.slow * (MINUTE if habits.speed is None else curves.seconds / habits.speed)
-        # Points at which something goes wrong.
+        options = self._options
+        chance = random.Random(f"{options.seed}/{job.id}/{job.attempt}")  # noqa: S311 - no secret
+        seconds = options.slow * (MINUTE if options.speed is None else curves.seconds / options.speed)
+        # Faults by the report after which they happen.
         faults = {
             int(POINTS * chance.uniform(0.1, 0.9)): fault
-            for fault, share in ((_crash, habits.crash), (self._hang, habits.hang), (_fail, habits.fail))
+            for fault, share in ((_crash, options.crash), (self._hang, options.hang), (_fail, options.fail))
             if chance.random() < share
         }
-        lies = chance.random() < habits.lie
+        lies = chance.random() < options.lie
         notice = f"{NAME}: nothing is trained; the curves of {job.gpu_config.count} {job.gpu_config.type} are made up"
         job.report(stage=f"loading model ({NAME})", platform_id=f"{NAME}-{job.lease.lease_epoch}", lines=[notice])
         self._pause(seconds * LOADING)
@@ -172,8 +166,9 @@ class Simulation:
             epochs_done = reported * job.total_epochs / job.total_steps
             job.report(reported, epoch=epochs_done, stage=f"training ({NAME})", values=values, lines=lines)
             self._show(job, reported, "")
-            faults.get(point, _nothing)(job)
-            # As long as the reported throughput says, which wavers.
+            if point in faults:
+                faults[point](job)
+            # As long as the reported throughput says.
             self._pause(seconds * (1 - LOADING - SAVING) / POINTS * curves.slowness(values))
         job.report(stage=f"saving adapter ({NAME})")
         self._pause(seconds * SAVING)
@@ -195,7 +190,3 @@ def _crash(_: Job) -> None:
 
 def _fail(_: Job) -> None:
     raise SimulatedError(f"{NAME}: CUDA out of memory")
-
-
-def _nothing(_: Job) -> None:
-    """Nothing goes wrong."""

@@ -1,4 +1,4 @@
-"""What a training process is to do: a JSON file that the supervisor writes and the training process reads. Pure."""
+"""The task of a training process: a JSON file that the supervisor writes and the training process reads. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Names of the environment's variables that a training process gets.
+# Environment variables of a training process.
 TASK_VARIABLE, REPORTS_VARIABLE = "PIPELINE_TASK", "PIPELINE_REPORTS"
 
 METHODS = ("lora", "qlora", "full")
@@ -18,7 +18,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 @dataclass(frozen=True)
 class Options:
-    """How a base model is trained, everything filled in. None: `sequence_length`, nothing is cut."""
+    """How a base model is trained, with all defaults filled in. `sequence_length` None: samples are not cut."""
 
     method: str = "lora"
     sequence_length: int | None = None
@@ -43,11 +43,10 @@ class Options:
 class Task:
     """One attempt at a job.
 
-    `model` is a folder or a repository of the Hugging Face hub; `total_steps` the job's optimizer steps; `is_reference`
-    says that these are the reference estimate's, which the training's own steps are mapped onto. `checkpoint_url` is the
-    fsspec URL of this job's checkpoints, and `checkpoint` the newest that an earlier attempt reported. `source` is
-    the hub's repository of the base model, empty without one, and `validation_file` a dataset to validate with, of the name
-    `validation_name`.
+    `model` is a folder or a repository of the Hugging Face hub. `total_steps`: optimizer steps of the job; with `is_reference`
+    those of the reference estimate, to which the training's own steps are mapped. `checkpoint_url` is the fsspec URL of the
+    job's checkpoints, `checkpoint` the newest one that an earlier attempt reported. `source` is the base model's repository on
+    the hub; empty without one. `validation_file` and `validation_name`: the dataset to validate with.
     """
 
     job_id: str
@@ -82,7 +81,7 @@ class Task:
 
     @classmethod
     def read(cls, file: Path) -> Task:
-        """Reads what `write` wrote."""
+        """Reads a task that `write` wrote."""
         fields = json.loads(file.read_text())
         options = fields.pop("options")
         options["target_modules"] = tuple(options["target_modules"])
@@ -90,7 +89,7 @@ class Task:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree in to be resumed from."""
+        """Properties that a checkpoint must have to be resumed from."""
         return {
             "base_model": self.base_model,
             "dataset_sha256": self.dataset_sha256,
@@ -102,5 +101,5 @@ class Task:
 
     @property
     def result_dir(self) -> Path:
-        """Folder of the result's files."""
+        """The folder of the result's files."""
         return Path(self.work_dir) / "result"

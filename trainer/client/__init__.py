@@ -1,6 +1,6 @@
-"""What a trainer needs to take jobs and report on them: lease, renew, report, upload, stop.
+"""The client of trainers: leases jobs, renews leases, sends reports and uploads results.
 
-For Hugging Face's `Trainer` it takes this much, with `train` your own:
+With Hugging Face's `Trainer`, where `train` is your own function:
 
     from pathlib import Path
     from transformers import TrainerCallback
@@ -26,17 +26,17 @@ For Hugging Face's `Trainer` it takes this much, with `train` your own:
                 folder = train(job.lease.plan, job.hyperparameters, dataset, callbacks=[Reports(job)])
                 job.complete(files=job.upload(folder))
 
-A trainer has a job by a lease. A thread renews the lease, so a step may take any time. Reports are buffered, sent together, and
-sent again for as long as the lease lives. After the job was cancelled, reached a limit or went to another trainer, the next
-report raises Stopped, and so does `complete`: what was trained since then does not count.
+A trainer has a lease of each of its jobs. A thread renews the lease, so a step may take any time. Reports are buffered, sent
+together, and repeated until the lease is over. After a job was cancelled, reached a limit or was leased to another trainer, the
+next report and `complete` raise Stopped. To return a job to the queue, raise Interrupted in its body.
 
 The token is a file that is read again for each call, text, or a function that returns one; use a file or a function
 where trainings outlast a token.
 """
 
-from trainer.client.errors import ResultTooLarge, Stopped, TrainerError
+from trainer.client.errors import Interrupted, ResultTooLarge, Stopped, TrainerError
 from trainer.client.job import Job
 from trainer.client.tokens import Token
 from trainer.client.trainer import Trainer
 
-__all__ = ["Job", "ResultTooLarge", "Stopped", "Token", "Trainer", "TrainerError"]
+__all__ = ["Interrupted", "Job", "ResultTooLarge", "Stopped", "Token", "Trainer", "TrainerError"]

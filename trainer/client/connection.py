@@ -25,7 +25,7 @@ OPTIONS = [
 
 
 class Connection:
-    """A channel to the Jobs service and the token for its calls. Raises TrainerError where the address is none."""
+    """A channel to the Jobs service and the token for its calls. Raises TrainerError for an address that is a URL."""
 
     def __init__(self, address: str, token: Token, credentials: grpc.ChannelCredentials | None = None) -> None:
         if re.match(r"https?://", address):
@@ -38,12 +38,12 @@ class Connection:
             else grpc.insecure_channel(address, OPTIONS)
         )
         stub: Any = WorkerServiceStub
-        self._stub = stub(self._channel)  # generated for both kinds of channel, and typed for the other one
+        self._stub = stub(self._channel)  # its types are those of grpc.aio
         self._token = token
 
     @property
     def can_refresh_token(self) -> bool:
-        """Whether a later call may carry another token: it is read from a file or made by a function."""
+        """Whether the token may change between calls: it is read from a file or returned by a function."""
         return not isinstance(self._token, str)
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Connection:
 
 
 def pauses() -> Iterator[float]:
-    """Growing pauses between tries, seconds, of random length so that trainers spread out."""
+    """Yields growing pauses between tries, seconds. They are random, so that trainers do not retry at the same time."""
     pause = FIRST_PAUSE_SECONDS
     while True:
         yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load

@@ -8,7 +8,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-# Statuses after which the same call may succeed: the server was not there, or had too much to do.
+# Statuses after which the same call may succeed: the server could not be reached, or was overloaded.
 TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -33,6 +33,10 @@ class Stopped(Exception):
         self.reason = reason
 
 
+class Interrupted(BaseException):
+    """Raised in the body of a job to return it to the queue."""
+
+
 class TrainerError(Exception):
     """A call that the service refuses however often it is repeated: an invalid token, a value out of range."""
 
@@ -47,7 +51,7 @@ def is_transient(error: Any) -> bool:
 
 
 def reason_of(error: Any) -> str:
-    """The contract's reason of a failed call; empty where it has none."""
+    """Returns the reason of a failed call as in the contract; empty if it has none."""
     status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
     for detail in status.details if status else ():
         if detail.Unpack(info):
@@ -56,7 +60,7 @@ def reason_of(error: Any) -> str:
 
 
 def describe(error: Any) -> str:
-    """A failed call in one line: status, reason, message, and the fields it is about."""
+    """Returns a failed call in one line: status, reason, message, and invalid fields."""
     status, bad = rpc_status.from_call(error), error_details_pb2.BadRequest()
     for detail in status.details if status else ():
         if detail.Unpack(bad):

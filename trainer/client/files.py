@@ -1,4 +1,4 @@
-"""Files between a trainer and the Jobs service: the dataset in, the result out."""
+"""Downloads of datasets and uploads of results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from trainer.client.connection import Connection
 from trainer.client.errors import TrainerError
 
 CHUNK_BYTES = 512 * 1024
-# Time that one transfer may take, by the contract, seconds.
+# Deadline of one transfer in the contract, seconds.
 TRANSFER_SECONDS = 1800.0
 
 
 def download_dataset(connection: Connection, lease: workers_pb2.Lease, file: Path, *, validation: bool) -> Path:
-    """Appends what is missing of the dataset, or of the validation dataset, to a file. Raises grpc.RpcError, TrainerError."""
+    """Appends the missing rest of the dataset, or of the validation dataset, to a file. Raises grpc.RpcError, TrainerError."""
     offset = file.stat().st_size if file.exists() else 0
     request = workers_pb2.ReadDatasetRequest(
         job_id=lease.job_id, lease_token=lease.lease_token, offset=offset, validation=validation

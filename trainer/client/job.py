@@ -1,4 +1,4 @@
-"""A leased job: reports, files, and how it ends."""
+"""A leased job: its reports, files and result."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from trainer.client.errors import ResultTooLarge, Stopped, TrainerError, describ
 from trainer.client.files import download_dataset, upload_file
 from trainer.client.reports import ReportBuffer, clean_text
 
-# Reports that follow each other faster are sent together.
+# Reports within this time are sent together.
 SEND_SECONDS = 0.5
 MAX_ERROR = 2_000
-# Refusals after which the lease goes on.
+# Reasons of errors after which the lease continues.
 STILL_LEASED = frozenset({"ARTIFACT_MISMATCH", "INVALID_TRANSITION"})
 
 Transferred = TypeVar("Transferred")
 
 
 class _InvalidRequest(TrainerError):
-    """A request that the contract does not take."""
+    """A request that violates the contract."""
 
 
 class Job:
-    """A job that this trainer has leased. As a context manager it renews the lease and always ends it:
+    """A job that this trainer has leased. As a context manager it renews the lease, and ends it with the body:
 
-    an exception fails the attempt and is raised again; leaving without a result fails it too; an interrupt returns the job
-    to the queue; Stopped leaves the body and nothing else.
+    an exception fails the attempt and is raised again; leaving without a result fails it too; Interrupted and other exceptions
+    that are no Exception return the job to the queue; Stopped is swallowed.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Job:
         self.total_steps = lease.total_steps
         self.total_epochs = lease.total_epochs
         self.attempt = lease.attempt
-        # How it ended: `completed`, `failed`, `released`, or why it had to stop. Empty while it runs.
+        # `completed`, `failed`, `released`, or the reason of Stopped. Empty while the job runs.
         self.outcome = ""
-        # What it has cost by the newest response, US dollars.
+        # Cost up to the newest response, US dollars.
         self.current_cost = 0.0
         self._connection = connection
         self._stall_seconds = stall_seconds
@@ -65,7 +65,7 @@ class Job:
         self._closing = False
         self._error: TrainerError | None = None
         self._reported_at = time.monotonic()
-        # By our own clock, from before the call that renewed it: never later than the lease's end on the server.
+        # By this machine's clock, counted from before the call that renewed it: never later than the end on the server.
         self._lease_ends_at = self._reported_at + lease.lease_ms / 1000
         self._renewer = threading.Thread(target=self._renew, name=f"renew-{self.id}", daemon=True)
 
@@ -104,12 +104,11 @@ class Job:
         platform_id: str = "",
         checkpoint: tuple[object, object] | None = None,
     ) -> None:
-        """Says where the training is; returns at once. Raises Stopped, TrainerError.
+        """Reports the progress of the training; returns at once. Raises Stopped, TrainerError.
 
-        `step` is the optimizer step, of `of` steps where the training has another number of them than the job. `epoch` is
-        the number of epochs done, with a fraction. `values` were measured at this step, by name. `checkpoint` is the URI
-        and step of the newest checkpoint. What the service would not take (other names, values that are no finite numbers,
-        long texts) is renamed, cut or logged, and never ends the training.
+        `step` is the optimizer step. `of`: the training's number of steps, if it is not the job's. `epoch` is the number of
+        completed epochs, with a fraction. `values` are metrics of this step by name. `checkpoint`: URI and step of the newest
+        checkpoint. Values that the contract does not allow (names, NaN, long texts) are renamed, cut or logged.
         """
         with self._changed:
             self.check()
@@ -126,13 +125,13 @@ class Job:
         return self._reports.step
 
     def check(self) -> None:
-        """Raises Stopped once the job is no longer this trainer's, TrainerError once reports are refused for good."""
+        """Raises Stopped once the lease is over, TrainerError once reports are refused for good."""
         if self._error is not None:
             raise self._error
         self._raise_if_ended()
 
     def download_dataset(self, file: Path, *, validation: bool = False) -> Path:
-        """Writes the dataset to a file, JSON lines, and goes on where a broken connection left off.
+        """Downloads the dataset to a file of JSON lines. Resumes after a broken connection.
 
         `validation`: the lease's validation dataset. Raises Stopped, TrainerError.
         """
@@ -153,10 +152,10 @@ class Job:
         result_step: int = 0,
         measurements: workers_pb2.Measurements | None = None,
     ) -> None:
-        """Ends the job with its result, after everything that was reported. Raises Stopped, TrainerError.
+        """Completes the job with its result, after sending all reports. Raises Stopped, TrainerError.
 
-        The result is `files` that were uploaded, or a URI elsewhere. `result_step` is the job's step whose weights they
-        have, where that is not the last.
+        The result is `files` that were uploaded, or a URI elsewhere. `result_step`: the step of its weights, if that is not
+        the last step.
         """
         if not self._reports.has_started:
             self.report(epoch=0.0)
@@ -200,7 +199,7 @@ class Job:
         self._end("ReleaseJob", self._request(workers_pb2.ReleaseJobRequest), "released")
 
     def leave(self) -> None:
-        """Leaves the end of the lease to a dispatcher, which knows why the training was ended; else it runs out."""
+        """Stops renewing. The dispatcher, which knows why the training ended, ends the lease; without one it expires."""
         self._stop_renewing()
         self.outcome = self.outcome or "left to its dispatcher"
 
@@ -218,7 +217,7 @@ class Job:
         self.outcome = outcome
 
     def _flush(self) -> None:
-        """Sends the rest of the reports, so that the curve is whole before the result."""
+        """Sends all buffered reports, so that the metrics are complete before the result."""
         self._stop_renewing()
         self._raise_if_ended()
         while self._reports.has_news:
@@ -253,7 +252,7 @@ class Job:
                     self._reports.add(lines=[f"a report could not be sent: {type(error).__name__}: {error}"])
 
     def _wait_for_report(self) -> bool:
-        """Waits until a report is due; False once the lease need not be renewed."""
+        """Waits until a report is due; returns False once the lease is no longer renewed."""
         every = self.lease.renew_every_ms / 1000
         due = time.monotonic() + every
         with self._changed:
@@ -273,7 +272,7 @@ class Job:
         try:
             response, sent_at = self._call("ReportProgress", request)
         except _InvalidRequest as error:
-            # The lease matters more than one report: it is renewed without what was refused.
+            # Renews the lease without the refused report.
             with self._changed:
                 self._reports.add(lines=[f"a report was refused: {error}"])
             response, sent_at = self._call("ReportProgress", self._request(workers_pb2.ReportProgressRequest))
@@ -283,12 +282,12 @@ class Job:
         self.current_cost = response.current_cost
 
     def _call(self, name: str, request: Any) -> tuple[Any, float]:
-        """The response to a call, and when it was sent; repeated while the lease lives. Raises Stopped, TrainerError."""
+        """Calls until the lease is over; returns the response and when it was sent. Raises Stopped, TrainerError."""
         waits = pauses()
         while True:
             sent_at = time.monotonic()
             try:
-                # A lease that is over by our clock may still run by the server's: one try is always worth it.
+                # One try even after the end: by the server's clock the lease may not be over.
                 timeout = max(1.0, min(CALL_SECONDS, self._lease_ends_at - sent_at))
                 return self._connection.start(name, request, timeout).result(), sent_at
             except grpc.RpcError as error:
@@ -302,7 +301,7 @@ class Job:
         """Repeats a transfer until it succeeds; none begins after `transfer_seconds`. Raises Stopped, TrainerError."""
         waits, deadline = pauses(), time.monotonic() + self._transfer_seconds
         with self._changed:
-            self._reported_at = math.inf  # a transfer has a deadline of its own, and is no hang
+            self._reported_at = math.inf  # a transfer has its own deadline and does not count as a stall
         try:
             while True:
                 try:

@@ -1,4 +1,4 @@
-"""What a trainer reports, made fit for the contract: whatever a training library logs never ends the training."""
+"""Reports of a trainer, converted to what the contract allows, so that no logged value ends a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.workers.v1 import workers_pb2
 
-# Limits of one report, by the contract; and how much is buffered for the following ones.
+# Limits of one report in the contract, and of the buffer.
 MAX_POINTS, MAX_LINES, MAX_VALUES = 100, 100, 32
 MAX_LINE, MAX_STAGE, MAX_PLATFORM_ID, MAX_NAME, MAX_URI = 2_000, 64, 200, 64, 1_000
 BUFFERED_POINTS, BUFFERED_LINES = 2_000, 1_000
@@ -21,12 +21,12 @@ MAX_STEP = 2**53
 
 
 def clean_text(text: object, limit: int) -> str:
-    """A text that the contract takes: no NULs, no lone surrogates, at most `limit` characters."""
+    """Returns a text without NULs and lone surrogates, cut to `limit` characters."""
     return str(text).replace("\0", "").encode("utf-8", "replace").decode()[:limit]
 
 
 def number(value: Any) -> float | None:
-    """A finite float of a number, a NumPy scalar, or a tensor or array of one element; None for anything else."""
+    """Returns a number, a NumPy scalar, or a tensor or array of one element as a finite float; None for anything else."""
     if isinstance(value, str | bytes):
         return None
     try:
@@ -37,7 +37,7 @@ def number(value: Any) -> float | None:
 
 
 def clean_values(values: Mapping[Any, Any]) -> tuple[dict[str, float], list[str]]:
-    """The values that the contract takes, by names it takes, and a log line for each that was renamed or left out."""
+    """Returns valid values by valid names, and a log line for each that was renamed or left out."""
     cleaned, lines = dict[str, float](), list[str]()
     for key, value in values.items():
         converted = number(value)
@@ -69,9 +69,9 @@ def _shown(value: Any) -> str:
 
 
 class ReportBuffer:
-    """Reports on their way to the service: newest position, and the points and lines since the last request.
+    """Reports that are not sent yet: the newest position, and the points and lines since the last request.
 
-    Not thread-safe. When more comes than can be sent, the oldest is dropped.
+    Not thread-safe. A full buffer drops the oldest points and lines.
     """
 
     def __init__(self, job_id: str, lease_token: str, *, total_steps: int, total_epochs: int) -> None:
@@ -104,7 +104,7 @@ class ReportBuffer:
         platform_id: str = "",
         checkpoint: tuple[object, object] | None = None,
     ) -> None:
-        """Adds one report. What the contract does not take is cut, renamed or turned into a log line."""
+        """Adds one report. Values that the contract does not allow are cut, renamed or turned into log lines."""
         at, steps, epochs = number(step), number(of), number(epoch)
         if at is not None:
             mapped = int(at) * self._total_steps // int(steps) if steps and steps >= 1 else int(at)
@@ -116,7 +116,7 @@ class ReportBuffer:
         if checkpoint is not None:
             self._set_checkpoint(*checkpoint)
         kept, remarks = clean_values(values or {})
-        # A metric that is renamed or left out at every step is worth one line.
+        # One line for a metric that is renamed or left out at every step.
         remarks = [line for line in remarks if line not in self._remarks]
         if len(self._remarks) < BUFFERED_LINES:
             self._remarks.update(remarks)
@@ -136,7 +136,7 @@ class ReportBuffer:
             )
 
     def take(self) -> workers_pb2.ReportProgressRequest:
-        """The next request."""
+        """Returns the next request, and removes its points and lines from the buffer."""
         request = workers_pb2.ReportProgressRequest()
         request.CopyFrom(self._position)
         request.metrics.extend(self._points.popleft() for _ in range(min(MAX_POINTS, len(self._points))))
@@ -145,7 +145,7 @@ class ReportBuffer:
         return request
 
     def final_point(self, values: Mapping[Any, Any]) -> workers_pb2.MetricPoint | None:
-        """A point at the last reported step, or the job's last one where none was; None where no value is left."""
+        """Returns a point at the last reported step, or at the job's last step; None if no value is valid."""
         kept, _ = clean_values(values)
         if not kept:
             return None

@@ -1,4 +1,4 @@
-"""The token that a trainer shows with each call."""
+"""The token that a trainer sends with each call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Token = str | Path | Callable[[], str]
 
 
 def read_token(source: Token) -> str:
-    """The token to send now, without surrounding white space. Raises TrainerError where it can be none."""
+    """Returns the current token, without surrounding white space. Raises TrainerError if it is malformed."""
     if isinstance(source, Path):
         try:
             text, origin = source.read_text(), f"the token file {source}"

@@ -1,4 +1,4 @@
-"""A trainer that offers GPUs and takes jobs."""
+"""A trainer that offers GPUs and leases jobs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WAIT_SECONDS = 30
 
 
 class Trainer:
-    """A trainer with GPUs to offer. Its methods may be called from any thread; a context manager, like its jobs.
+    """A trainer with GPUs to offer. Thread-safe. A context manager, like its jobs.
 
-    `token` is of the role `worker`: text, a file, or a function that returns one. `gpus` counts what is free for jobs, by
-    type. A job whose code does not report for `stall_seconds` hangs, and goes to other trainers. The transfer of a file
-    that fails is repeated for `transfer_seconds`. `simulated`: trains nothing, so that forecasts learn nothing from its
-    jobs. Raises TrainerError for a malformed address or token.
+    `token` has the role `worker`: text, a file, or a function that returns one. `gpus`: free GPUs by type. The lease of a job
+    without a report for `stall_seconds` is no longer renewed. A failed transfer of a file is repeated for `transfer_seconds`.
+    `simulated`: trains nothing, so forecasts learn nothing from its jobs. Raises TrainerError for a malformed address or
+    token.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Trainer:
         self._connection.close()
 
     def jobs(self) -> Iterator[Job]:
-        """One job after the other, however long the wait; ends with `stop`. Raises TrainerError."""
+        """Yields one job after the other, waiting for each. Ends with `stop`. Raises TrainerError."""
         while not self._stopping.is_set():
             yield from self.lease()
 
@@ -71,11 +71,10 @@ class Trainer:
         gpus: Mapping[str, int] | None = None,
         deferred: bool = False,
     ) -> list[Job]:
-        """Takes jobs from the queue, each to be used as a context manager; empty where there are none in that time.
+        """Leases jobs, each to be used as a context manager. Returns none if none is queued within `wait_seconds`.
 
-        `gpus`: what is free now, where that changes. `deferred`: a scheduler starts the jobs later, and they cost nothing until
-        they report. A service that is not reachable, or has too much to do, is tried again
-        for as long. Raises TrainerError.
+        `gpus`: free GPUs, if they are not those of the constructor. `deferred`: a scheduler starts the jobs later, and they
+        cost nothing until they report. Retries while the service cannot be reached or is overloaded. Raises TrainerError.
         """
         deadline = time.monotonic() + wait_seconds
         request = workers_pb2.LeaseJobsRequest(
@@ -109,11 +108,11 @@ class Trainer:
         return []
 
     def resume(self, lease: workers_pb2.Lease) -> Job:
-        """The job of a lease, whoever took it for this trainer's user."""
+        """Returns the job of a lease that another process of the same user took."""
         return Job(self._connection, lease, **self._times)
 
     def stop(self) -> None:
-        """Leases nothing more. Leased jobs go on."""
+        """Leases no more jobs. Leased jobs continue."""
         self._stopping.set()
         for call in list(self._calls):
             call.cancel()

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of a dispatcher."""
+    """Adds the command line of a dispatcher."""
     engine = parser.add_mutually_exclusive_group(required=True)
     engine.add_argument("--kubernetes", action="store_true", help="run each job as a TrainJob of Kubeflow Trainer")
     engine.add_argument("--ray", metavar="URL", help="run each job on the Ray cluster with this dashboard")
@@ -40,9 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     address = arguments.address or settings.jobs_address
     token: Token | None = arguments.token_file or settings.token
     if not address or token is None:
-        raise TrainerError(
-            "say where the Jobs service is (--address HOST:PORT) and which token to use (--token-file FILE)"
-        )
+        raise TrainerError("set the address of the Jobs service (--address HOST:PORT) and a token (--token-file FILE)")
     setup_logs(settings.log_level, settings.log_format)
     telemetry = Telemetry()
     credentials = channel_credentials(settings)

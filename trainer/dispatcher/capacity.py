@@ -1,4 +1,4 @@
-"""Free GPUs of a Kubernetes cluster by the catalogue's types, from its own objects as JSON: pure."""
+"""Free GPUs of a Kubernetes cluster by the catalogue's types, from the cluster's objects as JSON: pure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 
 from trainer.supervisor.gpus import type_of
 
-# Resources that GPUs are requested as.
+# Names of GPUs as a resource.
 RESOURCES = ("nvidia.com/gpu", "amd.com/gpu")
-# Labels of nodes and of Kueue's flavors that name the GPU: of the vendors' feature discovery, and of GKE.
+# Labels of nodes and Kueue's flavors that name the GPU: those of the vendors' feature discovery and of GKE.
 PRODUCT_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "cloud.google.com/gke-accelerator")
-# Products that are shares of a GPU, which the catalogue does not have.
+# Words in the names of shares of a GPU, which the catalogue does not have.
 SHARES = ("SHARED", "MIG")
 FINISHED_PODS = ("Succeeded", "Failed")
 
 
 class Layout(NamedTuple):
-    """How a job's GPUs are spread over nodes: so many nodes, each with so many of its GPUs."""
+    """How a job's GPUs are spread over nodes."""
 
     nodes: int
     gpus_per_node: int
@@ -27,9 +27,9 @@ class Layout(NamedTuple):
 
 @dataclass
 class Pool:
-    """GPUs of one type: the resource they are requested as, and the values of each label that names them.
+    """GPUs of one type: their resource name, and the values of each label that names them.
 
-    `free` has the free GPUs of each node, or of each Kueue flavor. `node_size`: GPUs of the largest node; 0: there is none.
+    `free`: free GPUs of each node, or of each Kueue flavor. `node_size`: GPUs of the largest node; 0 without nodes.
     """
 
     resource: str
@@ -38,12 +38,12 @@ class Pool:
     node_size: int = 0
 
     def layout(self, count: int) -> Layout:
-        """The fewest nodes that have a job's GPUs, as many on each."""
+        """Returns the layout with the fewest nodes, for a job with `count` GPUs."""
         nodes = next(n for n in range(1, count + 1) if count % n == 0 and count // n <= max(1, self.node_size))
         return Layout(nodes, count // nodes)
 
     def largest_job(self, max_nodes: int) -> int:
-        """GPUs of the largest job that can be placed now, as every smaller one can."""
+        """Returns the largest number of GPUs for which a job of that size, and of every smaller one, can be placed now."""
         count = 0
         while self._has_room(count + 1, max_nodes):
             count += 1
@@ -55,7 +55,7 @@ class Pool:
 
 
 def product_type(product: str, types: Mapping[str, str]) -> str | None:
-    """The catalogue's type of a product label; `types` are the operator's own names. None: it is not offered."""
+    """Returns the catalogue's type of a product label. `types`: the operator's own names. None: it is not offered."""
     if product in types:
         return types[product]
     name = product.replace("-", " ").replace("_", " ")
@@ -65,7 +65,7 @@ def product_type(product: str, types: Mapping[str, str]) -> str | None:
 def of_nodes(
     nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], types: Mapping[str, str]
 ) -> dict[str, Pool]:
-    """Pools of the nodes that take pods."""
+    """Returns the pools of ready nodes that accept pods."""
     used: dict[str, Counter[str]] = defaultdict(Counter)
     for pod in pods:
         if pod.get("status", {}).get("phase") not in FINISHED_PODS and (node_name := pod["spec"].get("nodeName")):
@@ -90,9 +90,9 @@ def of_queue(
     nodes: Iterable[Mapping[str, Any]],
     types: Mapping[str, str],
 ) -> dict[str, Pool]:
-    """Pools of a Kueue LocalQueue: its ClusterQueue's own quota, less what is reserved. What it might borrow is not counted.
+    """Returns the pools of a Kueue LocalQueue: its ClusterQueue's own quota less reservations, without what it may borrow.
 
-    A flavor without a label that names its GPU is left out: no pod could ask for that GPU. `nodes` say how many GPUs one has.
+    A flavor without a label that names its GPU is left out: no pod could select that GPU. `nodes` give the size of a node.
     """
     if any(queue["spec"].get("stopPolicy", "None") != "None" for queue in (local_queue, cluster_queue)):
         return {}
@@ -101,7 +101,7 @@ def of_queue(
         (flavor["name"], resource["name"]): int(resource.get("total", 0))
         for flavor in cluster_queue.get("status", {}).get("flavorsReservation", ())
         for resource in flavor.get("resources", ())
-        if resource["name"] in RESOURCES  # amounts of others are no whole numbers: 500m, 32Gi
+        if resource["name"] in RESOURCES  # amounts of others are not integers: 500m, 32Gi
     }
     pools = dict[str, Pool]()
     for group in cluster_queue["spec"].get("resourceGroups", ()):
@@ -143,7 +143,7 @@ def _pool(pools: dict[str, Pool], labels: Mapping[str, str], resource: str, type
 
 
 def _requests(spec: Mapping[str, Any]) -> Counter[str]:
-    """GPUs that a pod's containers request. Init containers run before them, and request no more."""
+    """Returns the GPUs that a pod's containers request. Init containers run before them and do not add to it."""
     counts = Counter[str]()
     for container in spec.get("containers", ()):
         resources = container.get("resources", {})

@@ -1,4 +1,4 @@
-"""What an engine that runs trainings (Kubernetes, Ray) is to a dispatcher."""
+"""The interface of engines that run trainings (Kubernetes, Ray)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 class Phase(Enum):
-    """Where an engine has a run."""
+    """Phase of a run on an engine."""
 
     # Recorded, and not yet handed to the scheduler.
     RECORDED = auto()
-    # With the scheduler, which has no place for it yet.
+    # Handed to the scheduler, which has not placed it yet.
     WAITING = auto()
-    # Taken back by the scheduler, or not yet let go; none of its processes is there.
+    # Suspended or not yet admitted by the scheduler; it has no processes.
     SUSPENDED = auto()
-    # Placed: its image is pulled, it starts, or it trains.
+    # On nodes: pulling its image, starting or training.
     PLACED = auto()
     # Its processes are being ended.
     STOPPING = auto()
-    # Ended for others: the job is as good as before.
+    # Ended in favour of others, without an error of the job.
     PREEMPTED = auto()
     SUCCEEDED = auto()
     FAILED = auto()
@@ -36,18 +36,18 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Run:
-    """A lease on an engine. `reason` says for people why it waits or how it failed."""
+    """A lease on an engine. `reason`: text for the job's owner, why the run waits or failed."""
 
     name: str
     lease: workers_pb2.Lease
     phase: Phase
     reason: str = ""
-    # Whether another attempt may succeed; of failed runs.
+    # Of a failed run: whether another attempt may succeed.
     retryable: bool = True
 
 
 class Unavailable(Exception):
-    """What a dispatcher needs cannot be reached or has too much to do: the same may succeed after `pause_seconds`."""
+    """A service cannot be reached or is overloaded. The same may succeed after `pause_seconds`."""
 
     def __init__(self, message: str, pause_seconds: float = 0.0) -> None:
         super().__init__(message)
@@ -55,48 +55,48 @@ class Unavailable(Exception):
 
 
 class EngineUnavailable(Unavailable):
-    """The engine is."""
+    """The engine is unavailable."""
 
 
 class EngineRefused(Exception):
-    """The engine refuses a run, however often it is asked: says why, for the operator."""
+    """The engine refuses a run for good. The text, for the operator, says why."""
 
 
 class Engine(Protocol):
-    """Runs leases. Its methods raise EngineUnavailable."""
+    """Runs leases. Methods raise EngineUnavailable."""
 
     def runs(self) -> Sequence[Run]:
-        """Every run of this dispatcher, whoever started it."""
+        """Returns every run of this dispatcher's name, also of earlier processes."""
 
     def offers(self) -> Mapping[str, int]:
-        """Free GPUs by the catalogue's types, as many as one job may have."""
+        """Returns free GPUs by the catalogue's types: those that one job can have."""
 
     def start(self, lease: workers_pb2.Lease) -> None:
-        """Starts a lease; again is the same. Raises EngineRefused."""
+        """Starts a lease. Idempotent. Raises EngineRefused."""
 
     def delete(self, run: Run) -> None:
-        """Ends a run and removes it; again is the same."""
+        """Ends a run and removes it. Idempotent."""
 
     def close(self) -> None:
         """Closes its connections."""
 
 
 def name_of(lease: workers_pb2.Lease) -> str:
-    """The run's name: a DNS label that the job and the number of its lease make, and so the same for whoever starts it."""
+    """Returns the run's name, a DNS label. It is the same in every process: made from the job and the number of its lease."""
     return f"job-{uuid.UUID(lease.job_id).hex}-{lease.lease_epoch}"
 
 
 def write_lease(lease: workers_pb2.Lease) -> str:
-    """A lease as JSON, which `PIPELINE_TRAINER_LEASE` takes.
+    """Returns a lease as JSON for `PIPELINE_TRAINER_LEASE`.
 
-    Without a dollar sign: Ray expands `$NAME` in values of variables, and a dataset's name would show its owner the node's.
+    Dollar signs are escaped: Ray expands `$NAME` in values, so a dataset's name could read the node's variables.
     """
     text = json_format.MessageToJson(lease, indent=None, preserving_proto_field_name=True)
     return text.replace("$", "\\u0024")
 
 
 def read_lease(text: str) -> workers_pb2.Lease:
-    """Reads what `write_lease` wrote. Raises json_format.ParseError, also where its ids are none: no call would take them."""
+    """Reads what `write_lease` wrote. Raises json_format.ParseError, also for ids that are no UUIDs."""
     lease: workers_pb2.Lease = json_format.Parse(text, workers_pb2.Lease(), ignore_unknown_fields=True)
     for name in ("job_id", "lease_token"):
         if UUID.fullmatch(getattr(lease, name)) is None:

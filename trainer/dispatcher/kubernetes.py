@@ -1,7 +1,7 @@
 """Kubernetes as an engine: one TrainJob of Kubeflow Trainer for each lease, with Kueue or without.
 
-A lease is recorded in a Secret before its TrainJob is made. Every pass lists what there is: no watch can break, and nothing
-is missed. All requests go through the official client, as plain JSON.
+A lease is recorded in a Secret before its TrainJob is created. Every pass lists all objects: no watch can break or miss one.
+All requests go through the official client, as plain JSON.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from trainer.dispatcher.trainjob import (
 from trainer.settings import DispatcherSettings
 
 CALL_SECONDS = 15.0
-# Objects of one page of a list, and times that a list which expired on the way is begun again.
+# Objects of one page of a list, and how often a list that expires between pages is begun.
 PAGE, MAX_LISTINGS = 250, 5
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 KUEUE = "kueue.x-k8s.io/v1beta2"
-# After these, the same request may succeed.
+# Statuses after which the same request may succeed, beside those from 500 on.
 TRANSIENT = frozenset({408, 425, 429})
 # The longest pause that the API server may ask for, seconds: leases that wait have to be renewed.
 MAX_PAUSE_SECONDS = 10.0
-# Passes that free GPUs are used for where no run of ours has changed: nodes and pods of a large cluster are many objects.
+# Passes for which free GPUs are cached while no run changes: a large cluster has many nodes and pods.
 POOL_PASSES = 3
-# What an answer says in an error message, at most.
+# Characters of a response in an error message.
 MAX_SHOWN = 300
 
 
 class ApiError(Exception):
-    """A request that the API server refused for good."""
+    """A request that the API server refused, and would refuse again."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class ApiError(Exception):
 
 
 def connect() -> tuple[kubernetes.client.ApiClient, str]:
-    """A client as kubectl has it, or as the pod that this is, and its namespace. Raises TrainerError."""
+    """Returns a client with the pod's or kubectl's configuration, and its namespace. Raises TrainerError."""
     with suppress(ConfigException):
         kubernetes.config.load_incluster_config()  # type: ignore[no-untyped-call]
         return kubernetes.client.ApiClient(), NAMESPACE_FILE.read_text().strip()
@@ -82,7 +82,7 @@ class KubernetesEngine:
         self._core = f"/api/v1/namespaces/{namespace}"
         self._train_jobs = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/trainjobs"
         self._kueue, self._own_kueue = f"/apis/{KUEUE}", f"/apis/{KUEUE}/namespaces/{namespace}"
-        # The phases of the last list of runs, and what was free then and until when that is used.
+        # Phases of the last list of runs; pools, and until when they are used.
         self._phases: Mapping[str, Phase] = {}
         self._pools: Mapping[str, capacity.Pool] = {}
         self._pools_until = 0.0
@@ -92,7 +92,7 @@ class KubernetesEngine:
         self._client.close()  # type: ignore[no-untyped-call]
 
     def runs(self) -> Sequence[Run]:
-        """The run of every lease that has a Secret."""
+        """Returns the run of every lease that has a Secret."""
         runs = self._list_runs()
         phases = {run.name: run.phase for run in runs}
         if phases != self._phases:
@@ -100,13 +100,13 @@ class KubernetesEngine:
         return runs
 
     def offers(self) -> Mapping[str, int]:
-        """The GPUs of the largest job that has room in the queue's free quota, or on the nodes' free GPUs."""
+        """Returns the GPUs of the largest job that fits into the queue's free quota, or on the nodes' free GPUs."""
         max_nodes = self._settings.kubernetes_nodes_per_job
         rooms = {gpu_type: pool.largest_job(max_nodes) for gpu_type, pool in self._read_pools().items()}
         return {gpu_type: count for gpu_type, count in rooms.items() if count > 0}
 
     def start(self, lease: workers_pb2.Lease) -> None:
-        """Makes Secret and TrainJob, each where it is missing."""
+        """Creates Secret and TrainJob if they are missing."""
         pool = self._read_pools().get(lease.gpu_config.type)
         if pool is None:
             raise EngineRefused(f"The cluster has no GPUs of type {lease.gpu_config.type} any more.")
@@ -121,13 +121,13 @@ class KubernetesEngine:
         try:
             self._request("PATCH", secret, body=owned_by(created))
         except ApiError as error:
-            # Somebody deleted it just now: the next try makes it again.
+            # It was deleted since: the next try creates it again.
             raise EngineUnavailable(str(error)) from error
 
     def delete(self, run: Run) -> None:
         """Deletes the TrainJob after its pods, and the Secret."""
         self._delete(f"{self._train_jobs}/{run.name}")
-        # Its owner's end is the Secret's, but a lease without a TrainJob has a Secret without an owner.
+        # A Secret is deleted with its TrainJob, but that of a lease without a TrainJob has no owner.
         self._delete(f"{self._core}/secrets/{run.name}")
 
     def _list_runs(self) -> Sequence[Run]:
@@ -148,7 +148,7 @@ class KubernetesEngine:
         for secret in secrets:
             name = secret["metadata"]["name"]
             job = jobs.get(name)
-            # A Secret that is no lease is somebody else's mistake, and not ours to delete.
+            # A Secret with these labels that has no lease is not deleted: somebody else created it.
             with suppress(json_format.ParseError, KeyError, ValueError):
                 lease = read_lease(base64.b64decode(secret["data"][LEASE_KEY]).decode())
                 if name_of(lease) != name:
@@ -158,14 +158,14 @@ class KubernetesEngine:
         return runs
 
     def _delete_orphans(self, jobs: Mapping[str, Any], recorded: Set[str]) -> None:
-        """Deletes TrainJobs whose Secret somebody deleted: nobody has their lease, and their pods cannot start."""
+        """Deletes TrainJobs whose Secret was deleted: their lease is lost and their pods cannot start."""
         for name in jobs.keys() - recorded:
-            # Another dispatcher of this name may have made both since the Secrets were listed.
+            # Another process of this dispatcher may have created both since the Secrets were listed.
             if "deletionTimestamp" not in jobs[name]["metadata"] and not self._exists(f"{self._core}/secrets/{name}"):
                 self._delete(f"{self._train_jobs}/{name}")
 
     def _read_pools(self) -> Mapping[str, capacity.Pool]:
-        """What there is of each GPU type, as it was a few passes ago at most."""
+        """Returns the pools of each GPU type, at most POOL_PASSES passes old."""
         if time.monotonic() >= self._pools_until:
             self._pools = self._list_pools()
             self._pools_until = time.monotonic() + POOL_PASSES * self._settings.dispatcher_poll_seconds
@@ -181,12 +181,12 @@ class KubernetesEngine:
         flavors = list(self._list(f"{self._kueue}/resourceflavors", ""))
         pools = capacity.of_queue(local, queue, flavors, nodes, types)
         for pool in pools.values():
-            # An autoscaler's nodes are not there before they are needed.
+            # An autoscaler may have no node of the type yet.
             pool.node_size = pool.node_size or self._settings.kubernetes_gpus_per_node
         return pools
 
     def _list(self, path: str, selector: str) -> Iterator[dict[str, Any]]:
-        """Every object, page by page. A list that expires on the way is begun again, from a state that is newer."""
+        """Returns all objects of a list, read in pages. A list that expires between pages is begun again."""
         for _ in range(MAX_LISTINGS):
             items, token = list[dict[str, Any]](), ""
             try:
@@ -218,7 +218,7 @@ class KubernetesEngine:
         return True
 
     def _create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The object that is there now: a name that is taken is ours, from an earlier try."""
+        """Creates an object and returns it. An existing object of that name is from an earlier try, and is returned."""
         try:
             return self._request("POST", path, body=body)
         except ApiError as error:
@@ -236,7 +236,7 @@ class KubernetesEngine:
     def _request(
         self, method: str, path: str, *, query: Sequence[tuple[str, str]] = (), body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """The body of the response. Raises EngineUnavailable, ApiError."""
+        """Returns the body of the response. Raises EngineUnavailable, ApiError."""
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", **({"Content-Type": kind} if body is not None else {})}
         request = self._client.param_serialize(
@@ -256,7 +256,7 @@ class KubernetesEngine:
 
 
 def _message(text: bytes) -> str:
-    """What an answer says is wrong."""
+    """Returns the message of an error response."""
     try:
         return str(json.loads(text)["message"])[:MAX_SHOWN]
     except (ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""Leases what an engine can place, starts it there, and tells the Jobs service how it went.
+"""Leases jobs that an engine can place, starts them there, and reports to the Jobs service how they ended.
 
-Runs and leases are read again in each pass: another process goes on with what is there. It starts the clocks of runs anew, and
-leases that this one had not recorded on the engine yet run out, which costs their jobs no attempt.
+Every pass reads runs and leases again, so a new process continues with those of the last one. It starts the timeouts of runs
+anew. Leases that the last one had not recorded on the engine expire, which costs their jobs no attempt.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from trainer.dispatcher.metrics import DispatcherMetrics
 MAX_REASON, MAX_ERROR = 500, 2_000
 # Time without new leases after the engine refused one, seconds: the operator has to change something.
 REFUSED_SECONDS = 60.0
-# Leases that are read at once.
+# Leases that are read concurrently.
 CALLS_AT_ONCE = 16
-# Phases in which no GPU is taken yet: a run in one of them has a claim on what is free.
+# Phases of runs that have no GPUs yet. Their GPUs are not offered.
 UNPLACED = frozenset({Phase.RECORDED, Phase.WAITING, Phase.SUSPENDED})
 ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.PREEMPTED})
 
@@ -63,14 +63,14 @@ class Dispatcher:
         self._runs: Sequence[Run] = ()
         # Leases that the engine has not recorded yet, by token.
         self._unrecorded: dict[str, workers_pb2.Lease] = {}
-        # When a lease was renewed, with which words; and when its run was first seen placed. By token.
+        # By token: when a lease was renewed and with which reason; and when its run was first seen placed.
         self._renewed: dict[str, tuple[float, str]] = {}
         self._placed_at: dict[str, float] = {}
         self._refused_until = 0.0
         self._is_failing = False
 
     def stop(self) -> None:
-        """Leases nothing more. Runs go on, and the next dispatcher of this name takes care of them."""
+        """Leases no more jobs. Runs continue; the next dispatcher of this name manages them."""
         self._stopping.set()
         self._trainer.stop()
 
@@ -94,7 +94,7 @@ class Dispatcher:
                 self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, lease)
 
     def _pass(self) -> bool:
-        """Looks at every run, then leases one job more. Returns whether it has waited for one."""
+        """Handles every run, then leases one more job. Returns whether it waited for one."""
         try:
             self._record()
             self._runs = self._engine.runs()
@@ -114,7 +114,7 @@ class Dispatcher:
         return True
 
     def _offers(self) -> Mapping[str, int]:
-        """What is free, less what runs without a place have a claim on."""
+        """Returns free GPUs by type, less those of runs that are not placed yet."""
         claimed = Counter[str]()
         for run in self._runs:
             if run.phase in UNPLACED:
@@ -123,7 +123,7 @@ class Dispatcher:
         return {gpu_type: count for gpu_type, count in free.items() if count > 0}
 
     def _record(self) -> None:
-        """Starts the leases that are not on the engine yet."""
+        """Starts leases that the engine has not recorded yet."""
         for token, lease in list(self._unrecorded.items()):
             (state,) = self._leases([lease])
             if state is not None:
@@ -136,12 +136,12 @@ class Dispatcher:
         try:
             self._engine.start(lease)
         except EngineRefused as error:
-            log.error("run-refused", job=lease.job_id, error=str(error))
+            log.error("run_refused", job=lease.job_id, error=str(error))
             self._refused_until = time.monotonic() + REFUSED_SECONDS
             self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, lease)
 
     def _settle(self, run: Run, lease: workers_pb2.GetLeaseResponse | None) -> None:
-        """Ends a run whose lease is over, and the lease of a run that has ended; else starts it or renews its lease."""
+        """Ends a run whose lease is over, and the lease of a run that has ended. Otherwise starts or renews it."""
         if lease is not None and run.phase is Phase.SUSPENDED and not lease.waiting:
             run = replace(run, phase=Phase.PREEMPTED)
         if lease is None or run.phase in ENDED:
@@ -155,8 +155,8 @@ class Dispatcher:
             self._await_report(run)
 
     def _report_end(self, run: Run) -> None:
-        """Ends the lease of a run that ended without doing so itself."""
-        log.info("run-ended", job=run.lease.job_id, phase=run.phase.name.lower(), reason=run.reason)
+        """Ends the lease of a run that ended without reporting a result."""
+        log.info("run_ended", job=run.lease.job_id, phase=run.phase.name.lower(), reason=run.reason)
         if run.phase is Phase.PREEMPTED:
             self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, run.lease)
         elif run.phase is Phase.SUCCEEDED:
@@ -165,7 +165,7 @@ class Dispatcher:
             self._fail(run.lease, run.reason, retryable=run.retryable)
 
     def _await_report(self, run: Run) -> None:
-        """Renews the lease of a run that has not reported yet. Fails it where it should have."""
+        """Renews the lease of a run that has not reported yet. Fails a run that has not reported in time."""
         now, token = time.monotonic(), run.lease.lease_token
         if run.phase is not Phase.PLACED:
             self._placed_at.pop(token, None)
@@ -177,7 +177,7 @@ class Dispatcher:
         self._renew(run.lease, run.reason)
 
     def _keep_waiting_leases(self) -> None:
-        """While the engine is away: renews what waits, as far as this process has seen it."""
+        """Renews the leases of waiting runs while the engine is unavailable."""
         waiting = [run.lease for run in self._runs if run.lease.lease_token in self._renewed]
         leases = [*waiting, *self._unrecorded.values()]
         for lease, state in zip(leases, self._leases(leases), strict=True):
@@ -187,13 +187,13 @@ class Dispatcher:
                 self._renew(lease, "The cluster cannot be reached.")
 
     def _forget(self) -> None:
-        """Drops the times of leases that have no run."""
+        """Drops the times of leases without a run."""
         tokens = {run.lease.lease_token for run in self._runs}
         self._renewed = {token: value for token, value in self._renewed.items() if token in tokens}
         self._placed_at = {token: value for token, value in self._placed_at.items() if token in tokens}
 
     def _renew(self, lease: workers_pb2.Lease, reason: str) -> None:
-        """Renews a lease that waits, when it is due or the reason is another one."""
+        """Renews a waiting lease if it is due or the reason has changed."""
         now, token, text = time.monotonic(), lease.lease_token, clean_text(reason, MAX_REASON)
         renewed_at, renewed_text = self._renewed.get(token, (None, ""))
         if renewed_at is not None and text == renewed_text and now - renewed_at < lease.renew_every_ms / 2000:
@@ -209,7 +209,7 @@ class Dispatcher:
             self._renewed[token] = now, text
 
     def _leases(self, leases: Sequence[workers_pb2.Lease]) -> list[workers_pb2.GetLeaseResponse | None]:
-        """Returns the state of each lease, of several at once; None for those that are over."""
+        """Returns the state of each lease; None for those that are over. Reads several concurrently."""
         states = list[workers_pb2.GetLeaseResponse | None]()
         for start in range(0, len(leases), CALLS_AT_ONCE):
             calls = [
@@ -235,7 +235,7 @@ class Dispatcher:
         return self._result(name, self._connection.start(name, request, CALL_SECONDS))
 
     def _result(self, name: str, call: Any) -> Any:
-        """The response of a call; None: the lease is over. Raises ServiceUnavailable, TrainerError."""
+        """Returns the response of a call; None if the lease is over. Raises ServiceUnavailable, TrainerError."""
         try:
             return call.result()
         except grpc.RpcError as error:

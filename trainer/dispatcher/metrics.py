@@ -1,4 +1,4 @@
-"""What a dispatcher shows in Prometheus: free GPUs by type, and its runs by phase."""
+"""Metrics of a dispatcher: free GPUs by type, and runs by phase."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from trainer.dispatcher.engine import Phase, Run
 
 
 class DispatcherMetrics:
-    """The metrics of a dispatcher, of its last pass."""
+    """The metrics of the last pass."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._free = metrics.gauge("pipeline_dispatcher_free_gpus_count", "GPUs free for jobs.", ["gpu_type"])
         self._runs = metrics.gauge("pipeline_dispatcher_runs_count", "Runs on the cluster.", ["gpu_type", "state"])
 
     def show(self, offers: Mapping[str, int], runs: Sequence[Run]) -> None:
-        """Takes the place of what the last pass showed."""
+        """Replaces the metrics of the last pass."""
         self._free.clear()
         self._runs.clear()
         for gpu_type, count in offers.items():

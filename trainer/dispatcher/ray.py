@@ -1,6 +1,6 @@
-"""A Ray cluster as an engine: one job of its job API for each lease. Needs no Ray here: the API is HTTP.
+"""A Ray cluster as an engine: one job of its job API for each lease. The API is HTTP, so Ray need not be installed.
 
-Ray has no secrets. Whoever may call its job API may read a job's lease there; the trainer's token is a file on its nodes.
+Ray has no secrets: every client of its job API can read the leases of jobs. The trainer's token is a file on Ray's nodes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.settings import LEASE_VARIABLE, DispatcherSettings
 CALL_SECONDS = 15.0
 ACCELERATOR = "accelerator_type:"
 DISPATCHER = "pipeline.dispatcher"
-# Share of a node's accelerator type that a run takes: it says where, and takes nothing from others.
+# Amount of a node's accelerator resource that a run requests: it selects the node and leaves the rest to others.
 SLICE = 0.001
 PHASES = {
     "PENDING": Phase.WAITING,
@@ -35,9 +35,9 @@ PHASES = {
     "FAILED": Phase.FAILED,
 }
 MAX_NODES = 10_000
-# What an answer says in an error message, at most.
+# Characters of a response in an error message.
 MAX_SHOWN = 300
-# Time that an ended job is kept.
+# Seconds before an ended job is deleted.
 KEPT_SECONDS = 10.0
 
 
@@ -49,7 +49,7 @@ class RayEngine:
             raise TrainerError(f"{address} is not the address of a Ray dashboard, such as http://ray-head:8265")
         self._client = httpx.Client(base_url=address, timeout=CALL_SECONDS)
         self._settings = settings
-        # When an ended job was first seen so, by name.
+        # When a job was first seen to have ended, by name.
         self._ended_at: dict[str, float] = {}
 
     def close(self) -> None:
@@ -57,12 +57,12 @@ class RayEngine:
         self._client.close()
 
     def runs(self) -> Sequence[Run]:
-        """Every job with this dispatcher's name."""
+        """Returns the run of every job with this dispatcher's name."""
         runs = []
         for job in self._request("GET", "/api/jobs/"):
             if (job.get("metadata") or {}).get(DISPATCHER) != self._settings.dispatcher_name:
                 continue
-            # A job without a lease is somebody else's mistake, and not ours to delete.
+            # A job of this name without a lease is not deleted: somebody else submitted it.
             with suppress(json_format.ParseError, KeyError, TypeError):
                 lease = read_lease(job["runtime_env"]["env_vars"][LEASE_VARIABLE])
                 if name_of(lease) != job["submission_id"]:
@@ -74,14 +74,14 @@ class RayEngine:
         return runs
 
     def offers(self) -> Mapping[str, int]:
-        """The most GPUs of each type that one node has free: a Ray job runs on one."""
+        """Returns the most free GPUs of one node, by type: a Ray job runs on one node."""
         free: defaultdict[str, int] = defaultdict(int)
         for gpu_type, _, count in self._nodes():
             free[gpu_type] = max(free[gpu_type], count)
         return {gpu_type: count for gpu_type, count in free.items() if count > 0}
 
     def start(self, lease: workers_pb2.Lease) -> None:
-        """Submits the job, unless it is there."""
+        """Submits the job if it does not exist."""
         resource = next((name for gpu_type, name, _ in self._nodes() if gpu_type == lease.gpu_config.type), None)
         if resource is None:
             raise EngineRefused(f"The cluster has no GPUs of type {lease.gpu_config.type} any more.")
@@ -97,12 +97,12 @@ class RayEngine:
         try:
             self._request("POST", "/api/jobs/", job)
         except EngineRefused:
-            # Ray refuses a name that is taken as it refuses anything else.
+            # Ray gives the same error for a name that exists as for any other fault.
             if not self._exists(name_of(lease)):
                 raise
 
     def delete(self, run: Run) -> None:
-        """Stops the job, and deletes it some time after it has ended: until then Ray may write of it again."""
+        """Stops the job. Deletes it KEPT_SECONDS after its end: until then Ray may write its state again."""
         with suppress(EngineRefused):
             if run.phase in (Phase.WAITING, Phase.PLACED):
                 self._request("POST", f"/api/jobs/{run.name}/stop")
@@ -110,12 +110,12 @@ class RayEngine:
                 self._request("DELETE", f"/api/jobs/{run.name}")
 
     def _nodes(self) -> list[tuple[str, str, int]]:
-        """GPU type, Ray's name of it as a resource, and free GPUs of each node that is alive."""
+        """Returns GPU type, its resource name in Ray and free GPUs of each node that is alive."""
         used = defaultdict[str, Counter[str]](Counter)
         listed = self._request("GET", f"/api/v0/nodes?detail=true&limit={MAX_NODES}")["data"]["result"]["result"]
         usage = self._request("GET", "/api/cluster_status?format=0")["data"]["clusterStatus"]
         for node, resources in (usage.get("loadMetricsReport") or {}).get("usageByNode", {}).items():
-            # A GPU of which a part is used is not free.
+            # A partly used GPU is not free.
             used[node]["GPU"] = math.ceil(resources.get("GPU", (0, 0))[0])
         nodes = []
         for node in listed:
@@ -131,7 +131,7 @@ class RayEngine:
         return any(job["submission_id"] == name for job in self._request("GET", "/api/jobs/"))
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The body of the response. Raises EngineUnavailable, and EngineRefused where something was to change."""
+        """Returns the body of the response. Raises EngineUnavailable, and for calls other than GET EngineRefused."""
         try:
             response = self._client.request(method, path, json=body)
             if response.is_success:
@@ -139,7 +139,7 @@ class RayEngine:
         except (httpx.HTTPError, ValueError) as error:
             raise EngineUnavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
         message = f"{method} {path}: {response.status_code} {response.text[-MAX_SHOWN:]}"
-        # Ray answers 500 to what is the caller's own, with its reason at the end.
+        # Ray responds with 500 to errors of the caller, with the reason at the end.
         if method == "GET" or response.status_code in (429, 502, 503, 504):
             raise EngineUnavailable(message)
         raise EngineRefused(message)

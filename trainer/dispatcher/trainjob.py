@@ -1,4 +1,4 @@
-"""TrainJobs of Kubeflow Trainer: how a lease becomes one, and what its state says. Pure."""
+"""TrainJobs of Kubeflow Trainer: made from leases, and read back as runs. Pure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from trainer.dispatcher.engine import Phase, Run, name_of
 from trainer.settings import LEASE_VARIABLE
 
 GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
-# Labels of everything that a dispatcher makes; the second has its name.
+# Labels of all objects of a dispatcher. The second one has its name.
 MANAGED_BY, DISPATCHER = "app.kubernetes.io/managed-by", "pipeline.dispatcher/name"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 # The Secret's only key, and the replicated job of the runtime that trains.
 LEASE_KEY, NODE_JOB = "lease", "node"
 PENDING_WORDS = "Waiting for the cluster."
-# Reasons of a pod's condition DisruptionTarget: it made way for others or its node was drained, or its node is lost.
+# Reasons of a pod's condition DisruptionTarget: preemption or a drained node, and a lost node.
 PREEMPTED = frozenset({"PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"})
 LOST_NODE = frozenset({"DeletionByTaintManager", "DeletionByPodGC"})
 
 
 @dataclass(frozen=True)
 class Naming:
-    """What TrainJobs of one dispatcher have in common. `queue`: Kueue's LocalQueue; empty: without Kueue."""
+    """Names that TrainJobs of one dispatcher share. `queue`: Kueue's LocalQueue; empty: without Kueue."""
 
     dispatcher: str
     runtime: str
@@ -34,17 +34,17 @@ class Naming:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Labels of everything that it makes."""
+        """Labels of all its objects."""
         return {MANAGED_BY: "pipeline-dispatcher", DISPATCHER: self.dispatcher}
 
     @property
     def selector(self) -> str:
-        """Selects what it made."""
+        """Label selector of its objects."""
         return ",".join(f"{name}={value}" for name, value in self.labels.items())
 
 
 def train_job(lease: workers_pb2.Lease, naming: Naming, pool: Pool) -> dict[str, Any]:
-    """The TrainJob of a lease, on nodes that have the GPU type."""
+    """Returns the TrainJob of a lease, for nodes with the GPU type."""
     layout = pool.layout(lease.gpu_config.count)
     # A node has to meet one of the terms.
     terms = [
@@ -66,7 +66,7 @@ def train_job(lease: workers_pb2.Lease, naming: Naming, pool: Pool) -> dict[str,
         },
         "spec": {
             "runtimeRef": {"name": naming.runtime},
-            # Kueue lets it go; without Kueue it starts at once.
+            # Kueue resumes it; without Kueue it starts at once.
             "suspend": bool(naming.queue),
             "trainer": {
                 "numNodes": layout.nodes,
@@ -85,7 +85,7 @@ def train_job(lease: workers_pb2.Lease, naming: Naming, pool: Pool) -> dict[str,
 
 
 def secret_of(lease: workers_pb2.Lease, naming: Naming, text: str) -> dict[str, Any]:
-    """The Secret of a lease: with its token, and all that a successor needs."""
+    """Returns the Secret of a lease. `text`: the lease with its token, as JSON."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -96,7 +96,7 @@ def secret_of(lease: workers_pb2.Lease, naming: Naming, text: str) -> dict[str, 
 
 
 def owned_by(job: Mapping[str, Any]) -> dict[str, Any]:
-    """A patch that gives a Secret to a TrainJob: it is deleted with it."""
+    """Returns a patch that makes a TrainJob the owner of a Secret: they are deleted together."""
     owner = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "TrainJob",
@@ -112,7 +112,7 @@ def run_of(
     pods: Sequence[Mapping[str, Any]],
     workload: Mapping[str, Any] | None,
 ) -> Run:
-    """Where the run of a lease is, from its TrainJob, the pods of that, and Kueue's Workload."""
+    """Returns the run of a lease, from its TrainJob, the TrainJob's pods, and Kueue's Workload."""
     name = name_of(lease)
     if job is None:
         return Run(name, lease, Phase.RECORDED, PENDING_WORDS)
@@ -140,7 +140,7 @@ def _true_conditions(resource: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
 def _failed(
     name: str, lease: workers_pb2.Lease, pods: Sequence[Mapping[str, Any]], condition: Mapping[str, Any]
 ) -> Run:
-    """Why a TrainJob failed. Of several pods, one that the cluster ended says it: the others crash for want of it."""
+    """Returns a failed run. A pod that the cluster ended explains it best: the other pods crash because of that."""
     failed, pods = Run(name, lease, Phase.FAILED), sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
     for ending in (_ended_by_cluster, _crashed):
         for pod in pods:
@@ -155,7 +155,7 @@ def _failed(
 
 
 def _ended_by_cluster(failed: Run, pod: Mapping[str, Any]) -> Run | None:
-    """A failed run, by a pod that the cluster ended; None: it did not."""
+    """Returns the run if the cluster ended the pod, with the reason; else None."""
     disruption = _true_conditions(pod).get("DisruptionTarget", {}).get("reason", "")
     status, message = pod.get("status", {}), pod.get("status", {}).get("message", "")
     if status.get("reason") == "Evicted":
@@ -171,7 +171,7 @@ def _ended_by_cluster(failed: Run, pod: Mapping[str, Any]) -> Run | None:
 
 
 def _crashed(failed: Run, pod: Mapping[str, Any]) -> Run | None:
-    """A failed run, by a pod whose process ended with an error; None: it did not."""
+    """Returns the run if the pod's process failed, with the exit code; else None."""
     for ended in _terminated(pod):
         if ended.get("exitCode"):
             words = f"The pod ended with exit code {ended['exitCode']}. {ended.get('message', '')}"
@@ -180,13 +180,13 @@ def _crashed(failed: Run, pod: Mapping[str, Any]) -> Run | None:
 
 
 def _terminated(pod: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """How the containers of a pod ended."""
+    """Returns the `terminated` states of a pod's containers."""
     states = [container.get("state", {}) for container in pod.get("status", {}).get("containerStatuses", ())]
     return [state["terminated"] for state in states if state.get("terminated")]
 
 
 def _queue_reason(workload: Mapping[str, Any] | None) -> str:
-    """What Kueue says of a Workload that it has not admitted."""
+    """Returns Kueue's reason for not admitting a Workload."""
     for condition in (workload or {}).get("status", {}).get("conditions", ()):
         if condition["type"] == "QuotaReserved" and condition["status"] == "False":
             return str(condition.get("message") or condition.get("reason") or PENDING_WORDS)
@@ -203,7 +203,7 @@ def _scheduling_reason(pods: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _container_reason(pods: Sequence[Mapping[str, Any]]) -> str:
-    """Why a pod that has its node does not run yet."""
+    """Returns why a placed pod does not run yet."""
     for pod in pods:
         status = pod.get("status", {})
         for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):

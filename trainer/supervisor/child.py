@@ -1,4 +1,4 @@
-"""A training process: started, listened to and stopped."""
+"""A training process: starts it, reads its messages and output, and stops it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Line = tuple[str, bytes]
 
 
 class Child:
-    """One training process and those that it starts. Its output and its messages are read by the thread that started it.
+    """One training process and those that it starts. The thread that starts it reads its output and messages.
 
-    The kernel kills the process when that thread ends, so nothing trains without a lease.
+    The kernel kills the process when that thread ends, so that nothing trains without a lease.
     """
 
     def __init__(self, command: Sequence[str], task_file: Path, environment: Mapping[str, str]) -> None:
         self._pipe = task_file.with_name("reports")
         os.mkfifo(self._pipe, 0o600)
-        # Opened for reading and writing, so that it does not end between two writers.
+        # Opened for reading and writing, so that there is no end of file between two writers.
         self._reports = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._process = subprocess.Popen(  # noqa: S603 - the operator's own command or ours
@@ -59,7 +59,7 @@ class Child:
         return self._process.poll()
 
     def messages(self) -> Iterator[Message | str | None]:
-        """Messages and lines of output as they come, None after each pause; ends when the process has ended."""
+        """Yields messages and lines of output, and None at least every POLL_SECONDS. Ends when the process has ended."""
         while True:
             ended = self.exit_code is not None
             ready, _, _ = select.select([self._reports, self._output], [], [], 0 if ended else POLL_SECONDS)
@@ -78,17 +78,17 @@ class Child:
             yield None
 
     def terminate(self) -> None:
-        """Asks the training to save and to stop, once however often it is called."""
+        """Sends SIGTERM, at the first call only: the training saves a checkpoint and stops."""
         if self._terminated_at is None:
             self._terminated_at = time.monotonic()
             self._signal(self.pid, signal.SIGTERM)
 
     def is_overdue(self, seconds: float) -> bool:
-        """Whether it was asked to stop longer ago than that."""
+        """Whether SIGTERM was sent longer ago than that."""
         return self._terminated_at is not None and time.monotonic() - self._terminated_at > seconds
 
     def kill(self) -> None:
-        """Ends the process and all that it started."""
+        """Kills the process and all that it started."""
         until = time.monotonic() + KILL_SECONDS
         self._signal(self.pid, signal.SIGKILL)
         with suppress(ProcessLookupError):
@@ -96,7 +96,7 @@ class Child:
         self._process.wait(max(0.1, until - time.monotonic()))
 
     def close(self) -> None:
-        """Kills the process where it still runs, and frees what belongs to it."""
+        """Kills the process if it still runs, and closes its pipes."""
         if self.exit_code is None:
             self.kill()
         assert self._process.stdout is not None
@@ -122,7 +122,7 @@ class Child:
 
 
 def describe_exit(code: int) -> str:
-    """An exit code in words."""
+    """Returns an exit code in words."""
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in signal.Signals.__members__.values() else f"signal {-code}"

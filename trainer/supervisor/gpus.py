@@ -1,4 +1,4 @@
-"""GPUs of this machine, by the catalogue's names of their types."""
+"""GPUs of this machine by the catalogue's types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from trainer.client import TrainerError
 
-# How NVML names a GPU, and how the catalogue names its type. The first that matches counts. A GH200, a GB200 and a laptop's
+# Names in NVML (regular expressions) and types of the catalogue. The first match counts. A GH200, a GB200 and a laptop's
 # RTX 4090 are other types.
 TYPES = (
     (r"A100.*80G", "A100-80GB"),
@@ -26,30 +26,28 @@ TYPES = (
 
 
 def type_of(name: str) -> str | None:
-    """The catalogue's type of a GPU that NVML names so; None: the catalogue has none."""
+    """Returns the catalogue's type of a GPU by its name in NVML; None if the catalogue has none."""
     return next((type_ for pattern, type_ in TYPES if re.search(pattern, name, re.IGNORECASE)), None)
 
 
 def detect() -> tuple[dict[str, int], list[str]]:
-    """GPUs of this machine by type, and the names of those that the catalogue does not have. Raises TrainerError."""
+    """Returns the GPUs of this machine by type, and the names of those without a type. Raises TrainerError."""
     try:
         import pynvml
     except ImportError:
-        raise TrainerError(
-            "say which GPUs to offer (--gpus A100-80GB=2), or install pipeline-lora[train-gpu]"
-        ) from None
+        raise TrainerError("set the GPUs to offer (--gpus A100-80GB=2), or install pipeline-lora[train-gpu]") from None
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
     except pynvml.NVMLError as error:
-        raise TrainerError(f"no NVIDIA GPU was found ({error}): say which to offer with --gpus") from error
+        raise TrainerError(f"no NVIDIA GPU was found ({error}): set the GPUs to offer with --gpus") from error
     gpus = Counter(type_ for name in names if (type_ := type_of(name)))
     return dict(gpus), sorted({name for name in names if type_of(name) is None})
 
 
 def parse(text: str) -> tuple[str, int]:
-    """`A100-80GB=2` as (type, count); the count is 1 where none is said. Raises ValueError."""
+    """Parses `A100-80GB=2` as (type, count); the default count is 1. Raises ValueError."""
     type_, _, count = text.partition("=")
     if not type_ or (count and not re.fullmatch(r"[1-9]\d{0,4}", count)):
         raise ValueError(text)
@@ -57,7 +55,7 @@ def parse(text: str) -> tuple[str, int]:
 
 
 def check(gpus: Mapping[str, int], catalogue_types: frozenset[str]) -> None:
-    """Raises TrainerError where a type is none of the catalogue's. Without a catalogue nothing is checked."""
+    """Raises TrainerError for a type that the catalogue does not have. Checks nothing if `catalogue_types` is empty."""
     unknown = sorted(set(gpus) - catalogue_types) if catalogue_types else []
     if unknown:
         raise TrainerError(

@@ -11,21 +11,21 @@ MAX_LINE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Report:
-    """Where the training is: the arguments of `Job.report`, as far as the line has them."""
+    """Progress: arguments of `Job.report`."""
 
     fields: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """The process that SIGTERM is to reach, where that is not the one that was started."""
+    """The process that SIGTERM is sent to, instead of the one that was started."""
 
     pid: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """The training is done: `folder` holds the result's files."""
+    """The training is done. `folder` has the result's files."""
 
     folder: str
     step: int
@@ -53,7 +53,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Saved:
-    """The training stopped because of SIGTERM, and can go on elsewhere."""
+    """The training saved a checkpoint and stopped, after SIGTERM."""
 
     step: int
 
@@ -63,7 +63,7 @@ REPORT_FIELDS = ("step", "of", "epoch", "stage", "values", "lines", "platform_id
 
 
 def parse(line: bytes) -> Message:
-    """The message of a line. What is no message becomes a log line of the job."""
+    """Parses a line. A line that is no message becomes a log line of the job."""
     text = line.decode(errors="replace").strip()
     try:
         fields = json.loads(text)
@@ -81,7 +81,7 @@ def _result(
     values: Any = None,
     measurements: Any = None,
 ) -> Result:
-    """The result with every field of its type. Raises TypeError, ValueError."""
+    """Converts every field of a result to its type. Raises TypeError, ValueError."""
     return Result(
         str(folder),
         int(step),

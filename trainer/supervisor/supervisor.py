@@ -1,4 +1,4 @@
-"""Takes jobs and trains each in a process of its own: out of memory, a crash or a hang ends that process and nothing else."""
+"""Leases jobs and trains each in its own process, so that running out of memory, a crash or a hang ends only that process."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import protovalidate
 from pipeline.workers.v1 import workers_pb2
 
-from trainer.client import Job, ResultTooLarge, Stopped, Trainer, TrainerError
+from trainer.client import Interrupted, Job, ResultTooLarge, Stopped, Trainer, TrainerError
+from trainer.console import Show
 from trainer.settings import LEASE_VARIABLE, TrainerSettings
 from trainer.supervisor.child import Child, describe_exit
 from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
@@ -22,28 +23,22 @@ from trainer.supervisor.tasks import NotSupported, task_of
 from trainer.supervisor.work_folder import work_folder
 from trainer.task import Task
 
-# The last one is Ray's: it repeats the variables of Ray's job, the lease among them.
+# The last one is Ray's: it repeats the variables of Ray's job, including the lease.
 SECRET_VARIABLES = ("PIPELINE_TRAINER_TOKEN", LEASE_VARIABLE, "RAY_JOB_CONFIG_JSON_ENV_VAR")
 # Time that a training process has to end after its result or its error. torchrun would wait minutes for a node that was lost.
 END_SECONDS = 10.0
-# Tells an observer of a job: its steps done, and how it ended once it did.
-Show = Callable[[Job, int, str], None]
 
 
 class TrainingFailed(Exception):
-    """A training that ended without a result; says why, for the job's owner."""
+    """A training that ended without a result. `failure` is reported to the job's owner."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
 
 
-class Interrupted(BaseException):
-    """The trainer stops: its job returns to the queue."""
-
-
 class Supervisor:
-    """Trains one job after the other until it is stopped. `nodes`: how many machines a training has, each with a supervisor."""
+    """Trains one job after the other until it is stopped. `nodes`: machines of a training, each with a supervisor."""
 
     def __init__(self, trainer: Trainer, settings: TrainerSettings, show: Show, *, nodes: int = 1) -> None:
         self._trainer, self._settings, self._show = trainer, settings, show
@@ -51,7 +46,7 @@ class Supervisor:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Takes no more jobs; the one that is trained saves a checkpoint and returns to the queue."""
+        """Leases no more jobs. The current one saves a checkpoint and returns to the queue."""
         self._stopping.set()
         self._trainer.stop()
 
@@ -75,7 +70,7 @@ class Supervisor:
             self._show(job, 0, job.outcome)
 
     def assist(self, job: Job) -> None:
-        """Trains a job as another node than its first, which alone reports. Raises TrainerError where that fails."""
+        """Trains a job as a node that does not report: the first node does. Raises TrainerError if the training fails."""
         try:
             with work_folder(self._settings.trainer_work_dir.absolute()) as folder:
                 child = self._start(job, folder)
@@ -89,7 +84,7 @@ class Supervisor:
             pass  # the lease is over
 
     def _await(self, child: Child) -> None:
-        """Passes SIGTERM on to the training process, and waits for its end. Raises TrainerError where it fails."""
+        """Forwards SIGTERM to the training process and waits for its end. Raises TrainerError if it fails."""
         for message in child.messages():
             if isinstance(message, ProcessId):
                 child.pid = message.pid
@@ -112,7 +107,7 @@ class Supervisor:
         except TrainingFailed as error:
             _fail(job, error.failure)
         except TrainerError as error:
-            # Where every call is refused, the next lease is as well, and ends the trainer.
+            # If the service refuses every call, it refuses the next lease too, which ends the trainer.
             _fail(job, Failure(str(error), retryable=not isinstance(error, ResultTooLarge)))
         except FileNotFoundError as error:
             _fail(job, Failure(f"The training's result is missing: {error.filename}."))
@@ -151,7 +146,7 @@ class Supervisor:
         return Child(self._command(task), task_file, self._environment(task))
 
     def _follow(self, job: Job, child: Child) -> Result:
-        """Passes messages on until the process ends. Raises Stopped, TrainingFailed, Interrupted."""
+        """Forwards messages as reports until the process ends. Raises Stopped, TrainingFailed, Interrupted."""
         outcome: Result | Failure | Saved | None = None
         last_message_at = time.monotonic()
         for message in child.messages():
@@ -198,9 +193,9 @@ class Supervisor:
         raise TrainingFailed(Failure(f"The training process {describe_exit(code)} without a result.\n{output}".strip()))
 
     def _interrupted(self, job: Job) -> Interrupted:
-        """The end of a training that was told to stop and has not saved.
+        """Returns the exception for a training that was stopped and has not saved a checkpoint.
 
-        Another node may have failed, which ends this one: the job must not return to the queue as if nothing had been.
+        With several nodes, another one may have failed: then the dispatcher ends the lease with the reason.
         """
         if self._nodes > 1:
             job.leave()
@@ -211,14 +206,14 @@ class Supervisor:
             return shlex.split(self._settings.trainer_command)
         if task.gpu_count == 1:
             return [sys.executable, "-m", "trainer.train"]
-        # Where there are several nodes, torchrun has the others' number and the first one's address from `PET_…`.
+        # With several nodes, torchrun reads their number and the first one's address from `PET_…`.
         rendezvous = ["--standalone"] if self._nodes == 1 else []
         processes = str(task.gpu_count // self._nodes)
         torchrun = ["-m", "torch.distributed.run", *rendezvous, "--nproc_per_node", processes]
         return [sys.executable, *torchrun, "-m", "trainer.train"]
 
     def _environment(self, task: Task) -> dict[str, str]:
-        # What a training process need not know, it does not get: tokens above all.
+        # The training process gets no tokens.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET_VARIABLES)}
         offline = {} if task.may_download else {"HF_HUB_OFFLINE": "1"}
         threads = str(max(1, (os.cpu_count() or 1) * self._nodes // task.gpu_count))
@@ -232,7 +227,7 @@ class Supervisor:
 
 
 def _add_cost(card: Path, cost: float) -> None:
-    """Adds to the model card what the training has cost, which the training process cannot know."""
+    """Adds the cost of the training to the model card."""
     if card.exists():
         with card.open("a", encoding="utf-8") as file:
             file.write(f"\nThe training cost {cost:.2f} US dollars up to its upload.\n")
@@ -250,7 +245,7 @@ def _fail(job: Job, failure: Failure) -> None:
 
 
 def _measurements(fields: dict[str, Any]) -> workers_pb2.Measurements | None:
-    """What a training process measured, as far as the contract takes it: the rest is worth no result."""
+    """Returns the measurements of a training process. Drops invalid ones, so that they do not cost a result."""
     message = workers_pb2.Measurements()
     for name, value in fields.items():
         try:
@@ -263,7 +258,7 @@ def _measurements(fields: dict[str, Any]) -> workers_pb2.Measurements | None:
 
 
 def _mapped(result: Result, total_steps: int) -> int:
-    """The step of the result in the job's own count; 0 for the last."""
+    """Returns the step of the result in the job's count of steps; 0 for the last step."""
     if result.result_step <= 0 or result.max_steps <= 0:
         return 0
     return min(total_steps, result.result_step * total_steps // result.max_steps)

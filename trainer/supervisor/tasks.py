@@ -1,4 +1,4 @@
-"""A lease as a task for a training process. Raises NotSupported for what the contract allows and this trainer lacks."""
+"""Makes the task of a training process from a lease."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ HUB = "huggingface.co/"
 
 
 class NotSupported(Exception):
-    """The job cannot be trained here as it is configured."""
+    """A job that the contract allows and this trainer cannot train."""
 
 
 def options_of(lease: workers_pb2.Lease) -> Options:
-    """The plan that was estimated, with the hyperparameters of the job."""
+    """Returns the options of the estimated plan, with the hyperparameters of the job."""
     plan, hyperparameters = lease.plan, lease.hyperparameters
     training = plan.training
 
@@ -53,7 +53,7 @@ def options_of(lease: workers_pb2.Lease) -> Options:
 def task_of(
     lease: workers_pb2.Lease, settings: TrainerSettings, work_dir: Path, dataset: Path, validation: Path | None
 ) -> Task:
-    """The task of a lease, whose datasets were downloaded to two files. Raises NotSupported."""
+    """Returns the task of a lease. `dataset` and `validation`: the downloaded files. Raises NotSupported."""
     plan = lease.plan
     if not plan.base_model:
         raise NotSupported("The job's estimate does not say which base model to train; create it again.")
@@ -93,7 +93,7 @@ def _sha256(file: Path) -> str:
 
 
 def find_model(plan: estimator_pb2.TrainingPlan, settings: TrainerSettings) -> str:
-    """A folder of `PIPELINE_MODELS_DIR` that has the model's name, else the repository that the catalogue names."""
+    """Returns the model's folder in `PIPELINE_MODELS_DIR`, else its repository on the hub. Raises NotSupported."""
     if settings.models_dir is not None and (settings.models_dir / plan.base_model / "config.json").exists():
         return str((settings.models_dir / plan.base_model).absolute())
     if not plan.source.startswith(HUB):

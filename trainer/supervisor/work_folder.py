@@ -1,4 +1,4 @@
-"""The folder that one training keeps its files in."""
+"""The folder for the files of one training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LOCK = "lock"
 
 @contextmanager
 def work_folder(parent: Path) -> Iterator[Path]:
-    """Makes a folder below `parent` and removes it in the end, and first those that killed trainers left there.
+    """Creates a folder below `parent`, and removes it at the end. First removes folders that killed trainers left there.
 
-    A folder is in use while its lock file is locked, also by a process of another container. Raises OSError.
+    A folder is in use while its lock file is locked, also by a process in another container. Raises OSError.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    # Held while a new folder has no lock of its own yet.
+    # Locked until the new folder has its own lock.
     with (parent / LOCK).open("w") as making:
         fcntl.flock(making, fcntl.LOCK_EX)
         for lock_file in parent.glob(f"*/{LOCK}"):

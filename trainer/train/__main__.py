@@ -1,4 +1,4 @@
-"""The training process: `python -m trainer.train`, with its task in the file that PIPELINE_TASK names."""
+"""The training process: `python -m trainer.train`. PIPELINE_TASK names the file with its task."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from trainer.train.pipe import Pipe
 
 def main() -> int:
     """Returns the exit code: 0 for a result or a saved checkpoint, 1 for a failure that was reported."""
-    # Where the process that started this one is gone, nothing may go on training.
+    # This process must not outlive the supervisor, which has the lease.
     tie_to_parent(signal.SIGKILL)
     task = Task.read(Path(os.environ[TASK_VARIABLE]))
     rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
     pipe = Pipe(os.environ.get(REPORTS_VARIABLE), rank=rank, local_rank=local_rank)
     began = time.monotonic()
     pipe.report(stage="starting")
-    # Importing PyTorch takes seconds: the supervisor has a message of this process before.
+    # Sent before PyTorch is imported, which takes seconds.
     import torch
 
     from trainer.train.measure import Meter

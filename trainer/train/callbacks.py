@@ -1,4 +1,4 @@
-"""What happens beside the training steps: reports, checkpoints, stopping, and keeping the best state."""
+"""Callbacks of the training: reports, checkpoints, stopping, and the best state."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from trainer.train.checkpoints import Checkpoints
 from trainer.train.measure import WARM_UP_STEPS, Meter
 from trainer.train.pipe import Pipe
 
-# Share of a training that lies between two checkpoints, at least.
+# Smallest share of a training between two checkpoints.
 CHECKPOINT_SHARE = 0.02
-# Our own progress, beside what the training library saves; and the best state, inside a checkpoint.
+# Files of a checkpoint in addition to the training library's: our progress, and the best state.
 PROGRESS, BEST = "progress.json", "best"
-# What the library logs once a step, and what its names are for people.
+# Metrics of the library's logs that are reported.
 LOGGED = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy")
 
 
 def agreed(flags: Sequence[bool]) -> list[bool]:
-    """Flags that any process has set, in every process: all of them save and stop at the same step."""
+    """Returns which flags any process has set, so that all processes save and stop at the same step."""
     if not torch.distributed.is_initialized():
         return list(flags)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
@@ -39,7 +39,7 @@ def agreed(flags: Sequence[bool]) -> list[bool]:
 
 
 def gather_files(folder: Path, *, is_sent: bool) -> None:
-    """Brings the files of this folder on other nodes to the first process's: `is_sent` in one process of each other node."""
+    """Copies the files of a folder from all nodes to the first process. `is_sent`: true in one process of each other node."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()} if is_sent else {}
     is_first = torch.distributed.get_rank() == 0
     parts: list[Any] | None = [None] * torch.distributed.get_world_size() if is_first else None
@@ -63,7 +63,7 @@ class Reports(TrainerCallback):  # type: ignore[misc] # transformers has no type
         self._pipe.report(step=state.global_step, of=state.max_steps, epoch=state.epoch or 0.0, stage="training")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Reports what the library logged, and the speed since the last time."""
+        """Reports logged metrics, and the speed since the last log."""
         logs = logs or {}
         values = {name: logs[name] for name in LOGGED if name in logs}
         if "loss" in logs and state.global_step > self._step:
@@ -83,7 +83,7 @@ class Reports(TrainerCallback):  # type: ignore[misc] # transformers has no type
 
 
 class BestState(TrainerCallback):  # type: ignore[misc] # as above
-    """Keeps the state with the lowest validation loss, and ends the training that no longer improves."""
+    """Keeps the state with the lowest validation loss, and ends a training that no longer improves."""
 
     def __init__(self, folder: Path, *, patience: int | None, pipe: Pipe) -> None:
         self.folder = folder / BEST
@@ -93,11 +93,11 @@ class BestState(TrainerCallback):  # type: ignore[misc] # as above
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """The fields of a checkpoint's progress."""
         return {"best_loss": self.loss, "best_step": self.step, "worse": self._worse} if self.step else {}
 
     def restore(self, checkpoint: Path, progress: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
+        """Restores the best state from a checkpoint."""
         if progress.get("best_step"):
             self.loss, self.step, self._worse = progress["best_loss"], progress["best_step"], progress["worse"]
             shutil.copytree(checkpoint / BEST, self.folder, dirs_exist_ok=True)
@@ -105,7 +105,7 @@ class BestState(TrainerCallback):  # type: ignore[misc] # as above
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], model: Any = None, **_: Any
     ) -> None:
-        """Keeps the state where it is the best so far, and ends a training that no longer improves."""
+        """Keeps the best state so far, and ends a training that no longer improves."""
         loss = metrics.get("eval_loss", math.inf)
         if loss < self.loss:
             self.loss, self.step, self._worse = loss, state.global_step, 0
@@ -120,7 +120,7 @@ class BestState(TrainerCallback):  # type: ignore[misc] # as above
 
 
 class Saving(TrainerCallback):  # type: ignore[misc] # as above
-    """Saves checkpoints from time to time, and at SIGTERM, after which it ends the training."""
+    """Saves checkpoints periodically. At SIGTERM it saves one and ends the training."""
 
     def __init__(
         self, checkpoints: Checkpoints, pipe: Pipe, meter: Meter, best: BestState, *, seconds: float, max_steps: int
@@ -133,7 +133,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
         self.stopped = False
 
     def listen(self) -> None:
-        """Takes SIGTERM as the order to save and stop."""
+        """Installs the handler of SIGTERM."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._must_stop = True
@@ -150,7 +150,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Notes when and at which step the training begins."""
+        """Records when and at which step the training begins."""
         self._began = self._saved_at = time.monotonic()
         self._first_step = state.global_step
 
@@ -160,7 +160,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
         per_step = (now - self._began) / max(1, state.global_step - self._first_step)
         is_due = now - self._saved_at >= max(self._seconds, CHECKPOINT_SHARE * per_step * self._max_steps)
         is_last = state.global_step >= state.max_steps
-        # SIGTERM may reach any node; clocks differ, and the first process's counts.
+        # SIGTERM may reach any node. Clocks differ: that of the first process decides.
         stop, save = agreed([self._must_stop, is_due and state.is_world_process_zero])
         if (stop or save) and not is_last:
             control.should_save = True
@@ -169,7 +169,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Every process has written its part of the checkpoint into its node's folder: copies all of it to the storage."""
+        """Copies the checkpoint to the storage: every process has written its part to its node's folder."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
@@ -180,7 +180,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
                     shutil.copytree(self._best.folder, folder / BEST, dirs_exist_ok=True)
                 progress = {**self._best.progress, "trained_tokens": self._meter.trained_tokens}
                 (folder / PROGRESS).write_text(json.dumps(progress))
-                # The library's pickles are read by nothing of ours.
+                # A pickle, which this trainer does not read.
                 (folder / "training_args.bin").unlink(missing_ok=True)
                 uri = self._checkpoints.save(folder, state.global_step)
             self._pipe.report(checkpoint={"uri": uri, "step": state.global_step})

@@ -1,7 +1,7 @@
-"""Checkpoints in a storage that all trainers share: any that fsspec opens.
+"""Checkpoints in a storage that all trainers share: any that fsspec supports.
 
-A checkpoint is a folder `step-000000120`; its `manifest.json`, written last, lists every file with size and SHA-256. A folder
-without one, or with a file that differs, is half written and is not used. The newest two are kept.
+A checkpoint is a folder `step-000000120`. Its `manifest.json`, written last, lists every file with size and SHA-256. A folder
+without a manifest, or with a different file, is incomplete and is not used. The newest two are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEPT = 2
 
 
 class Checkpoints:
-    """The checkpoints of one job. `identity` is what a checkpoint must agree in to be resumed from."""
+    """The checkpoints of one job. `identity`: properties that a checkpoint must have to be resumed from."""
 
     def __init__(self, url: str, identity: Mapping[str, Any]) -> None:
         self._url = url.rstrip("/")
@@ -50,13 +50,13 @@ class Checkpoints:
             for old in self._steps()[:-KEPT]:
                 self._filesystem.rm(f"{self._root}/{_name(old)}", recursive=True)
         except Exception as error:  # each kind of storage has exceptions of its own
-            with suppress(Exception):  # half a checkpoint is of no use, and a full storage has no room for it
+            with suppress(Exception):  # an incomplete checkpoint is useless, and the storage may be full
                 self._filesystem.rm(target, recursive=True)
             raise CheckpointError(f"The checkpoint of step {step} cannot be written to {self._url}: {error}") from error
         return f"{self._url}/{name}"
 
     def load(self, folder: Path) -> tuple[int | None, list[str]]:
-        """Copies the newest whole checkpoint into a folder; returns its step, None without one, and lines for the job's log."""
+        """Copies the newest complete checkpoint into a folder. Returns its step, if any, and lines for the job's log."""
         remarks = list[str]()
         for step in reversed(self._steps()):
             try:
@@ -81,14 +81,14 @@ class Checkpoints:
             raise CheckpointError(f"The checkpoint {name} is not used: {problem}.")
 
     def _copy(self, name: str, target: Path) -> str | None:
-        """Copies a checkpoint; returns why it cannot be used, None where it can."""
+        """Copies a checkpoint. Returns the reason if it cannot be used, else None."""
         source = f"{self._root}/{name}"
         if not self._filesystem.exists(f"{source}/{MANIFEST}"):
-            return "it is half written"
+            return "it is incomplete"
         manifest = json.loads(self._filesystem.cat_file(f"{source}/{MANIFEST}"))
         for key, value in self._identity.items():
             if manifest["identity"].get(key) != value:
-                return f"its {key} is another one"
+                return f"its {key} is different"
         for relative, expected in manifest["files"].items():
             path = target / relative
             if not path.resolve().is_relative_to(target.resolve()):
@@ -102,7 +102,7 @@ class Checkpoints:
         return None
 
     def _steps(self) -> list[int]:
-        """Steps of the checkpoints, oldest first."""
+        """Returns the steps of checkpoints, oldest first."""
         try:
             paths = self._filesystem.ls(self._root, detail=False)
         except FileNotFoundError:
@@ -115,7 +115,7 @@ class Checkpoints:
 
 
 def local_folder(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is among a trainer's own files, as the training library names it."""
+    """Returns the training library's folder for the checkpoint of a step."""
     return folder / f"checkpoint-{step}"
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from trainer.train.errors import DatasetError, NotSupported
 
-# The label that PyTorch's cross entropy leaves out.
+# The label that PyTorch's cross entropy ignores.
 IGNORED = -100
-# Where fewer samples than this are held back, their loss says little.
+# Smallest number of samples to validate with: the loss of fewer says little.
 MIN_VALIDATION = 20
-# Used where a model has no chat template: ChatML, with the assistant's messages marked for the loss.
+# The template for models without one: ChatML, with the assistant's messages marked for the loss.
 CHATML = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message['role'] + '\\n' }}"
@@ -41,7 +41,7 @@ CHATML = (
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids of a sample, and for each the label that it is to be predicted as, or IGNORED."""
+    """Token ids of a sample, and their labels: the id itself, or IGNORED outside of the loss."""
 
     input_ids: list[int]
     labels: list[int]
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Samples to train on and to validate with. `remarks` are for the job's log; `longest` in tokens, after cutting."""
+    """Samples to train on and to validate with. `remarks`: lines for the job's log. `longest`: in tokens, after cutting."""
 
     train: list[Sample]
     validation: list[Sample]
@@ -58,7 +58,7 @@ class Prepared:
 
 
 def read_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """The stored samples of a dataset. Raises DatasetError."""
+    """Yields the stored samples of a dataset. Raises DatasetError."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -69,7 +69,7 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def texts(row: Mapping[str, Any]) -> Iterator[str]:
-    """Every text of a sample that its token count includes."""
+    """Yields every text that is counted in a sample's tokens."""
     for message in row.get("messages", ()):
         yield message["content"]
         yield message.get("reasoning_content") or ""
@@ -83,7 +83,7 @@ def texts(row: Mapping[str, Any]) -> Iterator[str]:
 def check_counts(
     rows: Sequence[Mapping[str, Any]], pairs: int | None, tokens: int | None, dataset: str = "dataset"
 ) -> None:
-    """Raises DatasetError where the samples are not those that the estimate counted."""
+    """Raises DatasetError if the samples have other counts than in the estimate."""
     if not rows:
         raise DatasetError(f"the {dataset} has no samples")
     for name, expected in (("pairs", pairs), ("tokens", tokens)):
@@ -93,7 +93,7 @@ def check_counts(
 
 
 def chat_template(tokenizer: Any) -> tuple[str | None, str]:
-    """A template that marks the assistant's messages, and what the log says of it. None: the model's marks none."""
+    """Returns a template that marks the assistant's messages, and a line for the log. None: the model's marks none."""
     if not tokenizer.chat_template:
         return CHATML, "The model has no chat template: ChatML is used. The loss is on the assistant's messages."
     from trl.chat_template_utils import get_training_chat_template, has_generation_markers
@@ -115,7 +115,7 @@ def chat_template(tokenizer: Any) -> tuple[str | None, str]:
 
 
 def encode(row: Mapping[str, Any], tokenizer: Any, template: str | None) -> Sample:
-    """A stored sample as tokens and labels, uncut. Raises NotSupported, DatasetError."""
+    """Returns a stored sample as tokens and labels, not cut. Raises NotSupported, DatasetError."""
     if "messages" in row:
         return _conversation(row, tokenizer, template) if template else _last_message(row, tokenizer)
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -124,7 +124,7 @@ def encode(row: Mapping[str, Any], tokenizer: Any, template: str | None) -> Samp
         ids += [] if ids[-1:] == end else end
         return Sample(ids, list(ids))
     prompt = tokenizer(row["prompt"])["input_ids"]
-    # Special tokens that a tokenizer puts at an end belong to the whole, not to each half.
+    # Encoded together: a tokenizer adds special tokens to the ends of a text.
     whole = tokenizer(row["prompt"] + row["completion"])["input_ids"]
     whole += [] if whole[-1:] == end else end
     return _split(whole, _common_prefix(prompt, whole))
@@ -174,7 +174,7 @@ def _has_marks(messages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _messages(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Any] | None]:
-    """Messages and tools as chat templates take them: arguments of calls as objects."""
+    """Returns messages and tools for chat templates, with arguments of calls as objects."""
     messages = []
     for message in row["messages"]:
         calls = [_call(call) for call in message.get("tool_calls") or ()]
@@ -184,7 +184,7 @@ def _messages(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Any] |
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = dict(call["function"])
-    with suppress(ValueError):  # arguments that are no JSON go into the template as the text that they are
+    with suppress(ValueError):  # arguments that are no JSON stay text
         function["arguments"] = json.loads(function["arguments"] or "{}")
     return {**call, "function": function}
 
@@ -203,7 +203,7 @@ def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def _spans(mask: Sequence[int]) -> list[tuple[int, int]]:
-    """Start and end of each run of ones."""
+    """Returns start and end of each run of ones."""
     spans, position = list[tuple[int, int]](), 0
     for bit, run in groupby(mask):
         length = len(list(run))
@@ -222,7 +222,7 @@ def prepare(
     seed: int,
     validation_rows: Sequence[Mapping[str, Any]] = (),
 ) -> Prepared:
-    """All samples, cut. Those to validate with are `validation_rows`, or a share of `rows`.
+    """Returns all samples, cut. Those to validate with are `validation_rows`, or a share of `rows`.
 
     Raises NotSupported, DatasetError.
     """
@@ -242,7 +242,7 @@ def prepare(
 
 
 def _cut(samples: list[Sample], length: int | None, remarks: list[str]) -> list[Sample]:
-    """Samples of at most `length` tokens, without those that have nothing left to train on."""
+    """Returns samples cut to `length` tokens, without those that have nothing left to train on."""
     if length is None:
         return samples
     longer = sum(len(sample.input_ids) > length for sample in samples)
@@ -258,7 +258,7 @@ def _cut(samples: list[Sample], length: int | None, remarks: list[str]) -> list[
 
 
 def _split_off(samples: list[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Samples to train on, and a share to validate with."""
+    """Returns samples to train on and samples to validate with."""
     # A hash orders the samples the same way on every machine and with every version of a library.
     order = sorted(range(len(samples)), key=lambda index: hashlib.sha256(f"{seed}/{index}".encode()).digest())
     validation = frozenset(order[: validation_count(len(samples), fraction)])
@@ -269,5 +269,5 @@ def _split_off(samples: list[Sample], fraction: float, seed: int) -> tuple[list[
 
 
 def validation_count(samples: int, fraction: float) -> int:
-    """How many samples a validation fraction holds back: at least 20 where it holds back any."""
+    """Returns how many samples a validation fraction holds back: none, or at least MIN_VALIDATION."""
     return max(MIN_VALIDATION, round(samples * fraction)) if fraction > 0 else 0

@@ -1,4 +1,4 @@
-"""How a training fails, with what the job's owner is to read."""
+"""Errors of a training. Their texts are for the job's owner."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import errno
 import shutil
 from pathlib import Path
 
-# What an error says where a disk takes no more: by number, in the words of safetensors (Rust), and of PyTorch.
+# Errors of a full disk: by number, and in the messages of safetensors (Rust) and PyTorch.
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DISK_WORDS = (*(f"os error {number})" for number in sorted(DISK_ERRORS)), "enforce fail at inline_container.cc")
 MIB = 2**20
 
 
 class TrainingError(Exception):
-    """A training that cannot go on. `reason` is one of the contract's kinds of failure, without its prefix."""
+    """A training that cannot continue. `reason`: a FailureReason of the contract, without its prefix."""
 
     reason = ""
     retryable = False
 
 
 class NotSupported(TrainingError):
-    """The job is configured in a way that this trainer, this machine or this model cannot honour."""
+    """A configuration that this trainer, this machine or this model does not support."""
 
     reason = "NOT_SUPPORTED"
 
 
 class DatasetError(TrainingError):
-    """The dataset is not the one that was estimated, or nothing in it can be trained on."""
+    """A dataset that is not the estimated one, or that has nothing to train on."""
 
 
 class CheckpointError(TrainingError):
@@ -36,7 +36,7 @@ class CheckpointError(TrainingError):
 
 
 def disk_error(error: Exception, folder: Path) -> str | None:
-    """What the job's owner reads where an error says that the disk of `folder` takes no more; None for another error."""
+    """Returns a message for an error of a full disk, with the space that `folder` has left; None for another error."""
     number = error.errno if isinstance(error, OSError) else None
     if number not in DISK_ERRORS and not any(words in str(error) for words in DISK_WORDS):
         return None

@@ -1,4 +1,4 @@
-"""What a training measures of itself: speed, tokens, seconds of each part, memory."""
+"""Measurements of a training: speed, tokens, seconds of each part, memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 import transformers
 
-# Steps that are left out of the speed: they warm up caches and kernels.
+# First steps, which do not count for the speed: they warm up caches and kernels.
 WARM_UP_STEPS = 20
 GIB = 2**30
 Parts = dict[str, float]
 
 
 class Meter:
-    """Adds up what a training does. Seconds are of the wall clock."""
+    """Adds up tokens and seconds of a training."""
 
     def __init__(self) -> None:
         self.seconds: Parts = {"load": 0.0, "eval": 0.0, "checkpoint": 0.0}
@@ -29,7 +29,7 @@ class Meter:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Counts the time of its body as one of `load`, `eval` and `checkpoint`."""
+        """Adds the time of its body to a part: `load`, `eval` or `checkpoint`."""
         began = time.monotonic()
         try:
             yield
@@ -37,19 +37,19 @@ class Meter:
             self.add(name, time.monotonic() - began)
 
     def add(self, name: str, seconds: float) -> None:
-        """Counts time that was measured elsewhere."""
+        """Adds seconds to a part."""
         self.seconds[name] += seconds
         self._elsewhere += seconds
 
     def start(self) -> None:
-        """The first step begins."""
+        """Starts the time of the first step."""
         self._began = self._last_step = time.monotonic()
         self._elsewhere = 0.0
 
     def step(self, tokens: int, *, counts: bool) -> float:
-        """Steps with so many tokens, padding not counted, have ended; returns their tokens per second.
+        """Adds the tokens, without padding, of the steps since the last call. Returns their tokens per second.
 
-        `counts`: they are no warm-up.
+        `counts`: whether they count for the speed, after the warm-up.
         """
         now = time.monotonic()
         seconds = now - self._last_step - self._elsewhere
@@ -61,7 +61,7 @@ class Meter:
         return speed
 
     def measurements(self, *, longest: int, packing: bool, model: Any, fused: bool) -> dict[str, Any]:
-        """The fields of the contract's Measurements."""
+        """Returns the fields of the contract's Measurements."""
         total = time.monotonic() - self._began if self._began else 0.0
         config = getattr(model, "config", None)
         return {
@@ -84,7 +84,7 @@ class Meter:
 
 
 def peak_memory_gib() -> float | None:
-    """Most memory that the allocator reserved on this process's GPU, GiB; None without one."""
+    """Returns the most memory that PyTorch reserved on this process's GPU, GiB; None without a GPU."""
     if not torch.cuda.is_available():
         return None
     return float(torch.cuda.max_memory_reserved()) / GIB

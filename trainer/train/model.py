@@ -17,7 +17,7 @@ Model = Any
 
 
 def check(task: Task) -> None:
-    """Raises NotSupported for what this trainer or this machine cannot honour, before anything is loaded."""
+    """Raises NotSupported for a task that this trainer or machine cannot train. Loads nothing."""
     options = task.options
     if options.method not in METHODS:
         raise NotSupported(f"This trainer has no method {options.method}; it has {', '.join(METHODS)}.")
@@ -36,14 +36,14 @@ def check(task: Task) -> None:
         raise NotSupported("Early stopping needs a validation fraction above 0, or a validation dataset.")
     if options.packing and options.sequence_length is None:
         raise NotSupported("Packing needs a sequence length.")
-    # Where there are several processes, torchrun says how many of them are on this machine.
+    # With several processes, torchrun sets the number of those on this machine.
     needed = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if has_gpu and torch.cuda.device_count() < needed:
         raise NotSupported(f"The job asks for {needed} GPUs here, and this machine has {torch.cuda.device_count()}.")
 
 
 def load_tokenizer(task: Task) -> Tokenizer:
-    """The base model's tokenizer. Raises NotSupported where it is not on this machine."""
+    """Returns the base model's tokenizer. Raises NotSupported if it is not on this machine."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(task.model, local_files_only=not task.may_download)
     except (OSError, ValueError) as error:
@@ -54,11 +54,11 @@ def load_tokenizer(task: Task) -> Tokenizer:
 
 
 def load_model(task: Task) -> Model:
-    """The base model, ready to train: with an adapter unless every weight is trained. Raises NotSupported."""
+    """Returns the base model, with an adapter unless all weights are trained. Raises NotSupported."""
     options = task.options
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float16
     quantized = options.method == "qlora"
-    # On a CPU and where every weight is trained, the weights stay in 32 bits and the arithmetic is in 16.
+    # On a CPU, or if all weights are trained, weights have 32 bits and arithmetic has 16.
     weights = torch.float32 if options.method == "full" or not torch.cuda.is_available() else dtype
     quantization = (
         BitsAndBytesConfig(
@@ -92,7 +92,7 @@ def load_model(task: Task) -> Model:
 
 
 def with_adapter(model: Model, options: Options) -> Model:
-    """The model with a LoRA adapter. Raises NotSupported where it has none of the target modules."""
+    """Returns the model with a LoRA adapter. Raises NotSupported if a target module is missing."""
     alpha = int(options.alpha) if options.alpha == int(options.alpha) else options.alpha
     targets = "all-linear" if "all-linear" in options.target_modules else sorted(options.target_modules)
     if targets != "all-linear":

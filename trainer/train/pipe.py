@@ -1,6 +1,6 @@
-"""The training process's side of its messages: one JSON object a line, written by the first process of the training.
+"""Messages of a training process to the supervisor: one JSON object a line, written by the first process of the training.
 
-Where a training has several nodes, the first process of each tells its own supervisor which process to stop.
+With several nodes, the first process of each node also sends its own supervisor the process to stop.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 
 class Pipe:
-    """Writes messages to the pipe of the supervisor; nothing without one, or in another process than the first.
+    """Writes messages to the supervisor's pipe. Does nothing without a pipe, or in other processes than the first.
 
-    `rank` and `local_rank` are the process's numbers among all of the training and among those of its node.
+    `rank` and `local_rank`: number of the process in the training and on its node.
     """
 
     def __init__(self, path: str | None, *, rank: int, local_rank: int) -> None:
@@ -24,21 +24,21 @@ class Pipe:
         self._lock = threading.Lock()
 
     def report(self, **fields: Any) -> None:
-        """Where the training is: `step`, `of`, `epoch`, `stage`, `values`, `lines`, `checkpoint`."""
+        """Sends progress: `step`, `of`, `epoch`, `stage`, `values`, `lines`, `checkpoint`."""
         if self._is_first:
             self._send(fields)
 
     def log(self, *lines: str) -> None:
-        """Lines for the job's log."""
+        """Sends lines for the job's log."""
         if lines:
             self.report(lines=list(lines))
 
     def send(self, kind: str, **fields: Any) -> None:
-        """A message of a kind: `result`, `error` or `saved`."""
+        """Sends a message of a kind: `result`, `error` or `saved`."""
         self.report(**{kind: fields})
 
     def pid(self) -> None:
-        """Names this process as the one that SIGTERM is to reach."""
+        """Sends the id of this process, as the one to send SIGTERM to."""
         self._send({"pid": os.getpid()})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class Pipe:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors and NumPy scalars as numbers; anything else as text."""
+    """Returns tensors and NumPy scalars as numbers, anything else as text."""
     try:
         number = value.item()
     except Exception:  # a library's own type may raise anything

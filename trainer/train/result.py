@@ -52,7 +52,7 @@ def write(
     step: int,
     max_steps: int,
 ) -> None:
-    """Writes the result's files; `best` is a folder with the weights to take in place of the model's own."""
+    """Writes the result's files. `best`: folder of weights that replace the model's own."""
     folder = task.result_dir
     shutil.rmtree(folder, ignore_errors=True)
     if best is None:
@@ -68,7 +68,7 @@ def write(
 
 
 def _sort_lists(file: Path, task: Task) -> None:
-    """PEFT writes a set of module names in any order, and the path of the base model on this machine."""
+    """Sorts module names, which PEFT writes in any order, and replaces the local path of the base model by its name."""
     if not file.exists():
         return
     config = json.loads(file.read_text())
@@ -110,5 +110,5 @@ def _card(task: Task, metrics: dict[str, float], *, step: int, max_steps: int) -
 
 
 def _line(name: str) -> str:
-    """A name that people chose, as text that ends no line and no cell of a table."""
+    """Returns a name without line breaks, escaped for a cell of a Markdown table."""
     return " ".join(name.split()).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""One training from a task to the result's files, with TRL's SFTTrainer."""
+"""Runs one training, from the task to the result's files, with TRL's SFTTrainer."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from trainer.train.data import Prepared, Sample
 from trainer.train.measure import Meter
 from trainer.train.pipe import Pipe
 
-# Share of the steps over which the learning rate rises; then it falls as a cosine.
+# Share of steps of the learning rate's warm-up; then it decays as a cosine.
 WARM_UP_SHARE = 0.03
-# Steps that are logged of a training, at most.
+# Most steps of a training that are logged.
 LOGGED_STEPS = 2_000
 # What a result's `training_args.json` leaves out: paths of this machine.
 PRIVATE_ARGUMENTS = ("output_dir", "logging_dir", "hub_token", "push_to_hub_token")
 
 
 def run(task: Task, pipe: Pipe, meter: Meter) -> None:
-    """Trains, and says on the pipe how it ended. Raises TrainingError, and what PyTorch raises."""
+    """Trains and sends the outcome over the pipe. Raises TrainingError, and what PyTorch raises."""
     model.check(task)
     pipe.report(stage="preparing dataset")
     rows = list(data.read_rows(Path(task.dataset_file)))
@@ -105,12 +105,12 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
 
 
 def planned_steps(task: Task, samples: int) -> int:
-    """Optimizer steps: those that were estimated, or the training's own where the reference estimate counted others."""
+    """Returns the optimizer steps: those of the estimate, or the training's own for a reference estimate."""
     return own_steps(task, samples) if task.is_reference else task.total_steps
 
 
 def own_steps(task: Task, samples: int) -> int:
-    """Optimizer steps over all epochs, every sample once an epoch, packing not counted."""
+    """Returns the optimizer steps of all epochs, without packing."""
     options = task.options
     together = options.batch_size * task.gpu_count * options.gradient_accumulation
     return math.ceil(samples / together) * options.epochs
@@ -172,7 +172,7 @@ def _trainer(task: Task, base: Any, tokenizer: Any, samples: Prepared, steps: in
         eval_dataset=_table(samples.validation) if samples.validation else None,
         processing_class=tokenizer,
     )
-    # What it prints, the supervisor gets as messages.
+    # The supervisor gets messages instead of printed logs.
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -184,7 +184,7 @@ def _table(samples: list[Sample]) -> Dataset:
 
 
 def _resume(checkpoints: Checkpoints, folder: Path, pipe: Pipe, accelerator: Accelerator) -> Path | None:
-    """The newest whole checkpoint, copied into the folder of each node. None: there is none. Raises CheckpointError."""
+    """Copies the newest complete checkpoint into a folder of each node and returns it, if any. Raises CheckpointError."""
     step = None
     if accelerator.is_main_process:
         step, remarks = checkpoints.load(folder)
@@ -199,7 +199,7 @@ def _resume(checkpoints: Checkpoints, folder: Path, pipe: Pipe, accelerator: Acc
 
 
 def _metrics(trainer: SFTTrainer, best: BestState) -> dict[str, float]:
-    """Final values: the mean loss of the last steps that were logged, and the lowest validation loss."""
+    """Returns the mean loss of the last logged steps, and the lowest validation loss."""
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     last = losses[-10:]
     metrics = {"train_loss": sum(last) / len(last)} if last else {}

@@ -229,11 +229,11 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path: Path) -> None:
     (kept / "step-000000003" / "manifest.json").unlink()
     step, remarks = store.load(tmp_path / "two")
     assert (step, (tmp_path / "two" / "checkpoint-2" / "state").read_text()) == (2, "2")
-    assert "half written" in remarks[0]
+    assert "incomplete" in remarks[0]
     other = Checkpoints(f"file://{tmp_path}/kept", {"base_model": "b", "world_size": 1})
     step, remarks = other.load(tmp_path / "three")
     assert step is None
-    assert "its base_model is another one" in remarks[1]
+    assert "its base_model is different" in remarks[1]
 
 
 async def test_a_storage_that_fails_is_named(stack: Stack, models: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -15,14 +14,14 @@ from trainer.train.data import CHATML
 
 NAME = "demo-tiny"
 PADDING, START, END = "<pad>", "<|im_start|>", "<|im_end|>"
-# The shape that the catalogue has of it.
+# Its shape in the catalogue.
 VOCABULARY, HIDDEN, FEED_FORWARD, LAYERS, HEADS, KEY_VALUE_HEADS = 2048, 64, 128, 2, 4, 2
 LONGEST = 8192
 SEED = 0
 
 
 def make(folder: Path) -> Path:
-    """Writes the model into a folder of its name inside `folder`, and returns it."""
+    """Writes the model into a folder of its name inside `folder`. Returns that folder."""
     target = folder / NAME
     tokenizer = _tokenizer()
     torch.manual_seed(SEED)
@@ -34,7 +33,7 @@ def make(folder: Path) -> Path:
         num_attention_heads=HEADS,
         num_key_value_heads=KEY_VALUE_HEADS,
         max_position_embeddings=LONGEST,
-        # Smaller, and no adapter moves the logits of tied, frozen embeddings far enough to see the loss fall.
+        # With a smaller range, an adapter moves the logits of tied, frozen embeddings too little to reduce the loss.
         initializer_range=HIDDEN**-0.5,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
@@ -62,7 +61,3 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PADDING, eos_token=END, chat_template=CHATML, model_max_length=LONGEST
     )
-
-
-if __name__ == "__main__":
-    print(make(Path(sys.argv[1])))  # noqa: T201 - a command
