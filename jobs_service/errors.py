@@ -290,7 +290,7 @@ class WebhookRate(LimitReached):
 
     reason = "WEBHOOK_RATE"
     title = "Too many webhook calls"
-    advice = "A user may create, change, test and redeliver webhooks {limit} times an hour; wait a while."
+    advice = "A user may create, change, test and redeliver webhooks {limit} times an hour; try again later."
 
 
 class WebhookDisabled(ServiceError):

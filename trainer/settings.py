@@ -28,7 +28,7 @@ class TrainerSettings(TlsSettings):
     )
     trainer_name: str = Field("", max_length=100, description="Name of a trainer, for people. Default: the host's.")
     trainer_command: str = Field(
-        "", description="Command that trains in place of ours: see docs/trainers.md. Split as a shell would."
+        "", description="Command that trains instead of `trainer.train`: see docs/trainers.md. Split as a shell would."
     )
     trainer_download: bool = Field(
         False, description="Whether a trainer may download base models from the Hugging Face hub."
@@ -43,10 +43,12 @@ class TrainerSettings(TlsSettings):
         300, ge=1, description="Time that a training process gets at SIGTERM to save a checkpoint, seconds."
     )
     trainer_transfer_seconds: float = Field(
-        1_800, ge=1, description="Time that the transfer of a dataset or of a result's file is repeated for, seconds."
+        1_800,
+        ge=1,
+        description="Time for which a failed transfer of a dataset or of a result's file is repeated, seconds.",
     )
     models_dir: Path | None = Field(
-        None, description="Folder with a base model in each folder, named as the catalogue does."
+        None, description="Folder with a folder for each base model, of its name in the catalogue."
     )
     checkpoint_url: str = Field(
         "file://.pipeline/checkpoints",
@@ -54,7 +56,7 @@ class TrainerSettings(TlsSettings):
         description="Where trainers keep checkpoints: an fsspec URL, the same for all trainers that share jobs.",
     )
     checkpoint_seconds: float = Field(
-        60, ge=0, description="Time between checkpoints, at least, seconds; and never less than 2 % of the training."
+        60, ge=0, description="Smallest time between checkpoints, seconds; it is also at least 2 % of the training."
     )
 
     @property
@@ -75,12 +77,12 @@ class TrainerSettings(TlsSettings):
 
 
 class NodeSettings(BaseSettings):
-    """Which node of a training this is, of how many, as Kubeflow Trainer says it to torchrun: `PET_…` variables."""
+    """Number of nodes of a training and of this node, which Kubeflow Trainer sets for torchrun: `PET_…` variables."""
 
     model_config = SettingsConfigDict(env_prefix="PET_", frozen=True, extra="ignore")
 
     nnodes: int = Field(1, ge=1, description="Nodes of the training whose lease this trainer was given.")
-    node_rank: int = Field(0, ge=0, description="Number of this node, from 0, which alone reports.")
+    node_rank: int = Field(0, ge=0, description="Number of this node, from 0. Only node 0 reports.")
 
 
 class DispatcherSettings(TrainerSettings, ProcessSettings):
@@ -97,11 +99,11 @@ class DispatcherSettings(TrainerSettings, ProcessSettings):
     dispatcher_start_seconds: float = Field(
         1_200,
         ge=1,
-        description="Time from a place on the cluster to the first report, pulling the image included, seconds.",
+        description="Time from placement on the cluster to the first report, including the pull of the image, seconds.",
     )
     dispatcher_gpu_types: dict[str, str] = Field(
         {},
-        description='GPU types by the cluster\'s names for them (label values), as JSON: {"a100-spot": "A100-80GB"}.',
+        description='GPU types by the cluster\'s names for them (values of labels), as JSON: {"a100-spot": "A100-80GB"}.',
     )
     kubernetes_namespace: str = Field(
         "", max_length=63, description="Namespace of TrainJobs. Default: the dispatcher's own, or the context's."
@@ -115,12 +117,15 @@ class DispatcherSettings(TrainerSettings, ProcessSettings):
         "pipeline-trainer", max_length=63, description="ClusterTrainingRuntime that TrainJobs refer to."
     )
     kubernetes_gpus_per_node: int = Field(
-        8, ge=1, le=16, description="GPUs of a node where there is none yet of its type, as with an autoscaler."
+        8,
+        ge=1,
+        le=16,
+        description="Assumed GPUs of a node if the cluster has none of the type yet, as with an autoscaler.",
     )
     kubernetes_nodes_per_job: int = Field(
-        8, ge=1, le=16, description="Nodes that a job may have, at most: it has the fewest that have its GPUs."
+        8, ge=1, le=16, description="Most nodes of a job. It gets the fewest nodes that have its GPUs."
     )
     ray_variables: dict[str, str] = Field(
         {},
-        description="Environment of trainings on a Ray cluster, as JSON; anybody who may use the cluster can read it.",
+        description="Environment of trainings on a Ray cluster, as JSON. Every user of the cluster can read it.",
     )

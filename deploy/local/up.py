@@ -28,7 +28,7 @@ from jobs_service.settings import Login
 from rpc.errors import OperatorError
 
 SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": "gateway"}
-# Every process of ours, by its name and the command that starts it. The sender of webhooks listens on no port.
+# Every process by name, with the command that starts it. The sender of webhooks listens on no port.
 COMMANDS = {name: ["-m", module] for name, module in SERVERS.items()} | {"webhooks": ["-m", "jobs_service", "webhooks"]}
 # Processes with a login of their own. The gateway needs no database.
 LOGINS: tuple[Login, ...] = ("estimator", "jobs", "webhooks")

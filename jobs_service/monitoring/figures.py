@@ -45,7 +45,11 @@ FIGURES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         ("gpu_type",),
     ),
     "outbox": ("pipeline_webhook_outbox_count", "Webhook deliveries that are not final.", ()),
-    "overdue": ("pipeline_webhook_overdue_seconds", "How long the oldest delivery is due that nobody sends.", ()),
+    "overdue": (
+        "pipeline_webhook_overdue_seconds",
+        "How long the oldest delivery has been due without being sent.",
+        (),
+    ),
     "held_back": ("pipeline_events_held_back_seconds", "Age of the oldest event behind an open transaction.", ()),
     "size": ("pipeline_database_size_bytes", "Size of the database.", ()),
     "connections": ("pipeline_database_connections_count", "Connections of all clients to the database.", ()),

@@ -15,7 +15,7 @@ update lora_training_jobs set
         / greatest(total_steps, 1),
     current_metrics = case
         when running_since is not null and $5 < current_step then current_metrics
-        -- Names are a trainer's own: however many it invents, so many are kept.
+        -- Trainers choose the names of metrics: at most 64 are kept.
         when (select count(*) from jsonb_object_keys(current_metrics || $6::jsonb)) > 64 then $6
         else current_metrics || $6
     end,

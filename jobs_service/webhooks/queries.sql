@@ -99,7 +99,7 @@ where id = $1 and disabled_reason is null
 returning *, '{}'::webhook_attempts[] as attempts;
 
 -- name: end_pause
--- Its owner asks for a delivery now, whatever the receiver's Retry-After said.
+-- The owner asks for a delivery now, in spite of the receiver's Retry-After.
 update webhooks set paused_until = null where id = $1 and paused_until is not null;
 
 -- name: list_deliveries

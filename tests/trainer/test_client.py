@@ -412,7 +412,9 @@ async def test_the_example_in_the_docstring_trains(
         dataset_id=dataset.id, preset_id="PRESET_ID_BALANCED", gpu_config=CONFIG[0], hyperparameters=CONFIG[1]
     )
     job = (await stack.jobs.CreateJob(request, metadata=metadata_of(ANN))).job
-    code = textwrap.dedent(module.__doc__.partition("your own:\n")[2].partition("\nA trainer has a job by a lease")[0])
+    code = textwrap.dedent(
+        module.__doc__.partition("your own function:\n")[2].partition("\nA trainer has a lease of each")[0]
+    )
     package = ModuleType("transformers")
     package.TrainerCallback = object
     monkeypatch.setitem(sys.modules, "transformers", package)

@@ -144,7 +144,7 @@ def test_a_lease_that_is_none_is_told_in_one_line(tmp_path: Path, monkeypatch: p
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     arguments = parser.parse_args(["--address", "localhost:1", "--token-file", str(write_token(tmp_path))])
-    with pytest.raises(TrainerError, match="PIPELINE_TRAINER_LEASE is no lease") as caught:
+    with pytest.raises(TrainerError, match="PIPELINE_TRAINER_LEASE is malformed") as caught:
         run(arguments)
     assert "s3cret" not in str(caught.value)
 

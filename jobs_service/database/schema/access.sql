@@ -1,4 +1,4 @@
--- The roles that reach the tables, who the caller of a transaction is, and users who may not sign in.
+-- Roles, the caller of a transaction, and disabled users.
 
 -- The roles of callers (pipeline_user, pipeline_worker; pipeline_quoter is a user at the Estimator), of the Jobs service's own tasks
 -- (pipeline_system) and of the sender of webhooks (pipeline_sender). They cannot log in: a login becomes one of them for the length of
@@ -33,7 +33,7 @@ create function caller_id() returns uuid
 language sql stable parallel safe
 as $$ select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
 
--- Users who may not sign in any more, whatever their tokens say.
+-- Users whose tokens and API keys are refused.
 create table disabled_users (
     user_id uuid not null,
     disabled_at timestamptz not null default now(),

@@ -3,13 +3,13 @@
 create table job_artifact_files (
     job_id uuid not null,
     user_id uuid not null,
-    -- Number of the lease that uploaded it. A job's result has those of its last lease.
+    -- Number of the lease that uploaded it. A job's result has the files of its last lease.
     lease_epoch bigint not null,
     name text not null,
     size bigint not null,
     -- Hexadecimal digits.
     sha256 text not null,
-    -- In the storage, below its root. Another one for each upload, so that none overwrites another.
+    -- In the storage, below its root. Each upload has its own, so that none overwrites another.
     path text not null,
     created_at timestamptz not null default now(),
     constraint job_artifact_files_pkey primary key (job_id, lease_epoch, name),
@@ -38,7 +38,7 @@ with check (
     end
 );
 
--- Trainers write about the jobs and the leases that they have, and about no other user's files.
+-- Trainers write only about their own leases, and files of the job's owner.
 create policy leased_artifacts on job_artifact_files to pipeline_worker
 using (exists (select from lora_training_jobs j where j.id = job_id and j.worker_id = (select caller_id())))
 with check (exists (
@@ -61,7 +61,7 @@ grant select, insert, update, delete on job_artifact_files to pipeline_worker;
 grant select, insert, delete on unclaimed_files to pipeline_worker;
 grant update (since) on unclaimed_files to pipeline_worker;
 
--- The sweeper removes what is too old, and what belongs to no result.
+-- The sweeper removes old files, and files without a result.
 create policy all_artifacts on job_artifact_files to pipeline_system using (true) with check (true);
 grant select, delete on job_artifact_files to pipeline_system;
 grant insert on unclaimed_files to pipeline_system;

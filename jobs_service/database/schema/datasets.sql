@@ -14,7 +14,7 @@ create table lora_datasets (
     p50_tokens integer,
     p95_tokens integer,
     longest_tokens integer,
-    -- `[[largest number of tokens in the bin, samples], …]`, ascending, non-empty bins only; null where nobody counted.
+    -- `[[largest number of tokens in the bin, samples], …]`, ascending, non-empty bins only; null if samples were not counted.
     token_histogram jsonb,
     -- `{script: [tokens of Mistral-7B's tokenizer, of Tekken], …}` of a part of the samples: forecasts for other base models count with it.
     script_tokens jsonb,

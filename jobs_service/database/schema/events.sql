@@ -1,4 +1,4 @@
--- What happened to jobs: an event for each change, and metrics by step.
+-- Events of jobs, one for each change, and metrics by step.
 
 create table job_events (
     -- Transactions end in another order than they begin. Events are read in the order of (xid, seq), up to the oldest
@@ -11,14 +11,14 @@ create table job_events (
     type text not null,
     status text not null,
     data jsonb not null,
-    -- Pages are bounded by it; to find it out when they are read, all of the data would be read.
+    -- Limits the size of pages. Stored, since computing it would read all of the data.
     log_bytes integer not null generated always as (coalesce(octet_length(data ->> 'log_lines'), 0)) stored,
     created_at timestamptz not null default clock_timestamp(),
     constraint job_events_pkey primary key (xid, seq),
     constraint job_events_job_fkey foreign key (job_id) references lora_training_jobs (id),
     -- Exactly one event for each change of a job.
     constraint job_events_revision_key unique (job_id, revision),
-    -- One event that cannot be read would hold all watches up.
+    -- An event that cannot be read would stop all watches.
     constraint job_events_type_check check (
         type in (
             'queued', 'leased', 'started', 'progress', 'completed', 'failed', 'cancelled', 'lease_lost', 'retried', 'released',
@@ -49,7 +49,7 @@ alter table job_metrics enable row level security;
 alter table job_metrics force row level security;
 
 create policy own_events on job_events for select to pipeline_user using (user_id = (select caller_id()));
--- Of one's own job, and of its latest change alone: an event of a later one would stop the job, and whoever claims it.
+-- Only for the latest revision of the caller's own job: an event of a later revision would make that change of the job fail.
 create policy new_events on job_events for insert to pipeline_user
 with check (user_id = (select caller_id()) and exists (
     select from lora_training_jobs j where j.id = job_id and j.revision = job_events.revision

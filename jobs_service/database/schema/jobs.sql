@@ -5,11 +5,11 @@ create table lora_training_jobs (
     user_id uuid not null,
     dataset_id uuid not null,
 
-    -- What its owner calls it and finds it by: the only columns that its owner may change at any time.
+    -- The only columns that the owner may change at any time.
     name text,
     labels text[] not null default '{}',
 
-    -- What the owner asked for.
+    -- The request.
     preset_id text not null,
     hyperparameters jsonb not null,
     gpu_config jsonb not null,
@@ -27,18 +27,18 @@ create table lora_training_jobs (
     request_id uuid,
     request_digest bytea,
     retried_from uuid,
-    -- Whether a program asked for it, with an API key, or a person who signed in. Metrics of costs are divided by it.
+    -- What the job was created with: an access token or an API key. A label of the cost metrics.
     credential text not null default case
         when nullif(current_setting('request.jwt.claims', true), '')::jsonb ? 'api_key_id' then 'api_key' else 'token'
     end,
 
-    -- What the Estimator answered. The quote may be swept; what it said stays in `estimate`, the contract's message.
+    -- The Estimator's response. Expired quotes are deleted; their content stays in `estimate`, the contract's message.
     estimated_total_cost numeric not null,
     hourly_rate numeric not null,
     storage_usd numeric not null default 0,
     quote_id uuid,
     estimate bytea,
-    -- What a finished job is compared with when forecasts are corrected.
+    -- The forecast that a finished job is compared with, to correct later forecasts.
     model_family text,
     stack text,
     forecast_p10_seconds double precision,
@@ -50,7 +50,7 @@ create table lora_training_jobs (
     forecast_model text,
     forecast_tokens double precision,
 
-    -- Where it is.
+    -- State and progress.
     status text not null default 'queued',
     status_reason text,
     error_message text,
@@ -66,12 +66,12 @@ create table lora_training_jobs (
     current_step bigint not null default 0,
     total_steps bigint not null,
     current_metrics jsonb not null default '{}',
-    -- When this attempt began to train, and at which step: its pace is measured from there.
+    -- When and at which step this attempt began to train: its speed is measured from there.
     running_since timestamptz,
     running_from_step bigint not null default 0,
-    -- What it will take by the speed of this attempt's steps, once enough of them were measured: see queue/reforecast.py.
+    -- Forecast from the speed of this attempt's steps, once enough were measured: see queue/reforecast.py.
     reforecast jsonb,
-    -- What its owner was notified of because of it, over all attempts.
+    -- Kinds of notifications about it that the owner has got, over all attempts.
     reforecast_notices text[] not null default '{}',
 
     -- The trainer that has the job, or had it last, and its lease. The token stays when the lease is over.
@@ -83,15 +83,15 @@ create table lora_training_jobs (
     lease_token uuid,
     lease_started_at timestamptz,
     lease_expires_at timestamptz,
-    -- When the lease began to cost: with its first report that says more than `waiting`. Null before.
+    -- When billing of the lease began: at its first report with another stage than `waiting`. Null before.
     billed_from timestamptz,
-    -- What the trainer's scheduler says of a job that waits for it.
+    -- Why the trainer's scheduler has not started the job yet.
     waiting_message text,
-    -- The newest checkpoint that a trainer reported: the next lease hands it over.
+    -- The newest checkpoint that a trainer reported. The next lease contains it.
     checkpoint_uri text,
     checkpoint_step bigint,
 
-    -- What it cost, US dollars, and the seconds of GPU time billed; `spent_`: the attempts before the current one.
+    -- Cost in US dollars and billed seconds of GPU time. `spent_`: of the attempts before the current one.
     current_cost numeric not null default 0,
     final_cost numeric,
     billed_seconds double precision not null default 0,
@@ -99,7 +99,7 @@ create table lora_training_jobs (
     spent_seconds double precision not null default 0,
     cost_warned boolean not null default false,
 
-    -- What it made.
+    -- Result.
     external_job_id text,
     artifact_id uuid,
     artifact_uri text,
@@ -121,9 +121,9 @@ create table lora_training_jobs (
     completed_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    -- Deleted jobs are shown to nobody. Their costs and what they teach stay.
+    -- Deleted jobs are hidden. Their costs stay, and forecasts still learn from them.
     deleted_at timestamptz,
-    -- Its order among its owner's jobs: by age, where one step of priority is worth an hour, so that no job waits for ever.
+    -- Order among its owner's jobs: by age, with one step of priority worth an hour, so that no job starves.
     place timestamp generated always as (
         (queued_at at time zone 'UTC') - priority * interval '1 hour'
     ) stored,
@@ -134,19 +134,19 @@ create table lora_training_jobs (
     references lora_datasets (id, user_id)
     -- Conditions that each row meets are in routines/check_job.sql.
 )
--- Reports rewrite the row every few seconds; room on its page keeps them off the indexes.
+-- Reports rewrite the row every few seconds. With free space on its page, that updates no index.
 with (fillfactor = 85);
 
--- Idempotency: one job for each key of a user. Of jobs with a key alone: no look-up of a job by its id can take this index for
--- that of its owner, and read all that the owner has.
+-- Idempotency: one job for each key of a user. Partial, so that the planner cannot use it to look up a job by its id, which
+-- would read all of its owner's jobs.
 create unique index lora_training_jobs_request_key on lora_training_jobs (user_id, request_id) where request_id is not null;
--- Led by the owner: a user's page costs the same whatever others have.
+-- Begins with the owner: a user's page costs the same however many jobs others have.
 create index lora_training_jobs_list_idx on lora_training_jobs (user_id, created_at desc, id desc) include (status)
 where deleted_at is null;
--- What counts against a user's limit. Not `where status in …`: claims would take it for the queue's own index, and go
--- through all of a user's jobs for one of a GPU type.
+-- What counts against a user's limit. Not `where status in …`: the planner would use it for claims in place of the queue's
+-- index, and read all of a user's jobs for one of a GPU type.
 create index lora_training_jobs_unfinished_idx on lora_training_jobs (user_id) where completed_at is null;
--- What forecasts are corrected with: the caller's finished jobs, and everybody's.
+-- Finished jobs that correct forecasts: the caller's, and those of all users.
 create index lora_training_jobs_forecast_idx on lora_training_jobs (user_id, completed_at desc)
 where status = 'completed' and model_family is not null and not simulated;
 create index lora_training_jobs_accuracy_idx on lora_training_jobs (completed_at desc)
@@ -156,7 +156,7 @@ alter table lora_training_jobs enable row level security;
 alter table lora_training_jobs force row level security;
 
 create policy own_jobs on lora_training_jobs for select to pipeline_user using (user_id = (select caller_id()));
--- A function, since no policy may read the table that it is for.
+-- A function, since a policy may not read its own table.
 create function owns_job(job uuid) returns boolean
 language sql stable
 as $$ select exists (select from lora_training_jobs where id = job) $$;
@@ -173,16 +173,16 @@ grant insert (
     forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, forecast_tokens, revision,
     max_attempts, total_epochs, total_steps
 ) on lora_training_jobs to pipeline_user;
--- What cancelling writes (change_job() works out the costs), what deleting writes, and what an owner may edit.
+-- Columns that cancelling and deleting set (change_job() computes the costs), and those that an owner may edit.
 grant update (
     status, current_stage, status_reason, revision, lease_expires_at, completed_at, updated_at,
     deleted_at, request_id, request_digest, name, labels
 ) on lora_training_jobs to pipeline_user;
 
--- Figures over all users come from these columns alone, and the statements that read them need five users at least.
+-- Figures over all users come from these columns only, and the statements that read them require at least five users.
 create policy finished_forecasts on lora_training_jobs for select to pipeline_estimator
 using (status = 'completed' and model_family is not null and not simulated);
--- A caller's own correct the caller's forecasts, however few there are.
+-- The caller's own jobs correct the caller's forecasts, even a single one.
 create policy own_finished_forecasts on lora_training_jobs for select to pipeline_quoter
 using (user_id = (select caller_id()) and status = 'completed' and model_family is not null and not simulated);
 grant select (

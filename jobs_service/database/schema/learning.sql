@@ -1,4 +1,4 @@
--- Workers whose finished jobs teach forecasts nothing. Operators write it: `python -m estimator_service lessons`.
+-- Workers from whose finished jobs forecasts do not learn. Operators write it: `python -m estimator_service lessons`.
 
 create table withdrawn_workers (
     worker_id uuid not null,
@@ -10,6 +10,6 @@ create table withdrawn_workers (
 alter table withdrawn_workers enable row level security;
 alter table withdrawn_workers force row level security;
 
--- Who is withdrawn is no secret: estimates of users leave the same jobs out.
+-- Readable by every caller: estimates of all users leave out the same jobs.
 create policy withdrawn_workers_read on withdrawn_workers for select to pipeline_quoter, pipeline_estimator using (true);
 grant select on withdrawn_workers to pipeline_quoter, pipeline_estimator;

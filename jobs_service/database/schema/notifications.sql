@@ -27,7 +27,7 @@ alter table lora_notifications force row level security;
 create policy own_notifications on lora_notifications for select to pipeline_user using (user_id = (select caller_id()));
 create policy read_notifications on lora_notifications for update to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
--- About one's own jobs. The sender of webhooks writes about webhooks.
+-- Only about the caller's own jobs. The sender of webhooks writes about webhooks.
 create policy new_notifications on lora_notifications for insert to pipeline_user
 with check (
     user_id = (select caller_id()) and not metadata ? 'webhook_id'
@@ -48,6 +48,6 @@ grant select (id, created_at, superseded), delete on lora_notifications to pipel
 create policy all_notifications on lora_notifications for insert to pipeline_system with check (true);
 grant insert (user_id, type, title, message, priority, action_url, metadata) on lora_notifications to pipeline_system;
 
--- The trigger supersede_notifications, which runs for whoever writes a notification.
+-- The trigger supersede_notifications, which runs for every writer of notifications.
 create policy superseded_notifications on lora_notifications to pipeline_outbox using (true) with check (true);
 grant select (user_id, metadata, superseded), update (superseded) on lora_notifications to pipeline_outbox;

@@ -1,6 +1,6 @@
--- The queue: its indexes, what leases cost, what trainers offer, and what trainers and the sweeper may do with jobs.
+-- The queue: its indexes, costs of leases, offers of trainers, and the access of trainers and the sweeper to jobs.
 
--- Only jobs that wait are in it, so finished jobs cost a claim nothing.
+-- Of queued jobs only, so that claims cost the same however many jobs are finished.
 create index lora_training_jobs_queue_idx on lora_training_jobs (gpu_type, user_id, place, id) include (gpu_count)
 where status = 'queued';
 -- What the sweeper reads. Reports change none of its columns.
@@ -38,7 +38,7 @@ create table cost_records (
 );
 create index cost_records_user_idx on cost_records (user_id, ended_at);
 
--- What trainers offered of late: it explains why a job waits.
+-- Recent offers of trainers, which explain why a job waits.
 create table trainer_offers (
     worker_id uuid not null,
     -- Its name: the trainers of a fleet may share a token.
@@ -55,9 +55,9 @@ alter table cost_records force row level security;
 alter table trainer_offers enable row level security;
 alter table trainer_offers force row level security;
 
--- Owners read what their jobs cost. Cancelling a job writes a line too.
+-- Owners read the costs of their jobs. Cancelling a job writes a row.
 create policy own_costs on cost_records for select to pipeline_user using (user_id = (select caller_id()));
--- The line of the lease that was cancelled, and of no other: a line that is there already is not written again.
+-- Only the row of the lease that was cancelled. An existing row is not written again.
 create policy cancelled_costs on cost_records for insert to pipeline_user
 with check (user_id = (select caller_id()) and outcome = 'cancelled' and exists (
     select from lora_training_jobs j
@@ -66,7 +66,7 @@ with check (user_id = (select caller_id()) and outcome = 'cancelled' and exists 
 ));
 grant select, insert on cost_records to pipeline_user;
 
--- Trainers read jobs that wait and jobs that they have or had last, change the latter alone, and write about those alone.
+-- Trainers read queued jobs and jobs that they have or had last. They change only the latter, and write only about those.
 create policy leasable_jobs on lora_training_jobs for select to pipeline_worker
 using (status = 'queued' or worker_id = (select caller_id()));
 create policy leased_jobs on lora_training_jobs for update to pipeline_worker
@@ -106,7 +106,7 @@ with check (worker_id = (select caller_id()) and exists (
 ));
 create policy own_offers on trainer_offers to pipeline_worker
 using (worker_id = (select caller_id())) with check (worker_id = (select caller_id()));
--- The name is for the notification of what a report changed.
+-- The name is part of notifications that reports write.
 grant select (
     id, user_id, dataset_id, name, hyperparameters, gpu_config, gpu_type, gpu_count, base_model, training,
     validation_dataset_id, allow_oom_risk, status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,

@@ -11,7 +11,7 @@ create table lora_quotes (
     catalogue_version text not null,
     cost_p50 numeric not null,
     cost_p90 numeric,
-    -- The request and the answer, as the contract's messages: shown again as they were, never computed again.
+    -- Request and response, as the contract's messages: shown again as they were, never computed again.
     request bytea not null,
     answer bytea not null,
     created_at timestamptz not null default now(),
@@ -21,7 +21,7 @@ create table lora_quotes (
     constraint lora_quotes_money_check check (cost_p50 >= 0 and cost_p90 >= cost_p50),
     constraint lora_quotes_time_check check (expires_at > created_at)
 );
--- What counts against a user's limit, and what is swept when it is over.
+-- Counts a user's open quotes, and finds expired ones.
 create index lora_quotes_open_idx on lora_quotes (user_id, expires_at);
 create index lora_quotes_dataset_idx on lora_quotes (dataset_id);
 

@@ -12,7 +12,7 @@ create table webhooks (
     -- Null: it is enabled.
     disabled_reason text,
     failing_since timestamptz,
-    -- Until when its receiver wants nothing (Retry-After).
+    -- No request is sent before this time (Retry-After).
     paused_until timestamptz,
     -- Whether its last answer came within a second and was a 2xx. Such webhooks have a larger share of the sender.
     responsive boolean not null default false,
@@ -42,7 +42,7 @@ create table webhook_deliveries (
     attempt_count integer not null default 0,
     -- Failed attempts since it was created or sent again: its place in the back-off.
     failures integer not null default 0,
-    -- While it is being sent: when its sender is taken for dead.
+    -- While it is being sent: when its sender counts as dead.
     next_attempt_at timestamptz default now(),
     created_at timestamptz not null default now(),
     finished_at timestamptz,
@@ -93,14 +93,14 @@ alter table webhook_uses force row level security;
 
 create policy own_webhooks on webhooks to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
--- To webhooks of one's own: row-level security shows no other.
+-- Only to the caller's own webhooks: row-level security hides others.
 create policy own_deliveries on webhook_deliveries to pipeline_user
 using (user_id = (select caller_id()))
 with check (user_id = (select caller_id()) and exists (select from webhooks w where w.id = webhook_id));
 create policy own_attempts on webhook_attempts for select to pipeline_user using (user_id = (select caller_id()));
 create policy own_uses on webhook_uses to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
--- All but the secrets: their owner writes them and the sender reads them.
+-- All columns but the secrets, which the owner writes and only the sender reads.
 grant select (
     id, user_id, url, description, event_types, old_secret_until, disabled_reason, failing_since, paused_until,
     request_id, request_digest, created_at, updated_at
@@ -116,7 +116,7 @@ grant select on webhook_attempts to pipeline_user;
 grant select, insert on webhook_uses to pipeline_user;
 grant update (uses, since) on webhook_uses to pipeline_user;
 
--- The trigger write_webhook_deliveries writes the deliveries of a notification, whoever writes the notification.
+-- The trigger write_webhook_deliveries, which runs for every writer of notifications.
 create policy wanted_webhooks on webhooks for select to pipeline_outbox using (true);
 create policy new_deliveries on webhook_deliveries for insert to pipeline_outbox with check (true);
 grant select (id, user_id, event_types, disabled_reason) on webhooks to pipeline_outbox;

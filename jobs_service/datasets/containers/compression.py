@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 # A window of 16 MiB: more than any level below `--ultra` uses without `--long`.
@@ -16,55 +16,34 @@ class BadCompressionError(ValueError):
     """Bytes that cannot be decompressed. Its text is shown to the user."""
 
 
-class Source(Protocol):
-    """Takes bytes and gives back their content in pieces."""
-
-    def feed(self, data: bytes) -> None:
-        """Takes the next bytes."""
-
-    def read(self, size: int) -> bytes:
-        """The next bytes of content, at most about `size`; empty where more must come first. Raises BadCompressionError."""
-
-    def is_whole(self) -> bool:
-        """Whether the bytes so far end where a file may end."""
-
-
-class Plain:
-    """A file as it is."""
+class Source:
+    """Takes the bytes of a file and returns its content in pieces. This class reads files that are not compressed."""
 
     def __init__(self) -> None:
         self._data = b""
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes."""
+        """Adds the next bytes."""
         self._data += data
 
     def read(self, size: int) -> bytes:
-        """The next bytes."""
-        if len(self._data) <= size:
-            data, self._data = self._data, b""
-        else:
-            data, self._data = self._data[:size], self._data[size:]
+        """Returns the next content, at most about `size` bytes; empty until more is fed. Raises BadCompressionError."""
+        data, self._data = self._data[:size], self._data[size:]
         return data
 
-    def is_whole(self) -> bool:
-        """Always."""
+    def is_complete(self) -> bool:
+        """Whether the file may end here."""
         return True
 
 
-class Gzip:
+class Gzip(Source):
     """A gzip file, which may have several members."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._member = zlib.decompressobj(wbits=31)
-        self._data = b""
-
-    def feed(self, data: bytes) -> None:
-        """Takes the next bytes."""
-        self._data += data
 
     def read(self, size: int) -> bytes:
-        """The next bytes of content. Raises BadCompressionError."""
         while self._data:
             if self._member.eof:
                 if not self._data.strip(b"\0"):
@@ -81,15 +60,15 @@ class Gzip:
                 return content
         return b""
 
-    def is_whole(self) -> bool:
-        """Whether the last member has ended."""
+    def is_complete(self) -> bool:
         return self._member.eof
 
 
-class Zstd:
+class Zstd(Source):
     """A Zstandard file, which may have several frames."""
 
     def __init__(self) -> None:
+        super().__init__()
         # Imported here: few files need it.
         from backports import zstd
 
@@ -97,14 +76,8 @@ class Zstd:
         options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
         self._open: Callable[[], Any] = partial(zstd.ZstdDecompressor, options=options)
         self._frame = self._open()
-        self._data = b""
-
-    def feed(self, data: bytes) -> None:
-        """Takes the next bytes."""
-        self._data += data
 
     def read(self, size: int) -> bytes:
-        """The next bytes of content. Raises BadCompressionError."""
         while self._data or not (self._frame.needs_input or self._frame.eof):
             if self._frame.eof:
                 self._frame = self._open()
@@ -121,13 +94,12 @@ class Zstd:
                 return content
         return b""
 
-    def is_whole(self) -> bool:
-        """Whether the last frame has ended."""
+    def is_complete(self) -> bool:
         return bool(self._frame.eof)
 
 
-def source_of(head: bytes) -> Source:
+def open_source(head: bytes) -> Source:
     """Returns the source for a file that begins with `head`."""
     if head.startswith(GZIP):
         return Gzip()
-    return Zstd() if head.startswith(ZSTD) else Plain()
+    return Zstd() if head.startswith(ZSTD) else Source()

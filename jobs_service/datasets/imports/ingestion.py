@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from jobs_service.datasets.containers.compression import BadCompressionError, Plain, Source, source_of
+from jobs_service.datasets.containers.compression import BadCompressionError, Source, open_source
 from jobs_service.datasets.containers.encodings import Encoding
 from jobs_service.datasets.containers.kinds import HEAD_BYTES, PARQUET, refused_kind, text_reader
 from jobs_service.datasets.containers.parquet import ParquetRows
@@ -79,7 +79,7 @@ class Ingestion:
         self.received += len(data)
         self._start += data
         if self._source is None and len(self._start) >= MAGIC_BYTES:
-            self._source = source_of(self._start)
+            self._source = open_source(self._start)
         if self._source is not None:
             self._source.feed(self._start)
             self._start = b""
@@ -88,7 +88,7 @@ class Ingestion:
         """Marks the end of the file."""
         self._ended = True
         if self._source is None:
-            self._source = Plain()
+            self._source = Source()
             self._source.feed(self._start)
 
     def advance(self) -> bool:
@@ -103,7 +103,7 @@ class Ingestion:
             return False
         try:
             content = self._source.read(STEP_BYTES)
-            if not content and self._ended and not self._source.is_whole():
+            if not content and self._ended and not self._source.is_complete():
                 raise BadCompressionError("the file ends in the middle of its compressed data: it was cut off")
             self.content_size += len(content)
             if self.content_size > max(FREE_BYTES, MAX_EXPANSION * self.received):
