@@ -1,4 +1,4 @@
-"""Runs the Estimator server: `python -m estimator_service [--workers N]`. `fit` and `evaluate` make and judge its model."""
+"""Runs the Estimator: `python -m estimator_service [--workers N]`. Its commands are `fit`, `evaluate` and `lessons`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMANDS = {
 
 
 def services(settings: EstimatorSettings, database: Database, metrics: Metrics) -> Services:
-    """The service of this process; SIGHUP makes it read its catalogue again. Raises CatalogueError."""
+    """Returns the services of this process. SIGHUP reads the catalogue again. Raises CatalogueError."""
     servicer = EstimatorService(
         settings.catalogue_file, Datasets(database), Quotes(database), FinishedJobs(database), metrics
     )
@@ -62,7 +62,7 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
 
 
 def main() -> int:
-    """Returns the exit code: 2 for what only its operator can mend."""
+    """Returns the exit code: 2 for a fault that only the operator can repair."""
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         # Imported only here: fitting needs scipy, which a server does not have.
         return int(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))

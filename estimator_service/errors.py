@@ -1,4 +1,4 @@
-"""What the Estimator service refuses on purpose. `rpc.boundary` says it over the wire."""
+"""The errors of the Estimator service. `rpc/status.py` has their statuses."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from rpc.errors import ServiceError, ValidationFailed
 
 
 class DatasetNotFound(ServiceError):
-    """No such dataset, or another user's: the response is the same for both."""
+    """No such dataset, or one of another user: the response is the same for both."""
 
     code = "NOT_FOUND"
     reason = "DATASET_NOT_FOUND"
+    title = "Dataset not found or access denied"
 
     def __init__(self, field: str) -> None:
-        super().__init__("Dataset not found or access denied", details=f"Check the {field} against GET /api/datasets.")
+        super().__init__(details=f"Check the {field} against GET /api/datasets.")
 
 
 class DatasetNotReady(ServiceError):
@@ -20,12 +21,12 @@ class DatasetNotReady(ServiceError):
 
     code = "FAILED_PRECONDITION"
     reason = "DATASET_NOT_READY"
+    title = "Dataset not ready for training"
 
     def __init__(self, field: str, *, status: str, training_ready: bool) -> None:
         ready = str(training_ready).lower()
         dataset = "dataset" if field == "dataset_id" else f"dataset of {field}"
         super().__init__(
-            "Dataset not ready for training",
             details=f"The {dataset}'s status is '{status}' and training_ready is {ready}; "
             "it can be trained on when they are 'ready' and true.",
             metadata={"status": status, "training_ready": ready},
@@ -51,13 +52,13 @@ class UnknownProvider(ValidationFailed):
 
 
 class TooManyPoints(ValidationFailed):
-    """A comparison of more points than one call may ask for."""
+    """A comparison of more points than one call may have."""
 
     reason = "TOO_MANY_POINTS"
 
 
 class DatasetTooLarge(ServiceError):
-    """A dataset of more training steps than can be counted."""
+    """A dataset with more training steps than a double can count exactly."""
 
     code = "OUT_OF_RANGE"
     reason = "DATASET_TOO_LARGE"
@@ -66,7 +67,7 @@ class DatasetTooLarge(ServiceError):
 
 
 class QuoteNotFound(ServiceError):
-    """No such quote, or somebody else's: the same answer for both."""
+    """No such quote, or one of another user: the response is the same for both."""
 
     code = "NOT_FOUND"
     reason = "QUOTE_NOT_FOUND"
@@ -75,46 +76,41 @@ class QuoteNotFound(ServiceError):
 
 
 class QuoteExpired(ServiceError):
-    """A quote whose time is over."""
+    """A quote after its expiry."""
 
     code = "FAILED_PRECONDITION"
     reason = "QUOTE_EXPIRED"
+    title = "Quote expired"
 
     def __init__(self, *, expired_at: str) -> None:
         super().__init__(
-            "Quote expired",
-            details=f"It held until {expired_at}; ask for a new one with POST /api/quotes.",
+            details=f"It expired at {expired_at}; ask for a new one with POST /api/quotes.",
             metadata={"expired_at": expired_at},
         )
 
 
 class QuoteMismatch(ServiceError):
-    """A quote of something else than what is asked for now."""
+    """A quote whose configuration, dataset or price is not that of the request."""
 
     code = "FAILED_PRECONDITION"
     reason = "QUOTE_MISMATCH"
-
-    def __init__(self, differences: list[str]) -> None:
-        super().__init__("Quote does not match", details="; ".join(differences))
+    title = "Quote does not match"
 
 
 class NotQuotable(ServiceError):
-    """A configuration of which too little is known to promise a price."""
+    """A configuration whose forecast is too uncertain to promise a price."""
 
     code = "FAILED_PRECONDITION"
     reason = "NOT_QUOTABLE"
-
-    def __init__(self, note: str) -> None:
-        super().__init__("Not quotable", details=note)
+    title = "Not quotable"
 
 
 class TooManyQuotes(ServiceError):
-    """A person who holds as many unexpired quotes as anybody may."""
+    """A user at the limit of unexpired quotes."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "TOO_MANY_QUOTES"
+    title = "Too many quotes"
 
-    def __init__(self, most: int) -> None:
-        super().__init__(
-            "Too many quotes", details=f"At most {most} unexpired quotes are held; wait until some expire."
-        )
+    def __init__(self, limit: int) -> None:
+        super().__init__(details=f"A user may have at most {limit} unexpired quotes; wait until some expire.")

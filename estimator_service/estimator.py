@@ -1,4 +1,4 @@
-"""Estimates, comparisons and the terms of quotes from one version of the catalogue: messages in, messages out."""
+"""Computes estimates, comparisons and the terms of quotes with one version of the catalogue."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from estimator_service.datasets.model import Dataset
 from estimator_service.forecasts import comparison_wire, requests
 from estimator_service.forecasts import wire as forecast_wire
 from estimator_service.forecasts.comparison import Grid, compare
-from estimator_service.forecasts.configuration import JobConfiguration, reference_run
+from estimator_service.forecasts.configuration import JobConfiguration, Placement, reference_run
 from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
 from estimator_service.forecasts.plan import TrainingSpec, plan
-from estimator_service.forecasts.repairs import Placement, repairs
+from estimator_service.forecasts.repairs import repairs
 from estimator_service.forecasts.training_plan import forecast_plan, reference_plan
 from estimator_service.forecasts.warnings import setting_warnings
 from estimator_service.learning.corrections import Corrections, corrected
@@ -28,12 +28,12 @@ from estimator_service.quotes.terms import Terms, terms
 from estimator_service.reference import Estimate, estimate
 
 Value = TypeVar("Value")
-# Entries of each cache. A page sends the same request again after every change that is taken back.
+# Entries of each cache. A page repeats a request when its user undoes a change.
 CACHE_SIZE = 4096
 
 
 class Estimator:
-    """Everything that one version of the catalogue answers. Cached values are pure functions of their keys."""
+    """Estimates with one version of the catalogue. Each cached value is a pure function of its key."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
@@ -48,7 +48,7 @@ class Estimator:
         self._responses: OrderedDict[Hashable, pb.EstimateCostResponse] = OrderedDict()
 
     def configuration(self, request: requests.ConfiguredRequest) -> JobConfiguration:
-        """Looks a request's names up. Raises UnknownGpuType, UnknownBaseModel, UnknownProvider, ValidationFailed."""
+        """Returns a request's configuration. Raises UnknownGpuType, UnknownBaseModel, UnknownProvider, ValidationFailed."""
         if not request.base_model:
             return requests.job_configuration(request, self.catalogue)
         key = request.SerializeToString()
@@ -64,18 +64,18 @@ class Estimator:
             response = wire.reference_response(self._templates[configuration.gpu.type], reference, dataset)
             response.plan.batch_size = -(-configuration.batch // configuration.gpu_count)
             return response
-        # All corrections are part of the key: repairs may be of another GPU type or method than the configuration.
+        # All corrections are part of the key: repairs may have another GPU type or method than the configuration.
         key = configuration.forecast_key, dataset, *corrections.values()
         response = _cached(
             self._responses, key, lambda: self._forecast(configuration, spec, placement, dataset, corrections)
         )
-        # The learning rate is no part of the key: it changes neither time nor memory.
+        # The learning rate is not part of the key: it changes neither time nor memory.
         limits = self.catalogue.learning_rates
         if warnings := setting_warnings(spec, configuration.learning_rate, limits, dataset.longest):
-            warned = pb.EstimateCostResponse()
-            warned.CopyFrom(response)
-            warned.warnings.extend(forecast_wire.warning(each) for each in warnings)
-            return warned
+            with_warnings = pb.EstimateCostResponse()
+            with_warnings.CopyFrom(response)
+            with_warnings.warnings.extend(forecast_wire.warning(each) for each in warnings)
+            return with_warnings
         return response
 
     def grid(self, request: pb.CompareConfigurationsRequest) -> Grid:
@@ -87,24 +87,19 @@ class Estimator:
     ) -> pb.CompareConfigurationsResponse:
         """Estimates every point of a comparison. Raises DatasetTooLarge."""
         comparison = compare(grid, dataset, corrections, self.catalogue)
-        return comparison_wire.response(request, grid, comparison, dataset, self.version)
+        return comparison_wire.response(request, grid, comparison, dataset, self.catalogue.version)
 
     def terms(self, request: requests.ConfiguredRequest, configuration: JobConfiguration, dataset: Dataset) -> Terms:
-        """Returns what a price of the request's configuration depends on."""
+        """Returns what the price of the request's configuration depends on."""
         values = requests.hyperparameters(request)
         return terms(configuration, values, request.dataset_id, dataset, self.catalogue.job_defaults)
-
-    @property
-    def version(self) -> str:
-        """Version of the catalogue."""
-        return self.catalogue.version
 
     def _reference(self, configuration: JobConfiguration, dataset: Dataset) -> Estimate:
         assert isinstance(configuration.gpu, GpuType)
         run = reference_run(
             configuration.gpu, configuration.gpu_count, configuration.batch, configuration.epochs, dataset
         )
-        return estimate(run, self.catalogue.assumptions)
+        return estimate(run, self.catalogue.reference)
 
     def _forecast(
         self,
@@ -125,7 +120,7 @@ class Estimator:
             ]
             changes = repairs(spec, placement, job, forecaster, others)
         reference = self._reference(configuration, dataset).total if isinstance(configuration.gpu, GpuType) else None
-        response = forecast_wire.response(job, changes, dataset, configuration.price, self.version, reference)
+        response = forecast_wire.response(job, changes, dataset, configuration.price, self.catalogue.version, reference)
         response.plan.CopyFrom(forecast_plan(job.plan, spec.options, spec.batch))
         return response
 

@@ -1,41 +1,43 @@
-"""The reference estimate: what a training job costs and how long it takes. Pure.
+"""The reference estimate: time and cost of a job that names no base model. Pure.
 
-Source of the formula: a flat throughput per GPU type, linear in the GPU count; see the service's README. Arithmetic is in
-doubles and in a fixed order, so that the same question gets the same bits everywhere.
+It assumes one throughput for each GPU type, linear in the number of GPUs: docs/forecasts.md. The order of the operations is
+fixed, so that the same request gets the same bits on every machine.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from estimator_service.errors import DatasetTooLarge
 
 CENT = Decimal("0.01")
-# A product with 100 is off by less than this, in cents, up to so many cents.
+# `amount * 100` is off by less than CLEAR_OF_HALF cents for amounts below CLEAR_BELOW cents.
 CLEAR_OF_HALF = 1e-6
 CLEAR_BELOW = 1e9
 SECONDS_PER_HOUR = 3600
-# Above this a double no longer holds every whole number, and neither does a JSON client.
+# Above this a double, and so a number in JSON, cannot represent every whole number.
 MAX_STEPS = 2**53
 
 
-@dataclass(frozen=True, slots=True)
-class Assumptions:
-    """What the reference estimate adds to training itself, and what it takes for a dataset without statistics."""
+class Assumptions(BaseModel):
+    """Time and cost beside training itself, and the size of a dataset without statistics: `[reference]` of the catalogue."""
 
-    startup_seconds: float
-    validation_seconds_per_epoch: float
-    save_seconds: float
-    storage_usd: float
-    default_pairs: int
-    default_tokens_per_pair: int
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    startup_seconds: float = Field(ge=0, allow_inf_nan=False)
+    validation_seconds_per_epoch: float = Field(ge=0, allow_inf_nan=False)
+    save_seconds: float = Field(ge=0, allow_inf_nan=False)
+    storage_usd: float = Field(ge=0, allow_inf_nan=False)
+    default_pairs: int = Field(ge=1)
+    default_tokens_per_pair: int = Field(ge=1)
 
 
 class Run(NamedTuple):
-    """What is to be trained on what. Price in US dollars and tokens per second are of one GPU; batch in pairs."""
+    """A training run. Price in US dollars and tokens per second are those of one GPU; the batch is in pairs."""
 
     pairs: int | None
     tokens: int | None
@@ -84,8 +86,7 @@ def estimate(run: Run, assumed: Assumptions) -> Estimate:
 def to_cents(amount: float) -> float:
     """Rounds to two decimals, half away from zero on the exact binary value, as JavaScript's `toFixed(2)` does.
 
-    `round()` rounds the same value half to even, and `amount * 100` already is another one: where that is clear of a half
-    it tells all the same, in a tenth of the time.
+    `round()` would round half to even. `amount * 100` is inexact, but decides in a tenth of the time unless close to a half.
     """
     scaled = amount * 100.0
     whole = math.floor(scaled)

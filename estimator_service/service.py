@@ -1,4 +1,4 @@
-"""EstimatorService: a few lines for each RPC."""
+"""The RPCs of EstimatorService. `forecasts/requests.py` reads a request, `estimator.py` estimates it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from estimator_service.datasets.model import Dataset
 from estimator_service.datasets.store import Datasets
 from estimator_service.errors import NotQuotable
 from estimator_service.estimator import Estimator
+from estimator_service.learning import wire as learning_wire
 from estimator_service.learning.corrections import Corrections
 from estimator_service.learning.finished_jobs import MIN_USERS, FinishedJobs
 from estimator_service.quotes import wire as quote_wire
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 
 
 class EstimatorService:
-    """Estimates what training jobs cost and how long they take. Raises CatalogueError if the catalogue file is invalid."""
+    """Estimates the cost and time of training jobs. Raises CatalogueError if the catalogue file is not valid."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class EstimatorService:
         self._estimator, self._catalogue_response = Estimator(catalogue), catalogue_wire.catalogue(catalogue)
         metrics.watch(
             "pipeline_price_book_age_seconds",
-            "Time since the day of the oldest price.",
+            "Time since the day on which the oldest price was read.",
             lambda: time.time() - _midnight(self._estimator.catalogue.oldest_price_date),
         )
         estimates = metrics.counter("pipeline_estimates_total", "Estimates, by kind.", ["kind"])
@@ -52,13 +53,13 @@ class EstimatorService:
         self._comparisons, self._quoted = estimates.labels("comparison"), estimates.labels("quote")
 
     def reload(self) -> None:
-        """Reads the catalogue file again. An invalid file is logged, and the catalogue stays as it was."""
+        """Reads the catalogue file again. If it is not valid, an error is logged and the previous catalogue is kept."""
         try:
             catalogue = read_catalogue(self._file)
             self._estimator, self._catalogue_response = Estimator(catalogue), catalogue_wire.catalogue(catalogue)
             log.info("catalogue_reloaded", version=catalogue.version)
         except CatalogueError as error:
-            log.error("catalogue_kept", version=self._estimator.version, error=str(error))
+            log.error("catalogue_kept", version=self._estimator.catalogue.version, error=str(error))
 
     async def EstimateCost(self, request: pb.EstimateCostRequest, call: Call) -> pb.EstimateCostResponse:
         estimator = self._estimator
@@ -91,12 +92,12 @@ class EstimatorService:
         dataset, corrections = await self._inputs(request, call)
         response = estimator.estimate(configuration, dataset, corrections)
         if response.HasField("forecast") and not response.forecast.is_quote:
-            raise NotQuotable(response.forecast.note)
+            raise NotQuotable(details=response.forecast.note)
         quote = await self._quotes.create(
             call.identity,
             request.dataset_id,
             estimator.terms(request, configuration, dataset),
-            estimator.version,
+            estimator.catalogue.version,
             quote_wire.costs(response),
             (request.SerializeToString(), response.SerializeToString()),
             estimator.catalogue.quotes,
@@ -110,12 +111,12 @@ class EstimatorService:
     async def GetEstimateAccuracy(
         self, request: pb.GetEstimateAccuracyRequest, call: Call
     ) -> pb.GetEstimateAccuracyResponse:
-        return quote_wire.accuracy(await self._finished.accuracy(), MIN_USERS)
+        return learning_wire.accuracy(await self._finished.accuracy(), MIN_USERS)
 
     async def _inputs(
         self, request: pb.EstimateCostRequest | pb.CreateQuoteRequest | pb.CompareConfigurationsRequest, call: Call
     ) -> tuple[Dataset, Corrections]:
-        """Returns the dataset with its validation dataset and, if a base model is named, the corrections from finished jobs."""
+        """Returns the dataset with its validation dataset, and the corrections from finished jobs if a base model is named."""
         dataset = await self._datasets.get(call.identity, request.dataset_id)
         if validation_id := request.training.validation_dataset_id:
             field = "training.validation_dataset_id"

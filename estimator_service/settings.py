@@ -1,4 +1,4 @@
-"""Settings of the Estimator process, from `PIPELINE_…` variables."""
+"""Settings of the Estimator, from `PIPELINE_…` variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rpc.process.settings import CommonSettings, DatabaseSettings
 
 
 class EstimatorSettings(CommonSettings, DatabaseSettings):
-    """What `python -m estimator_service` needs."""
+    """Settings of `python -m estimator_service`."""
 
     estimator_port: int = Field(50051, ge=0, le=65535, description="Port of the Estimator server. 0: any free one.")
     catalogue_file: Path = Field(
@@ -20,4 +20,4 @@ class EstimatorSettings(CommonSettings, DatabaseSettings):
 
 
 class LessonsSettings(DatabaseSettings):
-    """What `python -m estimator_service lessons` needs. Its database URL is an administrator's."""
+    """Settings of `python -m estimator_service lessons`. Its database URL is an administrator's."""

@@ -1,4 +1,4 @@
-"""Reference estimates as contract messages."""
+"""Converts reference estimates to messages of the contract."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reference_template(gpu: GpuType, version: str, plan: pb.TrainingPlan) -> pb.
 def reference_response(
     template: pb.EstimateCostResponse, estimate: Estimate, dataset: Dataset
 ) -> pb.EstimateCostResponse:
-    """Returns a reference estimate, rounded. Copying a template takes half as long as building its messages again."""
+    """Returns a reference estimate, rounded. Copying the template takes half as long as building its messages."""
     response = pb.EstimateCostResponse()
     response.CopyFrom(template)
     response.estimated_cost = to_cents(estimate.total)

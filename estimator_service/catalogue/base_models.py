@@ -1,4 +1,4 @@
-"""Architecture of base models: what one token passes through, and how many numbers have to be held."""
+"""The architecture of base models: their layers, numbers of weights and tokenizers."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-# Standard deviation of the log of the tokens of a text in a script that was not measured, or that nobody sampled.
+# Standard deviation of the log of a text's number of tokens if its script was not measured or the text not sampled.
 UNMEASURED_SPREAD = 0.25
 
 
 class Tokenizer(BaseModel):
-    """How many tokens a model makes of a text that was counted with Mistral-7B's tokenizer and with Tekken."""
+    """A model's tokenizer: its tokens of a text follow from those counted with the tokenizers of Mistral-7B and Tekken."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     match: str  # of models' names
-    counted: Literal["mistral", "tekken"]  # which count is the model's own, but for the factors
-    factors: Mapping[str, PositiveFloat] = {}  # by script: the model's tokens, times those counted
+    counted: Literal["mistral", "tekken"]  # the tokenizer whose count the factors multiply
+    factors: Mapping[str, PositiveFloat] = {}  # by script: the model's tokens divided by those counted
     spread: float = Field(
         0.0, ge=0
     )  # standard deviation of the log of the model's tokens, between languages of a script
     source: str
 
     def __hash__(self) -> int:
-        """Tokenizers are told apart by the models that they are of."""
+        """By `match`, which is unique."""
         return hash(self.match)
 
     def ratio(self, script_tokens: Sequence[tuple[str, int, int]]) -> float:
-        """The model's tokens, times those of Mistral-7B's tokenizer; 1 where the texts were not sampled."""
+        """The model's tokens divided by those of Mistral-7B's tokenizer; 1 where the texts were not sampled."""
         counted = sum(mistral for _, mistral, _ in script_tokens)
         if self.counted == "mistral" or not counted:
             return 1.0
@@ -49,7 +49,7 @@ class Tokenizer(BaseModel):
 
 
 class Model(BaseModel):
-    """Shape of a decoder-only transformer; `*_params` count weights, `*_b` are billions of them."""
+    """The shape of a decoder-only transformer. `*_params` are numbers of weights, `*_b` billions of weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,7 +76,7 @@ class Model(BaseModel):
     source: str
 
     def __hash__(self) -> int:
-        """Models are told apart by name; hashing every field would cost more than what is cached by it."""
+        """By name, which is unique: hashing every field would take longer than what caches save."""
         return hash(self.name)
 
     @cached_property
@@ -95,7 +95,7 @@ class Model(BaseModel):
 
     @cached_property
     def token_ffn(self) -> int:
-        """Width of the feed-forward part that one token uses: its experts side by side."""
+        """Width of the feed-forward part that one token uses: that of all its experts together."""
         return self.ffn * self.experts_per_token + self.shared_ffn
 
     @cached_property
@@ -116,13 +116,13 @@ class Model(BaseModel):
 
     @cached_property
     def family(self) -> str:
-        """First word of the name ("llama", "qwen"): the key under which finished jobs correct the model."""
+        """First word of the name ("llama", "qwen"). Finished jobs correct the forecasts of a family."""
         word = re.match(r"[a-z]+", self.name)
         return word.group() if word else self.name
 
 
 def canonical(name: str) -> str:
-    """Reduce a published name to what distinguishes a base model: no organisation, no tuning suffix, one separator."""
+    """Returns a published name without its organisation and tuning suffixes, with one kind of separator."""
     name = re.sub(r"[\s_/]+", "-", name.strip().lower().rsplit("/", 1)[-1])
     name = re.sub(
         r"\b(meta|hf|instruct|chat|base|it|pt|bnb|4bit|gptq|awq|fp16|bf16|v0\.[1-3]|v1(\.0)?|unsloth)\b", "", name
@@ -137,13 +137,13 @@ def _data() -> dict[str, Any]:
 
 
 def _matching(table: str, name: str) -> dict[str, Any]:
-    """The first entry of a table whose pattern matches the name of a model."""
+    """Returns the first entry of a table whose pattern matches a model's name."""
     return next(entry for entry in _data()[table] if re.match(entry["match"], name))
 
 
 @cache
 def all_models() -> dict[str, Model]:
-    """Every known model by its name."""
+    """Every model of base_models.toml by its name."""
     models = [
         Model.model_validate(
             {
@@ -172,7 +172,7 @@ def _by_alias() -> dict[str, Model]:
 
 @lru_cache(maxsize=4096)
 def find(name: str, params_b: float | None = None) -> Model | None:
-    """Look a published name up; a stated size that is off by more than 15 % means that the name was misread."""
+    """Returns the model of a published name. None if there is none, or if `params_b` is given and off by more than 15 %."""
     model = _by_alias().get(canonical(name))
     if model and params_b and not 1 / 1.15 < params_b / model.params_b < 1.15:
         return None
@@ -180,7 +180,7 @@ def find(name: str, params_b: float | None = None) -> Model | None:
 
 
 def inferred(params_b: float, active_b: float | None = None, vocab: int = 64_000) -> Model:
-    """Shape a model of this size usually has: layers about hidden / 115, a gated FFN of 3.5 hidden, grouped queries.
+    """Returns the usual shape of a model of this size: layers about hidden / 115, a gated FFN of 3.5 hidden, grouped queries.
 
     With 115 · layers = hidden and 12.5 · hidden² weights a layer, plus at most 64k words of vocabulary twice, this gives back
     the published shapes of 1B to 70B models within 15 % in depth and width.

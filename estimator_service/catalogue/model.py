@@ -1,11 +1,13 @@
-"""GPU types, presets and what goes with them: data from a TOML file, checked when it is read."""
+"""The catalogue: GPU types with prices, presets, and what forms and estimates assume. Read from TOML and checked.
+
+`catalogue.toml` is the default file. GPU types have their physics in `gpus.toml`, and base models are in `base_models.toml`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -22,45 +24,30 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PresetName = Literal["fast", "balanced", "quality"]
 
 
-@dataclass(frozen=True, slots=True)
-class JobDefaults:
-    """What a forecast assumes of every job: seconds, GB per second, shares, US dollars."""
-
-    startup_seconds: float
-    load_gb_per_second: float
-    save_seconds: float
-    save_gb_per_second: float
-    storage_usd: float
-    default_pairs: int
-    default_tokens_per_pair: int
-    startup_p10_seconds: float
-    startup_p90_seconds: float
-
-
 class CatalogueError(OperatorError):
-    """A catalogue file that cannot be used."""
+    """A catalogue file that is missing or not valid."""
 
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Dated(_Data):
-    """A price of one GPU, US dollars an hour, with its day and where it was read: without them it is no price."""
+class GpuPrice(_Data):
+    """The price of one GPU, US dollars an hour, with the day on which and the source where it was read."""
 
     price_usd_per_hour: Positive
     price_date: date
     price_source: Name
 
 
-class Offer(Dated):
-    """What a provider asks for one GPU."""
+class Offer(GpuPrice):
+    """A provider's price of one GPU."""
 
     provider: Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class ModelGpuType(Dated):
-    """One kind of GPU, for jobs that name a base model."""
+class ModelGpuType(GpuPrice):
+    """A GPU type for jobs that name a base model."""
 
     type: Annotated[str, Field(min_length=1, max_length=64)]
     name: Name
@@ -68,19 +55,19 @@ class ModelGpuType(Dated):
     note: Name
     offers: tuple[Offer, ...] = Field((), max_length=50)
 
-    def price(self, provider: str = "") -> Dated | None:
-        """The price of a provider, or this catalogue's own; None: no such offer."""
+    def price(self, provider: str = "") -> GpuPrice | None:
+        """Returns a provider's price, or the catalogue's own without a provider. None: the provider has no offer."""
         return next((offer for offer in self.offers if offer.provider == provider), None) if provider else self
 
 
 class GpuType(ModelGpuType):
-    """One kind of GPU for every job; throughput in training tokens per second of one GPU."""
+    """A GPU type for every job. The throughput is that of one GPU, in training tokens per second."""
 
     tokens_per_second: Positive
 
 
 class PresetValues(_Data):
-    """The hyperparameters that a preset sets. Their limits are the contract's, and checked where it is known."""
+    """The hyperparameters of a preset. Their limits are in the contract, and `catalogue/wire.py` checks them."""
 
     learning_rate: float
     batch_size: int
@@ -100,7 +87,7 @@ class Preset(_Data):
 
 
 class Slider(_Data):
-    """Range of one slider on a page."""
+    """The range of a slider in a form."""
 
     field: Name
     min: float
@@ -108,39 +95,28 @@ class Slider(_Data):
     step: Positive
 
     @model_validator(mode="after")
-    def _has_room(self) -> Self:
+    def _min_is_below_max(self) -> Self:
         if self.min >= self.max:
             raise ValueError("min must be below max")
         return self
 
 
 class GpuConfig(_Data):
-    """GPUs of a job."""
+    """The GPUs of a job."""
 
     type: Name
     count: int = Field(ge=1)
 
 
 class Defaults(_Data):
-    """What a form starts on."""
+    """The choices that a form starts with."""
 
     preset_id: PresetName
     gpu_config: GpuConfig
 
 
-class Reference(_Data):
-    """The reference estimate's assumptions; see `reference.Assumptions`."""
-
-    startup_seconds: float = Field(ge=0, allow_inf_nan=False)
-    validation_seconds_per_epoch: float = Field(ge=0, allow_inf_nan=False)
-    save_seconds: float = Field(ge=0, allow_inf_nan=False)
-    storage_usd: float = Field(ge=0, allow_inf_nan=False)
-    default_pairs: int = Field(ge=1)
-    default_tokens_per_pair: int = Field(ge=1)
-
-
-class Forecasts(_Data):
-    """What a forecast with a base model adds to training itself; see `JobDefaults`."""
+class ForecastDefaults(_Data):
+    """The time that a forecast adds to training: seconds, and GB per second."""
 
     startup_seconds: float = Field(ge=0, allow_inf_nan=False)
     startup_p10_seconds: float = Field(ge=0, allow_inf_nan=False)
@@ -150,8 +126,16 @@ class Forecasts(_Data):
     save_gb_per_second: Positive
 
 
+class JobDefaults(ForecastDefaults):
+    """What a forecast assumes for every job: the above, storage in US dollars, and the size of a dataset without statistics."""
+
+    storage_usd: float
+    default_pairs: int
+    default_tokens_per_pair: int
+
+
 class LearningRateLimit(_Data):
-    """Learning rate above which an estimate warns, for some methods and for models of some size and more."""
+    """The learning rate above which an estimate warns, for these methods and models of at least this size."""
 
     methods: tuple[Literal["lora", "qlora", "full"], ...]
     min_params_b: float = Field(ge=0)
@@ -161,14 +145,14 @@ class LearningRateLimit(_Data):
 
 
 class QuoteLimits(_Data):
-    """How long a quote holds, and how many unexpired ones a person may hold."""
+    """How long a quote is valid, and how many unexpired quotes a user may have (`most`)."""
 
     valid_seconds: int = Field(ge=1, le=31_536_000)
     most: int = Field(ge=1)
 
 
 class Catalogue(_Data):
-    """Everything a job can be configured with, as of one version."""
+    """One version of the catalogue."""
 
     effective_at: AwareDatetime
     default_base_model: str
@@ -177,8 +161,8 @@ class Catalogue(_Data):
     presets: tuple[Preset, ...] = Field(min_length=1)
     sliders: tuple[Slider, ...]
     defaults: Defaults
-    reference: Reference
-    forecast: Forecasts
+    reference: Assumptions
+    forecast: ForecastDefaults
     learning_rates: tuple[LearningRateLimit, ...] = ()
     quotes: QuoteLimits
 
@@ -189,17 +173,17 @@ class Catalogue(_Data):
             "presets": [preset.id for preset in self.presets],
             "sliders": [slider.field for slider in self.sliders],
         }
-        for what, names in ids.items():
-            twice = {name for name in names if names.count(name) > 1}
-            if twice:
-                raise ValueError(f"{what}: {', '.join(sorted(twice))} is there twice")
+        for table, names in ids.items():
+            repeated = {name for name in names if names.count(name) > 1}
+            if repeated:
+                raise ValueError(f"{table}: {', '.join(sorted(repeated))} is repeated")
         for gpu in self.model_gpu_types:
             if gpu.type not in gpus.all_gpus():
-                raise ValueError(f"model_gpu_types: gpus.toml does not know {gpu.type}")
+                raise ValueError(f"model_gpu_types: gpus.toml does not have {gpu.type}")
         for gpu in (*self.gpu_types, *self.model_gpu_types):
             providers = [offer.provider for offer in gpu.offers]
             if len(set(providers)) < len(providers):
-                raise ValueError(f"{gpu.type}: offers: a provider is there twice")
+                raise ValueError(f"{gpu.type}: offers: a provider is repeated")
         startup = self.forecast
         if not startup.startup_p10_seconds <= startup.startup_seconds <= startup.startup_p90_seconds:
             raise ValueError("forecast: startup_seconds must lie between startup_p10_seconds and startup_p90_seconds")
@@ -213,33 +197,28 @@ class Catalogue(_Data):
 
     @cached_property
     def by_type(self) -> Mapping[str, GpuType]:
-        """GPU types that every job can use, by their id."""
+        """GPU types for every job, by their id."""
         return {gpu.type: gpu for gpu in self.gpu_types}
 
     @cached_property
     def oldest_price_date(self) -> date:
-        """The day of the price that was read longest ago, of those that jobs are charged."""
+        """The day on which the oldest of the catalogue's own prices was read."""
         return min(gpu.price_date for gpu in self.gpu_types)
 
     @cached_property
     def by_type_for_models(self) -> Mapping[str, ModelGpuType]:
-        """GPU types for jobs that name a base model, by their id: those whose physics are known."""
+        """GPU types for jobs that name a base model, by their id: those in `gpus.toml`."""
         known = gpus.all_gpus()
         return {gpu.type: gpu for gpu in (*self.gpu_types, *self.model_gpu_types) if gpu.type in known}
 
     @cached_property
     def version(self) -> str:
-        """Twelve hex digits that change whenever any of the data does."""
+        """Twelve hex digits of a hash of all data."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @cached_property
-    def assumptions(self) -> Assumptions:
-        """What the reference estimate takes for granted."""
-        return Assumptions(**self.reference.model_dump())
-
-    @cached_property
     def job_defaults(self) -> JobDefaults:
-        """What a forecast with a base model takes for granted."""
+        """What a forecast with a base model assumes for every job."""
         reference = self.reference
         return JobDefaults(
             **self.forecast.model_dump(),
@@ -256,8 +235,8 @@ def read_catalogue(path: Path) -> Catalogue:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogueError(f"catalogue {path}: {error}") from error
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".removeprefix(": ").replace("Value error, ", "")
-            for fault in error.errors(include_url=False)
+        messages = [
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ").replace("Value error, ", "")
+            for each in error.errors(include_url=False)
         ]
-        raise CatalogueError(f"catalogue {path}: {'; '.join(faults)}") from error
+        raise CatalogueError(f"catalogue {path}: {'; '.join(messages)}") from error

@@ -11,20 +11,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service.catalogue import base_models, gpus
-from estimator_service.catalogue.model import Catalogue, CatalogueError, Dated, GpuType, ModelGpuType, Offer
+from estimator_service.catalogue.model import Catalogue, CatalogueError, GpuPrice, GpuType, ModelGpuType, Offer
 
 
 def catalogue(data: Catalogue) -> pb.GetCatalogueResponse:
-    """The catalogue with the limits of the contract. Raises CatalogueError where a preset or default is outside them."""
+    """Returns the catalogue with the contract's limits. Raises CatalogueError if a preset or default is outside them."""
     try:
-        answer = _catalogue(data)
-    except ValueError as error:  # a number that no field of its kind can hold
+        response = _catalogue(data)
+    except ValueError as error:  # a number that is out of the range of its field's type
         raise CatalogueError(f"catalogue: {error}") from error
-    checked = {f"preset {preset.name}: hyperparameters": preset.hyperparameters for preset in answer.presets}
-    for where, message in {**checked, "defaults.gpu_config": answer.defaults.gpu_config}.items():
+    checked = {f"preset {preset.name}: hyperparameters": preset.hyperparameters for preset in response.presets}
+    for where, message in {**checked, "defaults.gpu_config": response.defaults.gpu_config}.items():
         for violation in protovalidate.collect_violations(message):
             raise CatalogueError(f"catalogue: {where}: {violation.proto}".replace("\n", " "))
-    return answer
+    return response
 
 
 def _catalogue(data: Catalogue) -> pb.GetCatalogueResponse:
@@ -51,13 +51,13 @@ def _catalogue(data: Catalogue) -> pb.GetCatalogueResponse:
         ),
         version=data.version,
         effective_at=effective_at,
-        target_modules=_words_of(pb.TrainingOptions.DESCRIPTOR, "target_modules"),
+        target_modules=_allowed_items(pb.TrainingOptions.DESCRIPTOR, "target_modules"),
     )
 
 
 @lru_cache(maxsize=16)
 def preset_id(word: str) -> pb.PresetId.ValueType:
-    """A preset's number in the contract."""
+    """Returns a preset's number in the contract."""
     return pb.PresetId.Value(f"PRESET_ID_{word.upper()}")
 
 
@@ -111,7 +111,7 @@ def _limits() -> list[pb.FieldLimit]:
 
 
 def _limits_of(path: str, message: Descriptor) -> list[pb.FieldLimit]:
-    """The numeric limits that the contract sets on a message's fields."""
+    """Returns the numeric limits that the contract sets on a message's fields."""
     limits = []
     for field in message.fields:
         rules = field.GetOptions().Extensions[validate_pb2.field]
@@ -131,14 +131,14 @@ def _limits_of(path: str, message: Descriptor) -> list[pb.FieldLimit]:
     return limits
 
 
-def _words_of(message: Descriptor, field: str) -> list[str]:
-    """The words that the contract allows as items of a field."""
+def _allowed_items(message: Descriptor, field: str) -> list[str]:
+    """Returns the texts that the contract allows as items of a field."""
     rules = message.fields_by_name[field].GetOptions().Extensions[validate_pb2.field]
     return list(getattr(rules.repeated.items.string, "in"))
 
 
-def gpu_price(price: Dated) -> pb.GpuPrice:
-    """A price with where it comes from."""
+def gpu_price(price: GpuPrice) -> pb.GpuPrice:
+    """Returns a price with its date and source."""
     return pb.GpuPrice(
         provider=price.provider if isinstance(price, Offer) else "",
         usd_per_hour=price.price_usd_per_hour,

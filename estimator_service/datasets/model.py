@@ -1,4 +1,4 @@
-"""A dataset as an estimate needs it, and what its token lengths mean for training: pure."""
+"""The statistics of a dataset that an estimate uses, and its samples' lengths once they are cut. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ScriptTokens = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Statistics of a dataset that is ready for training; None and no bins where nobody counted.
+    """Statistics of a dataset that is ready for training; None or empty where they were not counted.
 
-    `bins`: (most tokens of a sample in it, samples), shortest first; `longest` in tokens; `revision` changes with the content.
-    `validation_tokens` are those of a validation dataset. Tokens are those of Mistral-7B's tokenizer. `script_tokens` are of a
-    part of the samples: (script, tokens, Tekken's tokens); empty where nobody counted.
+    Tokens are those of Mistral-7B's tokenizer. `bins`: (tokens of the longest sample in the bin, samples), shortest first.
+    `longest` is in tokens. `revision` changes with the content. `validation_tokens` are those of a validation dataset.
+    `script_tokens` are from a part of the samples: (script, tokens, Tekken's tokens).
     """
 
     name: str
@@ -29,7 +29,7 @@ class Dataset:
     script_tokens: ScriptTokens = ()
 
     def in_tokens(self, ratio: float) -> Dataset:
-        """The dataset in the tokens of a tokenizer that makes `ratio` times as many."""
+        """Returns the dataset in the tokens of a tokenizer that makes `ratio` times as many."""
         return replace(
             self,
             tokens=None if self.tokens is None else max(1, round(self.tokens * ratio)),
@@ -39,7 +39,7 @@ class Dataset:
         )
 
     def with_validation(self, other: Dataset) -> Dataset:
-        """The dataset with another one to validate with."""
+        """Returns the dataset with another one as its validation dataset."""
         return replace(
             self,
             validation_pairs=other.pairs,
@@ -50,7 +50,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What is left of a dataset's samples when they are cut at a length: how many, of how many tokens."""
+    """A dataset's samples after they are cut at a length."""
 
     samples: int
     tokens: float  # of all samples, after the cut
@@ -63,23 +63,23 @@ class Lengths:
         return self.tokens / self.samples
 
     def padding(self, batch: int) -> float:
-        """Computed over real tokens where a batch is padded to its longest sample; 1 where lengths were not counted.
+        """Tokens with padding divided by tokens, where a batch is padded to its longest sample; 1 if lengths were not counted.
 
-        The mean of the longest of `batch` independent samples: each bin's edge times the chance that the longest is there.
+        The expected longest of `batch` random samples: each bin's edge times the probability that the longest is in the bin.
         """
         if batch == 1 or not self.bins:
             return 1.0
-        below, chance, expected = 0, 0.0, 0.0
+        below, probability, expected = 0, 0.0, 0.0
         for edge, samples in self.bins:
             below += samples
             at_most = (below / self.samples) ** batch
-            expected, chance = expected + edge * (at_most - chance), at_most
+            expected, probability = expected + edge * (at_most - probability), at_most
         return max(1.0, expected / self.mean)
 
 
 @lru_cache(maxsize=1024)
 def cut(dataset: Dataset, length: int, *, default_pairs: int, default_tokens_per_pair: int) -> Lengths:
-    """The dataset's samples cut at `length` tokens. Without bins every sample has the mean length."""
+    """Returns the dataset's samples cut at `length` tokens. Without bins every sample has the mean length."""
     pairs = dataset.pairs or default_pairs
     tokens = float(dataset.tokens or default_tokens_per_pair * pairs)
     samples = sum(count for _, count in dataset.bins) or pairs
@@ -94,9 +94,9 @@ def cut(dataset: Dataset, length: int, *, default_pairs: int, default_tokens_per
 
 
 def _middles(bins: tuple[tuple[int, int], ...]) -> list[tuple[float, int]]:
-    """Mean length of each bin: half way to the bin below it where one is next to it, else close to its edge."""
-    found, before = [], 0
+    """Returns (mean length, samples) of each bin: half way to the bin below if that is adjacent, else close to its edge."""
+    middles, before = [], 0
     for edge, count in bins:
-        found.append(((edge + max(before, edge * 0.84)) / 2.0, count))
+        middles.append(((edge + max(before, edge * 0.84)) / 2.0, count))
         before = edge
-    return found
+    return middles

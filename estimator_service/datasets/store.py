@@ -1,4 +1,4 @@
-"""Datasets as the Estimator reads them, and their cache."""
+"""Reads and caches the statistics of datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rpc.database.queries import load_queries
 from rpc.identity.model import Identity
 
 SQL = load_queries("estimator_service.datasets", "queries.sql")
-# A changed dataset must show in the next estimate within a second.
+# A changed dataset must change estimates within a second.
 FRESH_SECONDS = 0.9
 CACHE_SIZE = 10_000
 
@@ -23,7 +23,7 @@ CACHE_SIZE = 10_000
 class Datasets:
     """Reads datasets as their owner, each at most once in `FRESH_SECONDS`.
 
-    Only what was found is remembered, under its owner's id: no answer crosses users, and a new dataset is seen at once.
+    The cache's keys have the owner's id, so that no user gets another's dataset. Missing datasets are not cached.
     """
 
     def __init__(self, database: Database) -> None:

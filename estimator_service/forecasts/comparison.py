@@ -1,4 +1,4 @@
-"""Compares a job over GPU types, counts and presets: all points at once, the Pareto front, the best for a goal. Pure."""
+"""Compares a job over GPU types, counts and presets: every point, the Pareto front and the best point for each goal. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Flags = NDArray[np.bool_]
 
 
 class Choice(NamedTuple):
-    """Hyperparameters to compare: a preset's, or a person's own. `spec` is there when a base model is named."""
+    """Hyperparameters to compare, of a preset or custom. `spec`: None without a base model."""
 
     preset_id: str
     batch_size: int
@@ -36,7 +36,7 @@ class Choice(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """What is compared: every GPU type with every count and every choice. `machines`: None without a base model."""
+    """The points of a comparison: every GPU type with every count and choice. `machines`: None without a base model."""
 
     types: list[ModelGpuType]
     machines: list[Gpu] | None
@@ -45,9 +45,9 @@ class Grid(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Points in the order of the grid. Costs in US dollars and times in hours, as they are shown: in hundredths.
+    """The points in the order of the grid. Costs in US dollars and times in hours, rounded to hundredths.
 
-    Without a base model there is one figure for each: the three quantiles are the same, and everything fits.
+    Without a base model the three quantiles are equal, and every point fits.
     """
 
     cost_p10: Floats
@@ -60,11 +60,11 @@ class Comparison(NamedTuple):
     verdicts: NDArray[np.int64]  # index into VERDICTS
     memory_gib: Floats
     quotable: list[bool]
-    plan: Plan | None  # of the first point: what was filled in
+    plan: Plan | None  # of the first point, for its assumptions
 
     @property
     def fits(self) -> Flags:
-        """Points that a job would be queued with."""
+        """Which points a job could be created with."""
         is_queued: Flags = self.verdicts != VERDICTS.index("does_not_fit")
         return is_queued
 
@@ -78,7 +78,7 @@ def compare(grid: Grid, dataset: Dataset, corrections: Corrections, catalogue: C
 
 def _reference(grid: Grid, dataset: Dataset, catalogue: Catalogue) -> Comparison:
     estimates = [
-        estimate(reference_run(gpu, count, choice.batch_size, choice.epochs, dataset), catalogue.assumptions)
+        estimate(reference_run(gpu, count, choice.batch_size, choice.epochs, dataset), catalogue.reference)
         for gpu in grid.types
         if isinstance(gpu, GpuType)
         for count in grid.counts
@@ -133,7 +133,7 @@ def _forecast(
 
 
 def cents(amounts: Floats) -> Floats:
-    """`to_cents` of every amount: the nearest hundredth, half away from zero on the exact binary value."""
+    """Returns `to_cents` of every amount."""
     scaled = amounts * 100.0
     whole = np.floor(scaled)
     clear = (scaled >= 0.0) & (scaled < CLEAR_BELOW) & (np.abs(scaled - whole - 0.5) > CLEAR_OF_HALF)
@@ -144,38 +144,38 @@ def cents(amounts: Floats) -> Floats:
 
 
 def pareto(points: Comparison) -> Flags:
-    """Points that fit and that no other such point beats: none is as cheap and as fast, and better in one of the two."""
+    """Returns the points that fit and are Pareto-optimal in cost and hours among those that fit."""
     is_best = np.zeros(len(points.cost), dtype=bool)
     order = np.lexsort((points.hours, points.cost))
     least_hours: float = np.inf
-    its_cost: Any = None
+    cost_of_least: Any = None
     for index in order[points.fits[order]]:
         cost, hours = points.cost[index], points.hours[index]
         if hours < least_hours:
-            least_hours, its_cost = hours, cost
+            least_hours, cost_of_least = hours, cost
             is_best[index] = True
-        elif hours == least_hours and cost == its_cost:
+        elif hours == least_hours and cost == cost_of_least:
             is_best[index] = True
     return is_best
 
 
 def cheapest(points: Comparison) -> int | None:
-    """The cheapest point that fits and that a price may be promised on, the faster of two; None: no such point."""
+    """Returns the cheapest point that fits and is quotable, of equals the fastest. None: no such point."""
     return _best(points.fits & np.array(points.quotable), points.cost, points.hours)
 
 
 def fastest(points: Comparison) -> int | None:
-    """The fastest point that fits and that a price may be promised on, the cheaper of two; None: no such point."""
+    """Returns the fastest point that fits and is quotable, of equals the cheapest. None: no such point."""
     return _best(points.fits & np.array(points.quotable), points.hours, points.cost)
 
 
 def cheapest_under(points: Comparison, deadline_hours: float) -> int | None:
-    """The cheapest point that fits and meets a deadline, the faster of two; None: no such point."""
+    """Returns the cheapest point that fits and meets a deadline, of equals the fastest. None: no such point."""
     return _best(points.fits & (points.hours_p90 <= deadline_hours), points.cost, points.hours)
 
 
 def fastest_under(points: Comparison, budget_usd: float) -> int | None:
-    """The fastest point that fits and meets a budget, the cheaper of two; None: no such point."""
+    """Returns the fastest point that fits and meets a budget, of equals the cheapest. None: no such point."""
     return _best(points.fits & (points.cost_p90 <= budget_usd), points.hours, points.cost)
 
 

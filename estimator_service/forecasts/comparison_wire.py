@@ -1,4 +1,4 @@
-"""Comparisons ↔ contract messages, both ways and nothing else."""
+"""Converts comparisons from and to messages of the contract."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PREFIX = "PRESET_ID_"
 
 
 def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid:
-    """What is to be compared. Raises UnknownGpuType, UnknownBaseModel, TooManyPoints, ValidationFailed."""
+    """Returns the points of a request. Raises UnknownGpuType, UnknownBaseModel, TooManyPoints, ValidationFailed."""
     requests.check_needs_base_model(request)
     model = requests.base_model(request.base_model) if request.base_model else None
     if model:
@@ -41,8 +41,8 @@ def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid
     choices = _choices(request, catalogue, model)
     points = len(types) * len(counts) * len(choices)
     if points > MAX_POINTS:
-        what = f"{len(types)} GPU types by {len(counts)} counts by {len(choices)} presets are {points} points"
-        raise TooManyPoints([("gpu_types", f"{what}; at most {MAX_POINTS} are compared in one call")])
+        product = f"{len(types)} GPU types by {len(counts)} counts by {len(choices)} presets are {points} points"
+        raise TooManyPoints([("gpu_types", f"{product}; at most {MAX_POINTS} are compared in one call")])
     machines = [all_gpus()[entry.type] for entry in types] if model else None
     return Grid(types, machines, counts, choices)
 
@@ -50,7 +50,7 @@ def grid(request: pb.CompareConfigurationsRequest, catalogue: Catalogue) -> Grid
 def response(
     request: pb.CompareConfigurationsRequest, compared: Grid, comparison: Comparison, dataset: Dataset, version: str
 ) -> pb.CompareConfigurationsResponse:
-    """A comparison, every figure as a single estimate shows it."""
+    """Returns a comparison as a message."""
     forecast = comparison.plan is not None
     configurations = [
         (pb.GpuConfig(type=entry.type, count=count), preset_id(choice.preset_id))

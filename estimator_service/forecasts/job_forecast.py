@@ -1,6 +1,6 @@
-"""What a whole job takes: steps, time with its range, cost. The same formulas serve one job (floats) and a table (arrays).
+"""Forecasts a job from the forecast of its steps: number of steps, time and cost with their ranges.
 
-Only + - * / and ceil are used on the way from a step to a job, so that both agree to the digit.
+The same formulas take one job (floats) and a table of jobs (arrays), and give both the same digits.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from estimator_service.physics.workload import WEIGHT_BYTES, adapter_params
 from estimator_service.reference import MAX_STEPS, SECONDS_PER_HOUR
 
 GB = 1e9
-MAX_STARTUP_SHARE = 0.5  # above this the range says more of the start-up than of the training
+MAX_STARTUP_SHARE = 0.5  # above this the range is mostly that of the start-up
 
 
 class Load(NamedTuple):
-    """What a plan brings along, whatever the GPUs; floats or arrays. Bytes and sequences."""
+    """The amounts of a plan that do not depend on the GPUs: sequences and bytes, as floats or arrays."""
 
     sequences: float
     validation_sequences: float
@@ -35,7 +35,7 @@ class Load(NamedTuple):
 
 
 class JobTotals(NamedTuple):
-    """A job, as floats or arrays. Hours and US dollars, unrounded; steps are whole numbers."""
+    """The forecast of a job, as floats or arrays: whole steps, hours and US dollars, unrounded."""
 
     steps_per_epoch: Any
     total_steps: Any
@@ -55,7 +55,7 @@ class JobTotals(NamedTuple):
 
 
 class JobForecast(NamedTuple):
-    """One job and what is said of its step."""
+    """The forecast of one job: of the whole (`totals`) and of its step (`forecast`)."""
 
     plan: Plan
     point: Point
@@ -65,7 +65,7 @@ class JobForecast(NamedTuple):
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What of the job lies outside the measured runs, or was not counted, in words."""
+        """In words, what makes the forecast uncertain: what is outside the measured runs, or was not counted."""
         return self.plan.doubts + self.forecast.reasons + self._startup_doubt
 
     @property
@@ -88,18 +88,18 @@ class JobForecast(NamedTuple):
 
     @property
     def fastest_training_seconds(self) -> float:
-        """Time below which no trainer can do the training steps, whatever finished jobs taught."""
+        """The time that no trainer can beat for the training steps, whatever the corrections."""
         uncorrected = self.training_seconds[1] * self.point.speed_correction
         return uncorrected / max_speedup(self.forecast.features, self.point.gpu)
 
     @property
     def is_quotable(self) -> bool:
-        """Whether a price may be promised on it."""
+        """Whether a quote may promise its price."""
         return self.confidence != "low"
 
 
 def load(planned: Plan) -> Load:
-    """What a plan brings along. Raises DatasetTooLarge."""
+    """Returns the amounts of a plan. Raises DatasetTooLarge."""
     w = planned.workload
     if planned.sequences * planned.epochs > MAX_STEPS:
         raise DatasetTooLarge
@@ -116,7 +116,7 @@ def load(planned: Plan) -> Load:
 
 
 def totals(amounts: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDefaults) -> JobTotals:
-    """A job of `count` GPUs at `price` US dollars an hour for each."""
+    """Returns the forecast of a job on `count` GPUs at `price` US dollars an hour each."""
     up = np.ceil if isinstance(numbers.step, np.ndarray) else math.ceil
     together = amounts.per_step * count
     steps_per_epoch = up(amounts.sequences / together)
@@ -126,7 +126,7 @@ def totals(amounts: Load, numbers: Numbers, count: Any, price: Any, defaults: Jo
     save = (defaults.save_seconds + amounts.saved_bytes / (defaults.save_gb_per_second * GB)) / SECONDS_PER_HOUR
     steps = total_steps + validations
     hours = startup + steps * numbers.step / SECONDS_PER_HOUR + save
-    # Start-up and training miss independently of each other: their distances from the median add up in squares.
+    # The errors of start-up and training are independent: the squares of their distances from the median add up.
     earlier = (defaults.startup_seconds - defaults.startup_p10_seconds) / SECONDS_PER_HOUR
     later = (defaults.startup_p90_seconds - defaults.startup_seconds) / SECONDS_PER_HOUR
     faster = steps * (numbers.step - numbers.step_p10) / SECONDS_PER_HOUR

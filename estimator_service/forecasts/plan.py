@@ -1,4 +1,4 @@
-"""Turns a request into what is trained: options that were left open are filled in and named as assumptions. Pure."""
+"""Plans the training of a job: fills in the options that the request leaves open, and lists them as assumptions. Pure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from estimator_service.datasets.model import Dataset, Lengths, cut
 from estimator_service.physics.evidence import Z90
 from estimator_service.physics.workload import ATTENTION, Method, Precision, Stack, Workload
 
-DEFAULT_LENGTH = 2048  # where nobody counted the dataset's samples
-LONGEST = 131_072
-SHORTEST = 128
-MIN_VALIDATION = 20  # samples that a validation fraction holds back at least: with fewer the loss says little
+DEFAULT_LENGTH = 2048  # if the lengths of samples were not counted
+MAX_LENGTH = 131_072
+MIN_LENGTH = 128
+MIN_VALIDATION = 20  # samples of a validation fraction at least: with fewer the loss is too noisy
 MAX_GPUS = 8  # of a job
-STEP = 8  # lengths are padded to a multiple of it: what tensor cores take
+LENGTH_MULTIPLE = 8  # lengths are padded to a multiple of it, for tensor cores
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a base model is trained, as the contract has it; None: left open."""
+    """The request's `training` options; None: left open."""
 
     method: Method | None = None
     sequence_length: int | None = None
@@ -42,7 +42,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
-    """What is to be trained and how; `batch` is of each GPU."""
+    """What a request says of the training; `batch` is that of each GPU."""
 
     model: Model
     options: Options
@@ -52,7 +52,7 @@ class TrainingSpec:
 
 
 class Assumption(NamedTuple):
-    """A field that was left open, what was taken, and why."""
+    """A field that was left open, the value that was assumed, and why."""
 
     field: str
     value: str
@@ -61,25 +61,25 @@ class Assumption(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one GPU trains, and how much there is of it; `sequences` are an epoch's, of all GPUs together."""
+    """What one GPU trains in a step, and how much is trained; `sequences` are those of an epoch on all GPUs together."""
 
     workload: Workload
     lengths: Lengths
     sequences: float
     validation_sequences: float
     epochs: int
-    length: int  # samples are cut at it
+    length: int  # tokens at which samples are cut
     assumptions: tuple[Assumption, ...]
     doubts: tuple[str, ...]  # why the forecast may be far off
 
     @property
     def training_tokens(self) -> float:
-        """Tokens of all epochs, padding not counted."""
+        """Tokens of all epochs, without padding."""
         return self.sequences * (self.length if self.workload.packed else self.lengths.mean) * self.epochs
 
 
 class _Filled(NamedTuple):
-    """What a plan needs of options, GPU type, dataset and batch: neither the model nor the rank changes it."""
+    """The part of a plan that depends on neither the model nor the rank."""
 
     method: Method
     precision: Precision
@@ -92,7 +92,7 @@ class _Filled(NamedTuple):
 
 
 def plan(spec: TrainingSpec, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) -> Plan:
-    """Fills in what was left open for a GPU type and a dataset."""
+    """Returns the plan of a training on a GPU type with a dataset."""
     options, tokenizer = spec.options, spec.model.tokenizer
     counted, dataset = dataset, _in_own_tokens(dataset, tokenizer)
     filled = _filled(options, gpu.traits, spec.batch, dataset, defaults)
@@ -115,7 +115,7 @@ def plan(spec: TrainingSpec, gpu: Gpu, dataset: Dataset, defaults: JobDefaults) 
         weight_bits=4 if method == "qlora" else 16,
         token_spread=tokenizer.log_spread(dataset.script_tokens),
     )
-    doubts = () if dataset.tokens and dataset.pairs else ("nobody counted the dataset's tokens",)
+    doubts = () if dataset.tokens and dataset.pairs else ("the dataset's tokens were not counted",)
     return Plan(
         workload, filled.lengths, filled.sequences, filled.validation_sequences, spec.epochs, length,
         filled.assumptions + _token_assumption(spec.model, counted, dataset), doubts,
@@ -129,7 +129,7 @@ def _in_own_tokens(dataset: Dataset, tokenizer: Tokenizer) -> Dataset:
 
 
 def _token_assumption(model: Model, counted: Dataset, dataset: Dataset) -> tuple[Assumption, ...]:
-    """How the tokens of the model's own tokenizer follow from those that were counted; none where they are the same."""
+    """Says how the tokens of the model's own tokenizer follow from those that were counted; empty if they are the same."""
     spread = model.tokenizer.log_spread(dataset.script_tokens)
     if not counted.tokens or not spread:
         return ()
@@ -144,82 +144,82 @@ def _token_assumption(model: Model, counted: Dataset, dataset: Dataset) -> tuple
 
 @lru_cache(maxsize=1024)
 def _filled(options: Options, traits: Traits, batch: int, dataset: Dataset, defaults: JobDefaults) -> _Filled:
-    named = list[Assumption]()
+    assumptions = list[Assumption]()
 
-    def taken(field: str, value: str, reason: str) -> None:
-        named.append(Assumption(field, value, reason))
+    def assume(field: str, value: str, reason: str) -> None:
+        assumptions.append(Assumption(field, value, reason))
 
     method: Method = options.method or "lora"
     if options.method is None:
-        taken("training.method", method, "the usual way to fine-tune")
+        assume("training.method", method, "the usual way to fine-tune")
     length = options.sequence_length or _length(dataset)
     if options.sequence_length is None:
-        reason = "the longest sample of the dataset" if dataset.longest else "nobody counted the dataset's samples"
-        taken("training.sequence_length", str(length), reason)
+        reason = "the longest sample of the dataset" if dataset.longest else "the lengths of samples were not counted"
+        assume("training.sequence_length", str(length), reason)
     lengths = cut(
         dataset, length, default_pairs=defaults.default_pairs, default_tokens_per_pair=defaults.default_tokens_per_pair
     )
     if not dataset.tokens:
-        taken("dataset.total_tokens", f"{lengths.tokens:.0f}", "nobody counted them")
+        assume("dataset.total_tokens", f"{lengths.tokens:.0f}", "the tokens were not counted")
     if not dataset.bins:
-        taken("dataset.token_histogram", "every sample of the mean length", "nobody counted the lengths")
+        assume("dataset.token_histogram", "every sample of the mean length", "the lengths were not counted")
     precision = _precision(options.precision, traits)
     if precision != options.precision:
         reason = (
             "the usual arithmetic" if options.precision is None else f"GPUs of this type have no {options.precision}"
         )
-        taken("training.precision", precision, reason)
-    for field, chosen, value in (
+        assume("training.precision", precision, reason)
+    for field, requested, value in (
         ("gradient_accumulation", options.gradient_accumulation, 1),
         ("activation_checkpointing", options.activation_checkpointing, True),
         ("packing", options.packing, False),
         ("stack", options.stack, "plain"),
     ):
-        if chosen is None:
-            taken(f"training.{field}", str(value).lower(), "the usual setting")
+        if requested is None:
+            assume(f"training.{field}", str(value).lower(), "the usual setting")
     if not options.target_modules and method != "full":
-        taken("training.target_modules", " ".join(f"{name}_proj" for name in ATTENTION), "the usual adapters")
+        assume("training.target_modules", " ".join(f"{name}_proj" for name in ATTENTION), "the usual adapters")
     sequences = lengths.tokens / length if options.packing else float(lengths.samples)
     validation_pairs = dataset.validation_pairs
     if options.validation_fraction:
-        # As the trainer holds samples back: docs/trainers.md.
+        # The trainer splits the samples in the same way: docs/trainers.md.
         samples = float(lengths.samples)
-        held_back = min(max(MIN_VALIDATION, round(samples * options.validation_fraction)), samples - 1)
-        validation = sequences * held_back / samples
+        validation_samples = min(max(MIN_VALIDATION, round(samples * options.validation_fraction)), samples - 1)
+        validation = sequences * validation_samples / samples
         sequences -= validation
     elif options.validation_dataset_id and dataset.validation_tokens:
-        # In sequences of the mean length: the time goes with the tokens.
+        # In sequences of the mean length: the time is proportional to the tokens.
         validation = dataset.validation_tokens / (length if options.packing else lengths.mean)
     elif validation_pairs:
         validation = sequences * validation_pairs / (dataset.pairs or defaults.default_pairs)
     else:
-        # The trainer holds nothing back unless it is asked to.
+        # Without any of these the trainer does not validate.
         validation = 0.0
-    taken("startup", f"{defaults.startup_seconds:.0f} s", "getting machines; loading the base model comes on top")
+    assume("startup", f"{defaults.startup_seconds:.0f} s", "getting machines; loading the base model comes on top")
     padded = (1.0,) if options.packing else tuple(lengths.padding(batch * number) for number in range(1, MAX_GPUS + 1))
-    return _Filled(method, precision, length, lengths, padded, sequences, validation, tuple(named))
+    return _Filled(method, precision, length, lengths, padded, sequences, validation, tuple(assumptions))
 
 
 def _length(dataset: Dataset) -> int:
-    """The longest sample, so that nothing is cut, in steps of what tensor cores take."""
-    longest = min(LONGEST, max(SHORTEST, dataset.longest or DEFAULT_LENGTH))
-    return -(-longest // STEP) * STEP
+    """Returns the length of the longest sample, so that none is cut, as a multiple of LENGTH_MULTIPLE."""
+    longest = min(MAX_LENGTH, max(MIN_LENGTH, dataset.longest or DEFAULT_LENGTH))
+    return -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 def default_precision(traits: Traits) -> Precision:
-    """Returns the precision of a GPU type where the request names none."""
+    """Returns the precision on a GPU type for requests without one."""
     return _precision(None, traits)
 
 
 def _precision(requested: Precision | None, traits: Traits) -> Precision:
-    """Returns the requested precision if the GPU type has it, else the nearest that it has."""
+    """Returns the requested precision if the GPU type supports it, else the closest that it supports."""
     if requested == "fp8" and traits.fp8:
         return "fp8"
     return "bf16" if requested != "fp16" and traits.bf16 else "fp16"
 
 
 def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:
-    """The configuration with everything filled in: two requests that mean the same have the same one."""
+    """Returns the configuration with everything filled in: requests that mean the same have the same."""
     w = planned.workload
     return {
         "base_model": spec.model.name,
@@ -237,5 +237,5 @@ def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:
 
 
 def with_options(spec: TrainingSpec, **changes: object) -> TrainingSpec:
-    """The same with other options."""
+    """Returns the training with other options."""
     return replace(spec, options=replace(spec.options, **changes))  # type: ignore[arg-type] # fields known by name only

@@ -1,4 +1,7 @@
-"""Requests to job configurations: every name is looked up, and an unknown one is refused with those there are."""
+"""Reads a request for an estimate or quote: looks its GPU type, price and base model up, and refuses unknown names.
+
+The forecast of the configuration is made in `plan.py` (what is trained), then `job_forecast.py` (time and cost).
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,17 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from estimator_service.catalogue import base_models, gpus
 from estimator_service.catalogue.model import Catalogue, ModelGpuType
 from estimator_service.errors import UnknownBaseModel, UnknownGpuType, UnknownProvider
-from estimator_service.forecasts.configuration import JobConfiguration
+from estimator_service.forecasts.configuration import JobConfiguration, Placement
 from estimator_service.forecasts.plan import TrainingSpec
-from estimator_service.forecasts.repairs import Placement
 from estimator_service.forecasts.wire import options
 from rpc.errors import ValidationFailed
 
-# Longest name that an error message repeats, in characters.
-MAX_ECHO = 64
+# Longer names are not quoted in error messages.
+MAX_QUOTED_CHARACTERS = 64
 
 
 class ConfiguredRequest(Protocol):
-    """A request that names a configuration: EstimateCostRequest and CreateQuoteRequest have the same fields for it."""
+    """The fields that EstimateCostRequest and CreateQuoteRequest have in common."""
 
     @property
     def dataset_id(self) -> str: ...
@@ -40,7 +42,7 @@ class ConfiguredRequest(Protocol):
 
 
 def job_configuration(request: ConfiguredRequest, catalogue: Catalogue) -> JobConfiguration:
-    """Looks every name of a request up. Raises UnknownGpuType, UnknownBaseModel, UnknownProvider, ValidationFailed."""
+    """Returns a request's configuration. Raises UnknownGpuType, UnknownBaseModel, UnknownProvider, ValidationFailed."""
     check_needs_base_model(request)
     model = base_model(request.base_model) if request.base_model else None
     for_models = model is not None
@@ -76,7 +78,7 @@ def hyperparameters(request: ConfiguredRequest) -> Mapping[str, Any]:
 
 
 def check_needs_base_model(request: ConfiguredRequest | pb.CompareConfigurationsRequest) -> None:
-    """Raises ValidationFailed where a request has fields that need a base model, and names none."""
+    """Raises ValidationFailed if a request has fields that need a base model, but no base model."""
     if request.base_model:
         return
     field = "training" if request.training.ListFields() else "provider" if getattr(request, "provider", "") else None
@@ -88,7 +90,7 @@ def base_model(name: str) -> base_models.Model:
     """Returns the base model of a name. Raises UnknownBaseModel, which lists models of similar names."""
     model = base_models.find(name)
     if model is None:
-        quoted = f"'{name}'" if len(name) <= MAX_ECHO else "this model"
+        quoted = f"'{name}'" if len(name) <= MAX_QUOTED_CHARACTERS else "this model"
         similar = difflib.get_close_matches(name.lower(), list(base_models.all_models()), n=5, cutoff=0.4)
         choices = ", ".join(similar or list(base_models.all_models())[:10])
         raise UnknownBaseModel([("base_model", f"{quoted} is not in the catalogue; try {choices}")])
@@ -96,7 +98,7 @@ def base_model(name: str) -> base_models.Model:
 
 
 def check_target_modules(training: pb.TrainingOptions, model: base_models.Model) -> None:
-    """Raises ValidationFailed for modules that the model does not have; it lists those that the model has."""
+    """Raises ValidationFailed, which lists the model's modules, for modules that it does not have."""
     wrong = [
         (
             f"training.target_modules[{index}]",
@@ -110,7 +112,7 @@ def check_target_modules(training: pb.TrainingOptions, model: base_models.Model)
 
 
 def check_validation(training: pb.TrainingOptions, dataset_id: str) -> None:
-    """Raises ValidationFailed where validation has two sources, or early stopping has none."""
+    """Raises ValidationFailed for validation data from two sources, and for early stopping without any."""
     has_dataset, has_fraction = bool(training.validation_dataset_id), training.validation_fraction > 0
     if has_dataset and has_fraction:
         raise ValidationFailed([("training.validation_dataset_id", "excludes validation_fraction; choose one")])
@@ -122,17 +124,17 @@ def check_validation(training: pb.TrainingOptions, dataset_id: str) -> None:
 
 
 def usable_types(catalogue: Catalogue, *, for_models: bool) -> Mapping[str, ModelGpuType]:
-    """Returns the GPU types by id: those for jobs with a base model, or those for jobs without."""
+    """Returns the GPU types for jobs with or without a base model, by id."""
     return catalogue.by_type_for_models if for_models else catalogue.by_type
 
 
 def gpu_type(
     name: str, types: Mapping[str, ModelGpuType], catalogue: Catalogue, path: str, *, for_models: bool
 ) -> ModelGpuType:
-    """Returns the GPU type of a name. Raises UnknownGpuType for the field `path`; it lists the types there are."""
+    """Returns the GPU type of a name. Raises UnknownGpuType, which lists the types, for the field `path`."""
     gpu = types.get(name)
     if gpu is None:
-        quoted = f"'{name}'" if len(name) <= MAX_ECHO else "this type"
+        quoted = f"'{name}'" if len(name) <= MAX_QUOTED_CHARACTERS else "this type"
         reason = "is not in the catalogue"
         if not for_models and name in catalogue.by_type_for_models:
             reason = "is only for jobs that name a base_model"

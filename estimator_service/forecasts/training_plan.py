@@ -1,4 +1,4 @@
-"""What a trainer will train for an estimate, as a contract message: every default that the estimate assumed is filled in."""
+"""Converts the plan of an estimate to the message that tells a trainer what to train, with the defaults that were assumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from estimator_service.physics.workload import ATTENTION, Method, Precision, Sta
 
 
 def forecast_plan(planned: Plan, options: Options, batch: int) -> pb.TrainingPlan:
-    """The plan of a forecast. Its length is unset where samples are not to be cut."""
+    """Returns the plan of a forecast. Its sequence length is unset if samples are not to be cut."""
     w = planned.workload
     length = planned.length if options.sequence_length or w.packed else None
     plan = _plan(w.model, w.method, w.precision, "tuned" if w.stack == "tuned" else "plain", w.targets, batch)
@@ -32,7 +32,7 @@ def forecast_plan(planned: Plan, options: Options, batch: int) -> pb.TrainingPla
 
 
 def reference_plan(model: Model, gpu: Gpu | None, batch: int, count: int) -> pb.TrainingPlan:
-    """The plan of a job without a base model: the catalogue's default one, and a step's pairs shared out to the GPUs."""
+    """Returns the plan of a job without a base model: the default model, and the batch divided among the GPUs."""
     precision: Precision = default_precision(gpu.traits) if gpu is not None else "bf16"
     plan = _plan(model, "lora", precision, "plain", ATTENTION, -(-batch // count))
     plan.training.gradient_accumulation = 1

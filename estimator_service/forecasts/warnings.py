@@ -1,4 +1,4 @@
-"""Warnings about settings that are likely to train badly, each with its published source. Pure."""
+"""Warns of settings that are likely to train badly, each with its published source. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from estimator_service.catalogue.model import LearningRateLimit
 from estimator_service.forecasts.plan import TrainingSpec
 
 
-class Warned(NamedTuple):
-    """A field of the request, what is wrong with its value, and where that was published."""
+class SettingWarning(NamedTuple):
+    """A field of the request, what is wrong with its value, and the source that says so."""
 
     field: str
     message: str
@@ -19,23 +19,25 @@ class Warned(NamedTuple):
 
 def setting_warnings(
     spec: TrainingSpec, learning_rate: float, limits: Sequence[LearningRateLimit], longest: int | None
-) -> list[Warned]:
-    """Warns of a training's settings. `longest`: the dataset's longest sample, tokens; None: not known."""
+) -> list[SettingWarning]:
+    """Returns the warnings of a job's settings. `longest`: tokens of the dataset's longest sample; None: not counted."""
     return _learning_rate(spec, learning_rate, limits) + _context(spec, longest)
 
 
-def _context(spec: TrainingSpec, longest: int | None) -> list[Warned]:
-    """Warns of sequences that are longer than the model was trained for."""
+def _context(spec: TrainingSpec, longest: int | None) -> list[SettingWarning]:
+    """Warns of sequences longer than the model's context."""
     length, context = spec.options.sequence_length or longest or 0, spec.model.context_tokens
     if not context or length <= context:
         return []
-    what = "" if spec.options.sequence_length else ", the longest sample,"
-    message = f"{length:,} tokens{what} are above the {context:,} of {spec.model.name}: set at most {context}"
-    return [Warned("training.sequence_length", message, spec.model.source)]
+    source = "" if spec.options.sequence_length else ", the longest sample,"
+    message = f"{length:,} tokens{source} are above the {context:,} of {spec.model.name}: set at most {context}"
+    return [SettingWarning("training.sequence_length", message, spec.model.source)]
 
 
-def _learning_rate(spec: TrainingSpec, learning_rate: float, limits: Sequence[LearningRateLimit]) -> list[Warned]:
-    """Warns of a learning rate above those of published recipes, by the first limit for the method and the model's size."""
+def _learning_rate(
+    spec: TrainingSpec, learning_rate: float, limits: Sequence[LearningRateLimit]
+) -> list[SettingWarning]:
+    """Warns of a learning rate above the first limit for the method and the model's size."""
     method = spec.options.method or "lora"
     for limit in limits:
         if method in limit.methods and spec.model.params_b >= limit.min_params_b:
@@ -44,5 +46,5 @@ def _learning_rate(spec: TrainingSpec, learning_rate: float, limits: Sequence[Le
             message = f"{learning_rate:g} is likely to diverge at rank {spec.rank} ({method}): {limit.recipe}"
             if method == "full":
                 message = f"{learning_rate:g} is likely to diverge: {limit.recipe}"
-            return [Warned("hyperparameters.learning_rate", message, limit.source)]
+            return [SettingWarning("hyperparameters.learning_rate", message, limit.source)]
     return []

@@ -1,4 +1,4 @@
-"""Forecasts ↔ contract messages: what a base model adds to an estimate, both ways and nothing else."""
+"""Converts forecasts from and to messages of the contract."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, get_args
 
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
-from estimator_service.catalogue.model import Dated
+from estimator_service.catalogue.model import GpuPrice
 from estimator_service.catalogue.wire import gpu_price
 from estimator_service.datasets.model import Dataset
 from estimator_service.forecasts.job_forecast import JobForecast
 from estimator_service.forecasts.plan import Assumption, Options
 from estimator_service.forecasts.repairs import Change, Repair
-from estimator_service.forecasts.warnings import Warned
+from estimator_service.forecasts.warnings import SettingWarning
 from estimator_service.physics.evidence import run_class
 from estimator_service.physics.forecast import VERDICTS, Confidence
 from estimator_service.physics.memory import GIB
 from estimator_service.physics.parameters import fitted
 from estimator_service.reference import SECONDS_PER_HOUR, to_cents
 
-# Of messages in messages: built in place, in a third of the time that it takes to build each and copy it into its parent.
+# Nested messages as dictionaries: protobuf builds them in place, in a third of the time of building and copying each.
 Fields = dict[str, Any]
 VERDICT_VALUES = tuple(pb.MemoryVerdict.Value(f"MEMORY_VERDICT_{verdict.upper()}") for verdict in VERDICTS)
 CONFIDENCES = {word: pb.Confidence.Value(f"CONFIDENCE_{word.upper()}") for word in get_args(Confidence)}
@@ -35,12 +35,12 @@ TITLES = {
     "optimizer": "updating weights",
     "pipeline": "waiting for other pipeline stages",
 }
-NO_REPAIR = "It does not fit on any of our GPU types, with any single change or two together that we know."
+NO_REPAIR = "It does not fit on any of our GPU types, with any known change or two together."
 INSIDE = "everything about it lies within the measured runs"
 
 
 def options(training: pb.TrainingOptions) -> Options:
-    """How a base model is to be trained."""
+    """Returns the options of a request."""
     fields = {field.name: value for field, value in training.ListFields()}
     return Options(
         method=_word(pb.TrainingMethod, "TRAINING_METHOD_", fields.get("method")),
@@ -62,7 +62,7 @@ def response(
     job: JobForecast,
     repairs: Sequence[Repair],
     dataset: Dataset,
-    price: Dated,
+    price: GpuPrice,
     catalogue_version: str,
     reference: float | None,
 ) -> pb.EstimateCostResponse:
@@ -171,7 +171,7 @@ def _forecast(job: JobForecast) -> Fields:
 
 
 def _sharding(job: JobForecast) -> tuple[Assumption, ...]:
-    """The parallelism that was chosen, as an assumption; none on one GPU."""
+    """Returns the parallelism that was chosen, as an assumption; none on one GPU."""
     count = job.point.count
     if count == 1:
         return ()
@@ -231,15 +231,15 @@ def _patch(change: Change) -> pb.ConfigurationPatch:
     return patch
 
 
-def warning(warned: Warned) -> pb.Warning:
-    """A warning as a message."""
-    return pb.Warning(field=warned.field, message=warned.message, source=warned.source)
+def warning(model: SettingWarning) -> pb.Warning:
+    """Returns a warning as a message."""
+    return pb.Warning(field=model.field, message=model.message, source=model.source)
 
 
 @lru_cache(maxsize=1024)
-def assumptions(named: tuple[Assumption, ...]) -> tuple[pb.Assumption, ...]:
-    """What was filled in."""
-    return tuple(pb.Assumption(field=each.field, value=each.value, reason=each.reason) for each in named)
+def assumptions(models: tuple[Assumption, ...]) -> tuple[pb.Assumption, ...]:
+    """Returns assumptions as messages."""
+    return tuple(pb.Assumption(field=each.field, value=each.value, reason=each.reason) for each in models)
 
 
 def _word(enum: Any, prefix: str, value: int | None) -> Any:

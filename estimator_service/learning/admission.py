@@ -1,4 +1,7 @@
-"""Which finished jobs may teach: reports of trainers are bounded by physics, and nobody's are trusted alone. Pure."""
+"""Decides which finished jobs correct forecasts, and with what weight. Pure.
+
+Trainers' reports must be physically possible, and no single user or worker can dominate a correction.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,20 @@ from estimator_service.learning.corrections import FinishedJob
 from estimator_service.physics.forecast import max_speedup
 from estimator_service.physics.step_time import TimeParameters
 
-# Shorter trainings say more of timers and start-up than of speed.
+# Shorter trainings measure start-up rather than speed.
 MIN_TRAINING_SECONDS = 60.0
-# A speed this much lower than the forecast is a broken run, not a lesson.
+# A run this much slower than its forecast is broken.
 MAX_SLOWDOWN = 10.0
-# Tokens over those forecast: tokenizers differ by a factor of three, and early stopping leaves epochs out.
+# Of counted to forecast tokens: tokenizers differ by a factor of three, and early stopping leaves out epochs.
 MAX_TOKEN_RATIO = 20.0
-# Peaks of one GPU, GiB: less than a CUDA context, more than any GPU; and how far a forecast may be off.
+# Possible peaks of one GPU, GiB: between a CUDA context and more than any GPU has; and the largest factor to the forecast.
 PEAK_GIB = (0.2, 1024.0)
 MAX_PEAK_RATIO = 3.0
 FEATURES = len(TimeParameters._fields) + 6
 
 
 def refusal(job: FinishedJob, gpu_type: str) -> str | None:
-    """Returns the reason why a finished job teaches nothing, or None if it may."""
+    """Returns the reason why a finished job must not correct forecasts, or None if it may."""
     numbers = (
         job.seconds,
         job.forecast_seconds,
@@ -49,7 +52,7 @@ def refusal(job: FinishedJob, gpu_type: str) -> str | None:
 
 
 def with_possible_peak(job: FinishedJob) -> FinishedJob:
-    """The job, without a peak of memory that no run of it can have had."""
+    """Returns the job, without its measured peak of memory if that is not possible."""
     peak = job.peak_gib
     if peak is None or (
         PEAK_GIB[0] <= peak <= PEAK_GIB[1] and 1 / MAX_PEAK_RATIO <= peak / job.forecast_gib <= MAX_PEAK_RATIO
@@ -59,10 +62,7 @@ def with_possible_peak(job: FinishedJob) -> FinishedJob:
 
 
 def trust(owners: Sequence[tuple[str, str]]) -> tuple[float, ...]:
-    """Weights of jobs by their (user, worker): no worker and no user counts for more than the one with the fewest jobs.
-
-    The largest weight is 1, so that a job never counts for more than one.
-    """
+    """Returns the weights of jobs by their (user, worker), the largest 1: every worker has the same weight in all."""
     users, workers = Counter(user for user, _ in owners), Counter(worker for _, worker in owners)
     raw = [1.0 / (users[user] * workers[worker]) ** 0.5 for user, worker in owners]
     by_worker: Counter[str] = Counter()

@@ -1,8 +1,8 @@
-"""Corrections of forecasts from finished runs of one kind: pure.
+"""Corrects forecasts by finished jobs of the same kind. Pure.
 
-Bayes' rule for a Gaussian process. A forecast is off because parameters of the model are off here (a trainer's kernels, a
-provider's clocks), which slopes carry to other runs, and by a remainder that similar runs share. Outliers count less, by
-Student's t; see docs/forecasts.md, "Learning".
+A Gaussian process. A forecast has an error from parameters that differ for this kind (a trainer's kernels, a provider's
+clocks), which the slopes of the forecast carry over to other jobs, and a remainder that similar jobs share. Outliers get less
+weight, by Student's t; see docs/forecasts.md, "Learning".
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from estimator_service.physics.parameters import Parameters, fitted
 Kind = tuple[str, str, str, bool]  # model family, GPU type, stack of the formulas, whether samples are packed
 Array = NDArray[np.float64]
 
-FREEDOM = 4.0  # of Student's t: a run three deviations off counts half
+FREEDOM = 4.0  # degrees of freedom of Student's t: a run three deviations off has a third of the weight
 ROUNDS = 24
 # Corrections stay within the errors of the published runs, their source held out: 99.7 % of speeds and 96 % of peaks are within
 # a factor of 2, nine tenths of peaks within 1.5.
 MAX_SPEED_CORRECTION, MAX_MEMORY_CORRECTION = 2.0, 1.5
-DIGITS = 9  # of a factor: one point alone and among 512 get the same, in whatever order sums are taken
+DIGITS = 9  # of a factor, so that a point gets the same alone and among 512, whose sums are in another order
 
 
 class Prior(NamedTuple):
-    """Variances of logs before any run of a kind was seen, and the noise of a run measured again (standard deviation)."""
+    """The prior of log errors: variances of their parts, and the standard deviation of repeated measurements (`noise`)."""
 
-    slopes: Array  # of each number of the model
-    shared: float  # of what moves all runs of a kind
-    alike: float  # of what moves runs that are alike
-    misfit: float  # of what stays, however many runs were seen
+    slopes: Array  # of each parameter of the model
+    shared: float  # of the error that all runs of a kind share
+    alike: float  # of the error that similar runs share
+    misfit: float  # of the error that remains however many runs are known
     noise: float
-    alone: float  # how much noisier a run counts that no other vouches for
-    apart: float  # natural logarithms of size or tokens after which runs are less alike
-    same: int  # of a run's kinds, those that have to be the same
+    alone: float  # factor of the noise added for a single run that no other confirms
+    apart: float  # length scale: natural logarithms of size or tokens
+    same: int  # how many of a run's categories must be equal for runs to be similar
 
     def covariance(self, runs: Array, others: Array) -> Array:
-        """How far what is off in some runs tells what is off in others; a row of `features` for each run."""
+        """Returns the covariance of the errors of two lists of runs, each a row of `features`."""
         slopes = len(self.slopes)
         near: Array = np.zeros((len(runs), len(others)))
         for column in range(slopes, slopes + POSITIONS):
@@ -56,14 +56,14 @@ class Prior(NamedTuple):
         return covariance
 
     def variance(self, runs: Array) -> Array:
-        """`covariance` of each run with itself."""
+        """Returns the `covariance` of each run with itself."""
         variance: Array = runs[:, : len(self.slopes)] ** 2 @ self.slopes + self.shared + self.alike
         return variance
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Posterior:
-    """How far runs of a kind are from what the formulas say. Told apart by identity."""
+    """The errors of the forecasts of a kind of runs, given those that finished. Compared by identity."""
 
     jobs: int
     prior: Prior
@@ -72,7 +72,7 @@ class Posterior:
     precision: Array
 
     def apply(self, runs: Array) -> tuple[list[float], list[float]]:
-        """(factor, factor of the range's width) for runs of these features."""
+        """Returns the factors of speed and the factors of the range's width for runs with these features."""
         shared = self.prior.covariance(runs, self.runs)
         before = self.prior.variance(runs) + self.prior.misfit
         now = before - np.sum((shared @ self.precision) * shared, axis=1)
@@ -81,10 +81,10 @@ class Posterior:
 
 
 class FinishedJob(NamedTuple):
-    """A finished job: seconds it took, what its forecast said of all of it and of what is not training, and its features.
+    """A finished job with its forecast. Times in seconds: `overhead_seconds` is the forecast of everything but the training.
 
-    `forecast_gib` is the peak as the model says it without corrections, `peak_gib` the trainer's; None: it measured none.
-    `token_ratio`: tokens that the trainer counted, over those that were forecast. A job of twice the tokens is not a slow one.
+    `forecast_gib` is the forecast peak of memory without corrections, `peak_gib` the measured one; None: not measured.
+    `token_ratio`: tokens that the trainer counted, divided by those forecast. A job with twice the tokens is not a slow one.
     """
 
     seconds: float
@@ -98,9 +98,9 @@ class FinishedJob(NamedTuple):
 
     @property
     def log_ratio(self) -> float:
-        """Log of measured ÷ predicted speed of the training itself, as the model says it without corrections.
+        """Log of the measured speed of the training divided by the forecast one, without corrections.
 
-        What is not training is taken as forecast, as long as that leaves the better part; else as it was in proportion.
+        The overhead counts as forecast if that leaves more than half of the time for the training, else in proportion.
         """
         training = self.forecast_seconds - self.overhead_seconds
         taken = self.seconds - self.overhead_seconds
@@ -110,7 +110,7 @@ class FinishedJob(NamedTuple):
 
 
 class Accuracy(NamedTuple):
-    """How good forecasts were; `month` None: all of them."""
+    """The accuracy of the forecasts of jobs that finished in a month; `month` None: of all."""
 
     month: str | None
     jobs: int
@@ -119,10 +119,7 @@ class Accuracy(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """What finished jobs of one kind teach of speed, and of memory where trainers measured it.
-
-    `software`: what their trainers reported that they run; all jobs are of the same.
-    """
+    """The corrections of speed, and of memory where it was measured, from finished jobs of one kind and software."""
 
     speed: Posterior
     memory: Posterior | None
@@ -133,14 +130,14 @@ Corrections = Mapping[Kind, Correction]
 
 
 def speed_prior(p: Parameters) -> Prior:
-    """What is taken for granted of speeds. One GPU tells of several: else more GPUs would beat perfect scaling."""
+    """The prior of speeds. Runs on one and on several GPUs are similar: else more GPUs could beat perfect scaling."""
     s = p.spread
     slopes = (s.looseness * np.array(p.time_sd)) ** 2
     return Prior(slopes, s.source_sd**2, s.alike_sd**2, s.misfit_sd**2, s.run_sd, s.alone, apart=2.0, same=1)
 
 
 def memory_prior(p: Parameters) -> Prior:
-    """The same of peaks of memory: no slopes are known, and one GPU says little of several, over which weights are spread."""
+    """The prior of peaks of memory. It has no slopes, and runs on one and on several GPUs, which may shard weights, differ."""
     return speed_prior(p)._replace(slopes=np.zeros(0), apart=1.0, same=2)
 
 
@@ -157,13 +154,13 @@ def correct_for(jobs: Sequence[FinishedJob], trust: Sequence[float] | None = Non
 
 
 def corrected(point: Point, corrections: Corrections) -> Point:
-    """A point with what finished jobs of its kind taught."""
+    """Returns a point with the correction of its kind."""
     correction = corrections.get(_kind(point))
     return point if correction is None else _corrected([point], correction, np.array([features(point)]))[0]
 
 
 def corrected_table(points: Sequence[Point], corrections: Corrections) -> list[Point]:
-    """`corrected` for every point of a table, to the digit."""
+    """Returns `corrected` of every point, with the same digits."""
     kinds = [_kind(point) for point in points]
     indices = [index for index, kind in enumerate(kinds) if kind in corrections]
     result = list(points)
@@ -211,7 +208,7 @@ def _kind(point: Point) -> Kind:
 def posterior(
     log_ratios: Sequence[float], runs: Sequence[Sequence[float]] | Array, prior: Prior, trust: Array | None = None
 ) -> Posterior:
-    """Posterior of runs of one kind: logs of measured ÷ predicted, each with the run's features and its weight, 0 to 1."""
+    """Returns the posterior of runs of one kind from logs of measured ÷ forecast, the runs' features and weights, 0 to 1."""
     observed, where = np.array(log_ratios), np.array(runs, dtype=float)
     count = len(observed)
     trusted = np.ones(count) if trust is None else trust

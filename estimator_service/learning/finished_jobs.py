@@ -1,8 +1,8 @@
-"""Reads finished jobs, which correct forecasts, and figures of how good forecasts were.
+"""Reads finished jobs, which correct forecasts, and the accuracy of forecasts.
 
-A user's own jobs count at once. Where five users or more, on two workers or more, have finished jobs of a kind, everybody's
-count instead, and below that nobody else's. This hides no single run from someone who compares forecasts before and after it:
-forecasts are not differentially private.
+A forecast is corrected by the user's own jobs. Once at least five users have finished jobs of a kind, on at least two workers,
+it is corrected by the jobs of all users instead. Forecasts are not differentially private: comparing them before and after a
+single job can reveal that job's speed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from rpc.identity.model import Identity
 log = structlog.get_logger()
 T = TypeVar("T")
 SQL = load_queries("estimator_service.learning", "queries.sql")
-MIN_USERS, MIN_WORKERS = 5, 2  # before jobs of others count
-MAX_JOBS = 50  # of a kind and software, the latest
-LATEST_JOBS = 10  # of a user's own jobs of a kind: the software of most of them counts
-PACKING = "packing"  # part of the fingerprint of software that puts several samples into a sequence
+MIN_USERS, MIN_WORKERS = 5, 2  # for corrections by the jobs of all users
+MAX_JOBS = 50  # the latest of a kind and software
+LATEST_JOBS = 10  # of a user's own jobs of a kind: the most frequent software among them is used
+PACKING = "packing"  # in the software that a trainer reports: it packs several samples into a sequence
 MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER = 10, 25  # of a kind and software, of all users
-FRESH_SECONDS = 0.9  # of the caller's own: a job that just finished shows in the next second
-SHARED_FRESH_SECONDS = 30.0  # of what is read over all users
+FRESH_SECONDS = 0.9  # of the user's own: a finished job must change forecasts within a second
+SHARED_FRESH_SECONDS = 30.0  # of what is read across all users
 CACHE_SIZE = 10_000
 
 
 class FinishedJobs:
-    """Reads finished jobs and caches the corrections for a moment, each user's own apart from those of all users."""
+    """Reads finished jobs and caches the corrections: each user's own, and those by the jobs of all users."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -64,7 +64,7 @@ class FinishedJobs:
         return corrections
 
     async def accuracy(self) -> list[Accuracy]:
-        """In all, then by month, the latest first; nothing that comes from fewer than five users."""
+        """Returns the accuracy of all forecasts, then by month, the latest first; none from fewer than `MIN_USERS` users."""
         return await self._accuracy.get()
 
     async def _read_accuracy(self) -> list[Accuracy]:
@@ -79,7 +79,7 @@ class FinishedJobs:
 
 
 class SharedCache(Generic[T]):
-    """Caches a value that is read over all users. While one caller reads it anew, the others get the previous one."""
+    """Caches a value that is read across all users. While one caller refreshes it, the others get the previous one."""
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
         self._read = read
@@ -88,7 +88,7 @@ class SharedCache(Generic[T]):
         self._reading = asyncio.Lock()
 
     async def get(self) -> T:
-        """Returns the value, at most `SHARED_FRESH_SECONDS` old or being read anew. Raises what reading raises."""
+        """Returns the value, at most `SHARED_FRESH_SECONDS` old or being refreshed. Raises what reading raises."""
         if self._value is not None and (time.monotonic() < self._until or self._reading.locked()):
             return self._value
         async with self._reading:
@@ -99,7 +99,7 @@ class SharedCache(Generic[T]):
 
 
 class Lesson(NamedTuple):
-    """A finished job that may teach, and whose it is."""
+    """A finished job that may correct forecasts, with its owner, worker and software."""
 
     user_id: str
     worker_id: str
@@ -108,7 +108,7 @@ class Lesson(NamedTuple):
 
 
 def own_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
-    """Corrections from a user's own jobs: each counts in full. Those of the software that most of the latest jobs ran."""
+    """Returns the corrections by a user's own jobs, with full weight, of the software that most of the latest jobs ran."""
     corrections = {}
     for kind, lessons in _lessons(rows).items():
         software = Counter(lesson.software for lesson in lessons[:LATEST_JOBS]).most_common(1)[0][0]
@@ -118,9 +118,9 @@ def own_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
 
 
 def shared_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
-    """Corrections from the jobs of all users: of kinds and software to which enough users and workers contributed.
+    """Returns the corrections by the jobs of all users, for kinds and software with enough users and workers.
 
-    Of several software that of the most users counts, so that nobody's jobs alone change whose lessons apply.
+    Of several software the one with the most users is used, so that no single user can change the choice.
     """
     corrections = {}
     for kind, lessons in _lessons(rows).items():
@@ -128,24 +128,24 @@ def shared_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
         for lesson in lessons:
             if len(by_software[lesson.software]) < MAX_JOBS:
                 by_software[lesson.software].append(lesson)
-        qualified = {software: used for software, used in by_software.items() if _is_shared(used)}
+        qualified = {software: shared for software, shared in by_software.items() if _is_shared(shared)}
         if qualified:
-            software, used = max(qualified.items(), key=lambda item: len({lesson.user_id for lesson in item[1]}))
-            weights = trust([(lesson.user_id, lesson.worker_id) for lesson in used])
-            corrections[kind] = _correction(tuple(lesson.job for lesson in used), weights, software)
+            software, shared = max(qualified.items(), key=lambda item: len({lesson.user_id for lesson in item[1]}))
+            weights = trust([(lesson.user_id, lesson.worker_id) for lesson in shared])
+            corrections[kind] = _correction(tuple(lesson.job for lesson in shared), weights, software)
     return corrections
 
 
 def _is_shared(lessons: Sequence[Lesson]) -> bool:
-    """Whether enough users and workers contributed to lessons for everybody's forecasts to follow them."""
+    """Whether lessons come from enough users and workers to correct everybody's forecasts."""
     users, workers = {lesson.user_id for lesson in lessons}, {lesson.worker_id for lesson in lessons}
     return len(users) >= MIN_USERS and len(workers) >= MIN_WORKERS
 
 
 def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
-    """Jobs that may teach, by kind. The others are counted in one log line.
+    """Returns the jobs that may correct forecasts by kind, and logs the number of the others.
 
-    A job whose trainer did not report its software teaches of packed and of unpacked samples.
+    A job whose trainer did not report its software counts for packed and for unpacked samples.
     """
     kinds: dict[Kind, list[Lesson]] = defaultdict(list)
     refused: Counter[str] = Counter()
@@ -153,7 +153,7 @@ def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
         try:
             job, reason = _finished_job(row), None
             reason = refusal(job, row["gpu_type"] or "")
-        except (TypeError, ValueError, ArithmeticError):  # a row that holds no job at all fails nothing but itself
+        except (TypeError, ValueError, ArithmeticError):  # a malformed row must not stop the others
             reason = "unreadable"
         if reason:
             refused[reason] += 1
@@ -183,5 +183,5 @@ def _finished_job(row: asyncpg.Record) -> FinishedJob:
 
 @lru_cache(maxsize=1024)
 def _correction(jobs: tuple[FinishedJob, ...], weights: tuple[float, ...] | None, software: str) -> Correction:
-    """The same jobs give the same object, so cached answers whose key holds it stay valid."""
+    """Cached, so that the same jobs give the same object: keys of cached estimates contain it."""
     return correct_for(jobs, weights, software)

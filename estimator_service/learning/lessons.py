@@ -1,6 +1,7 @@
-"""Shows and withdraws what workers taught: `python -m estimator_service lessons [--withdraw ID --reason TEXT | --restore ID]`.
+"""Lists workers whose finished jobs correct forecasts, and excludes some.
 
-For operators; its database URL is an administrator's, as for `python -m jobs_service migrate`.
+`python -m estimator_service lessons [--withdraw ID --reason TEXT | --restore ID]`, for operators. Its database URL is an
+administrator's, as for `python -m jobs_service migrate`.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ COLUMNS = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 2 where the database does not answer."""
+    """Returns the exit code: 2 if the database is unreachable or refuses."""
     parser = argparse.ArgumentParser(prog="python -m estimator_service lessons", description=__doc__)
     change = parser.add_mutually_exclusive_group()
-    change.add_argument("--withdraw", type=uuid.UUID, metavar="ID", help="worker whose jobs shall teach nothing")
-    change.add_argument("--restore", type=uuid.UUID, metavar="ID", help="worker whose jobs shall teach again")
+    change.add_argument("--withdraw", type=uuid.UUID, metavar="ID", help="worker whose jobs must not correct forecasts")
+    change.add_argument("--restore", type=uuid.UUID, metavar="ID", help="worker whose jobs may correct forecasts again")
     parser.add_argument("--reason", default="withdrawn by an operator", help="why, for the next operator")
     chosen = parser.parse_args(argv)
-    # Without markup: words of trainers may have brackets.
+    # Without markup: the software that trainers report may have brackets.
     console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False)
     try:
         rows = asyncio.run(_run(load(LessonsSettings), chosen))

@@ -1,4 +1,4 @@
-"""Quotes in Postgres, as their owner sees them."""
+"""Stores and reads quotes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SQL = load_queries("estimator_service.quotes", "queries.sql")
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote as it was created. `request` and `answer` are the serialised messages of that call."""
+    """A quote as it was created. `request` and `response` are serialised: CreateQuoteRequest and EstimateCostResponse."""
 
     id: UUID
     terms: Terms
@@ -33,21 +33,21 @@ class Quote:
     cost_p50: Decimal
     cost_p90: Decimal | None
     request: bytes
-    answer: bytes
+    response: bytes
     created_at: datetime
     expires_at: datetime
     expired: bool
 
     def check(self, now: Terms, cost_now: float) -> None:
-        """Checks that terms and price are those of the quote. Raises QuoteExpired, QuoteMismatch."""
+        """Checks that terms and price are still those of the quote. Raises QuoteExpired, QuoteMismatch."""
         if self.expired:
             raise QuoteExpired(expired_at=self.expires_at.isoformat(timespec="seconds"))
         if changes := differences(self.terms, now, float(self.cost_p50), cost_now):
-            raise QuoteMismatch(changes)
+            raise QuoteMismatch(details="; ".join(changes))
 
 
 class Quotes:
-    """Keeps quotes. Every method acts as its caller, under row-level security."""
+    """The table of quotes. Every method acts as the caller, under row-level security."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -62,7 +62,7 @@ class Quotes:
         messages: tuple[bytes, bytes],
         limits: QuoteLimits,
     ) -> Quote:
-        """Raises DatasetNotFound, TooManyQuotes."""
+        """Stores a quote and returns it. Raises DatasetNotFound, TooManyQuotes."""
         stored = {"configuration": terms.configuration, "dataset": terms.dataset, "price": terms.price}
         try:
             async with self._database.as_caller(caller, role="quoter") as connection:
@@ -86,7 +86,7 @@ class Quotes:
         return _quote(row)
 
     async def get(self, caller: Identity, quote_id: str) -> Quote:
-        """Raises QuoteNotFound."""
+        """Returns a quote. Raises QuoteNotFound."""
         async with self._database.as_caller(caller, role="quoter") as connection:
             row = await connection.fetchrow(SQL["get_quote"], UUID(quote_id))
         if row is None:
@@ -105,7 +105,7 @@ def _quote(row: asyncpg.Record) -> Quote:
         cost_p50=row["cost_p50"],
         cost_p90=row["cost_p90"],
         request=row["request"],
-        answer=row["answer"],
+        response=row["answer"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         expired=row["expired"],

@@ -17,7 +17,7 @@ from estimator_service.forecasts.plan import canonical, plan
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The configuration with every default filled in, the content of the dataset, and the price of the GPUs."""
+    """What a price depends on: the configuration with its defaults, the dataset's revision and size, and the GPU's price."""
 
     configuration: Mapping[str, Any]
     dataset: Mapping[str, Any]
@@ -25,7 +25,7 @@ class Terms:
 
     @property
     def digest(self) -> bytes:
-        """Digest of the configuration: SHA-256, 32 bytes."""
+        """SHA-256 of the configuration, 32 bytes."""
         return hashlib.sha256(orjson.dumps(self.configuration, option=orjson.OPT_SORT_KEYS)).digest()
 
 
@@ -38,7 +38,7 @@ def terms(
 ) -> Terms:
     """Returns the terms of a configuration's price."""
     spec, placement = configuration.spec, configuration.placement
-    filled = {
+    fields = {
         "dataset_id": dataset_id.lower(),
         "gpu_config.type": configuration.gpu.type,
         "gpu_config.count": configuration.gpu_count,
@@ -46,10 +46,10 @@ def terms(
         **{f"hyperparameters.{name}": value for name, value in hyperparameters.items()},
     }
     if spec is not None and placement is not None:
-        filled |= canonical(spec, plan(spec, placement.gpu, dataset, defaults))
-    counted = {"revision": dataset.revision, "training pairs": dataset.pairs, "tokens": dataset.tokens}
+        fields |= canonical(spec, plan(spec, placement.gpu, dataset, defaults))
+    statistics = {"revision": dataset.revision, "training pairs": dataset.pairs, "tokens": dataset.tokens}
     price = {"type": configuration.gpu.type, "usd_per_hour": configuration.price.price_usd_per_hour}
-    return Terms(filled, counted, price)
+    return Terms(fields, statistics, price)
 
 
 def differences(then: Terms, now: Terms, cost_then: float, cost_now: float) -> list[str]:

@@ -20,7 +20,14 @@ from estimator_service.reference import Assumptions, Run, estimate, to_cents
 from tests.conftest import NewDataset, Stack, metadata
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
-ASSUMED = Assumptions(600, 300, 300, 0.5, 1000, 200)
+ASSUMED = Assumptions(
+    startup_seconds=600,
+    validation_seconds_per_epoch=300,
+    save_seconds=300,
+    storage_usd=0.5,
+    default_pairs=1000,
+    default_tokens_per_pair=200,
+)
 
 
 def new_request(dataset_id: str, **fields: Any) -> estimator_pb2.EstimateCostRequest:

@@ -27,7 +27,7 @@ NONE = cast(Any, None)  # the catalogue needs neither datasets nor a caller
         ('price_source = "this service\'s own list"\n', "", "gpu_types.0.price_source: Field required"),
         (", price_date = 2026-08-21", "", "gpu_types.0.offers.0.price_date: Field required"),
         ("price_usd_per_hour = 2.5,", "price_usd_per_hour = 0,", "gpu_types.0.offers.0.price_usd_per_hour"),
-        ('type = "H100"', 'type = "A100-80GB"', "there twice"),
+        ('type = "H100"', 'type = "A100-80GB"', "is repeated"),
         ("epochs = 3,", "epochs = 21,", "preset Balanced"),
         ("[defaults]", "[defaults", "catalogue"),
         ("step = 4", "step = 4\nstray = 1", "stray"),

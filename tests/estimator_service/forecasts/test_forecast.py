@@ -21,7 +21,17 @@ from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator_service.requests import ANN, BOB, LLAMA, configuration, refusal
 
 GPUS, MODELS = gpus.all_gpus(), base_models.all_models()
-DEFAULTS = JobDefaults(600, 1.0, 60, 0.5, 0.5, 1000, 200, 240, 1500)
+DEFAULTS = JobDefaults(
+    startup_seconds=600,
+    startup_p10_seconds=240,
+    startup_p90_seconds=1500,
+    load_gb_per_second=1.0,
+    save_seconds=60,
+    save_gb_per_second=0.5,
+    storage_usd=0.5,
+    default_pairs=1000,
+    default_tokens_per_pair=200,
+)
 COUNTED = {
     "longest_tokens": 2048,
     "token_histogram": orjson.dumps([[128, 1000], [256, 2500], [512, 1200], [2048, 300]]).decode(),
