@@ -120,7 +120,7 @@ def test_pods_are_not_root_and_bounded() -> None:
         assert service["spec"]["clusterIP"] == "None", "a channel sees pods through a headless service only"
 
 
-def test_secrets_are_named_and_not_told() -> None:
+def test_files_refer_to_secrets_and_contain_none() -> None:
     """No file holds a secret: manifests refer to one, the compose file asks for each."""
     assert not [each for each in MANIFESTS if each["kind"] == "Secret"]
     result = [
@@ -139,7 +139,7 @@ def test_secrets_are_named_and_not_told() -> None:
                 assert value is None or "${" in value, name
 
 
-def test_every_server_shows_metrics_to_prometheus_alone() -> None:
+def test_only_prometheus_reaches_metrics() -> None:
     """Each pod of a server has the port of the metrics, which only the namespace of Prometheus reaches."""
     (config,) = [each for each in MANIFESTS if each["kind"] == "ConfigMap"]
     port = int(config["data"]["PIPELINE_METRICS_PORT"])

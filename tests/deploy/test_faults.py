@@ -120,7 +120,7 @@ async def dataset_of(up: Stack) -> str:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-async def test_a_server_that_is_told_to_stop_drops_nothing(up: Stack, name: str) -> None:
+async def test_a_stopping_server_drops_no_request(up: Stack, name: str) -> None:
     """N01, N05: SIGTERM under load: no request fails that is tried again, the server is gone soon, and back at its port."""
     load = Load(up, await dataset_of(up))
     async with load.running():
@@ -138,7 +138,7 @@ async def test_a_server_that_is_told_to_stop_drops_nothing(up: Stack, name: str)
 
 
 @pytest.mark.parametrize("name", SERVERS)
-async def test_a_killed_server_leaves_the_truth(up: Stack, name: str) -> None:
+async def test_a_killed_server_loses_no_job(up: Stack, name: str) -> None:
     """N02, N05: SIGKILL under load: clients see 503 or a broken connection only, and answers come again within seconds.
 
     Every job that was acknowledged is there, and each has its one notification.

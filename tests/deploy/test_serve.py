@@ -112,7 +112,7 @@ async def test_one_process_answers_everything(
         }
 
 
-async def test_workers_that_only_begin_are_stopped_as_well() -> None:
+async def test_workers_that_have_just_started_are_stopped_too() -> None:
     """N01: a worker that is stopped before it listens to signals is no failure; one that is killed is."""
     program = """
 import os, re, signal, time
@@ -160,7 +160,7 @@ async def test_a_server_takes_no_port_that_another_has(database: TestDatabase) -
         ("deploy.cli serve", {"jwt_issuer": "x"}, ["PIPELINE_DATABASE_URL"]),
     ],
 )
-async def test_what_a_server_misses_is_one_line(module: str, settings: dict[str, str], words: list[str]) -> None:
+async def test_missing_settings_are_one_line(module: str, settings: dict[str, str], words: list[str]) -> None:
     """N10: a server with a setting missing, of a wrong type or too short ends with code 2 and one line."""
     async with process(*module.split(), **settings) as refused:
         _, said = await refused.communicate()

@@ -60,7 +60,7 @@ def test_a_misspelt_field_of_a_custom_resource_is_found() -> None:
     assert any("backOffLimit" in problem for problem in problems(broken))
 
 
-def test_nothing_but_the_jobs_service_tries_again() -> None:
+def test_only_the_jobs_service_retries() -> None:
     """The runtime's pods are tried once: retries are counted, and billed, by attempts."""
     assert RUNTIME["spec"]["template"]["spec"]["failurePolicy"]["maxRestarts"] == 0
     assert (NODE["template"]["spec"]["backoffLimit"], POD["restartPolicy"]) == (0, "Never")
@@ -88,7 +88,7 @@ def test_pods_are_not_root_and_bounded(name: str) -> None:
         assert container["resources"]["limits"]["memory"]
 
 
-def test_pods_that_make_way_have_time_for_a_checkpoint() -> None:
+def test_preempted_pods_have_time_for_a_checkpoint() -> None:
     """The grace of a training's pod is longer than what the trainer gives its process to save."""
     stop_seconds = DispatcherSettings.model_fields["trainer_stop_seconds"].default
     for name in ("runtime", "plain"):

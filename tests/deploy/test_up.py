@@ -142,7 +142,7 @@ def test_a_file_with_columns_of_its_own_is_imported(up: Stack, shared_folder: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["estimator_service", "jobs_service", "gateway", "postgres"])
-def test_what_is_killed_is_started_again(up: Stack, name: str) -> None:
+def test_killed_processes_are_restarted(up: Stack, name: str) -> None:
     """N02, N05: after SIGKILL of any one process a request answers again within seconds, at the same address."""
     child(up, name).kill()
     before = get_json(up.running.gateway, "/api/datasets", up.token)[0]

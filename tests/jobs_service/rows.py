@@ -1,4 +1,4 @@
-"""Rows put straight into the tables, for what would take too long through the door."""
+"""Inserts rows into the tables directly, where calls would take too long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs_service.jobs.model import FINAL, JobState
 
 
 def new_job(dataset_id: str, **columns: Any) -> dict[str, Any]:
-    """What the function create_job needs of a job."""
+    """Returns a job as the function create_job takes it."""
     return {
         "dataset_id": dataset_id,
         "preset_id": "fast",
@@ -31,7 +31,7 @@ def new_job(dataset_id: str, **columns: Any) -> dict[str, Any]:
 
 
 async def job_row(admin: asyncpg.Connection, dataset_id: str, user_id: str, status: str, **columns: Any) -> UUID:
-    """A job in a state, as its transitions would have left it."""
+    """Inserts a job in a state, as its transitions would have left it."""
     row: dict[str, Any] = {
         "user_id": user_id,
         "dataset_id": dataset_id,

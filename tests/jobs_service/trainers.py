@@ -30,7 +30,7 @@ def worker(user_id: str = TRAINER) -> list[tuple[str, str]]:
 
 
 async def lease(stack: Stack, who: str = TRAINER, **fields: Any) -> list[workers_pb2.Lease]:
-    """What a trainer gets when it asks."""
+    """Leases jobs."""
     request = workers_pb2.LeaseJobsRequest(**{"max_jobs": 1, "gpus": GPUS, "trainer": "tests", **fields})
     return list((await stack.workers.LeaseJobs(request, metadata=worker(who))).leases)
 
@@ -110,14 +110,14 @@ def sweeper(pool: Database) -> Sweeper:
 
 
 async def lapse(admin: asyncpg.Connection, job_id: str) -> None:
-    """Makes a lease run out, as time does: K11, a database's clock that jumps an hour ahead, does no more."""
+    """Makes a lease expire, as time or a clock that jumps ahead (K11) does."""
     await admin.execute(
         "update lora_training_jobs set lease_expires_at = lease_expires_at - interval '1 hour' where id = $1", job_id
     )
 
 
 async def set_clock_back(admin: asyncpg.Connection, job_id: str) -> None:
-    """What a database's clock that is set back by an hour makes of a lease: its times are an hour later, seen from now."""
+    """Moves the times of a lease an hour ahead, as a database's clock that is set back does."""
     columns = ("updated_at", "started_at", "lease_started_at", "lease_expires_at", "billed_from", "running_since")
     later = ", ".join(f"{column} = {column} + interval '1 hour'" for column in columns)
     await admin.execute(f"update lora_training_jobs set {later} where id = $1", job_id)

@@ -172,7 +172,7 @@ class Line:
 
 
 @pytest.mark.parametrize("seconds", [0.3, None], ids=["for less than the lease", "for longer"])
-async def test_a_cut_line(stack: Stack, job: jobs_pb2.Job, seconds: float | None) -> None:
+async def test_a_cut_connection(stack: Stack, job: jobs_pb2.Job, seconds: float | None) -> None:
     """A line that is cut for less than the lease goes unnoticed; after longer the job is another trainer's."""
     loop = asyncio.get_running_loop()
 
@@ -202,7 +202,7 @@ async def test_a_cut_line(stack: Stack, job: jobs_pb2.Job, seconds: float | None
         await until(queued, 15)
 
 
-async def test_how_a_body_ends(stack: Stack, job: jobs_pb2.Job) -> None:
+async def test_the_body_of_a_job_ends_the_attempt(stack: Stack, job: jobs_pb2.Job) -> None:
     """An error fails the attempt and is retried, an interrupt costs no attempt, and a body without a result is an error."""
 
     def fails(leased: Job) -> None:

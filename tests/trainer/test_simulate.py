@@ -134,7 +134,7 @@ async def test_a_job_runs_to_its_end(stack: Stack, job: jobs_pb2.Job, tmp_path: 
         ("fail", jobs_pb2.JOB_STATUS_FAILED, "simulated: CUDA out of memory"),
     ],
 )
-async def test_it_goes_wrong_as_it_is_told(
+async def test_faults_happen_as_configured(
     stack: Stack, job: jobs_pb2.Job, tmp_path: Path, fault: str, status: int, words: str
 ) -> None:
     """K06: one that crashes takes its process with it and the job waits again; an error fails the job after two attempts."""
@@ -146,7 +146,7 @@ async def test_it_goes_wrong_as_it_is_told(
 
 
 @pytest.mark.slow
-async def test_lies_stay_within_bounds(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
+async def test_wrong_steps_only_move_progress_forward(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
     """Steps that are made up move progress forwards only, and the job ends like any other."""
     async with simulated(stack, tmp_path, "--speed", "1500", "--lie", "1"):
         await until(stack, job, lambda result: result.is_final)
@@ -157,7 +157,7 @@ async def test_lies_stay_within_bounds(stack: Stack, job: jobs_pb2.Job, tmp_path
 
 
 @pytest.mark.slow
-async def test_it_gives_its_jobs_back(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
+async def test_it_releases_its_jobs_at_sigterm(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
     """SIGTERM ends it at once, and its job waits again without having lost an attempt."""
     async with simulated(stack, tmp_path) as process:
         await until(stack, job, trains)

@@ -137,7 +137,7 @@ def test_a_command_that_is_not_there_is_named_at_start(tmp_path: Path, monkeypat
         run(parser.parse_args(["--address", "localhost:1", "--token-file", str(write_token(tmp_path))]))
 
 
-def test_a_lease_that_is_none_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_lease_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trainer whose PIPELINE_TRAINER_LEASE is cut short ends with a line that does not repeat it."""
     monkeypatch.setenv("PIPELINE_TRAINER_COMMAND", "true")
     monkeypatch.setenv("PIPELINE_TRAINER_LEASE", '{"job_id": "s3cret')

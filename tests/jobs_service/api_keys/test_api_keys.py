@@ -45,7 +45,7 @@ def bearer(key: str) -> list[tuple[str, str]]:
 async def create(
     stack: Stack, scopes: Sequence[int] = (READ,), caller: Any = None, **fields: Any
 ) -> api_keys_pb2.CreateApiKeyResponse:
-    """A new key, of Ann if nobody else is named."""
+    """Creates a key, of Ann by default."""
     scope: Any = list(scopes)
     request = api_keys_pb2.CreateApiKeyRequest(**{"name": "Script", "scopes": scope, **fields})
     return await stack.api_keys.CreateApiKey(request, metadata=caller or metadata(ANN))
@@ -58,19 +58,19 @@ async def revoke(stack: Stack, key_id: str, caller: Any = None) -> None:
 
 
 async def caller_of(stack: Stack, key: str) -> api_keys_pb2.Caller:
-    """Whose a key is."""
+    """Returns the caller that a key stands for."""
     response = await stack.api_keys.GetCaller(api_keys_pb2.GetCallerRequest(), metadata=bearer(key))
     return response.caller
 
 
 @pytest.fixture
 def short_trust(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are looked up on every call."""
+    """Disables the cache of verified keys."""
     monkeypatch.setattr("rpc.identity.tokens.KEY_TRUST_SECONDS", 0.0)
 
 
-async def test_a_key_is_its_user(stack: Stack, new_dataset: NewDataset) -> None:
-    """A key sees and does what its user's token does, in both services, and a job that it makes is priced as theirs."""
+async def test_a_key_has_the_rights_of_its_user(stack: Stack, new_dataset: NewDataset) -> None:
+    """A key has the rights of its user's token in both services, and its jobs are priced for that user."""
     made = await create(stack, [JOBS])
     assert SHAPE.fullmatch(made.key)
     dataset = await new_dataset(ANN)
@@ -89,7 +89,7 @@ async def test_a_key_is_its_user(stack: Stack, new_dataset: NewDataset) -> None:
 
 
 async def test_a_key_is_shown_once_and_kept_as_a_hash(stack: Stack, admin: asyncpg.Connection) -> None:
-    """No other response, no column and no representation contains the key; the list has what identifies it."""
+    """No other response, column or repr contains the key; the list has its prefix."""
     made = await create(stack, name="Nightly")
     stored = str(await admin.fetch("select * from api_keys"))
     secret = made.key.removeprefix(made.api_key.prefix)
@@ -124,8 +124,8 @@ async def test_keys_are_random() -> None:
 
 
 @pytest.mark.parametrize("scopes", [[READ], [JOBS], [READ, JOBS]])
-async def test_a_scope_opens_its_calls_and_no_others(stack: Stack, scopes: list[int]) -> None:
-    """Of every RPC of every service: a key passes where its scope is named, and is refused with 403's code elsewhere."""
+async def test_a_key_calls_only_the_rpcs_of_its_scopes(stack: Stack, scopes: list[int]) -> None:
+    """A key can call the RPCs of its scopes; every other RPC of every service refuses it with PERMISSION_DENIED."""
     made = await create(stack, scopes)
     allowed = {"read"} | ({"jobs"} if JOBS in scopes else set())
     for channel, method in every_method(stack):
@@ -141,8 +141,8 @@ async def test_a_scope_opens_its_calls_and_no_others(stack: Stack, scopes: list[
         assert ("SCOPE_NOT_ALLOWED" in reason) == (scope not in allowed), (method.path, scope, reason)
 
 
-async def test_keys_make_no_keys(stack: Stack) -> None:
-    """A stolen key can neither make another, nor see or revoke one."""
+async def test_a_key_cannot_manage_keys(stack: Stack) -> None:
+    """A key can neither create, list nor revoke keys."""
     made = await create(stack, [READ, JOBS])
     caller = bearer(made.key)
     calls = (
@@ -156,8 +156,10 @@ async def test_keys_make_no_keys(stack: Stack) -> None:
         assert refusal.metadata["scope"] == "sign_in"
 
 
-async def test_a_key_has_the_role_of_its_maker(stack: Stack, database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """A user makes no worker's key, a worker no user's; a worker's key leases; SQL as the login cannot widen either."""
+async def test_a_key_has_the_role_of_its_creator(
+    stack: Stack, database: TestDatabase, admin: asyncpg.Connection
+) -> None:
+    """Users create no worker keys and workers no user keys, also not with SQL as the login; a worker's key leases jobs."""
     refusal = await refused(create(stack, [WORKER]))
     assert (refusal.reason, list(refusal.violations)) == ("VALIDATION_FAILED", ["scopes"])
     assert (await refused(create(stack, [JOBS], worker_metadata()))).reason == "VALIDATION_FAILED"
@@ -199,15 +201,15 @@ async def test_a_key_has_the_role_of_its_maker(stack: Stack, database: TestDatab
 
 
 async def become(connection: asyncpg.Connection, role: str) -> None:
-    """Makes a transaction Ann's."""
+    """Makes Ann the caller of a transaction."""
     claims = f'{{"sub":"{ANN}"}}'
     statement = "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true)"
     await connection.execute(statement, f"pipeline_{role}", claims)
 
 
 @pytest.mark.usefixtures("short_trust")
-async def test_made_up_and_mangled_keys_are_refused(stack: Stack) -> None:
-    """Guesses, near misses, and what only looks like a key get one and the same answer."""
+async def test_invalid_keys_are_refused(stack: Stack) -> None:
+    """Guessed, altered and malformed keys get the same response."""
     made = await create(stack)
     key = made.key
     flipped = key[:-2] + ("A" if key[-2] != "A" else "B") + key[-1]
@@ -240,8 +242,8 @@ async def test_made_up_and_mangled_keys_are_refused(stack: Stack) -> None:
 
 
 @pytest.mark.usefixtures("short_trust")
-async def test_the_time_of_a_refusal_tells_nothing(stack: Stack) -> None:
-    """A key that is wrong in its last place takes as long to refuse as one that is wrong in every place."""
+async def test_refusals_take_the_same_time(stack: Stack) -> None:
+    """Refusing a key takes the same time whether its last character or every character is wrong."""
     key = (await create(stack)).key
     near = key[:-2] + ("A" if key[-2] != "A" else "B") + key[-1]
     times: dict[str, list[float]] = {"near": [], "far": []}
@@ -255,8 +257,8 @@ async def test_the_time_of_a_refusal_tells_nothing(stack: Stack) -> None:
     assert 0.5 < near_median / far_median < 2
 
 
-async def test_guessing_leaves_the_database_to_others(stack: Stack, admin: asyncpg.Connection) -> None:
-    """However many made-up keys wait for their look-up, they take two connections: a call with a token is answered."""
+async def test_guessed_keys_leave_connections_to_others(stack: Stack, admin: asyncpg.Connection) -> None:
+    """Look-ups of invalid keys use at most two connections, so calls with a token are served meanwhile."""
     async with admin.transaction():
         await admin.execute("lock table api_keys in access exclusive mode")
         calls = (stack.jobs.ListJobs(LIST, metadata=bearer(new_key())) for _ in range(40))
@@ -275,7 +277,7 @@ async def test_guessing_leaves_the_database_to_others(stack: Stack, admin: async
 
 
 async def test_a_revoked_key_ends(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Revoked, a key is refused once the services trust it no longer, in the Estimator too; a second revocation finds none."""
+    """Both services refuse a revoked key once their cache expires; a second revocation is NOT_FOUND."""
     from rpc.identity import tokens
 
     assert tokens.KEY_TRUST_SECONDS <= 10
@@ -295,7 +297,7 @@ async def test_a_revoked_key_ends(stack: Stack, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("short_trust")
 async def test_an_expired_key_ends(stack: Stack, admin: asyncpg.Connection) -> None:
-    """An expired key is refused as expired and stays in the list; no key lives longer than a year or begins in the past."""
+    """An expired key is refused as expired and stays in the list; an expiry in the past or after a year is refused."""
     made = await create(stack)
     await admin.execute(
         "update api_keys set created_at = now() - interval '2 days', expires_at = now() - interval '1 s'"
@@ -322,8 +324,8 @@ async def test_a_disabled_user_s_key_is_refused(stack: Stack, admin: asyncpg.Con
     assert (await refused(stack.jobs.ListJobs(LIST, metadata=bearer(made.key)))).reason == "USER_DISABLED"
 
 
-async def test_another_s_key_is_as_absent_as_none(stack: Stack) -> None:
-    """Another user neither sees nor revokes a key, and a worker of the same id does not either."""
+async def test_keys_of_other_users_are_not_found(stack: Stack) -> None:
+    """Another user, or a worker with the same id, can neither list nor revoke a key."""
     made = await create(stack)
     for caller in (metadata(BOB), metadata(ANN, role="worker")):
         assert (await refused(revoke(stack, made.api_key.id, caller))).reason == "API_KEY_NOT_FOUND"
@@ -333,8 +335,8 @@ async def test_another_s_key_is_as_absent_as_none(stack: Stack) -> None:
     assert (await caller_of(stack, made.key)).user_id == ANN
 
 
-async def test_a_user_has_so_many_keys(stack: Stack) -> None:
-    """The limit holds when many are made at once; revoking makes room."""
+async def test_a_user_has_a_limit_of_keys(stack: Stack) -> None:
+    """The limit holds for concurrent creations; revoking a key allows another one."""
     calls = [create(stack) for _ in range(24)]
     made = [each for each in await asyncio.gather(*calls, return_exceptions=True) if not isinstance(each, Exception)]
     assert len(made) == 20
@@ -349,7 +351,7 @@ async def test_a_user_has_so_many_keys(stack: Stack) -> None:
 
 
 async def test_a_job_of_a_key_is_priced_with_the_key(stack: Stack, new_dataset: NewDataset) -> None:
-    """CreateJob passes the key on to the Estimator, which verifies it itself; a reading key prices and makes nothing."""
+    """CreateJob forwards the key to the Estimator, which verifies it; a key with the scope read can only estimate."""
     dataset = await new_dataset(ANN)
     reader = await create(stack, [READ])
     refusal = await refused(stack.jobs.CreateJob(new_request(dataset), metadata=bearer(reader.key)))
@@ -359,7 +361,7 @@ async def test_a_job_of_a_key_is_priced_with_the_key(stack: Stack, new_dataset: 
 
 
 async def test_a_key_is_in_no_log_line(stack: Stack, new_dataset: NewDataset) -> None:
-    """Calls that succeed, that fail and that are refused log their user, and of the key nothing."""
+    """Successful, failed and refused calls log their user and no part of the key."""
     with structlog.testing.capture_logs() as logs:
         made = await create(stack, [JOBS])
         await queue(stack, new_dataset)

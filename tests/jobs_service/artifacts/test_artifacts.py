@@ -43,7 +43,7 @@ async def upload(
 
 
 async def download(stack: Stack, job_id: str, name: str, user: str = ANN, **fields: Any) -> tuple[Any, bytes]:
-    """What the first message of a download says, and all its bytes."""
+    """Returns the first message of a download, and all its bytes."""
     request = jobs_pb2.DownloadJobArtifactRequest(id=job_id, name=name, **fields)
     messages = [message async for message in stack.jobs.DownloadJobArtifact(request, metadata=metadata(user))]
     part = files_pb2.Download()
@@ -66,8 +66,8 @@ async def completed(stack: Stack, new_dataset: NewDataset) -> jobs_pb2.Job:
     return job
 
 
-async def test_what_a_trainer_uploads_its_owner_downloads(stack: Stack, new_dataset: NewDataset) -> None:
-    """Files arrive byte for byte, singly, in part, and as an archive whose size is known beforehand."""
+async def test_an_owner_downloads_what_a_trainer_uploaded(stack: Stack, new_dataset: NewDataset) -> None:
+    """Files are downloaded unchanged: single, in part, and as an archive whose size is known beforehand."""
     job = await completed(stack, new_dataset)
     result = await artifact(stack, job.id)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
@@ -91,8 +91,8 @@ async def test_what_a_trainer_uploads_its_owner_downloads(stack: Stack, new_data
 
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
-async def test_results_are_their_owners(stack: Stack, new_dataset: NewDataset, admin: asyncpg.Connection) -> None:
-    """Another user's job and one without files answer as absent ones do; deleting removes the files from the storage."""
+async def test_results_are_private(stack: Stack, new_dataset: NewDataset, admin: asyncpg.Connection) -> None:
+    """Another user's job and one without files are NOT_FOUND; deleting a result removes its files from the storage."""
     job = await completed(stack, new_dataset)
     assert (await refused(artifact(stack, job.id, BOB))).reason == "JOB_NOT_FOUND"
     assert (await refused(download(stack, job.id, "adapter_config.json", BOB))).reason == "JOB_NOT_FOUND"
@@ -113,10 +113,10 @@ async def test_results_are_their_owners(stack: Stack, new_dataset: NewDataset, a
 
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
-async def test_a_stale_lease_does_nothing_with_files(
+async def test_an_expired_lease_cannot_use_files(
     stack: Stack, new_dataset: NewDataset, admin: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    """A trainer that lost its lease cannot read, upload, complete or overwrite; its files are none of the result."""
+    """A trainer that lost its lease cannot read, upload, complete or overwrite, and its files are not in the result."""
     job = await queue(stack, new_dataset)
     (stale,) = await lease(stack)
     old = await upload(stack, stale, "adapter_config.json", b"old")
@@ -146,7 +146,7 @@ async def test_a_stale_lease_does_nothing_with_files(
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 async def test_a_job_completes_only_with_what_arrived(stack: Stack, new_dataset: NewDataset) -> None:
-    """CompleteJob names files that are missing or differ: it is refused, the lease goes on, and the right ones are taken."""
+    """CompleteJob with missing or different files is refused and the lease continues; with the right files it succeeds."""
     await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased)
@@ -168,7 +168,7 @@ async def test_a_job_completes_only_with_what_arrived(stack: Stack, new_dataset:
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 @pytest.mark.parametrize("jobs_overrides", [{"max_artifact_bytes": 1_000}])
 async def test_uploads_have_limits(stack: Stack, new_dataset: NewDataset, tmp_path: Path) -> None:
-    """Results larger than the server takes, names with folders, and messages out of order are refused; nothing stays."""
+    """Too large results, names with folders, and messages out of order are refused, and nothing is stored."""
     await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     assert (await refused(upload(stack, leased, "big.bin", b"x" * 1_001))).reason == "ARTIFACT_TOO_LARGE"
@@ -203,7 +203,7 @@ async def read_dataset(
 
 
 async def test_a_trainer_reads_its_jobs_dataset(stack: Stack, new_dataset: NewDataset) -> None:
-    """The stored file arrives whole, and from any byte on; a dataset without a file here says so."""
+    """The stored file can be read from any byte on; a dataset without a file here is DATASET_FILE_NOT_FOUND."""
     dataset = await import_rows(stack, [{"prompt": "Hi " * 400, "completion": "Hello"}] * 1_000)
 
     async def imported(user: str) -> str:
@@ -223,7 +223,7 @@ async def test_a_trainer_reads_its_jobs_dataset(stack: Stack, new_dataset: NewDa
 
 
 async def test_a_trainer_reads_the_validation_dataset(stack: Stack) -> None:
-    """A lease names it, its trainer reads it, and it is not deleted before the job is final; a job without one has none."""
+    """A lease contains it, its trainer can read it, and it cannot be deleted before the job is final."""
     datasets = [await import_rows(stack, [{"prompt": "Hi", "completion": text}] * 30) for text in ("Hello", "Bye")]
 
     async def imported(user: str) -> str:
@@ -250,7 +250,7 @@ async def test_a_trainer_reads_the_validation_dataset(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
-async def test_old_results_go(
+async def test_old_results_are_deleted(
     stack: Stack, new_dataset: NewDataset, database: TestDatabase, admin: asyncpg.Connection
 ) -> None:
     """Files of results older than the retention, and of jobs that ended without a result, are left to the sweeper."""

@@ -48,7 +48,7 @@ async def exported(stack: Stack, user: str = ANN) -> list[dict[str, Any]]:
 
 
 async def test_what_a_user_does_is_logged(stack: Stack, new_dataset: NewDataset, admin: asyncpg.Connection) -> None:
-    """Jobs, datasets, webhooks and keys: each change is one event with its resource; what trainers do is none of the user's."""
+    """Each change of jobs, datasets, webhooks and keys by their user is one event; changes by trainers are none."""
     dataset = await new_dataset(ANN)
     caller = metadata(ANN)
     job = (await stack.jobs.CreateJob(new_request(dataset), metadata=caller)).job
@@ -86,8 +86,8 @@ async def test_what_a_user_does_is_logged(stack: Stack, new_dataset: NewDataset,
     assert "whsec" not in stored
 
 
-async def test_an_event_says_from_where(stack: Stack, new_dataset: NewDataset) -> None:
-    """Address, request id and API key of the call; what a header claims of an address is cleaned of all else."""
+async def test_an_event_has_the_address_of_its_call(stack: Stack, new_dataset: NewDataset) -> None:
+    """An event has address, request id and API key of its call; an address from a header is sanitized."""
     dataset = await new_dataset(ANN)
     made = await create(stack, [options_pb2.SCOPE_JOBS])
     call = [*bearer(made.key), ("x-request-id", "r-1"), ("x-client-address", "203.0.113.9")]
@@ -110,7 +110,7 @@ async def test_an_event_says_from_where(stack: Stack, new_dataset: NewDataset) -
 
 
 async def test_a_download_is_logged(stack: Stack, new_dataset: NewDataset) -> None:
-    """Each download of a result's file is an event, of a part as well; one that is refused is none."""
+    """Each download of a file, or of a part of it, is one event; a refused one is none."""
     job = await completed(stack, new_dataset)
     before = len(await events(stack))
     await download(stack, job.id, "adapter_config.json")
@@ -125,7 +125,7 @@ async def test_a_download_is_logged(stack: Stack, new_dataset: NewDataset) -> No
 async def test_a_key_in_use_is_one_event_an_hour(
     stack: Stack, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that is used all the time signs in once; after an hour of rest it does again."""
+    """Continuous use of a key is one event; use after an hour without any is another one."""
     monkeypatch.setattr("rpc.identity.tokens.KEY_TRUST_SECONDS", 0.0)
     made = await create(stack)
     for rest in ("0 minutes", "59 minutes", "2 minutes", "61 minutes"):
@@ -138,7 +138,7 @@ async def test_a_key_in_use_is_one_event_an_hour(
 async def test_a_change_that_fails_is_no_event(
     stack: Stack, new_dataset: NewDataset, admin: asyncpg.Connection
 ) -> None:
-    """An event is written in the transaction of its change: rolled back, neither is there."""
+    """An event is written in the transaction of its change, and rolled back with it."""
     await admin.execute("alter table lora_notifications add constraint broken check (type <> 'job_queued')")
     await refused(stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN)))
     assert await events(stack) == []
@@ -147,8 +147,8 @@ async def test_a_change_that_fails_is_no_event(
     assert await admin.fetchval("select count(*) from api_keys") == 0
 
 
-async def test_no_role_alters_the_log(database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """No role that the services have inserts, changes, deletes or truncates events, or disables what writes them."""
+async def test_no_role_can_change_the_log(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """No role of the services can insert, change, delete or truncate events, or disable their triggers."""
     await admin.execute(
         "insert into audit_events (user_id, action, resource_id) values ($1, 'job_created', $1)", uuid.UUID(ANN)
     )
@@ -176,7 +176,7 @@ async def test_no_role_alters_the_log(database: TestDatabase, admin: asyncpg.Con
 async def test_events_are_listed_in_pages_and_exported(
     stack: Stack, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Newest first in pages, of one action where that is asked for; the export has each once, oldest first, in batches."""
+    """Pages are newest first and can be filtered by action; the export has each event once, oldest first."""
     monkeypatch.setattr("jobs_service.audit.store.EXPORT_BATCH", 7)
     await admin.execute(
         "insert into audit_events (user_id, action, resource_id, resource_name)"

@@ -99,7 +99,7 @@ order by r.rolname, p.nth
 
 
 class Access:
-    """Tries what each role may do, inside a transaction of an administrator that is undone."""
+    """Tries the access of each role, in an administrator's transaction that is rolled back."""
 
     def __init__(self, admin: asyncpg.Connection) -> None:
         self._admin = admin

@@ -1,4 +1,4 @@
-"""Every policy and every grant counts: what each role reaches is written down, and each change of it is noticed."""
+"""The recorded access of each role is the actual one, and changes of policies and grants are detected."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def mutants(policy: asyncpg.Record) -> dict[str, str]:
     return statements
 
 
-async def test_each_role_reaches_what_is_written_down(admin: asyncpg.Connection) -> None:
-    """Columns and rows that each role reaches, tried on each table, are those of access.txt: no more and no fewer."""
+async def test_each_role_has_the_recorded_access(admin: asyncpg.Connection) -> None:
+    """The columns and rows that each role can access in each table are exactly those in access.txt."""
     assert await described(admin) == FILE.read_text()
 
 
@@ -83,8 +83,8 @@ async def test_every_table_is_tried(access: Access, admin: asyncpg.Connection) -
 
 
 @pytest.mark.slow
-async def test_each_change_of_a_policy_is_noticed(access: Access, admin: asyncpg.Connection) -> None:
-    """A policy dropped, `true`, for everybody or for all commands changes what a role reaches, and is named by the guard."""
+async def test_each_change_of_a_policy_is_detected(access: Access, admin: asyncpg.Connection) -> None:
+    """Dropping or widening any policy changes a role's access, and the check at start names the policy."""
     policies = await admin.fetch(POLICIES)
     assert len(policies) >= MIN_POLICIES
     survivors = []
@@ -108,8 +108,8 @@ async def test_each_change_of_a_policy_is_noticed(access: Access, admin: asyncpg
 
 
 @pytest.mark.slow
-async def test_each_grant_more_or_less_is_noticed(access: Access, admin: asyncpg.Connection) -> None:
-    """A privilege on a table that a role gets or loses changes what it may do, and the guard says so."""
+async def test_each_changed_grant_is_detected(access: Access, admin: asyncpg.Connection) -> None:
+    """The check at start detects every privilege on a table that a role gains or loses."""
     for table in access.tables:
         before = await access.grants([table])
         for role in CALLERS:
@@ -142,8 +142,10 @@ async def test_the_guard_compares_the_database_with_its_last_migration(admin: as
 @pytest.mark.parametrize(
     "harm", ["alter policy own_events on job_events using (true)", "grant pipeline_user to pipeline_estimator"]
 )
-async def test_a_migration_records_no_harm(database: TestDatabase, admin: asyncpg.Connection, harm: str) -> None:
-    """What may be done is recorded from the files: a step applied to a database that was changed makes no change right."""
+async def test_a_migration_does_not_record_changed_access(
+    database: TestDatabase, admin: asyncpg.Connection, harm: str
+) -> None:
+    """Access is recorded from the files: a migration of a changed database does not record the changes."""
     await admin.execute(harm)
     try:
         await admin.execute("update pipeline_internal.steps set digest = 'older' where name in ('routines', 'access')")
@@ -154,10 +156,10 @@ async def test_a_migration_records_no_harm(database: TestDatabase, admin: asyncp
         await admin.execute("revoke pipeline_user from pipeline_estimator")
 
 
-async def test_roles_of_others_in_the_cluster_are_not_seen(
+async def test_roles_of_other_databases_do_not_matter(
     database: TestDatabase, admin: asyncpg.Connection, databases: Databases
 ) -> None:
-    """A role that another database of the cluster has, whatever its name, changes nothing here."""
+    """Roles of other databases in the cluster do not matter."""
     async with databases.one() as other:
         neighbour = await asyncpg.connect(other.admin_url)
         await neighbour.execute("create role pipeline_neighbour; grant select on lora_datasets to pipeline_neighbour")
@@ -170,8 +172,8 @@ async def test_roles_of_others_in_the_cluster_are_not_seen(
             await neighbour.close()
 
 
-async def test_the_estimators_login_has_no_part_in_jobs(admin: asyncpg.Connection) -> None:
-    """It becomes the caller who asks for a price: that one reads datasets and finished jobs, keeps quotes, and nothing else."""
+async def test_the_estimators_login_has_no_access_to_jobs(admin: asyncpg.Connection) -> None:
+    """Its caller's role can read datasets and finished jobs and write quotes, and nothing else."""
     await admin.execute("set session authorization pipeline_estimator; set role pipeline_quoter")
     for table in ("job_events", "webhooks", "api_keys", "lora_notifications", "audit_events"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -180,8 +182,8 @@ async def test_the_estimators_login_has_no_part_in_jobs(admin: asyncpg.Connectio
         await admin.execute("update lora_training_jobs set status = 'cancelled'")
 
 
-async def test_a_server_says_what_differs(database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """A policy that lets everything through is named, and nothing is served."""
+async def test_a_server_names_a_changed_policy(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """A server does not start on a database with a policy that allows everything, and names the policy."""
     await admin.execute("alter policy own_events on job_events using (true)")
     async with Database.open(database.url, size=1) as pool:
         with pytest.raises(

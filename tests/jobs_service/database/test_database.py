@@ -1,4 +1,4 @@
-"""Group 15 of the faults at the database itself: plans that hold, statements that outlive a migration, waits that end."""
+"""Faults in the database (group 15): query plans, statements after a migration, timeouts and deadlocks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ where datname = current_database() and usename = 'pipeline_service' and (state <
 
 
 async def test_every_page_uses_its_owners_index(database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """A page and its total come from an index led by the owner, in each list, however many rows others have."""
+    """Every list reads its page and total from an index that begins with the owner."""
     await admin.execute(
         "insert into lora_datasets (id, user_id, name) select u, case when n % 50 = 0 then u else v end, 'x' from"
         " (select gen_random_uuid() u, n, gen_random_uuid() v from generate_series(1, 10000) n) s"
@@ -89,8 +89,8 @@ USUAL = ["queued", "completed"], [], None, "", "created", False, 10, 0
 FILTERED = ["queued", "completed"], ["a"], "llama-3.1-8b", "x", "cost", True, 10, 20
 
 
-async def test_lists_and_creation_do_not_loop_over_all_jobs(database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """At 1,000 own jobs and 10,000 of others, listing and creating use indexes led by the owner, and look up a page at most."""
+async def test_lists_and_creation_do_not_read_all_jobs(database: TestDatabase, admin: asyncpg.Connection) -> None:
+    """With 1,000 own jobs and 10,000 of others, listing and creating jobs read at most a page outside of the owner's index."""
     await admin.execute(
         "insert into lora_datasets (id, user_id, name, status, training_ready) select id, id, 'x', 'ready', true from"
         f" (select '{ANN}'::uuid union all select gen_random_uuid() from generate_series(1, 100)) u (id)"
@@ -146,7 +146,7 @@ async def plans_inside(admin: asyncpg.Connection, statement: str, *arguments: An
 async def test_a_policy_finds_a_job_by_its_id(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, statement: str
 ) -> None:
-    """What a user writes about a job is checked by one look-up, also where a table has no statistics yet."""
+    """Policies check a row about a job with one index look-up, also before a table has statistics."""
     dataset = await new_dataset(ANN)
     for _ in range(2):
         async with Database.open(database.url, size=1) as pool, pool.as_caller(Identity(ANN, "user", 0)) as connection:
@@ -183,7 +183,7 @@ BROKEN_JOBS = {
 
 
 async def test_no_job_breaks_a_condition(admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """Each condition refuses a change that breaks it, by its name; and a job cannot begin with one broken."""
+    """Each condition refuses inserts and updates that break it, with its name."""
     text = Path(migrations.__file__).parent.joinpath("routines", "check_job.sql").read_text()
     assert re.findall(r"then '(\w+)'", text) == list(BROKEN_JOBS)
     dataset = await new_dataset(ANN)
@@ -200,7 +200,7 @@ async def test_no_job_breaks_a_condition(admin: asyncpg.Connection, new_dataset:
 async def test_a_database_of_an_unreleased_version_is_refused(
     admin: asyncpg.Connection, database: TestDatabase
 ) -> None:
-    """A database with the old numbering, or made from other schema files, is refused in one line that says what to do."""
+    """A database made from other schema files is refused in one line that says what to do."""
     command = ["migrate"]
     variables = environment(database.admin_url, PIPELINE_SERVICE_PASSWORD=SERVICE_PASSWORD, PIPELINE_LOG_LEVEL="error")
     await admin.execute("update pipeline_internal.steps set digest = 'x' where name = 'schema/jobs'")
@@ -216,7 +216,7 @@ async def test_a_database_of_an_unreleased_version_is_refused(
 
 
 async def test_a_database_of_a_newer_version_is_refused(admin: asyncpg.Connection, database: TestDatabase) -> None:
-    """Nothing is applied to a database that has steps of which this version knows nothing."""
+    """A database with unknown steps is not changed."""
     await admin.execute("insert into pipeline_internal.steps (name, digest) values ('schema/later', 'x')")
     try:
         with pytest.raises(WrongSchema, match="newer version, with schema/later"):
@@ -227,7 +227,7 @@ async def test_a_database_of_a_newer_version_is_refused(admin: asyncpg.Connectio
 
 
 async def test_migrate_applies_what_is_missing(admin: asyncpg.Connection, database: TestDatabase) -> None:
-    """A file that a database lacks is applied, with the routines after it; a second run changes nothing."""
+    """Missing schema files are applied, then the routines; a second run changes nothing."""
     await admin.execute(
         "drop table lora_quotes cascade; delete from pipeline_internal.steps where name = 'schema/quotes'"
     )
@@ -237,8 +237,8 @@ async def test_migrate_applies_what_is_missing(admin: asyncpg.Connection, databa
     assert await migrate(database.admin_url, passwords={"service": SERVICE_PASSWORD}) == ["routines"]
 
 
-async def test_nobody_leaves_a_transaction_open_for_long(database: TestDatabase) -> None:
-    """The migration sets a limit on the database, for operators' sessions too; a limit that is there stays."""
+async def test_idle_transactions_have_a_timeout(database: TestDatabase) -> None:
+    """The migration sets a timeout for idle transactions of all sessions, and keeps an existing one."""
 
     async def limit() -> str:
         connection = await asyncpg.connect(database.admin_url)
@@ -258,17 +258,15 @@ async def test_nobody_leaves_a_transaction_open_for_long(database: TestDatabase)
 
 
 async def test_every_schema_file_is_applied() -> None:
-    """No file of schema/ or routines/ is left out of the lists that say the order."""
+    """The lists of schema files and routines are complete."""
     for folder, names in (("schema", SCHEMA), ("routines", ROUTINES)):
         assert sorted(path.stem for path in Path(migrations.__file__).parent.joinpath(folder).glob("*.sql")) == sorted(
             names
         )
 
 
-async def test_servers_live_through_a_migration(
-    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
-) -> None:
-    """S12: after a column is added, every call is answered by servers that prepared their statements before."""
+async def test_servers_survive_a_migration(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """S12: servers with prepared statements serve every call after a column was added."""
     dataset = await new_dataset(ANN)
     job = new_request(dataset)
     question = estimator_pb2.EstimateCostRequest(
@@ -294,7 +292,7 @@ async def test_servers_live_through_a_migration(
 
 
 async def test_only_a_first_statement_is_run_again(database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """S12: where the transaction has done something already it is rolled back whole, and its caller is told to repeat it."""
+    """S12: a stale statement later in a transaction rolls it back, and the caller gets CONFLICT."""
     statement = "select * from lora_notifications"
     write = "insert into lora_notifications (user_id, type, title, message) values ($1, 'a', 'b', 'c')"
     async with Database.open(database.url, size=1) as pool:
@@ -315,10 +313,10 @@ async def test_only_a_first_statement_is_run_again(database: TestDatabase, admin
     ("setting", "error", "row"),
     [("statement_timeout", DeadlineExceeded, "S07 statement"), ("lock_timeout", Conflict, "S07 lock")],
 )
-async def test_postgres_waits_no_longer_than_it_may(
+async def test_statements_and_locks_have_timeouts(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, setting: str, error: type, row: str
 ) -> None:
-    """S07: a statement or a lock that takes too long ends as an error that its caller understands."""
+    """S07: a statement or a lock that takes too long ends with a clear error."""
     assert {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} <= set(SESSION_SETTINGS)
     await new_dataset(ANN)
     async with Database.open(database.url, size=1) as pool, admin.transaction():
@@ -332,7 +330,7 @@ async def test_postgres_waits_no_longer_than_it_may(
 
 
 async def test_a_deadlock_and_a_race_are_conflicts(database: TestDatabase, new_dataset: NewDataset) -> None:
-    """S07: whichever of two transactions Postgres ends, its caller is told to repeat it; the other one commits."""
+    """S07: the transaction that Postgres aborts gets CONFLICT; the other one commits."""
     await new_dataset(ANN)
     met, outcomes = asyncio.Barrier(2), []
 
@@ -353,10 +351,10 @@ async def test_a_deadlock_and_a_race_are_conflicts(database: TestDatabase, new_d
 
 
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
-async def test_who_loses_a_deadlock_is_run_again(
+async def test_a_call_that_loses_a_deadlock_is_repeated(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """S07: a call whose transaction Postgres ends in a deadlock is run again by the server: its caller has one job."""
+    """S07: the server repeats a call whose transaction lost a deadlock, and exactly one job is created."""
     dataset = await new_dataset(ANN)
     deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
     before = await admin.fetchval(deadlocks)
@@ -377,10 +375,10 @@ async def test_who_loses_a_deadlock_is_run_again(
     assert await admin.fetchval("select count(*) from lora_notifications") == 1
 
 
-async def test_an_empty_pool_is_told_in_time(
+async def test_an_empty_pool_is_unavailable_in_time(
     database: TestDatabase, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """L03: who finds no connection within the limit is told UNAVAILABLE, for sign-in checks too; then the next is served."""
+    """L03: a call that gets no connection in time is UNAVAILABLE, also at sign-in; the next one is served."""
     monkeypatch.setattr("rpc.database.pool.ACQUIRE_TIMEOUT_SECONDS", 0.2)
     async with Database.open(database.url, size=1) as pool:
         async with pool.as_caller(CALLER):
@@ -392,10 +390,8 @@ async def test_an_empty_pool_is_told_in_time(
         assert not await pool.is_disabled(ANN)
 
 
-async def test_a_busy_pool_is_not_a_database_that_is_away(
-    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """S06: health waits for a connection as long as callers have all of them, and says then what is so."""
+async def test_a_busy_pool_is_no_unavailable_database(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S06: the health check waits for a connection while calls use all of them."""
     monkeypatch.setattr("rpc.database.pool.ACQUIRE_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr("rpc.database.pool.HEALTH_INTERVAL_SECONDS", 0.05)
     result: asyncio.Queue[bool] = asyncio.Queue()
@@ -415,7 +411,7 @@ async def test_a_busy_pool_is_not_a_database_that_is_away(
 async def test_a_connection_is_used_again_without_a_round_trip(
     database: TestDatabase, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call that ended normally needs no reset; one that failed does, and the next call gets a clean connection."""
+    """A connection is reset only after a failed call; the next call gets a clean connection."""
     resets: list[str] = []
     execute = asyncpg.Connection.execute
 
@@ -452,7 +448,7 @@ async def test_a_connection_that_postgres_ended_is_replaced(database: TestDataba
 async def test_a_statement_that_was_only_prepared_leaves_nothing_open(
     database: TestDatabase, admin: asyncpg.Connection
 ) -> None:
-    """D06: who ends between preparing a statement and running it leaves no lock, and no time for the next to take for now."""
+    """D06: a call cancelled between preparing and running a statement leaves no lock and no old now()."""
     async with Database.open(database.url, size=1) as pool:
         await pool.check()
         with pytest.raises(asyncpg.DataError):
@@ -461,7 +457,7 @@ async def test_a_statement_that_was_only_prepared_leaves_nothing_open(
 
 
 async def test_a_query_ends_with_its_caller(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """D01: when a caller goes away the query that waits for them is cancelled on Postgres, and the connection is used again."""
+    """D01: when a caller disconnects, its query is cancelled on Postgres and the connection is reused."""
     await new_dataset(ANN)
     async with admin.transaction():
         await admin.execute("lock table lora_datasets")
@@ -497,7 +493,7 @@ async def _answer(call: Any) -> Any:
 
 
 async def test_a_deadline_ends_the_query_too(stack: Stack, admin: asyncpg.Connection) -> None:
-    """D01 and G09: when a call's time is over its query is cancelled on Postgres."""
+    """D01, G09: at a call's deadline its query is cancelled on Postgres."""
     request = datasets_pb2.ListDatasetsRequest()
     await stack.datasets.ListDatasets(request, metadata=metadata(ANN))
     async with admin.transaction():
@@ -511,10 +507,10 @@ async def test_a_deadline_ends_the_query_too(stack: Stack, admin: asyncpg.Connec
                 await admin.execute("select pg_stat_clear_snapshot()")
 
 
-async def test_a_row_that_the_database_refuses_is_a_bug_of_ours(
+async def test_an_unknown_constraint_error_is_internal(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """A constraint that nobody foresaw is INTERNAL, and neither its name nor the statement is told."""
+    """An unknown constraint error is INTERNAL, without the constraint's name or the statement."""
     dataset = await new_dataset(ANN)
     await admin.execute("alter table lora_training_jobs add constraint surprise check (gpu_count <> 2)")
     error = await refused(stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN)))
@@ -525,10 +521,10 @@ async def test_a_row_that_the_database_refuses_is_a_bug_of_ours(
 @pytest.mark.parametrize(
     ("first", "role"), [("pipeline_service", "user"), ("pipeline_jobs", "user"), ("pipeline_estimator", "quoter")]
 )
-async def test_a_second_login_serves_as_the_first_does(
+async def test_a_second_login_has_the_same_access(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, first: str, role: str
 ) -> None:
-    """A member of a login is guarded, acts as its callers, and sees their rows alone: so its password is rotated."""
+    """A member role of a login has the same access, so passwords can be rotated."""
     login = f"second_{uuid4().hex}"
     await admin.execute(f"create role {login} login password 'another-password' in role {first}")
     parts = urlsplit(database.url)

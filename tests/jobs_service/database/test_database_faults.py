@@ -1,4 +1,4 @@
-"""Group 15 of the faults, as far as starting, stopping and signing in go: a PostgreSQL that is away, comes back or says no."""
+"""Faults of PostgreSQL itself (group 15): it is down, comes back, or refuses logins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOT_SERVING, SERVING = health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.He
 
 
 class Cluster:
-    """A PostgreSQL of the test's own, to be stopped and started."""
+    """A separate PostgreSQL, to be stopped and started."""
 
     def __init__(self, server: Postgres, folder: Path) -> None:
         self._server = server
@@ -45,7 +45,7 @@ class Cluster:
         self.url = server.url.replace("postgres:@", f"pipeline_service:{SERVICE_PASSWORD}@", 1)
 
     async def crash(self) -> None:
-        """Ends it at once, as a crash does."""
+        """Kills it."""
         process = self._server._process
         assert process is not None
         process.send_signal(signal.SIGQUIT)
@@ -54,7 +54,7 @@ class Cluster:
                 await asyncio.sleep(0.02)
 
     def start(self) -> None:
-        """Starts it again where it was. In this thread: it ends with the one that started it."""
+        """Starts it again on the same data. In this thread: it ends with the thread that started it."""
         self._server.start()
 
     async def execute(self, statement: str) -> str:
@@ -101,14 +101,14 @@ class Served:
         self.jobs = JobsServiceStub(channels[1])
 
     async def healths(self) -> list[int]:
-        """What both say of themselves."""
+        """Returns the health of both servers."""
         answers = [
             await health_pb2_grpc.HealthStub(each).Check(health_pb2.HealthCheckRequest()) for each in self.channels
         ]
         return [answer.status for answer in answers]
 
     async def become(self, status: int, *, seconds: float = 30) -> float:
-        """Waits until both are of that health; how long that took."""
+        """Waits until both have this health. Returns the seconds."""
         started = time.monotonic()
         async with asyncio.timeout(seconds):
             while await self.healths() != [status, status]:
@@ -117,8 +117,8 @@ class Served:
 
 
 @pytest.mark.slow
-async def test_postgres_is_told_no_password(own_cluster: Cluster) -> None:
-    """A migration lets the services in with their password, which appears in no statement, and so in no log of Postgres."""
+async def test_postgres_never_receives_a_password(own_cluster: Cluster) -> None:
+    """The migration sets the services' passwords without sending them to Postgres, whose logs never have them."""
     await own_cluster.ask_for_passwords()
     await own_cluster.execute("alter system set log_statement = 'all'")
     await own_cluster.execute("select pg_reload_conf()")
@@ -133,7 +133,7 @@ async def test_postgres_is_told_no_password(own_cluster: Cluster) -> None:
 
 @pytest.fixture
 async def served(own_cluster: Cluster, tmp_path: Path) -> AsyncIterator[Served]:
-    """Both servers, whose database is not there yet."""
+    """Both servers, without a running database."""
     await own_cluster.crash()
     async with AsyncExitStack() as opened:
         variables = environment(own_cluster.url, PIPELINE_STORAGE_URL=f"file://{tmp_path}", PIPELINE_DRAIN_SECONDS="1")
@@ -159,7 +159,7 @@ async def new_dataset(cluster: Cluster) -> str:
 
 
 def question(dataset: str) -> estimator_pb2.EstimateCostRequest:
-    """What the job would cost."""
+    """An EstimateCost request."""
     job = new_request(dataset)
     return estimator_pb2.EstimateCostRequest(
         dataset_id=dataset, gpu_config=job.gpu_config, hyperparameters=job.hyperparameters
@@ -167,7 +167,7 @@ def question(dataset: str) -> estimator_pb2.EstimateCostRequest:
 
 
 async def without_a_database(served: Served, dataset: str) -> dict[str, Refusal]:
-    """How every other question to the Estimator that needs the database is refused."""
+    """Returns the errors of the Estimator's other RPCs that need the database."""
     job, llama, estimator = new_request(dataset), "llama-3.1-8b", served.estimator
     configured = {"dataset_id": dataset, "gpu_config": job.gpu_config, "hyperparameters": job.hyperparameters}
     grid = {"dataset_id": dataset, "gpu_counts": [1, 2], "preset_ids": [1, 2]}
@@ -189,7 +189,7 @@ async def without_a_database(served: Served, dataset: str) -> dict[str, Refusal]
 
 
 @pytest.mark.slow
-async def test_a_database_that_goes_and_comes(own_cluster: Cluster, served: Served) -> None:
+async def test_a_database_that_stops_and_starts(own_cluster: Cluster, served: Served) -> None:
     """S01, S02 and E08: without a database servers run, say so, and answer UNAVAILABLE; with it they are well at once.
 
     What was acknowledged before a crash of PostgreSQL under load is there after it, and no estimate is older than it may be.
@@ -293,7 +293,7 @@ async def test_a_database_that_goes_and_comes(own_cluster: Cluster, served: Serv
 async def test_backends_that_are_killed_are_retryable(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """S03: while backends are terminated at random, callers see an answer or an error that says to come back."""
+    """S03: while backends are terminated at random, every call succeeds or gets a retryable error."""
     random = Random(3)
     dataset = await new_dataset(ANN)
     credentials, done, answered, codes = metadata(ANN), asyncio.Event(), [0], set()

@@ -1,4 +1,4 @@
-"""Callers that leave, deadlines that pass at the worst moment, and ways to the database and the servers that break."""
+"""Callers that disconnect, deadlines at the worst moment, and broken connections to the database and the servers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def jobs_overrides() -> dict[str, Any]:
 
 
 async def jobs_of(admin: asyncpg.Connection, request_id: str) -> tuple[int, int]:
-    """How many jobs a key has made, and how many notifications of them there are."""
+    """Returns the number of jobs of an idempotency key, and of their notifications."""
     row = await admin.fetchrow(
         "select count(distinct j.id), count(n.id) from lora_training_jobs j"
         " left join lora_notifications n on n.metadata ->> 'job_id' = j.id::text where request_id = $1",
@@ -54,10 +54,10 @@ async def jobs_of(admin: asyncpg.Connection, request_id: str) -> tuple[int, int]
 
 
 @ONE_WAY
-async def test_a_caller_that_leaves_finds_its_job(
+async def test_a_caller_that_disconnects_finds_its_job(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """D02, I07: whenever a caller leaves, asking again with the same key gets one job, with one notification."""
+    """D02, I07: whenever a caller disconnects, retrying with the same key gives one job with one notification."""
     dataset = await new_dataset(ANN)
     for _ in range(40):
         request = new_request(dataset, request_id=str(uuid.uuid4()))
@@ -79,7 +79,7 @@ for each row execute function slow();
 
 @ONE_WAY
 async def test_a_deadline_inside_the_commit(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """D03, D05: a deadline that passes while the transaction commits is told as such, and asking again is safe."""
+    """D03, D05: a deadline during the commit is DEADLINE_EXCEEDED, and a retry is safe."""
     request = new_request(await new_dataset(ANN), request_id=str(uuid.uuid4()))
     await admin.execute(SLOW_COMMIT)
     with pytest.raises(grpc.aio.AioRpcError) as late:
@@ -95,7 +95,7 @@ async def test_a_deadline_inside_the_commit(stack: Stack, admin: asyncpg.Connect
 async def test_a_deadline_as_long_as_the_work(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, calls: int
 ) -> None:
-    """D04: with a deadline about as long as the work, an answer means that all of it is there, and no answer never half."""
+    """D04: with a deadline about as long as the work, a job is created with everything or not at all."""
     dataset, credentials = await new_dataset(ANN), metadata(ANN)
     took = []
     for _ in range(5):
@@ -119,10 +119,10 @@ async def test_a_deadline_as_long_as_the_work(
 
 @ONE_WAY
 @pytest.mark.parametrize("calls", [300, pytest.param(3_000, marks=pytest.mark.slow)])
-async def test_a_storm_of_leavers_leaves_nothing(
+async def test_cancelled_calls_leave_nothing(
     stack: Stack, database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, calls: int
 ) -> None:
-    """D06, D01: after calls that were cancelled under way, 500 a second, no task, watch or connection is left."""
+    """D06, D01: 500 cancelled calls a second leave no task, watch or connection."""
     job = await queue(stack, new_dataset)
     await get(stack, job.id)
     before = len(asyncio.all_tasks())
@@ -163,7 +163,7 @@ async def _none(admin: asyncpg.Connection, counted: str) -> bool:
 async def test_an_open_transaction_delays_no_claim(
     stack: Stack, database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """S10: a transaction that somebody leaves open delays events, and neither claims nor reports; pings say how long."""
+    """S10: an open transaction delays events but no claims and reports; pings have the delay."""
     job = await queue(stack, new_dataset)
     idle = await asyncpg.connect(database.admin_url)
     opened = idle.transaction()
@@ -194,7 +194,7 @@ async def to_database(database: TestDatabase) -> AsyncIterator[tuple[Proxy, str]
 
 
 @pytest.mark.parametrize("broken", ["stalls", "breaks"])
-async def test_a_way_to_the_database_that_is_lost(
+async def test_a_lost_connection_to_the_database(
     to_database: tuple[Proxy, str],
     admin: asyncpg.Connection,
     new_dataset: NewDataset,
@@ -202,7 +202,7 @@ async def test_a_way_to_the_database_that_is_lost(
     jobs_overrides: dict[str, Any],
     broken: str,
 ) -> None:
-    """S04, S05: while the database is there and does not answer, deadlines hold; then watches and calls go on, no gap."""
+    """S04, S05: deadlines hold while the database does not respond; watches then continue without a gap."""
     way, url = to_database
     async with open_stack("grpc", url, tmp_path, **jobs_overrides) as stack:
         job = await queue(stack, new_dataset)
@@ -237,10 +237,10 @@ async def test_a_way_to_the_database_that_is_lost(
 
 @ONE_WAY
 @pytest.mark.parametrize("fault", ["reset", "stall", "delay"])
-async def test_a_way_to_the_server_that_breaks(
+async def test_a_broken_connection_to_the_server(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, fault: str
 ) -> None:
-    """N03, N04: an answer that breaks off is a 503 or 504 in whole JSON, a slow one comes, and nobody waits for ever."""
+    """N03, N04: a broken response is a complete 503 or 504, a slow one arrives, and no call hangs."""
     job = await queue(stack, new_dataset)
     host, _, port = stack.jobs_address.partition(":")
     async with proxy(partial(asyncio.open_connection, host, int(port))) as way:
@@ -283,7 +283,7 @@ async def test_a_way_to_the_server_that_breaks(
 
 @ONE_WAY
 async def test_one_of_two_servers_dies(stack: Stack, database: TestDatabase, new_dataset: NewDataset) -> None:
-    """N06: with one of two servers dead, calls that may be repeated all succeed on the other."""
+    """N06: with one of two servers dead, all idempotent calls succeed on the other."""
     job = await queue(stack, new_dataset)
     services = {service: servicer for service, (_, servicer) in stack.services.items() if service in JOBS}
     async with Database.open(database.url, size=2) as pool:

@@ -76,7 +76,7 @@ async def sees_own_jobs(stack: Stack, user: str, expected: set[str]) -> None:
 async def test_jobs_live_behind_a_pooler(
     database: TestDatabase, admin: asyncpg.Connection, tmp_path: Path, options: str
 ) -> None:
-    """Case 70: with `pgbouncer=true` calls at once are each their own caller's, and jobs run from creation to result."""
+    """Case 70: with `pgbouncer=true` concurrent calls act as their own callers, and a job runs to its result."""
     async with (
         pgbouncer(database, tmp_path, options) as url,
         open_stack("grpc", f"{url}?pgbouncer=true&schema=public&connection_limit=5&sslmode=prefer", tmp_path) as stack,
@@ -107,10 +107,8 @@ async def test_jobs_live_behind_a_pooler(
 @debian.needs("pgbouncer")
 @pytest.mark.slow
 @pytest.mark.parametrize("options", ["", SETTINGS_IGNORED])
-async def test_a_pooler_that_nobody_named_is_told_at_start(
-    database: TestDatabase, tmp_path: Path, options: str
-) -> None:
-    """Case 70: without `pgbouncer=true` a server ends with what to add, whether or not the pooler lets settings through."""
+async def test_an_undeclared_pooler_is_reported_at_start(database: TestDatabase, tmp_path: Path, options: str) -> None:
+    """Case 70: without `pgbouncer=true` a server ends with a message that says what to add."""
     async with pgbouncer(database, tmp_path, options) as url:
         code, output = await run("jobs_service", environment(url))
         assert code == 2
@@ -119,10 +117,10 @@ async def test_a_pooler_that_nobody_named_is_told_at_start(
 
 @debian.needs("pgbouncer")
 @pytest.mark.slow
-async def test_what_a_pooler_cannot_do_is_told(
+async def test_what_a_pooler_cannot_do_is_reported(
     database: TestDatabase, admin: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    """Case 70: migrations are refused behind a pooler, and servers where the login lacks the settings of a session."""
+    """Case 70: migrations behind a pooler are refused, and so are servers whose login lacks the session settings."""
     login = f"alter role pipeline_service in database {urlsplit(database.admin_url).path[1:]}"
     async with pgbouncer(database, tmp_path) as url:
         with pytest.raises(NotDirect, match="not a pooler"):
@@ -139,8 +137,8 @@ async def test_what_a_pooler_cannot_do_is_told(
 
 @debian.needs("pgbouncer")
 @pytest.mark.slow
-async def test_a_database_away_behind_a_pooler_is_waited_for(database: TestDatabase, tmp_path: Path) -> None:
-    """Case 70: what PgBouncer says of a PostgreSQL that is away ends no server."""
+async def test_a_database_that_is_down_behind_a_pooler_is_waited_for(database: TestDatabase, tmp_path: Path) -> None:
+    """Case 70: servers survive PgBouncer's errors while PostgreSQL is down."""
     away = replace(database, admin_url=database.admin_url.replace("host=", "host=/nowhere"))
     async with pgbouncer(away, tmp_path, "query_wait_timeout = 1") as url:
         with pytest.raises(asyncpg.ProtocolViolationError):
@@ -158,7 +156,7 @@ async def test_a_database_away_behind_a_pooler_is_waited_for(database: TestDatab
     ],
 )
 async def test_parameters_of_orms_are_understood(database: TestDatabase, parameters: str) -> None:
-    """Case 70: a URL that an ORM has too reaches the database."""
+    """Case 70: URLs with parameters of ORMs work."""
     await check(f"{database.url}&{parameters}")
 
 
@@ -172,8 +170,8 @@ async def test_parameters_of_orms_are_understood(database: TestDatabase, paramet
         ("work_mem=much", "work_mem"),
     ],
 )
-async def test_parameters_that_mean_nothing_are_named(database: TestDatabase, parameters: str, reason: str) -> None:
-    """Case 70: what neither PostgreSQL nor we know, and might change what is meant, ends the start by its name."""
+async def test_unknown_parameters_are_named(database: TestDatabase, parameters: str, reason: str) -> None:
+    """Case 70: an unknown URL parameter ends the start with its name."""
     with pytest.raises(ConnectionRefused, match=f"PIPELINE_DATABASE_URL: .*{reason}"):
         await check(f"{database.url}&{parameters}")
 
@@ -182,8 +180,8 @@ async def test_parameters_that_mean_nothing_are_named(database: TestDatabase, pa
     ("parameters", "reason"),
     [("schema=app", "schema must be public"), ("pgbouncer=yes", "pgbouncer must be true or false")],
 )
-async def test_parameters_that_cannot_be_met_are_refused(parameters: str, reason: str) -> None:
-    """Case 70: a schema other than ours, and a word that is neither true nor false, are errors of the configuration."""
+async def test_unsupported_parameters_are_refused(parameters: str, reason: str) -> None:
+    """Case 70: another schema, and a value that is neither true nor false, are configuration errors."""
     code, output = await run("jobs_service", environment(f"postgresql://pipeline_jobs@localhost/pipeline?{parameters}"))
     assert (code, output) == (2, f"configuration: PIPELINE_DATABASE_URL: {reason}{output.partition(reason)[2]}")
     assert "Traceback" not in output

@@ -1,4 +1,4 @@
-"""Row-level security: whatever the code above does, rows are their owner's."""
+"""Row-level security: callers see and change only their own rows, whatever the services do."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ PAGE = ["queued"], [], None, "", "created", False, 10, 0
 
 
 async def guard(database: TestDatabase) -> None:
-    """What every server asks before it serves."""
+    """Runs the check that every server runs before it serves."""
     async with Database.open(database.url, size=1) as pool:
         await pool.check()
 
 
 async def test_every_table_is_guarded(database: TestDatabase) -> None:
-    """Z12: on the migrated database, every table forces row-level security and every policy checks what is written."""
+    """Z12: every table forces row-level security, and every policy has a WITH CHECK."""
     await guard(database)
 
 
@@ -54,7 +54,7 @@ HARM = [
 
 @pytest.fixture(autouse=True)
 async def roles(admin: asyncpg.Connection) -> AsyncIterator[None]:
-    """Roles are the cluster's: what a test does to one is undone."""
+    """Restores roles after a test: they belong to the cluster."""
     yield
     await admin.execute("alter role pipeline_service nobypassrls")
 
@@ -77,8 +77,8 @@ async def test_an_administrator_is_not_a_login_for_services(database: TestDataba
 
 
 @pytest.mark.parametrize("claims", ["", "{}", "null", "[]", "no json", '{"sub":"x"}', '{"sub":null}'])
-async def test_odd_claims_see_nothing(database: TestDatabase, new_dataset: NewDataset, claims: str) -> None:
-    """Z07: claims that name nobody give no row or an error, never all rows."""
+async def test_malformed_claims_see_nothing(database: TestDatabase, new_dataset: NewDataset, claims: str) -> None:
+    """Z07: claims without a user give no rows or an error."""
     await new_dataset(ANN)
     connection = await asyncpg.connect(database.url)
     try:
@@ -92,8 +92,8 @@ async def test_odd_claims_see_nothing(database: TestDatabase, new_dataset: NewDa
         await connection.close()
 
 
-async def test_a_row_cannot_change_hands(database: TestDatabase, new_dataset: NewDataset) -> None:
-    """Z10: neither inserting for another nor moving a row to another owner is let through."""
+async def test_a_row_cannot_change_its_owner(database: TestDatabase, new_dataset: NewDataset) -> None:
+    """Z10: a caller can neither insert a row for another user nor give a row to one."""
     await new_dataset(ANN)
     async with Database.open(database.url, size=1) as pool:
         for statement in (
@@ -156,10 +156,10 @@ async def fine(connection: Transaction) -> None:
     [error, bad_statement, rolled_back, cancelled, timed_out, statement_timed_out, fine],
     ids=lambda how: how.__name__,
 )
-async def test_no_identity_survives_its_transaction(
+async def test_no_caller_survives_its_transaction(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset, how: Callable[[Transaction], Any]
 ) -> None:
-    """Z08 and D01: however a transaction ends, its query ends too, and its connection is nobody's again and in use again."""
+    """Z08, D01: however a transaction ends, its query ends and its connection has no caller and is reused."""
     await new_dataset(ANN)
     async with Database.open(database.url, size=1) as pool:
         try:
@@ -189,10 +189,10 @@ async def test_no_identity_survives_its_transaction(
             assert await connection.fetchval("select count(*) from lora_datasets") == 0
 
 
-async def test_functions_that_become_their_caller_obey_the_policies(
+async def test_functions_that_set_the_caller_obey_the_policies(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Z08: such a function shows what its caller's policies show, none without one, and its identity ends with it."""
+    """Z08: functions that set the caller obey its policies, and the caller ends with the transaction."""
     dataset = await new_dataset(ANN)
     await job_row(admin, dataset, ANN, "queued")
     page = SQL["list_jobs"], *PAGE
@@ -216,10 +216,10 @@ async def test_functions_that_become_their_caller_obey_the_policies(
         assert (row["status_counts"], row["id"]) == (None, None)
 
 
-async def test_who_cannot_become_the_caller_sees_nothing(
+async def test_a_login_without_the_callers_role_sees_nothing(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Z09: where the login may not take a caller's role, the transaction does not begin."""
+    """Z09: a login without a caller's role cannot begin a transaction as that caller."""
     await new_dataset(ANN)
     async with Database.open(database.url, size=1) as pool:
         await pool.check()
@@ -237,10 +237,10 @@ async def test_who_cannot_become_the_caller_sees_nothing(
 
 
 @pytest.mark.parametrize("harm", HARM)
-async def test_nothing_is_served_before_the_database_is_known_to_guard(
+async def test_nothing_is_served_before_the_database_is_checked(
     database: TestDatabase, admin: asyncpg.Connection, harm: str
 ) -> None:
-    """Z12: the first transaction of a process looks for itself; not even the moment before the first check is open."""
+    """Z12: the first transaction of a process checks the database, even before the periodic check."""
     await admin.execute(harm)
     async with Database.open(database.url, size=1) as pool:
         with pytest.raises(GuardError):
@@ -260,10 +260,10 @@ async def test_a_server_refuses_to_start_on_a_database_that_leaks(
     assert (code, said.count("\n"), "lora_training_jobs" in said) == (2, 1, True), said
 
 
-async def test_a_trainer_reaches_what_leasing_needs(
+async def test_a_trainer_has_the_access_that_leasing_needs(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """A trainer sees what waits and what it has, no finished or other trainer's job, and writes about its own jobs only."""
+    """A trainer sees queued jobs and its own ones, and writes only about its own."""
     trainer = Identity("eeeeeeee-0000-4000-8000-000000000001", "worker", 0)
     dataset = await new_dataset(ANN)
     queued, theirs, done = [await job_row(admin, dataset, ANN, state) for state in ("queued", "running", "completed")]
@@ -307,10 +307,10 @@ async def test_a_trainer_reaches_what_leasing_needs(
     assert done
 
 
-async def test_an_owner_moves_a_job_to_cancelled_only(
+async def test_an_owner_can_only_cancel_a_job(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Whatever a statement says, an owner's role completes no job, makes none cheaper and takes no trainer's place."""
+    """With any statement, an owner's role can neither complete a job, change its cost nor act as a trainer."""
     running = await job_row(admin, await new_dataset(ANN), ANN, "running")
     await admin.execute("update lora_training_jobs set current_step = 5")
     ann = Identity(ANN, "user", 0)
@@ -335,8 +335,8 @@ async def test_an_owner_moves_a_job_to_cancelled_only(
                 await connection.fetch("select * from trainer_offers")
 
 
-async def test_no_token_is_the_systems() -> None:
-    """The role of our own tasks is in no token's reach, and no contract allows it."""
+async def test_no_token_has_the_system_role() -> None:
+    """No token can have the system role, and no RPC allows it."""
     from rpc.identity.tokens import ROLES
 
     for role in ("system", "sender"):
@@ -353,8 +353,10 @@ async def test_no_token_is_the_systems() -> None:
         ("service", {"user", "quoter", "worker", "system", "sender"}),
     ],
 )
-async def test_a_login_becomes_what_its_process_needs(admin: asyncpg.Connection, login: str, roles: set[str]) -> None:
-    """The Estimator's login becomes no user of jobs, webhooks and keys, and none becomes the role of triggers."""
+async def test_a_login_has_the_roles_that_its_process_needs(
+    admin: asyncpg.Connection, login: str, roles: set[str]
+) -> None:
+    """The Estimator's login cannot act on jobs, webhooks and keys, and no login can act as the triggers' role."""
     await admin.execute(f"set session authorization pipeline_{login}")
     possible = set()
     for role in ("user", "quoter", "worker", "system", "sender", "outbox"):
@@ -367,8 +369,8 @@ async def test_a_login_becomes_what_its_process_needs(admin: asyncpg.Connection,
     assert possible == roles
 
 
-async def test_the_functions_that_become_a_user_are_the_services(admin: asyncpg.Connection) -> None:
-    """Whoever else has a login may not call what becomes a user and takes a price as it is told."""
+async def test_only_the_services_call_functions_that_set_the_caller(admin: asyncpg.Connection) -> None:
+    """Other logins cannot call the functions that act as any user."""
     rows = await admin.fetch(
         r"""
         select p.proname, r.rolname, has_function_privilege(r.oid, p.oid, 'execute') as may

@@ -1,4 +1,4 @@
-"""Files of datasets: what a user may keep, what goes with a dataset, and what is left over."""
+"""Files of datasets: quotas, deletion, and removal of unclaimed files."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ STORED_LINE = orjson.dumps({"row": 1, "line": 1, "pairs": 1, "tokens": 3, "messa
 
 @pytest.fixture(autouse=True)
 def sweep_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that nobody has are looked for all the time."""
+    """Sweeps files all the time."""
     monkeypatch.setattr("jobs_service.datasets.sweeper.SWEEP_SECONDS", 0.02)
 
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
-    """Room for three files, or for five datasets."""
+    """Limits of three files or five datasets."""
     return {"max_storage_bytes_per_user": 3 * len(STORED_LINE) + 1, "max_datasets_per_user": 5}
 
 
@@ -43,8 +43,8 @@ async def delete(stack: Stack, dataset_id: str, user: str = ANN) -> None:
     await stack.datasets.DeleteDataset(datasets_pb2.DeleteDatasetRequest(id=dataset_id), metadata=metadata(user))
 
 
-async def test_a_dataset_goes_with_its_file(stack: Stack, tmp_path: Path) -> None:
-    """A deleted dataset is not there for anything any more; its file goes soon after; a second deletion finds nothing."""
+async def test_a_deleted_dataset_loses_its_file(stack: Stack, tmp_path: Path) -> None:
+    """A deleted dataset is NOT_FOUND everywhere, and its file is removed soon after."""
     kept, gone = [await import_bytes(stack, LINE) for _ in range(2)]
     errors = [await refused(delete(stack, each, BOB)) for each in (gone.id, str(uuid.uuid4()))]
     assert errors[0].code is grpc.StatusCode.NOT_FOUND
@@ -66,7 +66,7 @@ async def test_a_dataset_goes_with_its_file(stack: Stack, tmp_path: Path) -> Non
 
 
 async def test_a_dataset_in_use_stays(stack: Stack, tmp_path: Path) -> None:
-    """While a job that is not final trains on it a dataset stays; then it goes, and the job keeps its name."""
+    """A dataset of an open job cannot be deleted; afterwards it can, and the job keeps its name."""
     dataset = await import_bytes(stack, LINE)
     job = (await stack.jobs.CreateJob(new_request(dataset.id), metadata=metadata(ANN))).job
     error = await refused(delete(stack, dataset.id))
@@ -78,8 +78,8 @@ async def test_a_dataset_in_use_stays(stack: Stack, tmp_path: Path) -> None:
     assert result.dataset.name == dataset.name
 
 
-async def test_no_job_begins_on_a_dataset_that_goes(stack: Stack, admin: asyncpg.Connection) -> None:
-    """Deleted and asked for at the same time, a dataset has no open job or is still there, ten times over."""
+async def test_no_job_begins_on_a_deleted_dataset(stack: Stack, admin: asyncpg.Connection) -> None:
+    """Of a concurrent deletion and CreateJob, exactly one succeeds, ten times."""
     for _ in range(10):
         dataset = await import_bytes(stack, LINE)
         calls = [stack.jobs.CreateJob(new_request(dataset.id), metadata=metadata(ANN)), delete(stack, dataset.id)]
@@ -88,8 +88,8 @@ async def test_no_job_begins_on_a_dataset_that_goes(stack: Stack, admin: asyncpg
         await admin.execute("delete from job_events; delete from lora_training_jobs; delete from lora_datasets")
 
 
-async def test_a_user_keeps_so_much(stack: Stack, tmp_path: Path) -> None:
-    """A file that is more than there is room for is refused and not kept, also when many come at once; deleting makes room."""
+async def test_a_user_has_a_storage_quota(stack: Stack, tmp_path: Path) -> None:
+    """A file above the quota is refused and not stored, also with concurrent uploads; deleting makes room."""
     (first, *_), refusals = await import_many(stack, 5)
     assert [(each.code, each.reason) for each in refusals] == [
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_QUOTA")
@@ -103,8 +103,8 @@ async def test_a_user_keeps_so_much(stack: Stack, tmp_path: Path) -> None:
     await import_bytes(stack, LINE)
 
 
-async def test_a_user_has_so_many_datasets(stack: Stack) -> None:
-    """A dataset more than one may have is refused, also when many come at once, with a bad file too; deleting makes room."""
+async def test_a_user_has_a_limit_of_datasets(stack: Stack) -> None:
+    """A dataset above the limit is refused, also with concurrent uploads and bad files; deleting makes room."""
     datasets, refusals = await import_many(stack, 8, b"{")
     assert len(datasets) == 5
     assert {(each.code.name, each.reason, each.metadata["limit"]) for each in refusals} == {
@@ -116,14 +116,14 @@ async def test_a_user_has_so_many_datasets(stack: Stack) -> None:
 
 
 async def import_many(stack: Stack, count: int, content: bytes = LINE) -> tuple[list[Any], list[Any]]:
-    """So many imports at once: the datasets, and the refusals."""
+    """Imports concurrently. Returns datasets and errors."""
     outcomes = await asyncio.gather(*[outcome(stack, content) for _ in range(count)])
     datasets = [each for each in outcomes if isinstance(each, datasets_pb2.Dataset)]
     return datasets, [each for each in outcomes if not isinstance(each, datasets_pb2.Dataset)]
 
 
 async def outcome(stack: Stack, content: bytes) -> Any:
-    """A dataset, or why there is none."""
+    """Returns a dataset, or the error."""
     try:
         return await import_bytes(stack, content)
     except grpc.aio.AioRpcError as error:
@@ -135,8 +135,8 @@ async def counted(folder: Path, count: int) -> bool:
     return len(files_in(folder / "storage")) == count
 
 
-async def test_what_no_dataset_has_is_removed_in_time(stack: Stack, admin: asyncpg.Connection, tmp_path: Path) -> None:
-    """A file that was kept and never recorded goes after a day, a part of one too; a younger one stays, for it may be."""
+async def test_unclaimed_files_are_removed_after_a_day(stack: Stack, admin: asyncpg.Connection, tmp_path: Path) -> None:
+    """A file, complete or not, that no dataset claims is removed after a day, and not sooner."""
     dataset = await import_bytes(stack, LINE)
     folder = (tmp_path / "storage" / dataset.storage_path).parent
     old = "insert into unclaimed_files (path, user_id, since) values ($1, $2, now() - $3 * interval '1 hour')"
@@ -156,8 +156,8 @@ async def test_what_no_dataset_has_is_removed_in_time(stack: Stack, admin: async
     await until(forgotten)
 
 
-async def test_what_became_no_dataset_is_not_written_down_for_long(stack: Stack, admin: asyncpg.Connection) -> None:
-    """A file with bad lines and one that was given up half-way leave nothing that waits for its day."""
+async def test_files_of_failed_imports_are_removed_soon(stack: Stack, admin: asyncpg.Connection) -> None:
+    """Files of bad and interrupted imports are removed by the next sweep."""
 
     async def given_up() -> AsyncIterator[datasets_pb2.ImportDatasetRequest]:
         yield datasets_pb2.ImportDatasetRequest(name="Questions", chunk=LINE)
@@ -174,8 +174,10 @@ async def test_what_became_no_dataset_is_not_written_down_for_long(stack: Stack,
     await until(forgotten)
 
 
-async def test_a_file_that_stays_keeps_no_other(stack: Stack, admin: asyncpg.Connection, tmp_path: Path) -> None:
-    """A file that the storage does not let go of is tried again another day; those beside it go."""
+async def test_a_file_that_cannot_be_removed_blocks_no_other(
+    stack: Stack, admin: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """A file that cannot be removed is retried a day later and does not block others."""
     path, other = f"datasets/{ANN}/folder", f"datasets/{ANN}/file"
     (tmp_path / "storage" / path).mkdir(parents=True)
     (tmp_path / "storage" / other).write_bytes(LINE)

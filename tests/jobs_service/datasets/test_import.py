@@ -1,4 +1,4 @@
-"""Importing training data, through the real door."""
+"""Importing training data, over gRPC."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STORED = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content":
 def sent(
     data: bytes, *, size: int = 7, name: str | None = "Greetings", mapping: Sequence[str] = ()
 ) -> Iterator[datasets_pb2.ImportDatasetRequest]:
-    """A file in small pieces, so that lines are cut anywhere."""
+    """Yields a file in small pieces, so that lines are cut anywhere."""
     yield datasets_pb2.ImportDatasetRequest(name=name, file_name="greetings.jsonl", mapping=mapping)
     for start in range(0, len(data), size):
         yield datasets_pb2.ImportDatasetRequest(chunk=data[start : start + size])
@@ -65,13 +65,13 @@ async def import_bytes(stack: Stack, data: bytes, **options: object) -> datasets
 
 
 def files_in(folder: Path) -> list[str]:
-    """What is kept there, parts of files too."""
+    """Returns the files in a storage, incomplete ones too."""
     return [path.name for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("name", LINES)
 async def test_every_format_is_found_and_counted(stack: Stack, tmp_path: Path, name: str) -> None:
-    """Each format that people have is detected, its pairs and Mistral tokens are counted, and the file is kept."""
+    """Each format is detected, its pairs and Mistral tokens are counted, and its rows are stored."""
     data = (orjson.dumps(LINES[name]) + b"\r\n") * 3
     dataset = await import_bytes(stack, data)
     assert (dataset.format, dataset.status, dataset.training_ready) == (name, datasets_pb2.DATASET_STATUS_READY, True)
@@ -85,7 +85,7 @@ async def test_every_format_is_found_and_counted(stack: Stack, tmp_path: Path, n
 
 
 async def test_lengths_are_counted(stack: Stack) -> None:
-    """A dataset knows how long its samples are: median, 95 %, longest, and how many there are of about each length."""
+    """A dataset has the lengths of its samples: median, 95th percentile, longest, and a histogram."""
     words = [1] * 90 + [100] * 9 + [1000]
     lines = [{"prompt": "Hello", "completion": " ".join(["day"] * count)} for count in words]
     dataset = await import_bytes(stack, b"".join(orjson.dumps(line) + b"\n" for line in lines), size=4096)
@@ -103,7 +103,7 @@ def test_tekken_counts_as_its_library_does() -> None:
 
 
 async def test_tokens_are_kept_by_script(stack: Stack, admin: asyncpg.Connection) -> None:
-    """A sample counts for the script of most of its letters, with both tokenizers; of many samples a part stands for all."""
+    """Tokens are counted by the script of most letters, with both tokenizers; of many samples, from a part."""
     texts = {
         "latin": "Hello day",
         "han": "你好请写 Python",
@@ -249,8 +249,8 @@ SPELLINGS: list[tuple[str, dict[str, Any], str, int, int]] = [
 ]
 
 
-async def test_files_as_people_have_them_are_taken(stack: Stack) -> None:
-    """Spellings of OpenAI, ShareGPT, Alpaca, Dolly and TRL are all read, and everything said in them is counted."""
+async def test_common_formats_are_read(stack: Stack) -> None:
+    """Rows of OpenAI, ShareGPT, Alpaca, Dolly and TRL are read, and all of their text is counted."""
     for row, line, name, pairs, tokens in SPELLINGS:
         dataset = await import_bytes(stack, orjson.dumps(line), size=10_000)
         assert list(dataset.validation_errors) == [], row
@@ -305,7 +305,7 @@ BAD: list[tuple[str, bytes, str]] = [
 
 @pytest.mark.parametrize("name", ["messages", "instruction", "prompt_completion"])
 async def test_every_bad_line_is_named_with_its_reason(stack: Stack, name: str) -> None:
-    """Whatever a line has in it, its number and the reason are told, and the lines around it are read all the same."""
+    """Each bad line is reported with number and reason, and the other lines are read."""
     keys = {"messages": b'{"messages', "instruction": b'{"instruction'}
     rows = [
         row for row in BAD if next((kind for kind, key in keys.items() if key in row[1]), "prompt_completion") == name
@@ -322,7 +322,7 @@ async def test_every_bad_line_is_named_with_its_reason(stack: Stack, name: str) 
 
 
 async def test_a_line_may_be_as_long_as_the_limit(stack: Stack) -> None:
-    """A line of the limit is read, one byte more is refused, whether or not a line end comes after it."""
+    """A line of the largest size is read, one byte more is refused, with and without a final line break."""
     frame = len(b'{"prompt":"","completion":"b"}')
     for size, end, errors in [
         (4 << 20, b"\n", 0),
@@ -337,7 +337,7 @@ async def test_a_line_may_be_as_long_as_the_limit(stack: Stack) -> None:
 
 
 def test_long_texts_are_counted_as_short_ones_are() -> None:
-    """A text that is counted in pieces has the tokens that it has as a whole."""
+    """A text counted in pieces has the same tokens as the whole."""
     random_words = Random(7)
     words = ["".join(random_words.choices("abcdefgh\n\té漢", k=random_words.randint(1, 12))) for _ in range(60_000)]
     text = " ".join(words)
@@ -347,14 +347,14 @@ def test_long_texts_are_counted_as_short_ones_are() -> None:
 
 
 async def test_a_byte_order_mark_is_no_part_of_a_file(stack: Stack) -> None:
-    """A BOM before the first line, blank lines and Windows line ends do not disturb."""
+    """A BOM, blank lines and Windows line breaks are ignored."""
     line = orjson.dumps(LINES["messages"])
     dataset = await import_bytes(stack, b"\xef\xbb\xbf" + line + b"\r\n\r\n \n" + line)
     assert (dataset.validation_error_count, dataset.total_training_pairs) == (0, 2)
 
 
 class BrokenStorage(MemoryFileSystem):
-    """Fails in ways of its own, as cloud storages do, at the step that the URL names."""
+    """Fails with its own exceptions, as cloud storages do, at the step in the URL."""
 
     protocol = "broken"
 
@@ -377,7 +377,7 @@ class BrokenStorage(MemoryFileSystem):
 
 @pytest.mark.parametrize("step", ["makedirs", "open", "mv"])
 async def test_a_storage_that_fails_is_unavailable(step: str) -> None:
-    """Whatever a storage raises, the caller is told to come back, nothing more, and nothing stays behind."""
+    """Any exception of a storage is STORAGE_UNAVAILABLE without its text, and nothing is stored."""
     fsspec.register_implementation("broken", BrokenStorage, clobber=True)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -392,7 +392,7 @@ async def test_a_storage_that_fails_is_unavailable(step: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "s4://bucket"])
-def test_a_storage_that_nobody_knows_stops_the_start(url: str) -> None:
+def test_an_unknown_storage_stops_the_start(url: str) -> None:
     """A URL that fsspec cannot open is one line for the operator."""
     with pytest.raises(StorageError, match="PIPELINE_STORAGE_URL") as caught:
         Storage(url)
@@ -409,8 +409,8 @@ def test_a_storage_url_with_a_password_stops_the_start() -> None:
 @pytest.mark.parametrize(
     ("failure", "kept"), [(NotOwner("no"), False), (ZeroDivisionError(), False), (DatabaseUnavailable(), True)]
 )
-async def test_a_file_that_is_not_recorded_goes(tmp_path: Path, failure: Exception, kept: bool) -> None:
-    """Where recording fails for certain the file goes; where nobody knows it stays, for a row may speak of it."""
+async def test_a_file_that_is_not_recorded_is_removed(tmp_path: Path, failure: Exception, kept: bool) -> None:
+    """The file is removed if recording it failed, and kept if the outcome is unknown: a row may name it."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield orjson.dumps(LINES["messages"])
@@ -422,8 +422,8 @@ async def test_a_file_that_is_not_recorded_goes(tmp_path: Path, failure: Excepti
     assert files_in(tmp_path) == ["b.jsonl"] * kept
 
 
-async def test_a_sender_who_goes_away_leaves_nothing(stack: Stack, admin: asyncpg.Connection, tmp_path: Path) -> None:
-    """A cancelled import leaves neither a dataset nor a file, nor a part of one."""
+async def test_a_cancelled_import_leaves_nothing(stack: Stack, admin: asyncpg.Connection, tmp_path: Path) -> None:
+    """A cancelled import leaves no dataset and no file, not even an incomplete one."""
     going = asyncio.Event()
 
     async def requests() -> AsyncIterator[datasets_pb2.ImportDatasetRequest]:
@@ -450,7 +450,7 @@ async def test_a_sender_who_goes_away_leaves_nothing(stack: Stack, admin: asyncp
 
 
 async def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
-    """A file is refused as soon as it is larger than the server takes, and leaves nothing."""
+    """A file is refused as soon as it exceeds the limit, and nothing is stored."""
 
     async def chunks() -> AsyncIterator[bytes]:
         while True:
@@ -464,7 +464,7 @@ async def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
 
 
 async def test_many_files_of_one_user_delay_no_other(tmp_path: Path) -> None:
-    """However many files somebody sends that take long, another's is imported meanwhile."""
+    """Many slow files of one user do not delay another user's import."""
     begun, go_on = threading.Event(), threading.Event()
 
     class Slow(Storage):
@@ -505,7 +505,7 @@ async def test_many_files_of_one_user_delay_no_other(tmp_path: Path) -> None:
 
 
 async def test_reasons_are_listed_once_and_no_row_is_trained_on(stack: Stack, tmp_path: Path) -> None:
-    """A file with bad rows lists each reason once with its lines and count, and is not kept but for an excerpt."""
+    """A file with bad rows has each reason once with lines and count, and only an excerpt is stored."""
     good = orjson.dumps(LINES["messages"]) + b"\n"
     bad = [b"{", b"[]", b"\xff", b'{"a":1}', b'{"messages":[]}', b'{"text":"a"}']
     data = good + b"\n".join(bad) + b"\n" + b"x\n" * 60 + good * 10_000
@@ -530,7 +530,7 @@ async def test_reasons_are_listed_once_and_no_row_is_trained_on(stack: Stack, tm
 
 
 async def test_an_empty_file_is_an_error(stack: Stack) -> None:
-    """A file without lines is a dataset of status error, and says so about the file as a whole."""
+    """A file without lines is a dataset of status error, with an error for the whole file."""
     dataset = await import_bytes(stack, b"")
     assert [(error.line, error.reason[:17]) for error in dataset.validation_errors] == [(0, "the file is empty")]
 

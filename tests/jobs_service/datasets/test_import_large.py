@@ -1,4 +1,4 @@
-"""A large import in a server of its own process: its memory, and what other callers notice of it."""
+"""A large import into a separate server process: its memory, and the latency of other calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.processes import environment, running
 
 
 @pytest.mark.slow
-async def test_a_large_file_takes_little_memory_and_nobodys_time(database: TestDatabase, tmp_path: Path) -> None:
+async def test_a_large_file_takes_little_memory_and_delays_nobody(database: TestDatabase, tmp_path: Path) -> None:
     """60 MB are imported under 300 MB resident, at most 130 MB of them for the import, and other calls are answered.
 
     Some 50 MB are the vocabulary of Tekken, which stays.

@@ -1,4 +1,4 @@
-"""The kinds of files that people have: read by what they are, in bounded memory, or refused by name."""
+"""File formats: detected by content and read in bounded memory, or refused with advice."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ SAME: dict[str, bytes] = {
 
 
 async def test_the_same_rows_are_the_same_in_every_kind_of_file(stack: Stack, tmp_path: Path) -> None:
-    """Case 04: JSON in its forms, tables, Parquet and compressed files are known by their content, and give the same rows."""
+    """Case 04: all forms of JSON, tables, Parquet and compressed files are detected by content and give the same rows."""
     kept = {}
     for kind, data in SAME.items():
         dataset, kept[kind] = await stored(stack, tmp_path, data)
@@ -105,7 +105,7 @@ async def test_utf_16_is_read_with_a_warning(stack: Stack, tmp_path: Path) -> No
 
 
 async def test_lists_and_numbers_of_parquet_are_read(stack: Stack, tmp_path: Path) -> None:
-    """Messages in nested columns, nulls, dates and numbers that JSON has none of do not disturb."""
+    """Nested columns, nulls, dates and non-finite numbers are read."""
     rows = [
         {
             "messages": [
@@ -129,7 +129,7 @@ async def test_lists_and_numbers_of_parquet_are_read(stack: Stack, tmp_path: Pat
 
 
 async def test_tables_have_messages_as_text(stack: Stack, tmp_path: Path) -> None:
-    """A column of a table may hold messages as a string of JSON; Python's notation of a list is named."""
+    """A column of a table may have messages as JSON text; Python's notation of a list gets its own error."""
     _, kept = await stored(stack, tmp_path, table(",", [{"messages": orjson.dumps([HI, YO]).decode(), "tools": ""}]))
     assert kept == [{"messages": [HI, YO]}]
     dataset = await import_bytes(stack, table(",", [{"messages": str([HI, YO])}]), size=1 << 20)
@@ -162,8 +162,8 @@ REFUSED: list[tuple[bytes, str]] = [
 ]
 
 
-async def test_files_of_other_kinds_are_named(stack: Stack) -> None:
-    """What is not read is named, with what to do, once and for the file as a whole."""
+async def test_unsupported_formats_are_named(stack: Stack) -> None:
+    """Unsupported files have one error that names the format and says what to do."""
     for data, reason in REFUSED:
         dataset = await import_bytes(stack, data, size=1 << 20)
         assert dataset.status == ERROR, reason
@@ -210,7 +210,7 @@ async def test_reasons_say_where(stack: Stack) -> None:
 
 
 def read(data: bytes, size: int) -> tuple[Any, bytes]:
-    """A file in pieces: what is said of it, and its rows."""
+    """Reads a file in pieces. Returns its summary and rows."""
     ingestion = Ingestion()
     for start in range(0, len(data), size):
         ingestion.feed(data[start : start + size])
@@ -224,8 +224,8 @@ def read(data: bytes, size: int) -> tuple[Any, bytes]:
 
 
 @pytest.mark.slow
-def test_pieces_do_not_matter(stack: Stack) -> None:
-    """Whatever the pieces that a file comes in, good or bad, it is read the same."""
+def test_the_size_of_pieces_does_not_matter(stack: Stack) -> None:
+    """A file is read the same in pieces of any size."""
     seed = Random().randrange(1 << 32)
     print("seed", seed)
     random = Random(seed)
@@ -236,8 +236,8 @@ def test_pieces_do_not_matter(stack: Stack) -> None:
         assert read(data, size) == whole, (size, data[:80])
 
 
-def test_bombs_are_bounded(stack: Stack) -> None:
-    """A small file that decompresses to far more is given up after 16 MiB, whatever its content claims to be."""
+def test_decompression_bombs_are_bounded(stack: Stack) -> None:
+    """Reading stops after 16 MiB for a small file that decompresses to far more."""
     row = b'{"prompt": "' + b"b" * 100_000_000
     for bomb in (gzip.compress(row), zstd.compress(row), gzip.compress(b"\0" * 100_000_000)):
         assert len(bomb) < 500_000
@@ -261,7 +261,7 @@ def jobs_overrides() -> dict[str, Any]:
 
 
 async def test_content_has_the_limit_of_files(stack: Stack, tmp_path: Path) -> None:
-    """Decompressed, a file may be no larger than an uncompressed one; nothing of a larger one is kept."""
+    """The size limit applies to the decompressed content; nothing of a larger file is stored."""
     row = lines({"prompt": "a", "completion": "word " * 100})
     assert (await import_bytes(stack, gzip.compress(row * 1_000), size=1 << 20)).status == READY
     assert (await refused(import_bytes(stack, gzip.compress(row * 2_000), size=1 << 20))).reason == "TOO_LARGE"
@@ -269,7 +269,7 @@ async def test_content_has_the_limit_of_files(stack: Stack, tmp_path: Path) -> N
 
 
 def test_a_table_whose_quote_is_never_closed_is_bounded(stack: Stack) -> None:
-    """A quote that swallows the rest of a table is an error of its line, and does not grow without end."""
+    """A quote that is never closed is an error of its line, in bounded memory."""
     summary, _ = read(b'prompt,completion\na,b\na,"' + (b"word " * 400 + b"\n") * 2_500, 1 << 18)
     assert summary.errors[0]["line"] == 3
     assert "longer than 4194304 bytes" in summary.errors[0]["reason"]

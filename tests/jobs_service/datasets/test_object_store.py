@@ -1,4 +1,4 @@
-"""Datasets and results in a bucket: a real server of S3's protocol, from the door to its objects."""
+"""Datasets and results in a bucket of a real S3 server."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def keys(bucket: Any) -> dict[str, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 async def test_a_dataset_and_a_result_live_in_a_bucket(stack: Stack, bucket: Any) -> None:
-    """What is uploaded is one object each, is read back byte for byte, and is gone once it is deleted."""
+    """Each upload is one object, which is read back unchanged and removed after deletion."""
     dataset = await import_rows(stack, ROWS)
     ((key, size),) = keys(bucket).items()
     assert key == f"pipeline/datasets/{ANN}/{dataset.id}.jsonl"
@@ -123,7 +123,7 @@ async def completed(stack: Stack) -> tuple[jobs_pb2.Job, workers_pb2.Lease]:
 @pytest.mark.slow
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 async def test_files_are_read_by_signed_urls(stack: Stack, bucket: Any) -> None:
-    """A lease has a URL of its dataset; a download gives one to its owner alone, valid for as long as the setting says."""
+    """A lease has a signed URL of its dataset; a download returns one to the owner, valid as long as configured."""
     job, leased = await completed(stack)
     async with http_client() as anybody:
         stored = bucket.Object(f"pipeline/{leased.dataset.storage_path}")
@@ -181,8 +181,8 @@ async def test_a_private_store_signs_nothing(stack: Stack) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_bucket_is_not_made(bucket: Any) -> None:
-    """What cannot be stored is refused: a bucket of ours would be in whatever account the credentials are of."""
+def test_a_missing_bucket_is_not_created(bucket: Any) -> None:
+    """Uploads to a missing bucket are refused, and the bucket is not created."""
     writer = Storage("s3://missing/pipeline").writer("datasets/file")
     writer.write(b"a row")
     with pytest.raises(StorageUnavailable):
@@ -192,8 +192,8 @@ def test_a_missing_bucket_is_not_made(bucket: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
-async def test_a_store_that_is_away_refuses_uploads(stack: Stack, server: ThreadedMotoServer) -> None:
-    """An upload while the store does not answer is refused as such, and leaves no dataset."""
+async def test_uploads_are_refused_while_the_store_is_down(stack: Stack, server: ThreadedMotoServer) -> None:
+    """An upload while the store does not respond is STORAGE_UNAVAILABLE, and creates no dataset."""
     server.stop()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await import_rows(stack, ROWS)

@@ -27,7 +27,7 @@ async def page(stack: Stack, id_: str, user: str = ANN, **request: Any) -> datas
 
 
 async def test_any_row_and_line_is_found(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages follow each other without a gap; any row and any line is found in a large file, whose middle is not read."""
+    """Pages have no gaps, and any row or line of a large file is found without reading all of it."""
     seed = Random().randrange(1 << 32)
     print("seed", seed)
     random = Random(seed)
@@ -69,7 +69,7 @@ async def test_any_row_and_line_is_found(stack: Stack, monkeypatch: pytest.Monke
 
 
 async def test_rows_are_shown_as_stored(stack: Stack) -> None:
-    """A row has its messages, marks, calls, reasoning, tools, tokens and pairs; long texts are cut, and say so."""
+    """A row has its messages, marks, calls, reasoning, tools, tokens and pairs; long texts are marked as cut."""
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     line = {
         "messages": [
@@ -95,7 +95,7 @@ async def test_rows_are_shown_as_stored(stack: Stack) -> None:
 
 
 async def test_a_bad_file_shows_its_first_rows_and_bad_rows(stack: Stack) -> None:
-    """Of a file with errors the first good rows and the first bad rows are there, in the order of the file."""
+    """The preview of a bad file has its first good and bad rows, in order."""
     good = orjson.dumps({"prompt": "a", "completion": "b"})
     data = b"\n".join([good] * 150 + [b'{"prompt": "a"}', b"{"] + [good] * 150)
     dataset = await import_bytes(stack, data, size=1 << 20)
@@ -107,7 +107,7 @@ async def test_a_bad_file_shows_its_first_rows_and_bad_rows(stack: Stack) -> Non
 
 
 async def test_rows_are_their_owners(stack: Stack, tmp_path: Path) -> None:
-    """Another user's dataset has no rows to see; where the storage has lost a file, that is said."""
+    """Another user's dataset is NOT_FOUND; a missing file is an error."""
     dataset = await import_bytes(stack, orjson.dumps({"text": "a"}), size=1 << 20)
     assert (
         await refused(page(stack, dataset.id, "bbbbbbbb-0000-4000-8000-000000000002"))

@@ -1,4 +1,4 @@
-"""The shapes of rows that people have: taken, taken with a warning, or refused with what was found and what was meant."""
+"""Shapes of rows: accepted, accepted with a warning, or refused with the keys found and those probably meant."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lines(*rows: Any) -> bytes:
 
 
 def said(role: str, content: str, **more: Any) -> dict[str, Any]:
-    """A message as it is stored."""
+    """Returns a message as it is stored."""
     return {"role": role, "content": content, **({"train": True} if role == "assistant" else {}), **more}
 
 
@@ -205,7 +205,7 @@ PREFERENCES: list[tuple[str, dict[str, Any]]] = [
 
 
 async def test_preference_data_is_named_and_refused(stack: Stack) -> None:
-    """Case 05: data of a preference method is refused with the method and the keys that show it, and once for all its rows."""
+    """Case 05: preference data is refused once for all rows, with the method and its keys."""
     for method, row in PREFERENCES:
         dataset = await import_bytes(stack, lines(row, row, row), size=1 << 20)
         (error,) = dataset.validation_errors
@@ -215,7 +215,7 @@ async def test_preference_data_is_named_and_refused(stack: Stack) -> None:
 
 
 async def test_a_label_that_is_a_category_is_no_preference(stack: Stack, tmp_path: Path) -> None:
-    """A column `label` with words in it is another column that is not read, and warned of; so is one that says false."""
+    """A column `label` with text, or with false, is an unknown column with a warning."""
     for column in ({"label": "greeting"}, {"reviewed": False}, {"score": 0}):
         dataset, _ = await stored(stack, tmp_path, lines({"prompt": "Ciao", "completion": "Salve", **column}))
         assert [(warning.kind, warning.count) for warning in dataset.validation_warnings] == [("unread_key", 1)], column
@@ -249,7 +249,7 @@ async def test_marks_that_cannot_be_honoured_are_refused(stack: Stack) -> None:
 
 
 async def test_what_is_not_trained_on_is_not_counted(stack: Stack, tmp_path: Path) -> None:
-    """Case 06: a row without a trained answer is left out with a warning; a file of only such rows is an error."""
+    """Case 06: a row without a trained answer is left out with a warning; a file with only such rows is an error."""
     off = {"messages": [HI, {**ANSWER, "weight": 0}]}
     dataset, rows = await stored(stack, tmp_path, lines(off, {"messages": [HI, YO]}, off))
     assert (dataset.total_training_pairs, dataset.total_rows, len(rows)) == (1, 1, 1)
@@ -289,7 +289,7 @@ async def test_everything_that_is_trained_on_is_counted(stack: Stack, tmp_path: 
 
 
 async def test_keys_that_are_nearly_right_are_named(stack: Stack) -> None:
-    """Case 17: the reason has the keys that were found and those that were probably meant."""
+    """Case 17: the error has the row's keys and those that were probably meant."""
     near: list[tuple[dict[str, Any], list[str]]] = [
         ({"Question": "Ciao", "Answer ": "Salve"}, ["`Question` for `question`", "`Answer ` for `answer`"]),
         ({"promt": "Ciao", "completion": "Salve"}, ["`promt` for `prompt`"]),
@@ -307,7 +307,7 @@ async def test_keys_that_are_nearly_right_are_named(stack: Stack) -> None:
 
 
 async def test_roles_that_are_nearly_right_are_read_and_others_listed(stack: Stack, tmp_path: Path) -> None:
-    """Case 15: capitals are read with a warning; a role that is none is named beside those that there are."""
+    """Case 15: other capitalisation is accepted with a warning; the error for an unknown role lists the known ones."""
     data = lines({"conversations": [{"from": "HUMAN", "value": "Ciao"}, {"from": "Gpt", "value": "Salve"}]})
     dataset, rows = await stored(stack, tmp_path, data)
     assert rows == [{"messages": [HI, YO]}]
@@ -322,7 +322,7 @@ async def test_roles_that_are_nearly_right_are_read_and_others_listed(stack: Sta
 
 
 async def test_columns_and_roles_can_be_mapped(stack: Stack, tmp_path: Path) -> None:
-    """Case 17: an upload says what columns are, what a role's spelling means, and what to leave out."""
+    """Case 17: an upload can map columns and spellings of roles, and ignore columns."""
     mapped = [
         ({"Frage": "Ciao", "Antwort": "Salve"}, ["Frage:user", "Antwort:assistant"], {"messages": [HI, YO]}),
         (
@@ -350,7 +350,7 @@ async def test_columns_and_roles_can_be_mapped(stack: Stack, tmp_path: Path) -> 
         assert (await refused(import_bytes(stack, b"{}", mapping=mapping))).reason == "VALIDATION_FAILED", mapping
 
 
-async def test_what_is_not_read_is_warned_of(stack: Stack, tmp_path: Path) -> None:
+async def test_unread_columns_get_a_warning(stack: Stack, tmp_path: Path) -> None:
     """Media, other columns and unanswered questions are imported with a warning that has its kind, count and first lines."""
     rows = [
         {"messages": [HI, YO, HI]},
@@ -372,7 +372,7 @@ async def test_what_is_not_read_is_warned_of(stack: Stack, tmp_path: Path) -> No
 
 
 async def test_training_that_would_be_wrong_is_refused(stack: Stack) -> None:
-    """A text that speaks of a picture cannot be trained on without it, nor can texts and conversations be mixed."""
+    """Rows with placeholders of media, and files that mix texts and conversations, are refused."""
     dataset = await import_bytes(
         stack, lines({"messages": [said("user", "<image> What?"), YO], "images": ["a.png"]}), size=1 << 20
     )

@@ -1,4 +1,4 @@
-"""Uploads at once: few for each user, some for all, and none that is silent for long."""
+"""Limits on concurrent uploads, for each user and in all, and the timeout of silent ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def upload(stack: Stack, user: str, go_on: asyncio.Event) -> datasets_pb2.
 
 
 async def test_a_user_has_few_uploads_at_once(stack: Stack, admin: asyncpg.Connection) -> None:
-    """X03: one upload more than a user may have is refused; others are served, and a slot is free again."""
+    """X03: an upload above the user's limit is refused; others are served, and the slot becomes free again."""
     go_on = asyncio.Event()
     value = [asyncio.create_task(upload(stack, ANN, go_on)) for _ in range(3)]
 
@@ -62,7 +62,7 @@ async def test_a_user_has_few_uploads_at_once(stack: Stack, admin: asyncpg.Conne
 
 
 async def test_a_silent_upload_ends(stack: Stack) -> None:
-    """An upload that sends nothing for long is ended, and gives its slot to others."""
+    """A silent upload is ended, and its slot is free again."""
     never = asyncio.Event()
     error = await asyncio.gather(*(refused(upload(stack, ANN, never)) for _ in range(3)))
     assert {each.reason for each in error} == {"REQUEST_TIMEOUT"}

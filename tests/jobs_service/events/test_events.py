@@ -29,13 +29,13 @@ STREAM = {"accept": "text/event-stream"}
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
-    """Pings soon enough to wait for."""
+    """Short intervals of pings."""
     return {"lease_ms": 60_000, "watch_poll_ms": 20, "watch_ping_ms": 200, "max_watches_per_user": 40}
 
 
 @pytest.fixture
 async def url(stack: Stack) -> AsyncIterator[str]:
-    """A gateway of the test's own, whose services have its settings."""
+    """A separate gateway, whose services have these settings."""
     async with open_gateway(stack) as opened:
         yield opened
 
@@ -127,10 +127,10 @@ async def create(client: httpx.AsyncClient, dataset_id: str) -> str:
     return str(answer.json()["data"]["id"])
 
 
-async def test_a_browser_follows_a_job_to_its_end(
+async def test_a_browser_watches_a_job_to_its_end(
     stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset
 ) -> None:
-    """W01, W10: snapshot, events and end over one stream; any id in `Last-Event-ID` resumes after it, no gap, no double."""
+    """W01, W10: a stream has snapshot, events and end; any id in `Last-Event-ID` resumes after it exactly."""
     job = await create(ann, await new_dataset(ANN))
     async with watching(ann, f"/api/jobs/{job}/events") as watch:
         assert watch.answer.status_code == 200
@@ -190,7 +190,7 @@ async def test_events_pass_proxies_and_resume_from_the_query(
 async def test_all_jobs_over_one_stream(
     stack: Stack, ann: httpx.AsyncClient, http: httpx.AsyncClient, new_dataset: NewDataset
 ) -> None:
-    """`/api/jobs/events` tells of every job of the caller's and of nobody else's."""
+    """`/api/jobs/events` has the events of all of the caller's jobs, and of no others."""
     dataset, theirs = await new_dataset(ANN), await new_dataset(BOB)
     async with watching(ann, "/api/jobs/events") as watch:
         assert (await watch.next()).data == {"jobs": []}
@@ -217,7 +217,7 @@ EARLY: list[tuple[str, str, dict[str, str], int, str]] = [
 
 @ONE_WAY
 async def test_before_the_first_event_an_error_is_a_status(ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
-    """W07, W13: what fails before anything was told has its HTTP status and the error body of any other call."""
+    """W07, W13: an error before the first event is an HTTP status with the usual error body."""
     job, absent = await create(ann, await new_dataset(ANN)), uuid.uuid4()
     tag = sha256(ANN.encode()).hexdigest()[:8]
     for row, path, headers, status, reason in EARLY:
@@ -228,7 +228,7 @@ async def test_before_the_first_event_an_error_is_a_status(ann: httpx.AsyncClien
 
 @ONE_WAY
 async def test_text_of_any_kind_fits_a_frame(stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
-    """W12: line breaks of every kind, and text that looks like a frame, come through as they went in."""
+    """W12: line breaks of every kind, and text that looks like a frame, arrive unchanged."""
     job = await create(ann, await new_dataset(ANN))
     lines = ["a\nb", "c\rd", "e\r\nf", "g\u2028h\u2029i", "\n\nevent: end\ndata: {}\n\n", "é😀\x85", "\ufeff"]
     async with watching(ann, f"/api/jobs/{job}/events") as watch:
@@ -261,10 +261,10 @@ async def test_an_error_in_the_stream_is_an_event(
 
 
 @ONE_WAY
-async def test_a_token_that_ends_ends_the_stream(
+async def test_an_expired_token_ends_the_stream(
     ann: httpx.AsyncClient, http: httpx.AsyncClient, new_dataset: NewDataset
 ) -> None:
-    """W08: when the token's time and leeway are over, the stream says so and ends."""
+    """W08: when the token has expired, the stream ends with that reason."""
     job = await create(ann, await new_dataset(ANN))
     credentials = bearer(ANN, exp=int(time.time()) - 28)
     async with watching(http, f"/api/jobs/{job}/events", **credentials) as watch:
@@ -273,8 +273,8 @@ async def test_a_token_that_ends_ends_the_stream(
 
 
 @ONE_WAY
-async def test_who_leaves_frees_the_watch(stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
-    """L05: closed streams do not count: a page reloaded a hundred times has one watch."""
+async def test_a_closed_stream_frees_its_watch(stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
+    """L05: closed streams do not count against the limit: a page reloaded a hundred times has one watch."""
     job = await create(ann, await new_dataset(ANN))
     for _ in range(100):
         async with watching(ann, f"/api/jobs/{job}/events") as watch:
@@ -283,10 +283,10 @@ async def test_who_leaves_frees_the_watch(stack: Stack, ann: httpx.AsyncClient, 
 
 
 @ONE_WAY
-async def test_who_does_not_read_is_let_go(
+async def test_a_client_that_does_not_read_is_disconnected(
     stack: Stack, url: str, ann: httpx.AsyncClient, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W04: a client that stops reading is closed after a while, with a bounded buffer meanwhile; others are served."""
+    """W04: a client that stops reading is disconnected, its buffer is bounded, and others are served."""
     monkeypatch.setattr(http_server, "SEND_TIMEOUT_SECONDS", 0.5)
     job = await create(ann, await new_dataset(ANN))
     address = httpx.URL(url)
@@ -314,7 +314,7 @@ async def test_who_does_not_read_is_let_go(
 
 @ONE_WAY
 async def test_a_stopping_gateway_says_so(stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset) -> None:
-    """W01: streams of a service that stops end with an event that says so, and resume elsewhere."""
+    """W01: streams of a stopping service end with that reason, and resume elsewhere."""
     job = await create(ann, await new_dataset(ANN))
     async with watching(ann, f"/api/jobs/{job}/events") as watch:
         await watch.until("snapshot")

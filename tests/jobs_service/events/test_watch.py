@@ -1,4 +1,4 @@
-"""Watching jobs: what was, what is, in order, without a gap and without a double, and how it ends."""
+"""Watches of jobs: snapshots and events in order, without gaps or repetitions, and how they end."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ FINAL = jobs_pb2.WATCH_END_REASON_JOB_FINAL
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
-    """Pings soon enough to wait for."""
+    """Short intervals of pings."""
     return {"lease_ms": 60_000, "watch_poll_ms": 20, "watch_ping_ms": 200, "max_watches_per_user": 600}
 
 
 class Watcher:
-    """A watch and what it has been told."""
+    """A watch and its messages."""
 
     def __init__(self, call: Any) -> None:
         self.call = call
@@ -101,7 +101,7 @@ async def watching(
 
 
 async def test_a_job_is_watched_from_queue_to_end(stack: Stack, new_dataset: NewDataset) -> None:
-    """A watch starts with the job as it is, tells each event once and in order, and ends when the job does."""
+    """A watch begins with a snapshot, has each event once and in order, and ends with the job."""
     job = await queue(stack, new_dataset)
     async with watching(stack, job.id) as one, watching(stack) as all_:
         snapshot = (await one.has("snapshot")).snapshot
@@ -128,8 +128,8 @@ async def test_a_job_is_watched_from_queue_to_end(stack: Stack, new_dataset: New
 
 
 @ONE_WAY
-async def test_a_watch_goes_on_where_it_was_left(stack: Stack, new_dataset: NewDataset) -> None:
-    """W01: with the id of any message seen, a new watch tells exactly what came after it, and ends as the first did."""
+async def test_a_watch_resumes_after_any_message(stack: Stack, new_dataset: NewDataset) -> None:
+    """W01: a watch from the id of any message has exactly the messages after it."""
     job = await queue(stack, new_dataset)
     async with watching(stack, job.id) as first:
         await first.has("snapshot")
@@ -163,8 +163,8 @@ async def test_a_watch_goes_on_where_it_was_left(stack: Stack, new_dataset: NewD
         ("too old", "reset"),
     ],
 )
-async def test_cursors_are_looked_at(stack: Stack, new_dataset: NewDataset, cursor: str, expected: str) -> None:
-    """W02: no cursor of ours or one of the future is refused, another's starts anew, one too old resets."""
+async def test_cursors_are_checked(stack: Stack, new_dataset: NewDataset, cursor: str, expected: str) -> None:
+    """W02: malformed and future cursors are refused, another user's starts anew, and an old one resets."""
     job = await queue(stack, new_dataset)
     now = int(time.time() * 1000)
     made = {
@@ -186,7 +186,7 @@ async def test_cursors_are_looked_at(stack: Stack, new_dataset: NewDataset, curs
 async def test_what_commits_late_is_not_missed(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """W03: of two transactions that commit in another order than they began, both are told, in one order for all."""
+    """W03: events of transactions that commit out of order are all sent, in the same order to all."""
     from tests.jobs_service.rows import job_row
 
     early, late = [await job_row(admin, await new_dataset(ANN), ANN, "queued", revision=1) for _ in range(2)]
@@ -215,10 +215,10 @@ async def test_what_commits_late_is_not_missed(
 
 
 @ONE_WAY
-async def test_events_are_read_by_their_weight_too(
+async def test_events_with_long_logs_are_read_in_small_batches(
     stack: Stack, database: TestDatabase, new_dataset: NewDataset
 ) -> None:
-    """Of events with long logs few are read at once, and all of them reach a watch that goes on from before them."""
+    """Events with long logs are read in small batches, and a resumed watch gets all of them."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     async with watching(stack, job.id) as watcher:
@@ -241,7 +241,7 @@ async def test_events_are_read_by_their_weight_too(
 async def test_watchers_miss_nothing_under_load(
     stack: Stack, database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """W03, S15: while transactions overlap, wait and roll back, every watcher is told each event once and in order."""
+    """W03, S15: while transactions overlap, wait and roll back, every watcher gets each event once, in order."""
     jobs = [await queue(stack, new_dataset) for _ in range(8)]
     async with watching(stack) as steady:
         await steady.has("snapshot")
@@ -266,7 +266,7 @@ async def test_watchers_miss_nothing_under_load(
                 await report(stack, value, step=step)
 
         async def come_and_go() -> list[int]:
-            """Reconnects all the time and puts together what it was told."""
+            """Reconnects repeatedly and joins the messages."""
             seen, after = [], ""
             while not seen or seen[-1] < 17:
                 async with watching(stack, jobs[0].id, after=after) as brief:
@@ -290,7 +290,7 @@ async def test_watchers_miss_nothing_under_load(
 
 
 def test_a_slow_watchers_buffer_has_a_size() -> None:
-    """W04, G14: a buffer holds 256 events; one more, and it lets go of all and its watcher is told to resume."""
+    """W04, G14: a buffer has 256 events; with one more it drops all, and the watcher has to resume."""
     from jobs_service.events.model import EventType, JobEvent
     from jobs_service.jobs.model import JobState
     from rpc.errors import BufferOverrun
@@ -313,7 +313,7 @@ def test_a_slow_watchers_buffer_has_a_size() -> None:
 
 
 @ONE_WAY
-async def test_who_does_not_read_is_closed_and_others_go_on(
+async def test_a_watcher_that_does_not_read_is_closed_and_others_continue(
     stack: Stack, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W04, G14: a watcher that stops reading is refused with BUFFER_OVERRUN and resumes without a gap; others see all."""
@@ -345,7 +345,7 @@ async def test_who_does_not_read_is_closed_and_others_go_on(
 
 @ONE_WAY
 async def test_a_quiet_watch_pings(stack: Stack, new_dataset: NewDataset) -> None:
-    """W05: where nothing happens there is a ping, with a cursor that moves on, so that it never grows too old."""
+    """W05: an idle watch has pings, whose cursor advances so that it never expires."""
     job = await queue(stack, new_dataset)
     async with watching(stack, job.id) as watcher:
         first, third = (await watcher.has("ping")).id, (await watcher.has("ping", 3)).id
@@ -355,7 +355,7 @@ async def test_a_quiet_watch_pings(stack: Stack, new_dataset: NewDataset) -> Non
 
 @ONE_WAY
 async def test_what_fails_before_the_first_event_is_a_status(stack: Stack, new_dataset: NewDataset) -> None:
-    """W07, Z01: a watch of no job, another's or none's token gets the status that any other call gets."""
+    """W07, Z01: a watch with a foreign job or without a token gets the same status as any other call."""
     job = await queue(stack, new_dataset)
     for job_id, user, reason in (
         (str(uuid.uuid4()), ANN, "JOB_NOT_FOUND"),
@@ -372,10 +372,10 @@ async def test_what_fails_before_the_first_event_is_a_status(stack: Stack, new_d
 
 
 @ONE_WAY
-async def test_a_token_that_ends_ends_the_watch(
+async def test_an_expired_token_ends_the_watch(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """W08, A20: once the token's time and leeway are over, the watch says so and ends; so with a disabled user."""
+    """W08, A20: a watch ends with that reason when its token has expired or its user is disabled."""
     job = await queue(stack, new_dataset)
     # A second is left of the 30 that a token is believed after its end.
     async with watching(stack, job.id, exp=int(time.time()) - 28) as watcher:
@@ -388,7 +388,7 @@ async def test_a_token_that_ends_ends_the_watch(
 async def test_a_revoked_key_ends_its_watches(
     stack: Stack, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W08: a watch that was opened with an API key ends with the first ping after the key is trusted no longer."""
+    """W08: a watch with a revoked API key ends at the first ping after the key's cache has expired."""
     monkeypatch.setattr("rpc.identity.tokens.KEY_TRUST_SECONDS", 0.0)
     job = await queue(stack, new_dataset)
     made = await create(stack)
@@ -400,8 +400,10 @@ async def test_a_revoked_key_ends_its_watches(
 
 
 @ONE_WAY
-async def test_the_tailer_comes_back(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """W09, S03: killing every connection of the service again and again delays events and loses none."""
+async def test_the_tailer_survives_lost_connections(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """W09, S03: killing all connections of the service repeatedly delays events and loses none."""
     job = await queue(stack, new_dataset)
     async with watching(stack) as watcher:
         await watcher.has("snapshot")
@@ -446,7 +448,7 @@ async def test_a_finished_job_shows_its_end_at_once(stack: Stack, new_dataset: N
 @ONE_WAY
 @pytest.mark.parametrize("watchers", [50, pytest.param(500, marks=pytest.mark.slow)])
 async def test_many_watch_one_job(stack: Stack, new_dataset: NewDataset, watchers: int) -> None:
-    """W11: of 500 watchers of one job, each is told every event once."""
+    """W11: each of 500 watchers of one job gets every event once."""
     job = await queue(stack, new_dataset)
     credentials = metadata(ANN)
     calls = [
@@ -468,7 +470,7 @@ async def test_many_watch_one_job(stack: Stack, new_dataset: NewDataset, watcher
 @ONE_WAY
 @pytest.mark.parametrize("jobs_overrides", [{"max_watches_per_user": 2, "max_watches": 3}])
 async def test_watches_have_limits(stack: Stack, new_dataset: NewDataset) -> None:
-    """L05: a watch more than a user may have, or than a server has, is refused; closing one makes room."""
+    """L05: watches above a user's or the server's limit are refused; closing one makes room."""
     job = await queue(stack, new_dataset)
     async with watching(stack, job.id) as one, watching(stack, job.id) as two:
         await one.has("snapshot")
@@ -497,8 +499,8 @@ async def _anything(watcher: Watcher) -> bool:
 
 
 @ONE_WAY
-async def test_a_deadline_ends_a_watch_well(stack: Stack, new_dataset: NewDataset) -> None:
-    """A watch with a deadline says goodbye before it, with the place to go on from."""
+async def test_a_watch_ends_before_its_deadline(stack: Stack, new_dataset: NewDataset) -> None:
+    """A watch ends before its deadline, with a cursor to resume from."""
     job = await queue(stack, new_dataset)
     request = jobs_pb2.WatchJobRequest(id=job.id)
     result = [each async for each in stack.jobs.WatchJob(request, metadata=metadata(ANN), timeout=1)]
@@ -506,8 +508,8 @@ async def test_a_deadline_ends_a_watch_well(stack: Stack, new_dataset: NewDatase
     assert parse_cursor(result[-1].id, ANN)
 
 
-async def test_nothing_is_read_for_nobody(database: TestDatabase) -> None:
-    """Without watchers the tailer asks the database nothing; the first one starts where the events stand then."""
+async def test_nothing_is_read_without_watches(database: TestDatabase) -> None:
+    """Without watches the tailer reads nothing; the first watch starts at the current end of events."""
     async with Database.open(database.url, size=2) as pool:
         history = EventStore(pool)
         values: list[Cursor] = []
@@ -538,10 +540,10 @@ async def _some(page_of: list[Any]) -> bool:
     return bool(page_of)
 
 
-async def test_old_reports_are_forgotten(
+async def test_old_reports_are_deleted(
     database: TestDatabase, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Reports of progress are kept as long as the settings say; what moved a job is kept for ever."""
+    """Events of progress are deleted after the retention; events that changed a status are kept."""
     from tests.jobs_service.rows import job_row
 
     job_id = await job_row(admin, await new_dataset(ANN), ANN, "running")
@@ -559,7 +561,7 @@ async def test_old_reports_are_forgotten(
 
 
 async def test_an_event_at_the_end_of_a_wait_is_taken() -> None:
-    """An event that comes in the same turn of the loop in which the wait for it ends is not left behind."""
+    """An event that arrives just as the wait for it times out is not lost."""
     event = JobEvent(
         Cursor(1, 1, 0), uuid.uuid4(), uuid.UUID(ANN), 1, EventType.QUEUED, JobState.QUEUED, {}, datetime.now(UTC)
     )

@@ -1,4 +1,4 @@
-"""What a crash of PostgreSQL does to watches: nothing that a watcher could tell."""
+"""Watches survive a crash of PostgreSQL without a gap."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def first_event(stream: Any) -> str:
 
 @pytest.mark.slow
 async def test_a_crash_hides_no_event(server: Postgres, tmp_path: Path) -> None:
-    """S02, S15: a crash gives the numbers of transactions rolled back to others; watchers are told what those do."""
+    """S02, S15: events of transactions that reuse numbers after a crash reach watchers."""
     await migrate(server.url, passwords={"service": SERVICE_PASSWORD})
     admin = await asyncpg.connect(server.url)
     # What is rolled back stays in memory alone for as long as the test needs.

@@ -1,4 +1,4 @@
-"""Creating and reading jobs, through the real door."""
+"""Creating and reading jobs, over gRPC and in process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def new_request(dataset_id: str, **fields: Any) -> jobs_pb2.CreateJobRequest:
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
-    """What a program reads of an error."""
+    """Returns code and ErrorInfo of an error."""
     status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
@@ -43,7 +43,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
 async def test_a_new_job_is_queued_at_the_estimators_price(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """A job has the price that the Estimator says, keeps the one the person saw, and its owner is told."""
+    """A job has the Estimator's price and the price that the client showed, and its owner is notified."""
     request = new_request(await new_dataset(ANN), estimated_cost=1.0)
     job = (await stack.jobs.CreateJob(request, metadata=metadata(ANN))).job
     assert (job.status, job.current_stage, job.progress) == (jobs_pb2.JOB_STATUS_QUEUED, "queued", 0)
@@ -67,7 +67,7 @@ async def test_the_same_key_makes_one_job(stack: Stack, admin: asyncpg.Connectio
 
 
 async def test_a_key_with_other_content_is_refused(stack: Stack, new_dataset: NewDataset) -> None:
-    """I02 and Z03: a key stands for one request of one user; the refusal names the job it belongs to."""
+    """I02, Z03: a key belongs to one request of one user; the error has the job's id."""
     dataset, other, key = await new_dataset(ANN), await new_dataset(BOB), str(uuid.uuid4())
     job = (await stack.jobs.CreateJob(new_request(dataset, request_id=key), metadata=metadata(ANN))).job
     changed = new_request(dataset, request_id=key, gpu_config={"type": "H100", "count": 1})
@@ -83,7 +83,7 @@ async def test_a_key_with_other_content_is_refused(stack: Stack, new_dataset: Ne
 async def test_neither_job_nor_notification_without_the_other(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """S14: when the notification cannot be written, there is no job either, and the caller learns nothing of why."""
+    """S14: if the notification cannot be written, no job is created, and the error hides the cause."""
     dataset = await new_dataset(ANN)
     await admin.execute("alter table lora_notifications add constraint broken check (type <> 'job_queued')")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -92,8 +92,8 @@ async def test_neither_job_nor_notification_without_the_other(
     assert await admin.fetchval("select count(*) from lora_training_jobs") == 0
 
 
-async def test_anothers_job_is_as_absent_as_none(stack: Stack, new_dataset: NewDataset) -> None:
-    """Z01: reading somebody else's job and reading no job at all get the same answer."""
+async def test_another_users_job_is_not_found(stack: Stack, new_dataset: NewDataset) -> None:
+    """Z01: another user's job and a missing one get the same response."""
     job = (await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN))).job
     values = []
     for job_id in (job.id, str(uuid.uuid4())):
@@ -122,7 +122,7 @@ async def test_lists_have_pages_totals_and_filters(stack: Stack, new_dataset: Ne
 
 
 async def test_notifications_are_read_once(stack: Stack, new_dataset: NewDataset) -> None:
-    """A notification is unread until its owner reads it; reading it twice changes nothing; nobody else can."""
+    """Only the owner can mark a notification as read; doing so twice changes nothing."""
     await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN))
     unread = notifications_pb2.ListNotificationsRequest(unread=True)
     page_of = await stack.notifications.ListNotifications(unread, metadata=metadata(ANN))
@@ -153,17 +153,17 @@ async def test_notifications_are_read_once(stack: Stack, new_dataset: NewDataset
         ("A09", metadata("not-a-uuid"), grpc.StatusCode.UNAUTHENTICATED),
     ],
 )
-async def test_nobody_is_believed_without_a_token(
+async def test_metadata_without_a_token_identifies_no_user(
     stack: Stack, row: str, held: list[tuple[str, str]], code: grpc.StatusCode
 ) -> None:
-    """A service called without its gateway takes nobody's word for who they are."""
+    """Services verify tokens themselves: metadata without a token identifies no user."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=held)
     assert refused.value.code() is code, row
 
 
-async def test_a_disabled_user_is_out(stack: Stack, admin: asyncpg.Connection) -> None:
-    """A20: a user who is disabled cannot sign in with a token that still has time."""
+async def test_a_disabled_users_token_is_refused(stack: Stack, admin: asyncpg.Connection) -> None:
+    """A20: a disabled user's valid token is refused."""
     await admin.execute("insert into disabled_users (user_id) values ($1)", ANN)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(), metadata=metadata(ANN))

@@ -1,4 +1,4 @@
-"""Group 13 of the faults, through the real door: a create that is repeated, and lists that change while they are read."""
+"""Faults of group 13: repeated creations, and lists that change while they are paged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def created(stack: Stack, request: jobs_pb2.CreateJobRequest) -> str:
 async def test_a_request_repeated_is_one_job(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, callers: int
 ) -> None:
-    """I01: one job and one notification, however often and however many at once; every answer names the same job."""
+    """I01: repeated and concurrent requests create one job and one notification, and all return that job."""
     request = new_request(await new_dataset(ANN), request_id=str(uuid.uuid4()))
     ids = {await created(stack, request)} if callers == 1 else set()
     ids |= set(await asyncio.gather(*[created(stack, request) for _ in range(callers)]))
@@ -48,7 +48,7 @@ async def test_a_request_repeated_is_one_job(
 
 
 async def test_a_key_stands_for_one_content(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """I02: any other content under a used key is refused and names the job; the right content still finds it."""
+    """I02: other content under a used key is refused with the job's id; the same content returns the job."""
     dataset, key = await new_dataset(ANN), str(uuid.uuid4())
     job = await created(stack, new_request(dataset, request_id=key))
     other: list[dict[str, Any]] = [
@@ -70,10 +70,10 @@ async def test_a_key_stands_for_one_content(stack: Stack, admin: asyncpg.Connect
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-async def test_who_comes_second_waits_for_the_first(
+async def test_a_concurrent_request_waits_for_the_first(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, end: str
 ) -> None:
-    """I03: while the first attempt is in its transaction the second waits, then has its job, or makes one if there is none."""
+    """I03: a second request waits for the first one's transaction, then returns its job or creates one."""
     dataset, key = await new_dataset(ANN), str(uuid.uuid4())
     request = new_request(dataset, request_id=key)
     digest = wire.configuration(request).digest()
@@ -111,18 +111,20 @@ async def test_a_key_is_a_uuid(stack: Stack, new_dataset: NewDataset) -> None:
         assert (error.code, list(error.violations)) == (INVALID, ["request_id"]), key
 
 
-async def test_no_key_is_no_promise(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """I04: without a key, and with an empty one, every call makes a job of its own."""
+async def test_without_a_key_every_call_creates_a_job(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """I04: without a key, or with an empty one, every call creates a job."""
     dataset = await new_dataset(ANN)
     ids = {await created(stack, new_request(dataset, request_id=key)) for key in ("", "")}
     assert len(ids) == 2
     assert await counts(admin) == (2, 2)
 
 
-async def test_a_key_is_good_as_long_as_its_job(
+async def test_a_key_is_valid_as_long_as_its_job(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """I06: a key is kept with its job, whatever became of the dataset; once the job's row is gone it makes a new one."""
+    """I06: a key is valid while its job exists, even if the dataset was deleted."""
     dataset, key = await new_dataset(ANN), str(uuid.uuid4())
     job = await created(stack, new_request(dataset, request_id=key))
     await admin.execute("update lora_datasets set status = 'error', training_ready = false")
@@ -132,10 +134,10 @@ async def test_a_key_is_good_as_long_as_its_job(
     assert await created(stack, new_request(dataset, request_id=key)) != job
 
 
-async def test_an_answer_lost_after_the_commit_is_had_again(
+async def test_a_response_lost_after_the_commit_is_returned_again(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """I07: a crash between COMMIT and the answer leaves the job, and the retry is answered with it."""
+    """I07: after a crash between COMMIT and the response, the retry returns the job."""
     request = new_request(await new_dataset(ANN), request_id=str(uuid.uuid4()))
 
     def crash(job: Any) -> Any:
@@ -178,17 +180,15 @@ async def walk(stack: Stack, *, limit: int) -> tuple[list[str], int]:
 async def test_pages_of_equal_times_neither_repeat_nor_skip(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """P04, as far as page numbers go: rows of one moment have one order, so that pages of an unchanged list hold each once."""
+    """P04: rows with equal times have a fixed order, so pages of an unchanged list have each row once."""
     await many(admin, await new_dataset(ANN), 35)
     ids, _ = await walk(stack, limit=7)
     assert (len(ids), len(set(ids))) == (35, 35)
     assert ids == sorted(ids, reverse=True)
 
 
-async def test_a_row_that_comes_first_moves_the_rest_on(
-    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
-) -> None:
-    """P04, what page numbers cannot do: a new job shows the last row of a page again on the next, and hides none."""
+async def test_a_new_row_moves_the_others_on(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """P04: a new job repeats the last row of a page on the next one, and hides none."""
     dataset = await new_dataset(ANN)
     await many(admin, dataset, 10)
     first = await stack.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=5), metadata=metadata(ANN))
@@ -201,7 +201,7 @@ async def test_a_row_that_comes_first_moves_the_rest_on(
 
 
 async def test_a_full_last_page_ends_the_walk(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """P05: after a last page that is just full comes an empty one, and `total_pages` knew it."""
+    """P05: after a full last page comes an empty one, as `total_pages` says."""
     await many(admin, await new_dataset(ANN), 20)
     ids, pages = await walk(stack, limit=10)
     assert (len(ids), pages) == (20, 3)
@@ -209,7 +209,7 @@ async def test_a_full_last_page_ends_the_walk(stack: Stack, admin: asyncpg.Conne
     assert (page_of.pagination.total_pages, page_of.pagination.total, len(page_of.jobs)) == (2, 20, 10)
 
 
-async def test_a_page_size_may_change_on_the_way(
+async def test_a_page_size_may_change_between_pages(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
     """P03: every call has the page size that it asks for."""
@@ -221,7 +221,7 @@ async def test_a_page_size_may_change_on_the_way(
 
 
 async def test_a_page_is_a_whole_number_in_range(stack: Stack) -> None:
-    """P01: every list refuses a page, a size or a status that is none, and names the field."""
+    """P01: every list refuses an invalid page, size or status, and names the field."""
     calls = [
         (stack.jobs.ListJobs, jobs_pb2.ListJobsRequest),
         (stack.datasets.ListDatasets, datasets_pb2.ListDatasetsRequest),

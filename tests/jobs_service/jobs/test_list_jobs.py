@@ -1,4 +1,4 @@
-"""Finding jobs again: names, labels, filters, sorting and deletion, through the real door."""
+"""Lists of jobs: names, labels, filters, sorting and deletion."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_job_is_found_by_name_label_model_and_dataset(stack: Stack, new_
 async def test_counts_tell_how_many_jobs_each_status_has(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Counts by status keep to all filters but the status, on every page, and the total keeps to the status too."""
+    """Counts by status apply all filters except the status, on every page; the total applies it too."""
     dataset = await new_dataset(ANN)
     for status, number in (("queued", 3), ("completed", 2), ("failed", 1)):
         for _ in range(number):
@@ -137,7 +137,7 @@ async def test_every_order_is_total_and_pages_neither_repeat_nor_skip(
 async def test_an_owner_edits_name_and_labels_alone(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """UpdateJob replaces both, in a final state too, leaves all else as it was, and knows no other user's job."""
+    """UpdateJob replaces only both, also in a final state, and does not find other users' jobs."""
     job = await create(stack, await new_dataset(ANN), name="Old", labels=["a", "b"])
     cancelled = (await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))).job
     change = jobs_pb2.UpdateJobRequest(id=job.id, name="New name", labels=["c"])
@@ -162,7 +162,7 @@ async def test_an_owner_edits_name_and_labels_alone(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("stack", ["grpc"], indirect=True)
-async def test_odd_names_and_labels_are_refused(stack: Stack, new_dataset: NewDataset, fields: Any) -> None:
+async def test_invalid_names_and_labels_are_refused(stack: Stack, new_dataset: NewDataset, fields: Any) -> None:
     """A name or label outside its limits is a validation error that names the field, when creating and when editing."""
     job = await create(stack, await new_dataset(ANN), name="é" * 200, labels=["ü" * 64, "a b"])
     for call in (
@@ -218,7 +218,7 @@ async def test_a_retry_keeps_name_and_labels(stack: Stack, admin: asyncpg.Connec
 
 
 async def test_a_retry_takes_new_limits(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """A retry has the failed job's limits, those of the request in their place, or those alone; each is another request."""
+    """A retry has the failed job's limits, overridden by the request's, or only the request's."""
     limits = {"max_cost_usd": Decimal(5), "max_duration_seconds": 600}
     failed = str(await job_row(admin, await new_dataset(ANN), ANN, "failed", **limits))
 
@@ -267,7 +267,7 @@ async def test_a_job_whose_dataset_was_deleted_offers_no_retry(
 @pytest.mark.parametrize("jobs_overrides", [{"user_calls_per_second": 30}])
 @pytest.mark.parametrize("fields", [{"search": "questions"}, {"sort": jobs_pb2.JOB_SORT_COST}])
 async def test_a_list_that_reads_all_jobs_counts_for_more(stack: Stack, fields: dict[str, Any]) -> None:
-    """A search, or another order than the newest first, is worth many calls of its user's rate, and of no other's."""
+    """A search or another order counts as many calls of its user's rate."""
 
     async def calls(user: str, **fields: Any) -> list[Any]:
         request = jobs_pb2.ListJobsRequest(**fields)

@@ -1,4 +1,4 @@
-"""Group 8 of the faults, through the real door: nobody reaches what is another's, whichever RPC they try."""
+"""Faults of group 8: no RPC gives access to another user's rows."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def names(methods: list[tuple[Any, Method]]) -> set[str]:
         ("M01 another's role", [("x-role", "worker"), ("x-forwarded-user", ANN)]),
     ],
 )
-async def test_no_rpc_serves_nobody(stack: Stack, row: str, held: list[tuple[str, str]]) -> None:
-    """Z04: every RPC there is wants a token, and takes no header's word for who calls."""
+async def test_every_rpc_requires_a_token(stack: Stack, row: str, held: list[tuple[str, str]]) -> None:
+    """Z04: every RPC requires a token and ignores headers that name a user."""
     every = every_method(stack)
     assert {"EstimateCost", "CreateJob", "ListJobs", "ImportDataset", "ListNotifications"} <= names(every)
     for channel, method in every:
@@ -43,16 +43,16 @@ async def test_no_rpc_serves_nobody(stack: Stack, row: str, held: list[tuple[str
         assert error.code is UNAUTHENTICATED, (row, method.path)
 
 
-async def test_every_rpc_is_for_its_role_alone(stack: Stack) -> None:
-    """Z05 and Z06: a person calls no worker's RPC, a worker calls no person's; both get PERMISSION_DENIED."""
+async def test_every_rpc_is_only_for_its_role(stack: Stack) -> None:
+    """Z05, Z06: users cannot call workers' RPCs, nor workers users' RPCs: PERMISSION_DENIED."""
     for channel, method in every_method(stack):
         for role in {"user", "worker"} - method.roles:
             error = await refused(call_empty(channel, method, metadata=metadata(ANN, role=role)))
             assert (error.code, error.reason) == (DENIED, "ROLE_NOT_ALLOWED"), (role, method.path)
 
 
-async def test_anothers_is_byte_for_byte_what_is_not_there(stack: Stack, new_dataset: NewDataset) -> None:
-    """Z01: whatever Bob does with Ann's ids, he is told the same, byte for byte, as with ids that never were."""
+async def test_ids_of_other_users_are_like_unknown_ids(stack: Stack, new_dataset: NewDataset) -> None:
+    """Z01: Bob's calls with Ann's ids get the same response, byte for byte, as with unknown ids."""
     dataset = await new_dataset(ANN)
     job = (await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))).job.id
     inbox = await stack.notifications.ListNotifications(
@@ -91,8 +91,8 @@ async def test_anothers_is_byte_for_byte_what_is_not_there(stack: Stack, new_dat
         assert errors[0].raw == errors[1].raw, name
 
 
-async def test_every_rpc_of_a_job_tells_strangers_nothing(stack: Stack, new_dataset: NewDataset) -> None:
-    """Z01: reading, cancelling, retrying and watching: for each RPC that takes a job's id, Ann's is to Bob as none at all."""
+async def test_every_rpc_of_a_job_hides_it_from_other_users(stack: Stack, new_dataset: NewDataset) -> None:
+    """Z01: for each RPC that takes a job's id, Ann's job is NOT_FOUND for Bob."""
     job = (await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN))).job.id
     of_a_job = [
         (channel, method)
@@ -114,13 +114,13 @@ async def test_every_rpc_of_a_job_tells_strangers_nothing(stack: Stack, new_data
 
 
 async def test_every_rpc_of_the_contracts_is_served(stack: Stack) -> None:
-    """No RPC of a service that is there is left unanswered."""
+    """Every RPC of the served contracts is implemented."""
     for service, (_, servicer) in stack.services.items():
         assert [method.name for method in service.methods if not hasattr(servicer, method.name)] == []
 
 
-async def test_lists_hold_ones_own_alone(stack: Stack, new_dataset: NewDataset) -> None:
-    """Z02: no page of any list has another's rows, and no total counts them."""
+async def test_lists_have_only_the_callers_rows(stack: Stack, new_dataset: NewDataset) -> None:
+    """Z02: no list has or counts another user's rows."""
     await stack.jobs.CreateJob(new_request(await new_dataset(ANN)), metadata=metadata(ANN))
     for page in (1, 2):
         lists = [
@@ -135,8 +135,8 @@ async def test_lists_hold_ones_own_alone(stack: Stack, new_dataset: NewDataset) 
     assert lists[2].unread_count == 0
 
 
-async def test_a_key_is_its_owners(stack: Stack, new_dataset: NewDataset) -> None:
-    """Z03: the same idempotency key in another's hand makes another job, on the other's own data only."""
+async def test_an_idempotency_key_belongs_to_its_user(stack: Stack, new_dataset: NewDataset) -> None:
+    """Z03: the same idempotency key of another user creates another job."""
     key = str(uuid.uuid4())
     hers = await stack.jobs.CreateJob(new_request(await new_dataset(ANN), request_id=key), metadata=metadata(ANN))
     error = await refused(

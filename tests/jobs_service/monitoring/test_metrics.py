@@ -1,4 +1,4 @@
-"""Metrics of the business: what the queue, trainers, imports, webhooks, watches and estimates leave in them."""
+"""Metrics of the queue, trainers, imports, webhooks, watches and estimates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def jobs_overrides() -> dict[str, Any]:
 
 
 def values(stack: Stack) -> dict[tuple[str, ...], float]:
-    """What the stack exports."""
+    """Returns the exported values."""
     return exported(generate_latest(stack.metrics.registry).decode())
 
 
@@ -263,7 +263,7 @@ async def test_watches_show_how_far_they_are_behind(stack: Stack, new_dataset: N
 async def test_events_behind_an_open_transaction_are_shown(
     stack: Stack, new_dataset: NewDataset, database: TestDatabase
 ) -> None:
-    """A transaction that stays open holds events back, and their age says so until it ends."""
+    """The metric of events held back has the age of the oldest one while a transaction is open."""
     blocker = await asyncpg.connect(database.admin_url)
     transaction = blocker.transaction()
     await transaction.start()
@@ -283,7 +283,7 @@ async def test_events_behind_an_open_transaction_are_shown(
 async def test_the_outbox_is_counted_and_overdue_deliveries_have_an_age(
     database: TestDatabase, admin: asyncpg.Connection, tmp_path: Path, jobs_overrides: dict[str, Any]
 ) -> None:
-    """A delivery that nobody sends is overdue, but not while its receiver pauses or its owner has a request under way."""
+    """An unsent delivery is overdue, except while its receiver pauses or its owner has a request under way."""
     async with open_stack("local", database.url, tmp_path, sends_webhooks=False, **jobs_overrides) as stack:
         webhook = await admin.fetchval(
             "insert into webhooks (user_id, url, secret) values ($1, 'https://a.example/', $2) returning id",
@@ -310,7 +310,7 @@ async def test_the_outbox_is_counted_and_overdue_deliveries_have_an_age(
 
 
 async def test_figures_that_cannot_be_read_are_missing(stack: Stack, admin: asyncpg.Connection) -> None:
-    """Old values do not outlive a failed reading, and come back with the next one."""
+    """Values are missing after a failed reading until the next one."""
     await shown(stack, webhook_outbox_count=0)
     await admin.execute("alter view live_offers rename to elsewhere")
 

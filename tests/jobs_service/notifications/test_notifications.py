@@ -35,7 +35,7 @@ async def test_a_job_has_one_notification(stack: Stack, new_dataset: NewDataset,
 
 
 async def test_a_notification_that_was_read_is_replaced_by_an_unread_one(stack: Stack, new_dataset: NewDataset) -> None:
-    """What happens to a job after its owner read of it is unread again; other jobs and users keep theirs."""
+    """A new notification about a job replaces the one that was read; those of other jobs and users stay."""
     job, other = await queue(stack, new_dataset), await queue(stack, new_dataset)
     await queue(stack, new_dataset, user=BOB)
     for each in (await listed(stack)).notifications:

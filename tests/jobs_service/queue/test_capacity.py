@@ -1,4 +1,4 @@
-"""What there is of each GPU type, and how many jobs of all users run and wait."""
+"""GetCapacity: GPUs of each type, and running and waiting jobs of all users."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def jobs_overrides() -> dict[str, Any]:
 
 
 async def trains_for(admin: asyncpg.Connection, job_id: str, hours: float) -> None:
-    """As if its lease had begun to cost so long ago."""
+    """Moves the beginning of a lease's billing back."""
     statement = "update lora_training_jobs set billed_from = billed_from - $2 * interval '1 hour' where id = $1"
     await admin.execute(statement, job_id, hours)
 
@@ -43,7 +43,7 @@ async def trains_for(admin: asyncpg.Connection, job_id: str, hours: float) -> No
 async def test_cost_is_rate_times_time_over_all_attempts(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Two GPUs at 3.50: an hour and another half are 10.50 dollars, and storage 0.50 once; what the job waits is free."""
+    """Two GPUs at 3.50 for 1.5 hours in two attempts cost 10.50 dollars, plus storage once; waiting is free."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased)
@@ -68,7 +68,7 @@ async def test_cost_is_rate_times_time_over_all_attempts(
 
 
 async def test_the_rate_is_frozen(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """A job costs the rate of the moment it was created, to the last digit of its records."""
+    """A job is billed at the rate of its creation, exactly."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased)
@@ -81,10 +81,10 @@ async def test_the_rate_is_frozen(stack: Stack, admin: asyncpg.Connection, new_d
     assert (await get(stack, job.id)).estimated_total_cost == 6.03
 
 
-async def test_nobody_pays_for_a_lost_trainers_silence(
+async def test_time_after_an_expired_lease_is_not_billed(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """A lease that ran out is paid for until it did, however late that is noticed."""
+    """An expired lease is billed until its expiry, however late the sweeper runs."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased)
@@ -99,7 +99,7 @@ async def test_nobody_pays_for_a_lost_trainers_silence(
 
 
 async def test_a_cost_limit_warns_and_stops(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """At 80 % of its limit a job's owner is told; at 100 % it is stopped, told twice, and costs not a cent more."""
+    """The owner is notified at 80 % of the limit; at 100 % the job is stopped and costs no more."""
     job = await queue(stack, new_dataset, max_cost_usd=10)
     (leased,) = await lease(stack)
     assert leased.seconds_left == pytest.approx(10 / 7 * 3600, abs=5)
@@ -129,10 +129,10 @@ async def test_a_cost_limit_warns_and_stops(stack: Stack, admin: asyncpg.Connect
 
 
 @pytest.mark.parametrize("jobs_overrides", [{"lease_ms": 60_000, "sweep_ms": 60_000}])
-async def test_a_report_learns_of_the_limit_at_once(
+async def test_a_report_stops_a_job_at_its_limit(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """A limit holds without the sweeper: the report that passes it stops the job, and both thresholds are told."""
+    """A report that passes the limit stops the job without the sweeper, with both notifications."""
     job = await queue(stack, new_dataset, max_duration_seconds=3600, max_cost_usd=100)
     (leased,) = await lease(stack)
     assert leased.seconds_left == pytest.approx(3600, abs=5)
@@ -152,7 +152,7 @@ async def test_a_report_learns_of_the_limit_at_once(
 
 
 async def test_limits_have_limits(stack: Stack, new_dataset: NewDataset) -> None:
-    """A limit of nothing, of what is no number, or beyond all measure is refused, naming its field."""
+    """Zero, non-finite and huge limits are refused with the field's name."""
     dataset = await new_dataset(ANN)
     for fields in (
         {"max_cost_usd": 0},

@@ -1,4 +1,4 @@
-"""Leases: jobs are taken, reported on and finished by trainers; nothing is lost, doubled or moved backwards."""
+"""Leases: trainers lease jobs, report on them and finish them; nothing is lost, repeated or moved back."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def jobs_overrides() -> dict[str, Any]:
 
 @pytest.fixture
 async def pool(database: TestDatabase) -> AsyncIterator[Database]:
-    """A pool as a Jobs process has it."""
+    """A connection pool like that of a Jobs process."""
     async with Database.open(database.url, size=10) as opened:
         yield opened
 
@@ -139,7 +139,7 @@ async def test_metrics_of_a_step_are_merged_and_no_spike_is_lost(stack: Stack, n
 async def test_waiting_for_a_scheduler_costs_nothing(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Cost runs from the first report of a lease that says more than `waiting`."""
+    """Billing begins with a lease's first report of another stage than `waiting`."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     for _ in range(2):
@@ -158,7 +158,7 @@ async def test_waiting_for_a_scheduler_costs_nothing(
 async def test_a_lease_that_ran_out_before_its_scheduler_started_it_costs_no_attempt(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """A deferred lease waits from its first moment; lost then, its job is released, and lost after it began, an attempt is."""
+    """A deferred lease that expires before training begins costs no attempt; one that expires after costs one."""
     job = await queue(stack, new_dataset)
     for _ in range(3):
         (leased,) = await lease(stack, deferred=True)
@@ -177,7 +177,7 @@ async def test_a_lease_that_ran_out_before_its_scheduler_started_it_costs_no_att
 
 @ONE_WAY
 async def test_out_of_memory_is_not_tried_again_unchanged(stack: Stack, new_dataset: NewDataset) -> None:
-    """A typed failure is final, whatever the trainer says of another try; what was measured is kept."""
+    """A typed failure is final, even if the trainer calls it retryable; its measurements are kept."""
     for reason, status in (
         ("FAILURE_REASON_OUT_OF_MEMORY", jobs_pb2.STATUS_REASON_OUT_OF_MEMORY),
         ("FAILURE_REASON_NOT_SUPPORTED", jobs_pb2.STATUS_REASON_NOT_SUPPORTED),
@@ -193,7 +193,7 @@ async def test_out_of_memory_is_not_tried_again_unchanged(stack: Stack, new_data
 
 @ONE_WAY
 async def test_a_checkpoint_goes_to_the_next_lease(stack: Stack, new_dataset: NewDataset) -> None:
-    """The newest checkpoint that was reported is handed over with the next lease, and the plan with every one."""
+    """The next lease has the newest reported checkpoint, and every lease the plan."""
     await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     assert not leased.HasField("checkpoint")
@@ -210,7 +210,7 @@ async def test_a_checkpoint_goes_to_the_next_lease(stack: Stack, new_dataset: Ne
 async def test_a_simulated_trainer_leaves_gpu_types_to_real_ones(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """It gets no job of a type that a real trainer offers or trains on; its jobs are marked, and teach nothing."""
+    """It gets no jobs of GPU types that a real trainer offers or uses; forecasts do not learn from its jobs."""
     first, second = await queue(stack, new_dataset), await queue(stack, new_dataset)
     (leased,) = await lease(stack, OTHER, simulated=True)
     assert (await get(stack, first.id)).simulated
@@ -253,7 +253,7 @@ async def test_the_owner_is_told_which_job_completed_and_how(
 
 
 async def test_a_page_of_events_has_room_for_the_longest_logs(stack: Stack, new_dataset: NewDataset) -> None:
-    """Whatever a trainer logs, its owner gets every page of events; lines that a long page leaves out, on a short one."""
+    """Pages of events stay below the size limit; log lines left out on a long page are on a shorter one."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     lines = ["€" * 2000] * 100
@@ -290,7 +290,7 @@ async def refusal_of(call: Any) -> str:
 @ONE_WAY
 @pytest.mark.parametrize("how", ["wrong", "missing", "old", "another trainer's"])
 async def test_only_the_lease_itself_reports(stack: Stack, new_dataset: NewDataset, how: str) -> None:
-    """K01: with a token that is wrong, missing, of an earlier lease or another trainer's, nothing is taken or changed."""
+    """K01: reports with a wrong, missing or earlier token, or of another trainer, change nothing."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased)
@@ -316,8 +316,10 @@ async def test_only_the_lease_itself_reports(stack: Stack, new_dataset: NewDatas
 
 
 @ONE_WAY
-async def test_the_same_result_again_is_fine(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """K02: reports of the same result, at once and later, are all OK and make one transition."""
+async def test_a_result_may_be_repeated_by_its_trainer(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """K02: repeated and concurrent reports of one result all succeed and make one transition."""
     for kind in ("complete", "fail", "retry", "release"):
         job = await queue(stack, new_dataset)
         (leased,) = await lease(stack)
@@ -333,7 +335,7 @@ async def test_the_same_result_again_is_fine(stack: Stack, admin: asyncpg.Connec
 
 
 @ONE_WAY
-async def test_another_result_is_not(stack: Stack, new_dataset: NewDataset) -> None:
+async def test_another_result_is_refused(stack: Stack, new_dataset: NewDataset) -> None:
     """K03: after a result, another one with the same token is refused, and so is the same kind with other content."""
     await queue(stack, new_dataset)
     (leased,) = await lease(stack)
@@ -349,7 +351,7 @@ async def test_another_result_is_not(stack: Stack, new_dataset: NewDataset) -> N
 async def test_a_lease_that_ran_out_is_over(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, taken: bool
 ) -> None:
-    """K04, K05, K11: whoever comes back after the lease ran out is refused; what the next trainer says counts."""
+    """K04, K05, K11: reports after the lease has expired are refused; those of the next trainer count."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased)
@@ -370,7 +372,7 @@ async def test_a_lease_that_ran_out_is_over(
 @ONE_WAY
 @pytest.mark.parametrize("jobs_overrides", [{"lease_ms": 200, "renew_ms": 50, "sweep_ms": 50}])
 async def test_a_killed_trainers_job_goes_to_another(stack: Stack, new_dataset: NewDataset) -> None:
-    """K06: a trainer that says no more loses its job within the lease and a sweep; another's long poll gets it."""
+    """K06: a silent trainer loses its job at the lease's end, and another's long poll gets it."""
     job = await queue(stack, new_dataset)
     await lease(stack)
     (second,) = await lease(stack, OTHER, wait_ms=5_000)
@@ -378,10 +380,10 @@ async def test_a_killed_trainers_job_goes_to_another(stack: Stack, new_dataset: 
 
 
 @ONE_WAY
-async def test_poison_stops_at_the_last_attempt(
+async def test_a_job_that_kills_trainers_fails_after_its_last_attempt(
     stack: Stack, admin: asyncpg.Connection, pool: Database, new_dataset: NewDataset
 ) -> None:
-    """K07, K13: a job that kills every trainer fails after its last attempt, is told once, and others go on."""
+    """K07, K13: a job that kills every trainer fails after its last attempt, and other jobs are trained."""
     poison = await queue(stack, new_dataset)
     for _ in range(2):
         await in_queue(stack, poison.id)
@@ -407,7 +409,7 @@ async def test_poison_stops_at_the_last_attempt(
 async def test_one_job_goes_to_one_trainer_a_thousand_times(
     pool: Database, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """K08: a thousand rounds of 20 trainers that ask the database for one job at once: exactly one gets it."""
+    """K08: of 20 concurrent claims of one job exactly one gets it, a thousand times."""
     job_id = await job_row(admin, await new_dataset(ANN), ANN, "queued")
     metrics, request = QueueMetrics(Metrics()), LeaseRequest(1, {"A100-80GB": 8}, "")
     claims = Claims(pool, lease_time=LEASE_TIME, metrics=metrics)
@@ -437,7 +439,7 @@ async def test_one_job_goes_to_one_trainer(stack: Stack, new_dataset: NewDataset
 async def test_cancel_and_result_race_to_one_end(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, rounds: int
 ) -> None:
-    """K09: of a cancel and a result at the same time one wins, both sides learn which, and the events agree."""
+    """K09: of a concurrent cancel and result exactly one succeeds, and the events agree."""
     dataset = await new_dataset(ANN)
     for number in range(rounds):
         job = (await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))).job
@@ -485,8 +487,8 @@ async def test_sweep_and_result_race_to_one_end(
         job = await queue(stack, new_dataset)
 
 
-def test_no_trainers_clock_is_asked() -> None:
-    """K10: no request of a trainer has a time in it, so no clock but the database's counts."""
+def test_no_trainers_clock_counts() -> None:
+    """K10: no request of a trainer contains a time: only the database's clock counts."""
     for name, message in workers_pb2.DESCRIPTOR.message_types_by_name.items():
         if name.endswith("Request"):
             for field in message.fields:
@@ -516,7 +518,7 @@ BAD_REPORTS: list[tuple[str, dict[str, Any]]] = [
 
 @ONE_WAY
 async def test_a_bad_report_leaves_the_lease(stack: Stack, new_dataset: NewDataset) -> None:
-    """K12: a report outside its limits, or of what is no number, is refused and the job stays leased."""
+    """K12: a report outside its limits or with non-finite numbers is refused, and the job stays leased."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased)
@@ -542,21 +544,21 @@ BAD_ASKING: list[dict[str, Any]] = [
 
 
 @ONE_WAY
-async def test_asking_has_limits(stack: Stack) -> None:
-    """K14: no jobs, a million, no GPUs or an hour's wait are refused."""
+async def test_lease_requests_have_limits(stack: Stack) -> None:
+    """K14: requests for zero or a million jobs, without GPUs, or with an hour's wait are refused."""
     for fields in BAD_ASKING:
         assert await refusal_of(lease(stack, **fields)) == "INVALID_ARGUMENT VALIDATION_FAILED", fields
 
 
 @pytest.mark.parametrize("fields", [{"lease_ms": 0}, {"lease_ms": 10**12}, {"lease_ms": 100, "renew_ms": 100}])
 def test_a_leases_length_has_limits(fields: dict[str, int]) -> None:
-    """K14: a lease of no time or of years, or one renewed too late, is no setting to start with."""
+    """K14: settings with a lease of zero or years, or with a too late renewal, are refused at start."""
     with pytest.raises(ValueError, match=r"lease_ms|RENEW"):
         JobsSettings(database_url="postgresql://x", jwt_secret=SECRET, jwt_issuer=ISSUER, **fields)
 
 
 @ONE_WAY
-async def test_users_may_not_do_a_trainers_work(stack: Stack, new_dataset: NewDataset) -> None:
+async def test_users_cannot_call_trainers_rpcs(stack: Stack, new_dataset: NewDataset) -> None:
     """Z05, Z06: no user calls a trainer's RPC, and no trainer an owner's."""
     job = await queue(stack, new_dataset)
     asking = workers_pb2.LeaseJobsRequest(max_jobs=1, gpus=GPUS)
@@ -566,10 +568,8 @@ async def test_users_may_not_do_a_trainers_work(stack: Stack, new_dataset: NewDa
 
 
 @ONE_WAY
-async def test_an_error_worth_another_try_gets_one(
-    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
-) -> None:
-    """A retryable error queues the job again while there is an attempt left; the owner hears of both."""
+async def test_a_retryable_error_is_retried(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """A retryable error queues the job again while an attempt is left; the owner is notified."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await fail(stack, leased, "node lost", retryable=True)
@@ -585,7 +585,7 @@ async def test_an_error_worth_another_try_gets_one(
 
 
 @ONE_WAY
-async def test_giving_a_job_back_costs_no_attempt(stack: Stack, new_dataset: NewDataset) -> None:
+async def test_releasing_a_job_costs_no_attempt(stack: Stack, new_dataset: NewDataset) -> None:
     """A trainer that shuts down gives its job back; the next one starts with the same attempt."""
     job = await queue(stack, new_dataset)
     for _ in range(3):
@@ -602,7 +602,7 @@ async def test_giving_a_job_back_costs_no_attempt(stack: Stack, new_dataset: New
 
 @ONE_WAY
 async def test_progress_never_goes_back_within_an_attempt(stack: Stack, new_dataset: NewDataset) -> None:
-    """A report that comes late renews the lease and leaves step, epoch and metrics; a new attempt starts over."""
+    """A late report renews the lease and keeps step, epoch and metrics; a new attempt starts over."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased, epoch=2, step=2000, metrics=[{"step": 2000, "values": {"loss": 0.5}}])
@@ -617,7 +617,9 @@ async def test_progress_never_goes_back_within_an_attempt(stack: Stack, new_data
 
 @ONE_WAY
 @pytest.mark.parametrize("state", ["queued", "initializing", "running"])
-async def test_owners_cancel(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, state: str) -> None:
+async def test_owners_cancel_jobs_in_any_open_state(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, state: str
+) -> None:
     """A job is cancelled from every state that is not final, once; its trainer is told to stop with its next report."""
     job = await queue(stack, new_dataset)
     leased = (await lease(stack))[0] if state != "queued" else None
@@ -657,8 +659,8 @@ async def test_a_final_job_cannot_be_cancelled(stack: Stack, new_dataset: NewDat
 
 
 @ONE_WAY
-async def test_a_failed_job_is_asked_for_again(stack: Stack, new_dataset: NewDataset) -> None:
-    """RetryJob makes a new job of a failed one's configuration and limits, once for a key; others cannot be retried."""
+async def test_a_failed_job_is_retried(stack: Stack, new_dataset: NewDataset) -> None:
+    """RetryJob creates a job with a failed one's configuration and limits, once for a key; only failed jobs can be retried."""
     job = await queue(stack, new_dataset, max_cost_usd=50, priority=8)
     request = jobs_pb2.RetryJobRequest(id=job.id, request_id=str(uuid.uuid4()))
     error = await refused(stack.jobs.RetryJob(request, metadata=metadata(ANN)))
@@ -676,7 +678,7 @@ async def test_a_failed_job_is_asked_for_again(stack: Stack, new_dataset: NewDat
 
 
 async def test_the_database_knows_the_same_transitions(admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """Every pair of states: the database lets through what the table in `job.py` has, and nothing else."""
+    """The database allows exactly the transitions of TRANSITIONS in jobs/model.py."""
     for before in JobState:
         for after in JobState:
             if before == after:
@@ -700,7 +702,7 @@ async def test_the_database_knows_the_same_transitions(admin: asyncpg.Connection
 
 
 async def test_the_database_knows_the_same_events(admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """Events of every type are taken, and of no other: one that cannot be read would hold all watches up."""
+    """The database accepts exactly the event types of EventType."""
     job = await job_row(admin, await new_dataset(ANN), ANN, "queued")
     insert = (
         "insert into job_events (job_id, user_id, revision, type, status, data) values ($1, $2, $3, $4, 'queued', '{}')"
@@ -711,10 +713,10 @@ async def test_the_database_knows_the_same_events(admin: asyncpg.Connection, new
         await admin.execute(insert, job, ANN, 100, "another")
 
 
-async def test_a_clock_that_is_set_back_keeps_no_dead_trainer_alive(
+async def test_leases_expire_after_the_clock_was_set_back(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """A lease ends within its length after the clock was set, a trainer that lives keeps its job, and no time is negative."""
+    """After the clock was set back, leases end within their length, live trainers keep their jobs, and no time is negative."""
     for _ in range(2):
         await queue(stack, new_dataset)
     dead, alive = leases = await lease(stack, max_jobs=2)
@@ -739,7 +741,7 @@ async def test_a_clock_that_is_set_back_keeps_no_dead_trainer_alive(
 async def test_a_job_that_waits_for_a_scheduler_says_why_and_costs_nothing(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """While a trainer reports `waiting`, its scheduler's words are the job's waiting reason; looking renews nothing."""
+    """While a trainer reports `waiting`, the job has the scheduler's message; GetLease renews nothing."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased, epoch=0, step=0, stage="waiting", waiting_reason="insufficient quota, 2 more needed")

@@ -1,4 +1,4 @@
-"""The life of jobs as a state machine: any order of calls, races, crashes and silences, and what must be true after each."""
+"""The life of jobs as a state machine: random calls, races, crashes and silent trainers, with invariants after each."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def crashes() -> Iterator[None]:
 
 
 class World:
-    """The services, what the clients of one run did, and the database behind."""
+    """The services, the clients' records of one run, and the database."""
 
     def __init__(self, runner: asyncio.Runner, stack: Stack, sweeper: Sweeper, admin: asyncpg.Connection) -> None:
         self.run = runner.run
@@ -399,7 +399,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", range(PIECES))
 def test_nothing_is_lost_doubled_or_moved_back(databases: Databases, tmp_path: Path, piece: int) -> None:
-    """Whatever clients and crashes do in whatever order, every promise of the checker holds after it."""
+    """Every invariant of the checker holds after any order of calls and crashes."""
     chosen = int(os.environ.get("LIFE_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"LIFE_SEED={chosen} repeats this piece")
     with quiet(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

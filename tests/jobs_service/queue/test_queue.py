@@ -1,4 +1,4 @@
-"""The queue: users take turns, priority and age decide among a user's own, and a claim costs what is claimed."""
+"""The queue: turns among users, priority and age among a user's jobs, and the cost of claims."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ async def many(admin: asyncpg.Connection, dataset_id: str, user_id: str, count: 
 
 
 @ONE_WAY
-async def test_a_trainer_that_returns_what_it_leases_is_slowed_down(stack: Stack, new_dataset: NewDataset) -> None:
-    """Fifty rounds of leasing and releasing in a row are not possible; another trainer gets the job at once."""
+async def test_a_trainer_that_returns_its_leases_is_slowed_down(stack: Stack, new_dataset: NewDataset) -> None:
+    """Fifty quick leases and releases in a row are slowed down; another trainer gets the job at once."""
     job = await queue(stack, new_dataset)
     rounds = 0
     for _ in range(50):
@@ -62,8 +62,8 @@ async def test_a_trainer_that_returns_what_it_leases_is_slowed_down(stack: Stack
     assert leased.job_id == job.id
 
 
-def test_names_made_up_anew_gain_a_trainer_little() -> None:
-    """A token's trainers are told apart by a bounded number of names; those of other tokens are not affected."""
+def test_new_names_gain_a_trainer_little() -> None:
+    """Trainers of one token share a bounded number of counters; those of other tokens are not affected."""
     returns = QuickReturns()
     for number in range(1_000):
         returns.add(TRAINER, f"trainer {number}", 0.0)
@@ -72,8 +72,8 @@ def test_names_made_up_anew_gain_a_trainer_little() -> None:
 
 
 @ONE_WAY
-async def test_a_bad_job_fails_no_claim(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """Jobs whose event the database refuses, or whose configuration cannot be read, keep no other job from a trainer."""
+async def test_a_bad_job_blocks_no_claim(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+    """Jobs with unreadable rows, or whose event the database refuses, do not block other jobs."""
     dataset = await new_dataset(BOB)
     good = [(await queue(stack, new_dataset)).id for _ in range(2)]
     refused_jobs = [await job_row(admin, dataset, BOB, "queued") for _ in range(2)]
@@ -106,7 +106,7 @@ async def test_a_bad_job_fails_no_claim(stack: Stack, admin: asyncpg.Connection,
 
 @ONE_WAY
 async def test_users_take_turns(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """K15: whoever has 10,000 jobs in the queue gets the same share of trainers as those who came later with three."""
+    """K15: a user with 10,000 queued jobs gets the same share as later users with three."""
     await many(admin, await new_dataset(ANN), ANN, 10_000)
     for user in (BOB, CAROL):
         await many(admin, await new_dataset(user), user, 3)
@@ -119,7 +119,7 @@ async def test_users_take_turns(stack: Stack, admin: asyncpg.Connection, new_dat
 
 
 @ONE_WAY
-async def test_one_claim_of_many_is_fair_too(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
+async def test_one_claim_of_many_jobs_is_fair(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
     """A claim of nine jobs takes three of each of three users, however many they have."""
     for user, count in ((ANN, 50), (BOB, 5), (CAROL, 3)):
         await many(admin, await new_dataset(user), user, count)
@@ -134,8 +134,8 @@ async def owners_of(admin: asyncpg.Connection, leases: list[workers_pb2.Lease]) 
     return [owner[leased.job_id] for leased in leases]
 
 
-async def test_a_new_job_is_told_as_it_is_read(stack: Stack, new_dataset: NewDataset) -> None:
-    """What creating a job answers is what is read of it then, with its place among jobs of other types and priorities."""
+async def test_a_created_job_is_returned_as_it_is_read(stack: Stack, new_dataset: NewDataset) -> None:
+    """CreateJob returns the same job as GetJob, with its position among jobs of other types and priorities."""
     dataset = await new_dataset(ANN)
     places = []
     for kind, priority in (("H100", 5), ("A100-80GB", 5), ("H100", 9), ("H100", 0), ("H100", 5)):
@@ -149,10 +149,10 @@ async def test_a_new_job_is_told_as_it_is_read(stack: Stack, new_dataset: NewDat
 
 
 @ONE_WAY
-async def test_priority_comes_first_and_age_in_the_end(
+async def test_priority_is_weighed_against_age(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """K15: a user's higher priority goes first, then the older; a job that waited an hour a step longer goes before both."""
+    """K15: a user's jobs start by priority, then by age; an hour of waiting outweighs one step of priority."""
     dataset = await new_dataset(ANN)
     low, old, new, high = [
         (await stack.jobs.CreateJob(new_request(dataset, priority=priority), metadata=metadata(ANN))).job.id
@@ -182,8 +182,10 @@ async def test_jobs_fit_into_the_gpus_offered(stack: Stack, new_dataset: NewData
 
 
 @ONE_WAY
-async def test_a_user_has_so_many_open_jobs(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """L04: one job more than a user may have open is refused, however many ask at once; the same request again is not."""
+async def test_a_user_has_a_limit_of_open_jobs(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """L04: a job above the limit of open jobs is refused, also concurrently; a repeated request is not."""
     dataset = await new_dataset(ANN)
     keyed = new_request(dataset, request_id=str(uuid.uuid4()))
     first = (await stack.jobs.CreateJob(keyed, metadata=metadata(ANN))).job
@@ -200,7 +202,7 @@ async def test_a_user_has_so_many_open_jobs(stack: Stack, admin: asyncpg.Connect
 
 @ONE_WAY
 async def test_a_job_that_waits_says_why(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
-    """A queued job knows its place, counts one turn of everybody before it, and says what it needs and what there is."""
+    """A queued job has its position, counting a turn of every other user, and the GPUs it needs and those offered."""
     await many(admin, await new_dataset(BOB), BOB, 3)
     await lease(stack, gpus=[{"type": "A100-80GB", "count": 1}])
     await admin.execute('update lora_training_jobs set gpu_config = \'{"type": "A100-80GB", "count": 2}\'')
@@ -217,7 +219,7 @@ async def test_a_job_that_waits_says_why(stack: Stack, admin: asyncpg.Connection
 async def test_only_one_waits_for_a_count(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one call waits until the queue is counted again, the others are told where their jobs stood before."""
+    """While one call counts the queue again, other calls get the previous positions."""
     await queue(stack, new_dataset)
     request, waiting = (
         jobs_pb2.ListJobsRequest(),
@@ -249,7 +251,7 @@ async def _list(stack: Stack, request: jobs_pb2.ListJobsRequest) -> jobs_pb2.Lis
 
 @ONE_WAY
 async def test_a_failed_attempt_keeps_its_place(stack: Stack, new_dataset: NewDataset) -> None:
-    """A job that is queued again goes before what was queued after it."""
+    """A job that is queued again keeps its position before later jobs."""
     first, second = await queue(stack, new_dataset), await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased)

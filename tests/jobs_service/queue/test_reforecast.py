@@ -44,7 +44,7 @@ def jobs_overrides() -> dict[str, Any]:
 
 
 def progress(steps: int, seconds: float, **fields: Any) -> Progress:
-    """So many of 1,000 steps in so many seconds, after 500 seconds of start-up, at 7 dollars an hour."""
+    """Progress after some of 1,000 steps, with 500 seconds of start-up, at 7 dollars an hour."""
     values = {
         "total_steps": 1000, "current_step": steps + 1, "measured_steps": steps, "measured_seconds": seconds,
         "billed_seconds": 500.0 + seconds, "hourly_rate": Decimal(7), "storage_usd": Decimal("0.5"), "max_cost_usd": None,
@@ -54,7 +54,7 @@ def progress(steps: int, seconds: float, **fields: Any) -> Progress:
 
 
 async def trained_for(admin: asyncpg.Connection, job_id: str, seconds: float) -> None:
-    """As if its first step and its bill were so much longer ago."""
+    """Moves the first step and the billing of a job back."""
     await admin.execute(
         "update lora_training_jobs set running_since = running_since - $2 * interval '1 second', "
         "billed_from = billed_from - $2 * interval '1 second' where id = $1",
@@ -74,7 +74,7 @@ async def reforecasts(stack: Stack, job_id: str) -> list[jobs_pb2.JobEvent]:
 async def test_a_job_is_forecast_anew_after_20_steps_and_at_5_percent(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Twice, not more: time and cost follow the job's own speed, in the job and in an event, and a new attempt starts anew."""
+    """A job gets two new forecasts from its own speed, in the job and as events; a new attempt gets its own."""
     job = await queue(stack, new_dataset, **LORA)
     (leased,) = await lease(stack)
     await report(stack, leased, step=1)
@@ -108,10 +108,10 @@ async def test_a_job_is_forecast_anew_after_20_steps_and_at_5_percent(
 
 
 @GRPC
-async def test_the_owner_is_told_of_what_was_not_promised(
+async def test_the_owner_is_notified_of_a_worse_forecast(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Once, where P50 passes the P90 that was promised or a limit lies ahead; a job as fast as forecast says nothing."""
+    """The owner is notified once if P50 exceeds the first P90 or a limit will be reached, and not otherwise."""
     texts = {
         "as promised": (1.0, {}, None, ""),
         "longer": (6.0, {}, "Training Takes Longer", "takes longer than forecast. Was "),
@@ -154,7 +154,7 @@ async def test_the_owner_is_told_of_what_was_not_promised(
 async def test_a_new_attempt_repeats_no_notification(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Each attempt of a job that takes longer forecasts so, and its owner is notified once; of a limit ahead, once as well."""
+    """Over all attempts the owner is notified once of a longer job, and once of a limit ahead."""
     job = await queue(stack, new_dataset, **LORA, max_cost_usd=10)
     titles = []
     for slowdown in (6.0, 6.0, 90.0):
@@ -172,10 +172,10 @@ async def test_a_new_attempt_repeats_no_notification(
 
 
 @GRPC
-async def test_a_trainer_cannot_report_what_physics_forbids(
+async def test_a_forecast_is_never_faster_than_physics_allows(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """A speed ten times the forecast leaves as much time as the GPU peak needs; a simulated trainer may report any."""
+    """The new forecast is never faster than the GPU's peak allows, except for a simulated trainer."""
     for simulated in (True, False):
         job = await queue(stack, new_dataset, **LORA)
         (leased,) = await lease(stack, simulated=simulated)
@@ -192,7 +192,7 @@ async def test_a_trainer_cannot_report_what_physics_forbids(
 async def test_a_job_without_a_base_model_is_forecast_anew_too(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
-    """Its own speed takes the place of the reference estimate; no P90 was promised, so that none is passed."""
+    """The job's own speed replaces the reference estimate, which has no P90 to exceed."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
     await report(stack, leased, step=1)
@@ -205,7 +205,7 @@ async def test_a_job_without_a_base_model_is_forecast_anew_too(
 
 
 def test_few_steps_move_a_forecast_less_than_many() -> None:
-    """The own speed is weighed against the forecast: 20 steps in no time at all count less than 200 that took a while."""
+    """The measured speed is weighted by its steps: 20 fast steps count less than 200."""
     slow = [reforecast(progress(steps, seconds=steps * 20.0), INITIAL).seconds for steps in (20, 200)]
     sudden = reforecast(progress(20, seconds=0.4, total_steps=1_000_000), INITIAL).seconds[1] - 500
     assert 18_000 < slow[0][1] < slow[1][1] < 21_000

@@ -1,4 +1,4 @@
-"""A webhook's receiver: a real HTTP server that remembers what came and answers as it is told."""
+"""A webhook's receiver: a real HTTP server that records requests and sends given responses."""
 
 from __future__ import annotations
 

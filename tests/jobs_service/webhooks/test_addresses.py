@@ -1,4 +1,4 @@
-"""No webhook reaches an address inside our own network: its URL is refused, or its name when it points there."""
+"""No webhook request is sent to an internal address: its URL is refused, or its host name."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ GOOD = [
 
 
 def guard(*addresses: str, **options: Any) -> AddressGuard:
-    """A guard whose resolver gives these addresses, or none."""
+    """A guard whose resolver returns these addresses."""
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         if not addresses:
@@ -109,7 +109,7 @@ def guard(*addresses: str, **options: Any) -> AddressGuard:
 
 @pytest.mark.parametrize("url", BAD_URLS)
 async def test_odd_urls_are_refused(url: str) -> None:
-    """A URL that two parsers might read in two ways, or that is none of ours to call, is refused without a look-up."""
+    """Ambiguous and forbidden URLs are refused without a look-up."""
     with pytest.raises(WebhookUrlRefused) as caught:
         await guard(PUBLIC).check(url)
     assert caught.value.violations[0] != ("url", NOT_PUBLIC)
@@ -117,30 +117,30 @@ async def test_odd_urls_are_refused(url: str) -> None:
 
 @pytest.mark.parametrize(("url", "authority", "path"), GOOD)
 async def test_good_urls_are_taken(url: str, authority: str, path: str) -> None:
-    """Names, addresses, other ports that are allowed, paths and queries come through as they are."""
+    """Names, addresses, allowed ports, paths and queries are accepted unchanged."""
     target = await guard(PUBLIC, "2606:4700:4700::1111").check(url)
     assert (target.authority, target.path) == (authority, path)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 async def test_names_that_point_inside_are_refused(address: str) -> None:
-    """A name is refused when any one of its addresses is not public, wherever it stands among them."""
+    """A host name is refused if any of its addresses is not public."""
     for result in ((address,), (PUBLIC, address), (address, PUBLIC)):
         with pytest.raises(WebhookUrlRefused) as caught:
             await guard(*result).check("https://hook.example/")
         assert caught.value.violations == [("url", NOT_PUBLIC)]
 
 
-async def test_what_the_operator_refuses_is_refused() -> None:
-    """Public addresses of our own network are out of reach once they are named; a name without addresses is, too."""
+async def test_networks_that_the_operator_lists_are_refused() -> None:
+    """Networks that the operator lists are refused, and so are names without addresses."""
     assert await guard(PUBLIC).check("https://hook.example/")
     for refusing in (guard(PUBLIC, refused=[ip_network("93.184.0.0/16")]), guard(), guard("nonsense")):
         with pytest.raises(WebhookUrlRefused):
             await refusing.check("https://hook.example/")
 
 
-async def test_creation_looks_and_so_does_each_delivery(database: TestDatabase, tmp_path: Path) -> None:
-    """What resolves to this machine is refused at creation and at update; one that does later is never called."""
+async def test_addresses_are_checked_at_creation_and_delivery(database: TestDatabase, tmp_path: Path) -> None:
+    """A host that resolves to this machine is refused at creation, at update and before each delivery."""
     async with receiver() as inside, open_stack("local", database.url, tmp_path, **FAST) as lax:
         before = (await create(lax, inside.url)).webhook
         inside.always = None
@@ -168,8 +168,8 @@ async def test_creation_looks_and_so_does_each_delivery(database: TestDatabase, 
         assert inside.received == []
 
 
-async def test_a_name_that_changes_its_mind_is_not_followed() -> None:
-    """Rebinding: public when it was looked at, inside the next time: the request goes to no address but the one checked."""
+async def test_dns_rebinding_is_prevented() -> None:
+    """DNS rebinding: a request is only sent to an address that was just checked."""
     answers = [[PUBLIC], ["127.0.0.1"]]
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -220,7 +220,7 @@ def certificates(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContex
 async def test_tls_is_for_the_name_and_the_connection_for_the_address(
     tmp_path: Path, url_name: str, trusted: bool, error: str | None
 ) -> None:
-    """The checked address is dialled though no DNS knows the name; the certificate must be trusted and be the name's."""
+    """The connection goes to the checked address, and the certificate must be trusted for the host name."""
     server, client = certificates(tmp_path, "hook.example")
     async with receiver(server) as secure:
         # The first address refuses: the next one is tried.

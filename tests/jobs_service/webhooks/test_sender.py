@@ -65,7 +65,7 @@ async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
     ids=["continue", "hints", "headers", "header", "line", "empty-lines"],
 )
 async def test_an_endless_answer_is_cut_off(endless: bytes) -> None:
-    """X04: interim answers, headers and lines without end are read up to the limit, and fail at once and not at the timeout."""
+    """X04: endless interim responses, headers and lines fail at the size limit, before the timeout."""
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.1"]
@@ -121,7 +121,7 @@ async def test_the_limit_of_an_answer_leaves_room_for_a_usual_one() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: int | None) -> None:
-    """Case 50: both forms of the header are read, cut to a day; nonsense and the past count as no header."""
+    """Case 50: both forms of Retry-After are read, at most a day; malformed and past values are ignored."""
     pause = parse_retry_after(value, NOW)
     assert pause == (None if seconds is None else timedelta(seconds=seconds))
     assert timedelta(days=1) == MAX_RETRY_AFTER
@@ -154,7 +154,7 @@ async def test_the_next_attempt_waits_for_retry_after(
 
 
 async def test_an_owner_ends_a_pause(stack: Stack, admin: asyncpg.Connection) -> None:
-    """A webhook shows until when it pauses; a redelivery is sent at once all the same."""
+    """A webhook shows the end of its pause; a redelivery is sent at once."""
     async with receiver() as busy:
         busy.answers = [answer(429, b"", "Retry-After: 3600")]
         made = (await create(stack, busy.url)).webhook
@@ -176,7 +176,7 @@ async def test_an_owner_ends_a_pause(stack: Stack, admin: asyncpg.Connection) ->
         assert await paused() is None
 
 
-async def test_places_are_shared_out_by_user(database: TestDatabase, admin: asyncpg.Connection) -> None:
+async def test_requests_at_once_are_shared_among_users(database: TestDatabase, admin: asyncpg.Connection) -> None:
     """No user has more requests at once than a share, unresponsive webhooks have fewer, and users take turns."""
     greedy, modest, late = (str(uuid.uuid4()) for _ in range(3))
     for number in range(5):
@@ -207,7 +207,7 @@ async def test_places_are_shared_out_by_user(database: TestDatabase, admin: asyn
 
 
 async def test_users_take_turns_for_the_last_places(database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """With more users than places, each gets one before anybody gets two, those first whose delivery waits longest."""
+    """With more users than places, each gets one before any gets two, the longest waiting first."""
     for number in range(4):
         user = f"{number:08x}-0000-4000-8000-000000000000"
         await insert(admin, user, f"https://{number}.example/", deliveries=9, responsive=True)
@@ -234,10 +234,10 @@ async def test_a_new_address_is_not_yet_responsive(stack: Stack, admin: asyncpg.
 
 
 @pytest.mark.slow
-async def test_hostile_receivers_move_nobody_else(
+async def test_hostile_receivers_delay_nobody_else(
     database: TestDatabase, tmp_path: Path, admin: asyncpg.Connection
 ) -> None:
-    """X04: six users' receivers answer after 14 s and one sends endless 100s; others' deliveries and calls take < 1 s."""
+    """X04: slow and endless receivers of six users leave others' deliveries and calls below 1 s."""
     settings = environment(database.url, PIPELINE_WEBHOOK_ALLOW_PRIVATE="1")
     async with (
         receiver() as silent,

@@ -1,4 +1,4 @@
-"""Webhooks: written down with the notification, sent at least once, signed, retried, shown, and sent again on request."""
+"""Webhooks: written with the notification, sent at least once, signed, retried, listed, and redelivered."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ async def redeliver(stack: Stack, delivery: webhooks_pb2.WebhookDelivery) -> web
     return (await stack.webhooks.RedeliverWebhook(request, metadata=metadata(ANN))).delivery
 
 
-async def test_a_job_is_told_to_its_owner_s_receiver(
+async def test_notifications_reach_the_owners_receiver(
     stack: Stack, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
 ) -> None:
-    """Each notification arrives once, signed so that the specification's own library takes it; nobody else's does."""
+    """Each of the user's notifications arrives once, with a signature that the specification's library accepts."""
     made = await create(stack, receiving.url, description="Mine")
     assert made.webhook.enabled
     assert made.secret.startswith(SECRET_PREFIX)
@@ -139,7 +139,7 @@ async def test_a_job_is_told_to_its_owner_s_receiver(
 
 
 async def test_no_delivery_has_an_api_key(stack: Stack, receiving: Receiver, new_dataset: NewDataset) -> None:
-    """What a program queues with a key is told to its owner's receiver without the key, its start and its hash."""
+    """Webhooks about a job that was created with an API key have no part or hash of the key."""
     made = await create(stack, receiving.url)
     request = api_keys_pb2.CreateApiKeyRequest(name="Script", scopes=[options_pb2.SCOPE_JOBS])
     key = (await stack.api_keys.CreateApiKey(request, metadata=metadata(ANN))).key
@@ -151,10 +151,10 @@ async def test_no_delivery_has_an_api_key(stack: Stack, receiving: Receiver, new
         assert secret not in f"{sent.line}{sent.headers}{sent.body.decode()}"
 
 
-async def test_only_what_is_wanted_is_written_down(
+async def test_only_chosen_event_types_are_written(
     stack: Stack, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
 ) -> None:
-    """Event types choose; a disabled webhook gets nothing; a user without webhooks costs no row."""
+    """Only chosen event types are written, nothing for a disabled webhook or a user without one."""
     some = await create(stack, receiving.url, event_types=[webhooks_pb2.WEBHOOK_EVENT_TYPE_JOB_CANCELLED])
     off = await create(stack, receiving.url)
     update = webhooks_pb2.UpdateWebhookRequest(id=off.webhook.id, url=receiving.url, enabled=False)
@@ -168,10 +168,10 @@ async def test_only_what_is_wanted_is_written_down(
     assert await admin.fetchval("select count(*) from webhook_deliveries") == 1
 
 
-async def test_what_fails_is_tried_again_and_then_has_failed(
+async def test_failed_deliveries_are_retried_until_the_last_attempt(
     stack: Stack, receiving: Receiver, new_dataset: NewDataset
 ) -> None:
-    """Every attempt shows what came of it and carries the same id; redirects are not followed; the last one is the end."""
+    """Every attempt has its outcome and the same id; redirects are not followed; the last failure is final."""
     receiving.answers = [answer(302, b"\xff\0" * 3000, f"location: {receiving.url}"), answer(500, b"x" * 5000 + b"\0")]
     receiving.always = None
     made = await create(stack, receiving.url)
@@ -202,7 +202,7 @@ async def test_what_fails_is_tried_again_and_then_has_failed(
     assert attempts == {"refused": 2, "failed": 1, "delivered": 1}
 
 
-async def test_a_receiver_that_is_away_says_so(stack: Stack, new_dataset: NewDataset) -> None:
+async def test_a_refused_connection_is_a_failed_attempt(stack: Stack, new_dataset: NewDataset) -> None:
     """A refused connection is an attempt like any other, with its reason in a sentence."""
     async with receiver() as gone:
         made = await create(stack, gone.url)
@@ -219,7 +219,7 @@ async def test_a_receiver_that_is_away_says_so(stack: Stack, new_dataset: NewDat
 
 
 async def test_a_slow_receiver_delays_nobody(stack: Stack, receiving: Receiver, admin: asyncpg.Connection) -> None:
-    """With thousands waiting for a receiver that hangs, another's test arrives at once; few are under way to the slow one."""
+    """Thousands of deliveries to a hanging receiver delay no other webhook."""
     async with receiver() as slow:
         slow.always = None
         hanging = await create(stack, slow.url, user=BOB)
@@ -241,10 +241,10 @@ async def test_a_slow_receiver_delays_nobody(stack: Stack, receiving: Receiver, 
         assert slow.most_at_once == 1
 
 
-async def test_a_receiver_that_wants_no_more_is_disabled(
+async def test_a_410_disables_a_webhook(
     stack: Stack, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
 ) -> None:
-    """After 410 nothing is sent any more, its owner is told, and what waits has failed; enabling begins anew."""
+    """410 disables a webhook, notifies its owner and fails pending deliveries; it can be enabled again."""
     receiving.answers = [answer(410)]
     made = await create(stack, receiving.url, description="Old")
     await queue(stack, new_dataset)
@@ -277,7 +277,7 @@ async def test_a_receiver_that_wants_no_more_is_disabled(
 async def test_a_webhook_that_fails_for_days_is_disabled(
     stack: Stack, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
 ) -> None:
-    """Five days of nothing but failures end it, and its owner's other webhooks are told."""
+    """Five days with only failures disable a webhook, and its owner's other webhooks are notified."""
     receiving.always = answer(503)
     async with receiver() as other:
         made = await create(stack, receiving.url, event_types=[webhooks_pb2.WEBHOOK_EVENT_TYPE_JOB_QUEUED])
@@ -293,7 +293,7 @@ async def test_a_webhook_that_fails_for_days_is_disabled(
     assert [each.disabled_reason for each in hooks] == [webhooks_pb2.WEBHOOK_DISABLED_REASON_FAILING, 0]
 
 
-async def test_a_new_secret_and_the_old_one_both_hold(stack: Stack, receiving: Receiver) -> None:
+async def test_requests_are_signed_with_both_secrets_after_a_rotation(stack: Stack, receiving: Receiver) -> None:
     """After a rotation a request carries two signatures, so receivers change over without a gap."""
     made = await create(stack, receiving.url)
     rotate = webhooks_pb2.RotateWebhookSecretRequest(id=made.webhook.id)
@@ -310,7 +310,7 @@ async def test_a_new_secret_and_the_old_one_both_hold(stack: Stack, receiving: R
 async def test_secrets_are_shown_once(
     stack: Stack, receiving: Receiver, new_dataset: NewDataset, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No answer but that of the creation, no log line and no notification has a secret; the database keeps it from users."""
+    """Only the response of the creation has the secret; no log line, notification or column readable by users has it."""
     with structlog.testing.capture_logs() as logs:
         receiving.always = answer(500)
         made = await create(stack, receiving.url)
@@ -324,8 +324,8 @@ async def test_secrets_are_shown_once(
     assert SECRET_PREFIX not in said
 
 
-async def test_another_s_webhooks_are_as_absent_as_none(stack: Stack, receiving: Receiver) -> None:
-    """Z01: every call on another user's webhook and on none gets the same answer, and changes nothing."""
+async def test_webhooks_of_other_users_are_not_found(stack: Stack, receiving: Receiver) -> None:
+    """Z01: calls on another user's webhook get the same response as on a missing one, and change nothing."""
     made = await create(stack, receiving.url)
     await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=made.webhook.id), metadata=metadata(ANN))
     (delivery,) = await finished(stack, made.webhook.id)
@@ -355,8 +355,8 @@ async def test_trainers_have_no_webhooks(stack: Stack) -> None:
     assert (await refused(call)).reason == "ROLE_NOT_ALLOWED"
 
 
-async def test_a_user_has_so_many_and_no_more(stack: Stack, receiving: Receiver) -> None:
-    """The limit holds when many are asked for at once; a deleted one makes room, and its deliveries are gone."""
+async def test_a_user_has_a_limit_of_webhooks(stack: Stack, receiving: Receiver) -> None:
+    """The limit holds for concurrent creations; deleting a webhook makes room and deletes its deliveries."""
     request = [create(stack, receiving.url) for _ in range(9)]
     made = [each for each in await asyncio.gather(*request, return_exceptions=True) if not isinstance(each, Exception)]
     assert len(made) == 5
@@ -368,7 +368,7 @@ async def test_a_user_has_so_many_and_no_more(stack: Stack, receiving: Receiver)
 
 
 async def test_a_creation_repeated_is_one_webhook(stack: Stack, receiving: Receiver) -> None:
-    """I01, I02: many times the same key make one webhook, whose secret is told once; with other content the key is refused."""
+    """I01, I02: a repeated key creates one webhook and shows its secret once; other content is refused."""
     key = str(uuid.uuid4())
     made = await asyncio.gather(*(create(stack, receiving.url, request_id=key) for _ in range(8)))
     assert len({each.webhook.id for each in made}) == 1
@@ -382,8 +382,8 @@ async def test_a_creation_repeated_is_one_webhook(stack: Stack, receiving: Recei
     assert list(error.violations) == ["request_id"]
 
 
-async def test_a_user_has_us_call_others_so_often(stack: Stack, receiving: Receiver, admin: asyncpg.Connection) -> None:
-    """Who created, changed, tested and redelivered as often as one may waits for the hour to end; others do not."""
+async def test_webhook_calls_have_an_hourly_limit(stack: Stack, receiving: Receiver, admin: asyncpg.Connection) -> None:
+    """A user above the hourly limit of webhook calls is refused until the hour ends; others are not."""
     made = await create(stack, receiving.url)
     await admin.execute("update webhook_uses set uses = 299")
     test = webhooks_pb2.TestWebhookRequest(id=made.webhook.id)
@@ -404,10 +404,10 @@ async def test_a_user_has_us_call_others_so_often(stack: Stack, receiving: Recei
     assert await admin.fetchval("select uses from webhook_uses where user_id = $1", ANN) == 1
 
 
-async def test_uses_of_old_are_forgotten(
+async def test_counters_of_past_hours_are_deleted(
     database: TestDatabase, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was used in an hour that is over is forgotten, so much in one pass; what counts still is kept."""
+    """Counters of past hours are deleted in batches; current ones stay."""
     monkeypatch.setattr("jobs_service.webhooks.outbox.BATCH", 2)
     await admin.execute(
         "insert into webhook_uses (user_id, since)"
@@ -421,18 +421,18 @@ async def test_uses_of_old_are_forgotten(
     assert await admin.fetchval("select min(since) > now() - interval '1 hour' from webhook_uses")
 
 
-async def test_who_has_all_webhooks_has_no_name_looked_up(stack: Stack, receiving: Receiver) -> None:
-    """At the limit the answer is the limit, whatever the host; no resolver is asked."""
+async def test_at_the_limit_no_host_name_is_looked_up(stack: Stack, receiving: Receiver) -> None:
+    """At the limit of webhooks no host name is looked up."""
     for _ in range(5):
         await create(stack, receiving.url)
     error = await refused(create(stack, "http://no-such-host.invalid/"))
     assert error.reason == "WEBHOOK_LIMIT"
 
 
-async def test_a_webhook_deleted_meanwhile_stops_no_job(
+async def test_a_webhook_deleted_concurrently_stops_no_job(
     stack: Stack, database: TestDatabase, receiving: Receiver, new_dataset: NewDataset, admin: asyncpg.Connection
 ) -> None:
-    """A job's change whose webhook is just being deleted neither waits nor fails; what is left over ends in time."""
+    """A change of a job does not wait for a concurrent deletion of a webhook; leftover deliveries are ended."""
     await create(stack, receiving.url)
     request = new_request(await new_dataset(ANN))
     async with admin.transaction():
@@ -452,7 +452,7 @@ async def test_a_webhook_deleted_meanwhile_stops_no_job(
 async def test_a_crash_between_commit_and_send_loses_nothing(
     database: TestDatabase, tmp_path: Path, receiving: Receiver, admin: asyncpg.Connection
 ) -> None:
-    """A process that claimed a delivery and died has it sent by another, under the same id; the lost attempt is shown."""
+    """A delivery of a dead sender is sent by another with the same id, and the lost attempt is listed."""
     never = {**FAST, "webhook_poll_ms": 60_000}
     async with open_stack("local", database.url, tmp_path, **never) as stack:
         made = await create(stack, receiving.url)
@@ -493,7 +493,7 @@ async def test_two_processes_send_each_delivery_once(
 
 
 async def test_claims_use_the_index_of_what_waits(database: TestDatabase, admin: asyncpg.Connection) -> None:
-    """A claim reads only what waits, however much was delivered."""
+    """Claims read only open deliveries."""
     from jobs_service.webhooks.outbox import MAX_WEBHOOKS_PER_CLAIM, SQL
 
     await admin.execute(
@@ -509,7 +509,7 @@ async def test_claims_use_the_index_of_what_waits(database: TestDatabase, admin:
 
 
 async def test_the_documented_code_verifies_our_signatures(stack: Stack, receiving: Receiver) -> None:
-    """The Python of docs/webhooks.md accepts our requests, and none that was changed or replayed."""
+    """The Python code of docs/webhooks.md accepts real requests, and refuses changed and replayed ones."""
     readme = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text()
     (code,) = [block for block in readme.split("```") if "def verify(" in block]
     result: dict[str, Any] = {}
@@ -532,8 +532,8 @@ async def test_the_documented_code_verifies_our_signatures(stack: Stack, receivi
         assert not result["verify"](made.secret, {**headers, **changed}, content)
 
 
-def test_the_contract_knows_every_notice() -> None:
-    """Each kind of notification that we make has its word among the event types."""
+def test_every_notification_type_is_in_the_contract() -> None:
+    """Every type of notification is an event type of the contract."""
     made = {each.type for each in vars(notices).values() if isinstance(each, notices.Notice)}
     words = {name.removeprefix("WEBHOOK_EVENT_TYPE_").lower() for name in dict(webhooks_pb2.WebhookEventType.items())}
     assert words - {"unspecified", "webhook_test", "webhook_disabled", "job_queued"} == made

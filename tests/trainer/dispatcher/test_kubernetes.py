@@ -317,7 +317,7 @@ async def test_what_an_operator_deletes_goes_back_to_the_queue(stack: Stack, clu
         await until(stack, job, is_completed)
 
 
-async def test_a_strangers_secret_ends_nothing(stack: Stack, cluster: Cluster) -> None:
+async def test_secrets_of_others_are_left_alone(stack: Stack, cluster: Cluster) -> None:
     """Secrets with the dispatcher's labels and a lease without ids, or another name than the lease's: they are left alone."""
     labels = Naming("pipeline", "pipeline-trainer", "training").labels
 

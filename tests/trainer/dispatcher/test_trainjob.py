@@ -188,7 +188,7 @@ def test_a_lease_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize("field", ["job_id", "lease_token"])
-def test_a_lease_without_its_ids_is_none(field: str) -> None:
+def test_a_lease_without_ids_is_refused(field: str) -> None:
     """A lease that no call would take is refused where it is read, so that a broken record does not end the dispatcher."""
     lease = workers_pb2.Lease()
     lease.CopyFrom(LEASE)
@@ -266,7 +266,7 @@ CASES: list[tuple[str, dict[str, Any] | None, list[dict[str, Any]], Phase, str]]
 
 
 @pytest.mark.parametrize(("name", "resource", "pods", "phase", "words"), CASES, ids=[case[0] for case in CASES])
-def test_a_state_says_where_the_run_is(
+def test_the_state_of_objects_is_one_phase(
     name: str, resource: dict[str, Any] | None, pods: list[dict[str, Any]], phase: Phase, words: str
 ) -> None:
     """TrainJob, pods and Workload together are one phase with words for the job's owner."""
