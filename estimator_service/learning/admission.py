@@ -6,7 +6,7 @@ Trainers' reports must be physically possible, and no single user or worker can 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
 from estimator_service.catalogue.gpus import all_gpus
@@ -23,6 +23,8 @@ MAX_TOKEN_RATIO = 20.0
 # Possible peaks of one GPU, GiB: between a CUDA context and more than any GPU has; and the largest factor to the forecast.
 PEAK_GIB = (0.2, 1024.0)
 MAX_PEAK_RATIO = 3.0
+# Rounds in which weights are made even among users and workers by turns (iterative proportional fitting).
+ROUNDS = 8
 FEATURES = len(TimeParameters._fields) + 6
 
 
@@ -62,12 +64,15 @@ def with_possible_peak(job: FinishedJob) -> FinishedJob:
 
 
 def trust(owners: Sequence[tuple[str, str]]) -> tuple[float, ...]:
-    """Returns the weights of jobs by their (user, worker), the largest 1: every worker has the same weight in all."""
-    users, workers = Counter(user for user, _ in owners), Counter(worker for _, worker in owners)
-    raw = [1.0 / (users[user] * workers[worker]) ** 0.5 for user, worker in owners]
-    by_worker: Counter[str] = Counter()
-    for weight, (_, worker) in zip(raw, owners, strict=True):
-        by_worker[worker] += weight
-    least = min(by_worker.values())
-    even = [weight * least / by_worker[worker] for weight, (_, worker) in zip(raw, owners, strict=True)]
-    return tuple(weight / max(even) for weight in even)
+    """Returns the weights of jobs by their (user, worker), the largest 1.
+
+    Every worker has the same weight in all, and so has every user as far as that allows.
+    """
+    weights = [1.0] * len(owners)
+    for _ in range(ROUNDS):
+        for owner in range(2):  # the user, then the worker
+            totals: dict[str, float] = defaultdict(float)
+            for weight, names in zip(weights, owners, strict=True):
+                totals[names[owner]] += weight
+            weights = [weight / totals[names[owner]] for weight, names in zip(weights, owners, strict=True)]
+    return tuple(weight / max(weights) for weight in weights)

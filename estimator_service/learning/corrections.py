@@ -212,11 +212,12 @@ def posterior(
     observed, where = np.array(log_ratios), np.array(runs, dtype=float)
     count = len(observed)
     trusted = np.ones(count) if trust is None else trust
-    noise = (prior.noise * (1.0 + prior.alone / float(np.sum(trusted)) ** 2)) ** 2 / trusted
+    noise = (prior.noise * (1.0 + prior.alone / float(np.sum(trusted)) ** 2)) ** 2
     shared = prior.covariance(where, where)
-    weights = np.ones(count)
+    # How odd a run is does not depend on how much it is trusted: else many runs of little trust would outlast few of much.
+    weights = trusted
     for _ in range(ROUNDS):
         moved = shared @ np.linalg.solve(shared + np.diag(noise / weights), observed)
-        weights = (FREEDOM + 1.0) / (FREEDOM + (observed - moved) ** 2 / noise)
+        weights = trusted * (FREEDOM + 1.0) / (FREEDOM + (observed - moved) ** 2 / noise)
     precision: Any = np.linalg.inv(shared + np.diag(noise / weights))
     return Posterior(count, prior, where, precision @ observed, precision)

@@ -118,22 +118,33 @@ def own_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
 
 
 def shared_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
-    """Returns the corrections by the jobs of all users, for kinds and software with enough users and workers.
+    """Returns the corrections by the jobs of all users, for kinds and software with enough users and workers."""
+    return {
+        kind: _correction(tuple(lesson.job for lesson in lessons), weights(lessons), lessons[0].software)
+        for kind, lessons in shared_lessons(rows).items()
+    }
+
+
+def shared_lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
+    """Returns the jobs that correct everybody's forecasts, by kind.
 
     Of several software the one with the most users is used, so that no single user can change the choice.
     """
-    corrections = {}
+    shared = {}
     for kind, lessons in _lessons(rows).items():
         by_software: dict[str, list[Lesson]] = defaultdict(list)
         for lesson in lessons:
             if len(by_software[lesson.software]) < MAX_JOBS:
                 by_software[lesson.software].append(lesson)
-        qualified = {software: shared for software, shared in by_software.items() if _is_shared(shared)}
+        qualified = [lessons for lessons in by_software.values() if _is_shared(lessons)]
         if qualified:
-            software, shared = max(qualified.items(), key=lambda item: len({lesson.user_id for lesson in item[1]}))
-            weights = trust([(lesson.user_id, lesson.worker_id) for lesson in shared])
-            corrections[kind] = _correction(tuple(lesson.job for lesson in shared), weights, software)
-    return corrections
+            shared[kind] = max(qualified, key=lambda lessons: len({lesson.user_id for lesson in lessons}))
+    return shared
+
+
+def weights(lessons: Sequence[Lesson]) -> tuple[float, ...]:
+    """Returns the weights of lessons: see `trust`."""
+    return trust([(lesson.user_id, lesson.worker_id) for lesson in lessons])
 
 
 def _is_shared(lessons: Sequence[Lesson]) -> bool:
@@ -150,12 +161,8 @@ def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
     kinds: dict[Kind, list[Lesson]] = defaultdict(list)
     refused: Counter[str] = Counter()
     for row in rows:
-        try:
-            job, reason = _finished_job(row), None
-            reason = refusal(job, row["gpu_type"] or "")
-        except (TypeError, ValueError, ArithmeticError):  # a malformed row must not stop the others
-            reason = "unreadable"
-        if reason:
+        job, reason = judged(row)
+        if job is None or reason:
             refused[reason] += 1
             continue
         lesson = Lesson(str(row["user_id"]), str(row["worker_id"]), row["software"], with_possible_peak(job))
@@ -165,6 +172,15 @@ def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
     if refused:
         log.info("finished_jobs_refused", **{reason.replace(" ", "_"): count for reason, count in refused.items()})
     return kinds
+
+
+def judged(row: asyncpg.Record) -> tuple[FinishedJob | None, str]:
+    """Returns a finished job (None: a malformed row), and the reason why it is left out, empty if it is used."""
+    try:
+        job = _finished_job(row)
+        return job, "withdrawn" if row["is_withdrawn"] else refusal(job, row["gpu_type"] or "") or ""
+    except (TypeError, ValueError, ArithmeticError):  # a malformed row must not stop the others
+        return None, "unreadable"
 
 
 def _finished_job(row: asyncpg.Record) -> FinishedJob:

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import statistics
 import sys
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import asyncpg
 from rich.console import Console
 from rich.table import Table
 
+from estimator_service.learning.finished_jobs import (
+    MAX_JOBS_OF_USER,
+    MAX_JOBS_OF_WORKER,
+    judged,
+    shared_lessons,
+    weights,
+)
+from estimator_service.physics.parameters import fitted
 from estimator_service.settings import LessonsSettings
 from rpc.database.queries import load_queries
 from rpc.process.database_url import DatabaseUrl
@@ -23,7 +33,7 @@ from rpc.process.settings import load
 
 SQL = load_queries("estimator_service.learning", "queries.sql")
 CONNECT_TIMEOUT_SECONDS = 10.0
-WIDTH = 200  # characters of a line in a file or a pipe
+WIDTH = 240  # characters of a line in a file or a pipe
 COLUMNS = (
     "worker",
     "model family",
@@ -32,9 +42,11 @@ COLUMNS = (
     "software",
     "jobs",
     "users",
+    "most of one user",
     "actual ÷ forecast",
     "latest",
-    "teaches",
+    "teach nothing",
+    "share of everybody's forecast",
 )
 
 
@@ -53,23 +65,43 @@ def main(argv: Sequence[str]) -> int:
     except (OSError, asyncpg.PostgresError) as error:
         console.print(f"lessons: {error}", style="red")
         return 2
+    console.print(lessons_table(rows))
+    return 0
+
+
+def lessons_table(rows: Sequence[asyncpg.Record]) -> Table:
+    """A line for each worker and kind of jobs, however many software it reports. `rows`: shared_finished_jobs."""
+    lines = defaultdict(list)
+    for row in rows:
+        lines[str(row["worker_id"]), row["model_family"], row["gpu_type"], row["stack"]].append(row)
+    # Of a kind's packed samples, and of the others.
+    shares: dict[bool, dict[tuple[str, ...], float]] = {False: defaultdict(float), True: defaultdict(float)}
+    for (family, gpu_type, stack, packed), lessons in shared_lessons(rows).items():
+        trusted = weights(lessons)
+        for lesson, weight in zip(lessons, trusted, strict=True):
+            shares[packed][lesson.worker_id, family, gpu_type, stack] += weight / sum(trusted)
     table = Table(*COLUMNS)
     table.columns[0].no_wrap = True
-    for row in rows:
+    for line, jobs in sorted(lines.items(), key=lambda item: max(row["completed_at"] for row in item[1]), reverse=True):
+        software, users = (Counter(str(row[name]) for row in jobs) for name in ("software", "user_id"))
+        ((most, _),) = software.most_common(1)
+        ((user, of_user),) = users.most_common(1)
+        finished, reasons = zip(*map(judged, jobs), strict=True)
+        refused = Counter(reason for reason in reasons if reason)
+        ratios = [job.seconds / job.forecast_seconds for job in finished if job and job.forecast_seconds]
+        share = max(each[line] for each in shares.values())
         table.add_row(
-            str(row["worker_id"] or "none"),
-            row["model_family"],
-            row["gpu_type"],
-            row["stack"],
-            row["software"] or "not reported",
-            str(row["jobs"]),
-            str(row["users"]),
-            f"{row['median_ratio']:.2f}",
-            f"{row['latest']:%Y-%m-%d}",
-            "no, withdrawn" if row["withdrawn"] else "yes",
+            *line,
+            (most or "not reported") + (f" and {len(software) - 1} others" if len(software) > 1 else ""),
+            str(len(jobs)),
+            str(len(users)),
+            f"{of_user} of {user}",
+            f"{statistics.median(ratios):.2f}" if ratios else "",
+            f"{max(row['completed_at'] for row in jobs):%Y-%m-%d}",
+            ", ".join(f"{count} {reason}" for reason, count in refused.most_common()),
+            f"{share:.0%}" if share else "none",
         )
-    console.print(table)
-    return 0
+    return table
 
 
 async def _run(settings: LessonsSettings, chosen: argparse.Namespace) -> list[asyncpg.Record]:
@@ -80,6 +112,7 @@ async def _run(settings: LessonsSettings, chosen: argparse.Namespace) -> list[as
             await connection.execute(SQL["withdraw_worker"], chosen.withdraw, chosen.reason)
         if chosen.restore:
             await connection.execute(SQL["restore_worker"], chosen.restore)
-        return list(await connection.fetch(SQL["lessons_by_worker"]))
+        arguments = fitted().version, MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER
+        return list(await connection.fetch(SQL["shared_finished_jobs"], *arguments))
     finally:
         await connection.close()

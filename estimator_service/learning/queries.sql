@@ -4,50 +4,68 @@ select
     model_family, gpu_config ->> 'type' as gpu_type, stack, coalesce(software, '') as software, user_id, worker_id,
     extract(epoch from completed_at - started_at)::double precision as seconds,
     forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib,
-    trained_tokens / nullif(forecast_tokens, 0) as token_ratio
+    trained_tokens / nullif(forecast_tokens, 0) as token_ratio,
+    exists (select from withdrawn_workers w where w.worker_id = lora_training_jobs.worker_id) as is_withdrawn
 from lora_training_jobs
 where
     status = 'completed' and model_family is not null and not simulated and forecast_model = $1 and retry_count = 0 and completed_at > started_at
-    and not exists (select from withdrawn_workers w where w.worker_id = lora_training_jobs.worker_id)
 order by completed_at desc
 limit 200;
 
 -- name: shared_finished_jobs
--- The same of all users: the latest of each user and worker. Runs as the Estimator's login, whose policy shows it these columns of
--- finished jobs with a forecast alone. Users and workers are counted where rows are used (see shared_corrections).
-with latest as (
+-- The same of all users: of each worker as many of its latest jobs as of any other, and of those the latest of each user, users
+-- taking turns. So nobody's many jobs push out what others taught. Runs as the Estimator's login, whose policy shows it these columns
+-- of finished jobs with a forecast alone. Users and workers are counted where rows are used (see shared_corrections).
+with recursive worker as (
+    (
+        select worker_id, 1 as nth from lora_training_jobs
+        where status = 'completed' and model_family is not null and not simulated and worker_id is not null
+        order by worker_id limit 1
+    )
+    union all
+    select n.worker_id, w.nth + 1 from worker w cross join lateral (
+        select worker_id from lora_training_jobs
+        where status = 'completed' and model_family is not null and not simulated and worker_id > w.worker_id
+        order by worker_id limit 1
+    ) n
+    where w.nth < 500
+), latest as (
     select
-        user_id, worker_id, model_family, gpu_config ->> 'type' as gpu_type, stack, coalesce(software, '') as software,
-        completed_at,
-        extract(epoch from completed_at - started_at)::double precision as seconds,
-        forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib,
-        trained_tokens / nullif(forecast_tokens, 0) as token_ratio
-    from lora_training_jobs
-    where
-        status = 'completed' and model_family is not null and not simulated and forecast_model = $1 and retry_count = 0
-        and completed_at > started_at and worker_id is not null
-    order by completed_at desc
-    limit 5000
+        j.*,
+        row_number() over (
+            partition by model_family, gpu_type, stack, software, j.worker_id, user_id order by completed_at desc
+        ) as turn
+    from worker w cross join lateral (
+        select
+            user_id, worker_id, model_family, gpu_config ->> 'type' as gpu_type, stack, coalesce(software, '') as software,
+            completed_at,
+            extract(epoch from completed_at - started_at)::double precision as seconds,
+            forecast_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, peak_memory_gib,
+            trained_tokens / nullif(forecast_tokens, 0) as token_ratio
+        from lora_training_jobs
+        where
+            status = 'completed' and model_family is not null and not simulated and worker_id = w.worker_id
+            and forecast_model = $1 and retry_count = 0 and completed_at > started_at
+        order by completed_at desc
+        limit 5000 / (select count(*) from worker)
+    ) j
 ), ranked as (
     select
         *,
         row_number() over (
-            partition by model_family, gpu_type, stack, software, user_id order by completed_at desc
-        ) as user_rank,
-        row_number() over (
-            partition by model_family, gpu_type, stack, software, worker_id order by completed_at desc
+            partition by model_family, gpu_type, stack, software, worker_id order by turn, completed_at desc
         ) as worker_rank
     from latest
+    where turn <= $2
 )
 select
     user_id, worker_id, model_family, gpu_type, stack, software, seconds, forecast_seconds, forecast_overhead_seconds,
-    forecast_correction, forecast_slopes, peak_memory_gib, token_ratio
+    forecast_correction, forecast_slopes, peak_memory_gib, token_ratio, completed_at,
+    exists (select from withdrawn_workers w where w.worker_id = ranked.worker_id) as is_withdrawn
 from ranked
-where
-    user_rank <= $2 and worker_rank <= $3
-    and not exists (select from withdrawn_workers w where w.worker_id = ranked.worker_id)
+where worker_rank <= $3
 -- Always in one order: corrections are cached by it.
-order by model_family, gpu_type, stack, completed_at desc, user_id;
+order by model_family, gpu_type, stack, turn, completed_at desc, user_id;
 
 -- name: accuracy
 -- Compares forecasts with what the latest jobs took, in all (month null) and by month. No row comes from fewer users than $1.
@@ -70,24 +88,6 @@ group by grouping sets ((), (month))
 having count(distinct user_id) >= $1
 order by month desc nulls first
 limit 25;
-
--- name: lessons_by_worker
--- Lists each worker's finished jobs with a forecast by kind, and whether an operator withdrew its lessons. Times are seconds.
-select
-    j.worker_id, j.model_family, j.gpu_config ->> 'type' as gpu_type, j.stack, coalesce(j.software, '') as software,
-    count(*) as jobs,
-    count(distinct j.user_id) as users, max(j.completed_at) as latest,
-    percentile_cont(0.5) within group (
-        order by extract(epoch from j.completed_at - j.started_at)::double precision / j.forecast_seconds
-    ) as median_ratio,
-    bool_or(w.worker_id is not null) as withdrawn
-from lora_training_jobs j left join withdrawn_workers w on w.worker_id = j.worker_id
-where
-    j.status = 'completed' and j.model_family is not null and not j.simulated and j.retry_count = 0 and j.completed_at > j.started_at
-    and j.completed_at > now() - interval '90 days'
-group by 1, 2, 3, 4, 5
-order by latest desc
-limit 200;
 
 -- name: withdraw_worker
 -- Takes back what a worker's jobs taught, until it is restored.

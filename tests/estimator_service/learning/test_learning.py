@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import asyncpg
+import grpc.aio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -285,6 +286,93 @@ async def test_one_worker_teaches_nobody_and_an_operator_withdraws_lessons(
     assert (await forecast(stack, dataset)).learned_from_jobs == 7
 
 
+@pytest.fixture
+def train(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> Finish:
+    """Trains a job as a worker does, by its reports alone, in so many times what was said of it before anything was learned."""
+
+    async def trained(user: str, times: float, worker: str, **measurements: object) -> str:
+        dataset = await new_dataset(user, total_tokens=500_000_000, total_training_pairs=500_000)
+        request = jobs_pb2.CreateJobRequest(**configuration(dataset, base_model=LLAMA), preset_id="PRESET_ID_BALANCED")
+        job = (await stack.jobs.CreateJob(request, metadata=metadata(user))).job
+        (leased,) = await trainers.lease(stack, worker)
+        assert leased.job_id == job.id
+        await trainers.report(stack, leased, worker)
+        await admin.execute(
+            "update lora_training_jobs set started_at = now() - $2 * forecast_seconds * interval '1 second' where id = $1",
+            uuid.UUID(job.id),
+            times,
+        )
+        await trainers.complete(stack, leased, worker, measurements=measurements)
+        return job.id
+
+    return trained
+
+
+async def test_a_trainer_with_many_users_moves_nobody_elses_forecast_far(
+    stack: Stack,
+    database: TestDatabase,
+    new_dataset: NewDataset,
+    train: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """X06: whatever it reports for five accounts, of its own software or the others'; an operator sees from whom it came."""
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", database.admin_url)
+    monkeypatch.setattr(lessons, "WIDTH", 1000)
+    evil, honest = str(uuid.UUID(int=666)), {"torch": "2.13.0", "transformers": "5.1.0", "attention": "sdpa"}
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    for user, worker in zip(OTHERS[:5], itertools.cycle(WORKERS), strict=False):
+        await train(user, 1.0, worker, stack=honest)
+    before = await forecast(stack, dataset)
+    assert (before.learned_from_jobs, before.learned_software) == (5, NEW)
+    siblings = [str(uuid.UUID(int=number + 50)) for number in range(5)]
+    for number, user in enumerate(siblings * 2):
+        await train(user, 2.0, evil, stack=honest)
+        await train(user, 2.0, evil, stack={"torch": f"\x1b[2J{number}", "kernels": "k" * 64})
+        await train(user, 1.0, evil, stack=honest, trained_tokens=(0, 1, 2**53)[number % 3], peak_memory_gib=10_000)
+        await train(user, 1e-6, evil, stack=honest)
+    after = await forecast(stack, dataset)
+    assert after.learned_software == NEW
+    assert after.hours.p50 == pytest.approx(before.hours.p50, rel=0.06)
+    assert after.hours.p10 == pytest.approx(before.hours.p10, rel=0.1)
+    with pytest.raises(grpc.aio.AioRpcError, match="INVALID_ARGUMENT"):
+        await train(ANN, 1.0, evil, peak_memory_gib=math.nan)
+    assert await asyncio.to_thread(lessons.main, []) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "│ llama" in line]
+    assert len(lines) == 3
+    (line,) = [line for line in lines if evil in line]
+    assert "\x1b" not in line
+    for words in ("and 10 others", " 5 ", "too short", "other tokens than were forecast", "%"):
+        assert words in line, (words, line)
+
+
+async def test_many_jobs_of_one_worker_push_out_nobody_elses(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand later jobs of one worker leave what others taught as it was."""
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+    dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
+    for user in OTHERS[:5]:
+        await finish(user, 1.3)
+    before = await forecast(stack, dataset)
+    assert before.learned_from_jobs == 5
+    columns = (
+        "user_id, dataset_id, preset_id, hyperparameters, gpu_config, status, total_epochs, total_steps, estimated_total_cost, "
+        "hourly_rate, final_cost, base_model, training, estimate, model_family, stack, forecast_seconds, forecast_p10_seconds, "
+        "forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, forecast_tokens"
+    )
+    await admin.execute("alter table lora_training_jobs disable trigger check_job")
+    await admin.execute(
+        f"insert into lora_training_jobs ({columns}, worker_id, completed_at, started_at, software) "
+        f"select {columns}, $1, now(), now(), n from (select * from lora_training_jobs limit 1) j, generate_series(1, 10000) n",
+        uuid.UUID(int=666),
+    )
+    assert await forecast(stack, dataset) == before
+
+
 async def test_software_is_listed_as_it_was_reported(
     database: TestDatabase, finish: Finish, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -450,12 +538,38 @@ def test_only_possible_jobs_teach(changes: dict[str, Any], reason: str | None) -
     assert refusal(ran(1.0)._replace(**changes), "A100-80GB") == reason
 
 
-def test_no_worker_outweighs_another() -> None:
-    """Twenty jobs of one worker weigh as much as two of another, and no job more than one."""
-    owners = [("ann", "w1")] * 20 + [("bob", "w2"), ("eve", "w2")]
+def test_workers_and_users_count_the_same() -> None:
+    """Twenty jobs of one worker weigh as much as eight of another, whose three users share its part; no job counts for more than one."""
+    owners = [("ann", "w1")] * 20 + [("bob", "w2")] * 6 + [("eve", "w2"), ("joe", "w2")]
     weights = trust(owners)
     assert sum(weights[:20]) == pytest.approx(sum(weights[20:]))
+    assert sum(weights[20:26]) == pytest.approx(weights[26])
     assert max(weights) == 1
+
+
+# Honest workers with five users of one job each, the liars' jobs as (user, worker), and how far they move forecasts at most.
+LIARS = {
+    "a worker of two": (1, [(f"sibling{n % 5}", "evil") for n in range(25)], 1.35),
+    "a worker of two, for users who are honest elsewhere": (1, [(f"user{n % 5}", "evil") for n in range(25)], 1.35),
+    "a worker of three": (2, [(f"sibling{n % 5}", "evil") for n in range(25)], 1.06),
+    "a worker of five": (4, [(f"sibling{n % 5}", "evil") for n in range(25)], 1.03),
+    "a user of six": (2, [("evil", f"worker{n % 2}") for n in range(20)], 1.03),
+    "three users of eight": (2, [(f"evil{n % 3}", f"worker{n % 2}") for n in range(50)], 1.1),
+}
+
+
+@pytest.mark.parametrize("name", LIARS)
+def test_no_worker_and_no_few_users_move_forecasts_far(name: str) -> None:
+    """Whatever speed they report, in however many jobs, corrections stay near what the others' five users taught."""
+    workers, liars, bound = LIARS[name]
+    honest = [(f"user{user}", f"worker{worker}") for user in range(5) for worker in range(workers)]
+    for truth in (1.0, 1.4):
+        before = correct_for([ran(truth)] * len(honest), trust(honest))
+        for lie in (0.65, 0.75, 0.85, 1.2, 1.35, 1.5, 1.8, 2.5, 4.0, 8.0):
+            jobs = [ran(truth)] * len(honest) + [ran(truth * lie)] * len(liars)
+            after = correct_for(jobs, trust([*honest, *liars]))
+            one, two = (corrected(POINT, {KIND: each}).speed_correction for each in (before, after))
+            assert 1 / bound < one / two < bound, (truth, lie)
 
 
 async def test_without_finished_jobs_it_says_so(stack: Stack) -> None:
@@ -487,20 +601,25 @@ async def test_what_everybody_is_told_is_read_by_an_index_up_to_a_bound(
     stack: Stack, database: TestDatabase, new_dataset: NewDataset, admin: asyncpg.Connection
 ) -> None:
     """Figures over all users come from the latest finished jobs, in the order of an index, and never from all there are."""
+    await admin.execute("alter table lora_training_jobs disable trigger check_job")
     await admin.execute(
         "insert into lora_training_jobs (user_id, dataset_id, preset_id, hyperparameters, gpu_config, status, total_epochs,"
-        " total_steps, estimated_total_cost, hourly_rate, completed_at, final_cost)"
-        " select user_id, id, 'fast', '{}', '{\"type\": \"A100-80GB\", \"count\": 1}', 'completed', 1, 1, 1, 1, now(), 0"
-        " from lora_datasets, generate_series(1, 2000) where id = $1",
+        " total_steps, estimated_total_cost, hourly_rate, completed_at, final_cost, model_family, worker_id, forecast_model)"
+        " select user_id, id, 'fast', '{}', '{\"type\": \"A100-80GB\", \"count\": 1}', 'completed', 1, 1, 1, 1, now(), 0,"
+        " 'llama', md5((n % 20)::text)::uuid, $2 from lora_datasets, generate_series(1, 5000) n where id = $1",
         uuid.UUID(await new_dataset(ANN)),
+        fitted().version,
     )
     await admin.execute("analyze lora_training_jobs")
     service = await asyncpg.connect(database.url)
     try:
-        for name, arguments in (("accuracy", [5]), ("shared_finished_jobs", [fitted().version, 10, 25])):
+        for name, index, arguments in (
+            ("accuracy", "accuracy", [5]),
+            ("shared_finished_jobs", "lessons", [fitted().version, 10, 25]),
+        ):
             plan = "\n".join(line[0] for line in await service.fetch("explain " + SQL[name], *arguments))
             assert "Limit" in plan, plan
-            assert "lora_training_jobs_accuracy_idx" in plan, plan
+            assert f"lora_training_jobs_{index}_idx" in plan, plan
             assert "Seq Scan on lora_training_jobs" not in plan, plan
     finally:
         await service.close()
