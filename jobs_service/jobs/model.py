@@ -143,13 +143,17 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """The Estimator's response, US dollars rounded to cents. `estimate` is the message itself, which the job keeps."""
+    """The Estimator's response, US dollars rounded to cents. `estimate` is the message itself, which the job keeps.
+
+    `base_model` is the catalogue's name, where the request may have an alias.
+    """
 
     estimated_total_cost: Decimal
     hourly_rate: Decimal
     storage_usd: Decimal
     total_steps: int
     estimate: bytes
+    base_model: str | None = None
     forecast: Forecast | None = None
     misfit: Misfit | None = None
 

@@ -54,6 +54,7 @@ class JobStore:
         row = {
             **columns(configuration),
             **columns(price.forecast),
+            "base_model": price.base_model,
             "estimated_total_cost": price.estimated_total_cost,
             "hourly_rate": price.hourly_rate,
             "storage_usd": price.storage_usd,

@@ -112,6 +112,8 @@ def price(response: estimator_pb2.EstimateCostResponse) -> Price:
         storage_usd=Decimal(str(response.cost_breakdown.storage)),
         total_steps=response.training_details.total_steps,
         estimate=response.SerializeToString(),
+        # The reference estimate has a model in its plan, too.
+        base_model=response.plan.base_model if response.HasField("forecast") else None,
         forecast=_forecast(response.forecast) if response.HasField("forecast") else None,
         misfit=_misfit(response),
     )

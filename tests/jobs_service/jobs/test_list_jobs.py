@@ -56,6 +56,16 @@ async def test_a_job_is_found_by_name_label_model_and_dataset(stack: Stack, new_
     assert await names(stack, status="JOB_STATUS_RUNNING") == []
 
 
+async def test_a_job_has_the_catalogues_name_of_its_base_model(stack: Stack, new_dataset: NewDataset) -> None:
+    """However a request writes it, the list finds the job by that name, and a repeated request finds the job."""
+    dataset, key = await new_dataset(ANN), str(uuid.uuid4())
+    alias = "meta-llama/Llama-3.1-8B-Instruct"
+    job = await create(stack, dataset, name="alias", base_model=alias, request_id=key)
+    assert job.base_model == "llama-3.1-8b"
+    assert await names(stack, base_model="llama-3.1-8b") == ["alias"]
+    assert (await create(stack, dataset, name="alias", base_model=alias, request_id=key)).id == job.id
+
+
 async def test_counts_tell_how_many_jobs_each_status_has(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
