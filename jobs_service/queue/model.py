@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -16,6 +17,8 @@ import orjson
 from jobs_service.artifacts.model import ArtifactFile
 from jobs_service.events.model import MetricPoint
 from jobs_service.jobs.model import StatusReason
+
+UNUSUAL = re.compile(r"[^ -~]")
 
 
 class Outcome(StrEnum):
@@ -163,14 +166,12 @@ def software(measurements: Mapping[str, Any]) -> str | None:
     stack = measurements.get("stack")
     if not stack:
         return None
+    # It is shown to operators and users: printable ASCII alone.
+    words = {name: UNUSUAL.sub("_", text) for name, text in stack.items() if isinstance(text, str)}
     versions = [
-        f"{name} {'.'.join(stack[name].split('+')[0].split('.')[:2])}"
+        f"{name} {'.'.join(words[name].split('+')[0].split('.')[:2])}"
         for name in ("torch", "transformers")
-        if name in stack
+        if name in words
     ]
-    packing = ["packing"] if stack.get("packing") else []
-    return (
-        ", ".join([*versions, stack.get("attention", ""), *packing, stack.get("kernels", "")])
-        .replace(", ,", ",")
-        .strip(", ")
-    )
+    packing = "packing" if stack.get("packing") else ""
+    return ", ".join(filter(None, [*versions, words.get("attention"), packing, words.get("kernels")]))

@@ -5,7 +5,16 @@ update lora_training_jobs set
     status = case when $4::integer > 0 or $5::bigint > 0 then 'running' else status end,
     started_at = coalesce(started_at, case when $4 > 0 or $5 > 0 then now() end),
     running_since = coalesce(running_since, case when $4 > 0 or $5 > 0 then now() end),
-    running_from_step = case when running_since is null then $5 else running_from_step end,
+    -- From the end of the first step on: it loads kernels, and says nothing of the others. After a checkpoint a first report may
+    -- come before it.
+    measured_since = case
+        when running_since is null then case when $5 > 0 and checkpoint_step is null then now() end
+        else coalesce(measured_since, case when $5 > current_step then now() end)
+    end,
+    measured_from_step = case
+        when running_since is null then case when $5 > 0 and checkpoint_step is null then $5 end
+        else coalesce(measured_from_step, case when $5 > current_step then $5 end)
+    end,
     current_stage = coalesce(
         nullif($3, ''), case when ($4 > 0 or $5 > 0) and running_since is null then 'training' else current_stage end
     ),
@@ -33,7 +42,7 @@ returning
     id, lease_expires_at as expires_at, current_cost,
     status = 'running' and running_since = now() as started, started_at = now() as first_started,
     coalesce(current_cost >= max_cost_usd or billed_seconds >= max_duration_seconds, false) as over_limit,
-    current_step - running_from_step >= $11::bigint and current_step < total_steps and (
+    current_step - measured_from_step >= $11::bigint and current_step < total_steps and (
         reforecast is null or ((reforecast ->> 'progress')::double precision < $12 and progress >= $12)
     ) as reforecast_due,
     seconds_to_limit(
@@ -43,8 +52,8 @@ returning
 -- name: measured_speed
 -- Progress and speed of a running job, its first forecast, and the notifications about forecasts that its owner got.
 select
-    total_steps, current_step, current_step - running_from_step as measured_steps,
-    extract(epoch from updated_at - running_since)::double precision as measured_seconds, billed_seconds, hourly_rate,
+    total_steps, current_step, current_step - measured_from_step as measured_steps,
+    extract(epoch from updated_at - measured_since)::double precision as measured_seconds, billed_seconds, hourly_rate,
     storage_usd, max_cost_usd, max_duration_seconds, simulated, estimate,
     reforecast_notices
 from lora_training_jobs
@@ -139,10 +148,10 @@ returning j.id, j.status, j.status_reason, j.credential, j.final_cost;
 -- After the database's clock was set back, times of leases are in the future. They are moved back, the latest one to now, so
 -- that a lease ends within its length from now and is billed for its real duration.
 with ahead as (
-    select id, greatest(updated_at, lease_started_at, billed_from, running_since) - clock_timestamp() as step
+    select id, greatest(updated_at, lease_started_at, billed_from, running_since, measured_since) - clock_timestamp() as step
     from lora_training_jobs
     where status in ('initializing', 'running')
-    and greatest(updated_at, lease_started_at, billed_from, running_since) > clock_timestamp() + interval '1 second'
+    and greatest(updated_at, lease_started_at, billed_from, running_since, measured_since) > clock_timestamp() + interval '1 second'
     limit $1
     for update skip locked
 )
@@ -150,7 +159,8 @@ update lora_training_jobs j set
     -- A report may have set these two by the new clock since.
     lease_expires_at = case when updated_at > clock_timestamp() then lease_expires_at - step else lease_expires_at end,
     updated_at = case when updated_at > clock_timestamp() then updated_at - step else updated_at end,
-    lease_started_at = lease_started_at - step, billed_from = billed_from - step, running_since = running_since - step
+    lease_started_at = lease_started_at - step, billed_from = billed_from - step, running_since = running_since - step,
+    measured_since = measured_since - step
 from ahead
 where j.id = ahead.id
 returning step;
@@ -200,7 +210,7 @@ with moved as (
         j.id, j.user_id, j.revision, j.status, j.current_stage, j.progress, j.current_epoch, j.current_step,
         j.current_metrics, j.current_cost, j.final_cost, j.attempt, j.max_attempts, j.error_message, j.status_reason,
         j.max_cost_usd, j.lease_epoch, j.lease_token, j.billed_from, j.worker_id, j.hourly_rate, j.storage_usd, j.spent_cost,
-        j.spent_seconds, j.billed_seconds, j.running_since, j.running_from_step, j.total_steps, j.updated_at, j.reforecast,
+        j.spent_seconds, j.billed_seconds, j.measured_since, j.measured_from_step, j.total_steps, j.updated_at, j.reforecast,
         j.name, d.name as dataset_name, coalesce('"' || j.name || '"', 'for "' || d.name || '"') as title
     from lora_training_jobs j join lora_datasets d on d.id = j.dataset_id
     where j.id = any($1::uuid[])
@@ -214,9 +224,9 @@ with moved as (
             'final_cost', final_cost, 'attempt', attempt, 'error_message', error_message,
             'status_reason', status_reason, 'max_cost_usd', max_cost_usd,
             'seconds_left', case
-                when status = 'running' and progress >= 1 and current_step > running_from_step and updated_at > running_since
-                then extract(epoch from updated_at - running_since) * (total_steps - current_step)
-                    / (current_step - running_from_step)
+                when status = 'running' and progress >= 1 and current_step > measured_from_step and updated_at > measured_since
+                then extract(epoch from updated_at - measured_since) * (total_steps - current_step)
+                    / (current_step - measured_from_step)
             end,
             'log_lines', $3::text[],
             'reforecast', case when $2 = 'reforecast' then reforecast end

@@ -1,7 +1,7 @@
 """A running job's time and cost, forecast anew from the speed of its own steps: pure.
 
-The speed is measured by the database's clock between reports. It never counts alone: it is weighed against what was forecast
-when the job was created, by Bayes' rule for the log of the speed, and stays within what physics allows.
+The speed is measured by the database's clock between reports, from the end of the first step on. It is weighed against what was
+forecast when the job was created, by Bayes' rule for the log of the speed, and stays within what physics allows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ MIN_STEPS, SECOND_AT_PERCENT = 20, 5.0
 STEP_SD, DRIFT_SD = 0.2, 0.03
 # How late a report is, against the step it names.
 REPORT_SECONDS = 0.1
-# A training so many times slower than forecast is not believed to go on like that.
-MAX_SLOWDOWN = 10.0
-# Without a base model no physics bounds the speed: an estimate may be off by the first factor, and its P90 is the second.
-MAX_ROUGH_FACTOR, ROUGH_SPREAD = 100.0, 3.0
+# A training so many times slower than forecast is not believed to go on like that; one without a base model, whose speed no
+# physics bounds, so many times faster neither.
+MAX_FACTOR = 100.0
+# P90 ÷ P50 of an estimate without a base model.
+ROUGH_SPREAD = 3.0
 # Standard deviations between the median and P90 of a normal distribution.
 Z90 = 1.2816
 SHORTEST = 0.005  # seconds, half of the last digit that an estimate shows
@@ -128,19 +129,16 @@ def _slowdown(progress: Progress, initial: InitialForecast) -> tuple[float, floa
     )
     if progress.simulated:
         return math.exp(observed), math.hypot(noise, DRIFT_SD)
-    prior = (
-        max(
-            math.log(max(initial.training_p90, SHORTEST) / training),
-            math.log(training / max(initial.training_p10, SHORTEST)),
-            DRIFT_SD,
-        )
-        / Z90
+    promised = max(
+        math.log(max(initial.training_p90, SHORTEST) / training),
+        math.log(training / max(initial.training_p10, SHORTEST)),
+        DRIFT_SD,
     )
-    weight = prior**2 / (prior**2 + noise**2)
-    slowest, fastest = MAX_SLOWDOWN, initial.fastest_training / training
-    if initial.is_rough:
-        slowest, fastest = MAX_ROUGH_FACTOR, 1.0 / MAX_ROUGH_FACTOR
-    slowdown = min(slowest, max(fastest, math.exp(weight * observed)))
+    # A speed that the promised range and the noise do not explain shows that forecasts of such jobs are further off: then it
+    # counts for more (an empirical Bayes estimate of the variance).
+    prior = max((promised / Z90) ** 2, observed**2 - noise**2)
+    weight = prior / (prior + noise**2)
+    slowdown = min(MAX_FACTOR, max(initial.fastest_training / training, math.exp(weight * observed)))
     return slowdown, math.hypot(math.sqrt(weight) * noise, DRIFT_SD)
 
 

@@ -25,7 +25,7 @@ from jobs_service.queue.model import (
     Outcome,
     Report,
 )
-from jobs_service.queue.reforecast import MAX_ROUGH_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, InitialForecast
+from jobs_service.queue.reforecast import MAX_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, InitialForecast
 from jobs_service.settings import JobsSettings
 from jobs_service.wire import cents, time
 
@@ -162,7 +162,7 @@ def initial_forecast(estimate: bytes) -> InitialForecast:
             training_p90=total * ROUGH_SPREAD,
             validation=0.0,
             save=0.0,
-            fastest_training=total / MAX_ROUGH_FACTOR,
+            fastest_training=total / MAX_FACTOR,
             is_rough=True,
         )
     forecast = response.forecast

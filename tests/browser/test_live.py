@@ -97,7 +97,7 @@ async def test_a_running_job_is_forecast_anew_on_the_page(page: Page, person: Pe
     await trainer.report(lease, step=1)
     # As if its steps took five times as long as forecast.
     await person.sql(
-        "update lora_training_jobs set running_since = running_since - $2 * interval '1 second' where id = $1::uuid",
+        "update lora_training_jobs set measured_since = measured_since - $2 * interval '1 second' where id = $1::uuid",
         job["id"],
         5 * 20 / job["total_steps"] * job["forecast"]["training_seconds"]["p50"],
     )

@@ -43,10 +43,10 @@ async def report(stack: Stack, leased: workers_pb2.Lease, who: str = TRAINER, **
     return await stack.workers.ReportProgress(request, metadata=worker(who))
 
 
-async def complete(stack: Stack, leased: workers_pb2.Lease, **fields: Any) -> None:
+async def complete(stack: Stack, leased: workers_pb2.Lease, who: str = TRAINER, **fields: Any) -> None:
     """The result of a lease."""
     request = workers_pb2.CompleteJobRequest(job_id=leased.job_id, lease_token=leased.lease_token, **fields)
-    await stack.workers.CompleteJob(request, metadata=worker())
+    await stack.workers.CompleteJob(request, metadata=worker(who))
 
 
 async def fail(stack: Stack, leased: workers_pb2.Lease, message: str = "out of memory", **fields: Any) -> None:
@@ -118,7 +118,9 @@ async def lapse(admin: asyncpg.Connection, job_id: str) -> None:
 
 async def set_clock_back(admin: asyncpg.Connection, job_id: str) -> None:
     """Moves the times of a lease an hour ahead, as a database's clock that is set back does."""
-    columns = ("updated_at", "started_at", "lease_started_at", "lease_expires_at", "billed_from", "running_since")
+    columns = (
+        "updated_at", "started_at", "lease_started_at", "lease_expires_at", "billed_from", "running_since", "measured_since",
+    )  # fmt: skip
     later = ", ".join(f"{column} = {column} + interval '1 hour'" for column in columns)
     await admin.execute(f"update lora_training_jobs set {later} where id = $1", job_id)
 

@@ -24,9 +24,9 @@ select
     ) as current_cost,
     live_seconds(j.billed_seconds, j.spent_seconds, j.billed_from, j.lease_expires_at) as billed_seconds,
     case
-        when j.status = 'running' and j.progress >= 1 and j.current_step > j.running_from_step and j.updated_at > j.running_since
-        then extract(epoch from j.updated_at - j.running_since)::double precision
-            * (j.total_steps - j.current_step) / (j.current_step - j.running_from_step)
+        when j.status = 'running' and j.progress >= 1 and j.current_step > j.measured_from_step and j.updated_at > j.measured_since
+        then extract(epoch from j.updated_at - j.measured_since)::double precision
+            * (j.total_steps - j.current_step) / (j.current_step - j.measured_from_step)
     end as seconds_left
 from lora_training_jobs j
 where j.deleted_at is null;

@@ -66,9 +66,10 @@ create table lora_training_jobs (
     current_step bigint not null default 0,
     total_steps bigint not null,
     current_metrics jsonb not null default '{}',
-    -- When and at which step this attempt began to train: its speed is measured from there.
+    -- When this attempt began to train; and since when and from which step its speed is measured.
     running_since timestamptz,
-    running_from_step bigint not null default 0,
+    measured_since timestamptz,
+    measured_from_step bigint,
     -- Forecast from the speed of this attempt's steps, once enough were measured: see queue/reforecast.py.
     reforecast jsonb,
     -- Kinds of notifications about it that the owner has got, over all attempts.
@@ -146,8 +147,10 @@ where deleted_at is null;
 -- What counts against a user's limit. Not `where status in …`: the planner would use it for claims in place of the queue's
 -- index, and read all of a user's jobs for one of a GPU type.
 create index lora_training_jobs_unfinished_idx on lora_training_jobs (user_id) where completed_at is null;
--- Finished jobs that correct forecasts: the caller's, and those of all users.
+-- Finished jobs that correct forecasts: the caller's, those of each worker, and all of them, which say how good forecasts were.
 create index lora_training_jobs_forecast_idx on lora_training_jobs (user_id, completed_at desc)
+where status = 'completed' and model_family is not null and not simulated;
+create index lora_training_jobs_lessons_idx on lora_training_jobs (worker_id, completed_at desc)
 where status = 'completed' and model_family is not null and not simulated;
 create index lora_training_jobs_accuracy_idx on lora_training_jobs (completed_at desc)
 where status = 'completed' and model_family is not null and not simulated;

@@ -112,7 +112,7 @@ grant select (
     validation_dataset_id, allow_oom_risk, status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
     hourly_rate, storage_usd, current_cost, final_cost, error_message, status_reason, revision, attempt, max_attempts, max_cost_usd,
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
-    running_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at,
+    measured_since, measured_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at,
     retry_count, external_job_id, simulated, billed_from, waiting_message, checkpoint_uri, checkpoint_step, estimate, reforecast,
     reforecast_notices, queued_at, completed_at, forecast_seconds, trainer, credential
 ) on lora_training_jobs to pipeline_worker;
@@ -120,7 +120,7 @@ grant update (
     status, current_stage, progress, current_epoch, current_step, current_metrics, error_message, status_reason,
     retry_count, external_job_id, artifact_id, artifact_uri, artifact_size, result_step, measurements, software, peak_memory_gib, trained_tokens, trainer,
     simulated, billed_from, waiting_message, checkpoint_uri, checkpoint_step, revision, attempt, worker_id,
-    lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since, running_from_step, spent_cost,
+    lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since, measured_since, measured_from_step, spent_cost,
     spent_seconds, cost_warned, started_at, completed_at, updated_at, reforecast, reforecast_notices
 ) on lora_training_jobs to pipeline_worker;
 grant select (id, name, format, total_training_pairs, total_tokens, storage_bucket, storage_path, stored_size)
@@ -137,7 +137,7 @@ create policy all_offers on trainer_offers to pipeline_system using (true) with 
 grant select on lora_training_jobs, trainer_offers to pipeline_system;
 grant update (
     status, current_stage, error_message, status_reason, retry_count, revision, attempt, lease_started_at, lease_expires_at,
-    billed_from, running_since, cost_warned, completed_at, updated_at
+    billed_from, running_since, measured_since, cost_warned, completed_at, updated_at
 ) on lora_training_jobs to pipeline_system;
 grant insert on cost_records to pipeline_system;
 grant delete on trainer_offers to pipeline_system;

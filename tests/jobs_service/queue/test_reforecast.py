@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pipeline.jobs.v1 import jobs_pb2
+from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.queue.reforecast import (
     MIN_STEPS,
@@ -54,13 +55,19 @@ def progress(steps: int, seconds: float, **fields: Any) -> Progress:
 
 
 async def trained_for(admin: asyncpg.Connection, job_id: str, seconds: float) -> None:
-    """Moves the first step and the billing of a job back."""
+    """Moves the end of the first step and the billing of a job back."""
     await admin.execute(
-        "update lora_training_jobs set running_since = running_since - $2 * interval '1 second', "
+        "update lora_training_jobs set measured_since = measured_since - $2 * interval '1 second', "
         "billed_from = billed_from - $2 * interval '1 second' where id = $1",
         job_id,
         seconds,
     )
+
+
+async def begin(stack: Stack, leased: workers_pb2.Lease) -> None:
+    """Its training begins, and its first step is done."""
+    await report(stack, leased, step=0)
+    await report(stack, leased, step=1)
 
 
 async def reforecasts(stack: Stack, job_id: str) -> list[jobs_pb2.JobEvent]:
@@ -77,7 +84,7 @@ async def test_a_job_is_forecast_anew_after_20_steps_and_at_5_percent(
     """A job gets two new forecasts from its own speed, in the job and as events; a new attempt gets its own."""
     job = await queue(stack, new_dataset, **LORA)
     (leased,) = await lease(stack)
-    await report(stack, leased, step=1)
+    await begin(stack, leased)
     training = job.forecast.training_seconds.p50
     await trained_for(admin, job.id, 20 / job.total_steps * training * 1.5)
     await report(stack, leased, step=20)
@@ -108,6 +115,28 @@ async def test_a_job_is_forecast_anew_after_20_steps_and_at_5_percent(
 
 
 @GRPC
+async def test_a_slow_first_step_says_nothing_of_the_others(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """A first step that loads kernels counts once, also after a start from a checkpoint."""
+    job = await queue(stack, new_dataset, **LORA)
+    training, spent = job.forecast.training_seconds.p50, 0.0
+    for step in (0, 21):
+        (leased,) = await lease(stack)
+        await report(stack, leased, step=step)
+        await trained_for(admin, job.id, training)
+        await report(stack, leased, step=step + 1)
+        await trained_for(admin, job.id, 20 / job.total_steps * training)
+        await report(stack, leased, step=step + 21, checkpoint={"uri": "file:///checkpoint", "step": step + 21})
+        now = (await get(stack, job.id)).reforecast
+        left = (1 - step / job.total_steps) * training + job.forecast.save_seconds
+        assert now.measured_steps == 20
+        assert now.seconds.p50 - spent == pytest.approx(training + left, rel=0.05)
+        spent += (1 + 20 / job.total_steps) * training
+        await fail(stack, leased, retryable=True)
+
+
+@GRPC
 async def test_the_owner_is_notified_of_a_worse_forecast(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
 ) -> None:
@@ -126,8 +155,8 @@ async def test_the_owner_is_notified_of_a_worse_forecast(
     for name, (slowdown, limits, title, text) in texts.items():
         job = await queue(stack, new_dataset, **LORA, **limits)
         (leased,) = await lease(stack)
+        await begin(stack, leased)
         for first, last in ((1, 21), (21, job.total_steps // 19)):
-            await report(stack, leased, step=first)
             await trained_for(
                 admin, job.id, (last - first) / job.total_steps * job.forecast.training_seconds.p50 * slowdown
             )
@@ -159,7 +188,7 @@ async def test_a_new_attempt_repeats_no_notification(
     titles = []
     for slowdown in (6.0, 6.0, 90.0):
         (leased,) = await lease(stack)
-        await report(stack, leased, step=1)
+        await begin(stack, leased)
         await trained_for(admin, job.id, 20 / job.total_steps * job.forecast.training_seconds.p50 * slowdown)
         await report(stack, leased, step=21)
         assert (await get(stack, job.id)).reforecast.exceeds_p90
@@ -179,7 +208,7 @@ async def test_a_forecast_is_never_faster_than_physics_allows(
     for simulated in (True, False):
         job = await queue(stack, new_dataset, **LORA)
         (leased,) = await lease(stack, simulated=simulated)
-        await report(stack, leased, step=1)
+        await begin(stack, leased)
         await trained_for(admin, job.id, 0.05 * job.forecast.training_seconds.p50)
         await report(stack, leased, step=job.total_steps // 2)
         now = (await get(stack, job.id)).reforecast
@@ -195,7 +224,7 @@ async def test_a_job_without_a_base_model_is_forecast_anew_too(
     """The job's own speed replaces the reference estimate, which has no P90 to exceed."""
     job = await queue(stack, new_dataset)
     (leased,) = await lease(stack)
-    await report(stack, leased, step=1)
+    await begin(stack, leased)
     await trained_for(admin, job.id, 375)
     await report(stack, leased, step=376)
     now = (await get(stack, job.id)).reforecast
@@ -206,11 +235,18 @@ async def test_a_job_without_a_base_model_is_forecast_anew_too(
 
 def test_few_steps_move_a_forecast_less_than_many() -> None:
     """The measured speed is weighted by its steps: 20 fast steps count less than 200."""
-    slow = [reforecast(progress(steps, seconds=steps * 20.0), INITIAL).seconds for steps in (20, 200)]
+    slow = [reforecast(progress(steps, seconds=steps * 13.0), INITIAL).seconds for steps in (20, 200)]
     sudden = reforecast(progress(20, seconds=0.4, total_steps=1_000_000), INITIAL).seconds[1] - 500
-    assert 18_000 < slow[0][1] < slow[1][1] < 21_000
+    assert 13_000 < slow[0][1] < slow[1][1] < 14_000
     assert slow[1][2] - slow[1][0] < slow[0][2] - slow[0][0]
     assert sudden > 0.02 * 1_000_000 * 0.5
+
+
+def test_a_speed_far_outside_what_was_promised_counts_in_full() -> None:
+    """After 20 steps a job that is 8 or 30 times slower than forecast is forecast at that speed."""
+    for times in (8.0, 30.0):
+        _, p50, _ = reforecast(progress(20, seconds=20 * 10.0 * times), INITIAL).seconds
+        assert p50 == pytest.approx(500 + times * 10_000, rel=0.03)
 
 
 @given(
