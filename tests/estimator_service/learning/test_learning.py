@@ -539,7 +539,7 @@ def test_only_possible_jobs_teach(changes: dict[str, Any], reason: str | None) -
 
 
 def test_workers_and_users_count_the_same() -> None:
-    """Twenty jobs of one worker weigh as much as eight of another; its three users have equal shares; the largest weight is 1."""
+    """Twenty jobs of one worker weigh as much as eight of another; its three users share equally; the largest weight is 1."""
     owners = [("ann", "w1")] * 20 + [("bob", "w2")] * 6 + [("eve", "w2"), ("joe", "w2")]
     weights = trust(owners)
     assert sum(weights[:20]) == pytest.approx(sum(weights[20:]))
