@@ -25,7 +25,7 @@ from jobs_service.jobs.store import JobStore
 from jobs_service.queue import wire as queue_wire
 from jobs_service.queue.positions import QueuePositions
 from jobs_service.queue.store import QueueStore
-from jobs_service.wire import page_of, pagination
+from jobs_service.wire import page_of, pagination, request_id
 from rpc.boundary import Call
 from rpc.telemetry.metrics import Metrics
 
@@ -66,7 +66,7 @@ class JobsService(OwnedFiles):
         )
 
     async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> jobs_pb2.CreateJobResponse:
-        job = await self._create(call, wire.configuration(request), wire.request_id(request))
+        job = await self._create(call, wire.configuration(request), request_id(request))
         return jobs_pb2.CreateJobResponse(job=await self._render(job))
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.GetJobResponse:
@@ -112,7 +112,7 @@ class JobsService(OwnedFiles):
             raise InvalidTransition(
                 f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
             )
-        job = await self._create(call, wire.retry_configuration(request, failed), wire.request_id(request))
+        job = await self._create(call, wire.retry_configuration(request, failed), request_id(request))
         return jobs_pb2.RetryJobResponse(job=await self._render(job))
 
     async def ListJobEvents(self, request: jobs_pb2.ListJobEventsRequest, call: Call) -> jobs_pb2.ListJobEventsResponse:

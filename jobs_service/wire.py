@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Protocol
+from uuid import UUID
 
 from pipeline.common.v1 import pagination_pb2
 
@@ -38,6 +39,16 @@ def pagination(request: ListRequest, listed: Page[Any]) -> pagination_pb2.Pagina
 def enum_word(name: str, prefix: str) -> str:
     """Returns the lower-case word of an enum value: `JOB_STATUS_QUEUED` is `queued`."""
     return name.removeprefix(prefix).lower()
+
+
+def optional_enum_word(request: Any, field: str, enum: Any, prefix: str) -> str | None:
+    """Returns the word of a request's optional enum field; None if it is not set."""
+    return enum_word(enum.Name(getattr(request, field)), prefix) if request.HasField(field) else None
+
+
+def request_id(request: Any) -> UUID | None:
+    """Returns the idempotency key of a request; None if it has none."""
+    return UUID(request.request_id) if request.request_id else None
 
 
 def cents(amount: Decimal) -> float:

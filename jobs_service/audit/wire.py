@@ -10,16 +10,14 @@ import orjson
 from pipeline.audit.v1 import audit_pb2
 
 from jobs_service.audit.model import AuditEvent
-from jobs_service.wire import enum_word, time
+from jobs_service.wire import optional_enum_word, time
 
 PREFIX = "AUDIT_ACTION_"
 
 
 def action(request: audit_pb2.ListAuditEventsRequest | audit_pb2.ExportAuditEventsRequest) -> str | None:
     """Returns the action to list; None: all."""
-    if not request.HasField("action"):
-        return None
-    return enum_word(audit_pb2.AuditAction.Name(request.action), PREFIX)
+    return optional_enum_word(request, "action", audit_pb2.AuditAction, PREFIX)
 
 
 def event(model: AuditEvent) -> audit_pb2.AuditEvent:

@@ -9,7 +9,7 @@ from pipeline.datasets.v1 import datasets_pb2
 
 from jobs_service.datasets.formats.mapping import ColumnMapping
 from jobs_service.datasets.model import Dataset
-from jobs_service.wire import enum_word, time
+from jobs_service.wire import optional_enum_word, time
 from rpc.errors import ValidationFailed
 
 # Most characters of a text and most messages of a row in a preview.
@@ -113,6 +113,4 @@ def _warning(problem: Mapping[str, Any]) -> datasets_pb2.ValidationWarning:
 
 def dataset_status(request: datasets_pb2.ListDatasetsRequest) -> str | None:
     """Returns the status to list; None: all."""
-    if not request.HasField("status"):
-        return None
-    return enum_word(datasets_pb2.DatasetStatus.Name(request.status), "DATASET_STATUS_")
+    return optional_enum_word(request, "status", datasets_pb2.DatasetStatus, "DATASET_STATUS_")

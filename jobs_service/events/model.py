@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import total_ordering
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -65,8 +64,7 @@ def parse_version(snapshot: str, latest: int | None) -> SnapshotVersion:
     )
 
 
-@total_ordering
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, order=True)
 class Cursor:
     """A position in the order of events, (xid, seq). `at_ms`: when it was current, Unix time in ms; it expires with age.
 
@@ -76,21 +74,12 @@ class Cursor:
 
     xid: int
     seq: int
-    at_ms: int
-    version: SnapshotVersion = NO_SNAPSHOT
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cursor) and (self.xid, self.seq) == (other.xid, other.seq)
-
-    def __lt__(self, other: Cursor) -> bool:
-        return (self.xid, self.seq) < (other.xid, other.seq)
-
-    def __hash__(self) -> int:
-        return hash((self.xid, self.seq))
+    at_ms: int = field(compare=False)
+    version: SnapshotVersion = field(default=NO_SNAPSHOT, compare=False)
 
     def moved_to(self, later: Cursor) -> Cursor:
         """Returns a later cursor with this one's version."""
-        return Cursor(later.xid, later.seq, later.at_ms, self.version)
+        return replace(later, version=self.version)
 
     def render(self, user_id: UUID | str) -> str:
         """Returns the cursor as text for a user, with a tag of that user."""

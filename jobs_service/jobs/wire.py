@@ -32,9 +32,9 @@ from jobs_service.jobs.model import (
     allowed_actions,
     cost_limit_share,
 )
-from jobs_service.wire import cents, cents_or_none, enum_word, time
+from jobs_service.wire import cents, cents_or_none, enum_word, optional_enum_word, time
 
-PRESETS = {name.removeprefix("PRESET_ID_").lower(): number for name, number in estimator_pb2.PresetId.items()}
+PRESETS = {enum_word(name, "PRESET_ID_"): number for name, number in estimator_pb2.PresetId.items()}
 STATUSES = {state: jobs_pb2.JobStatus.Value(f"JOB_STATUS_{state.upper()}") for state in JobState}
 REASONS = {reason: jobs_pb2.StatusReason.Value(f"STATUS_REASON_{reason.upper()}") for reason in StatusReason}
 RETRY = jobs_pb2.JOB_ACTION_RETRY
@@ -79,11 +79,6 @@ def retry_configuration(request: jobs_pb2.RetryJobRequest, failed: Job) -> Confi
         name: limit for name, limit in limits(request).items() if limit is not None or request.without_old_limits
     }
     return replace(failed.configuration(), **changes)
-
-
-def request_id(request: jobs_pb2.CreateJobRequest | jobs_pb2.RetryJobRequest) -> UUID | None:
-    """Returns the idempotency key; None if the request has none."""
-    return UUID(request.request_id) if request.request_id else None
 
 
 def estimate_request(configuration: Configuration) -> estimator_pb2.EstimateCostRequest:
@@ -267,13 +262,14 @@ def _waiting_reason(model: Job, position: QueuePosition | None) -> jobs_pb2.Wait
 
 def job_filter(request: jobs_pb2.ListJobsRequest) -> JobFilter:
     """Returns which jobs a request asks for."""
-    status, sort = jobs_pb2.JobStatus.Name(request.status), jobs_pb2.JobSort.Name(request.sort)
+    status = optional_enum_word(request, "status", jobs_pb2.JobStatus, "JOB_STATUS_")
+    sort = optional_enum_word(request, "sort", jobs_pb2.JobSort, "JOB_SORT_")
     return JobFilter(
-        status=JobState(enum_word(status, "JOB_STATUS_")) if request.HasField("status") else None,
+        status=JobState(status) if status else None,
         labels=list(request.labels),
         base_model=request.base_model or None,
         search=request.search,
-        sort=JobSort(enum_word(sort, "JOB_SORT_")) if request.HasField("sort") else JobSort.CREATED,
+        sort=JobSort(sort) if sort else JobSort.CREATED,
         is_ascending=request.ascending,
     )
 

@@ -99,7 +99,7 @@ select
     ) end as validation_dataset,
     seconds_to_limit(
         j.spent_cost, j.hourly_rate, j.max_cost_usd, j.spent_seconds, j.max_duration_seconds
-    ) as seconds_left
+    ) as seconds_to_limit
 from lora_training_jobs j
 join lora_datasets d on d.id = j.dataset_id
 left join lora_datasets v on v.id = j.validation_dataset_id

@@ -53,7 +53,7 @@ class LeaseRequest:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A job that a trainer has until `expires_at`. `seconds_left`: GPU time to the nearer of the owner's limits."""
+    """A job that a trainer has until `expires_at`. `seconds_to_limit`: GPU time to the nearer of the owner's limits."""
 
     job_id: UUID
     lease_token: UUID
@@ -78,7 +78,7 @@ class Lease:
     estimate: bytes | None
     checkpoint_uri: str | None
     checkpoint_step: int | None
-    seconds_left: float | None
+    seconds_to_limit: float | None
     # As the contract's LeaseDataset; empty without one.
     validation_dataset: Mapping[str, Any]
 
@@ -126,7 +126,7 @@ class LeaseStatus:
 
     stop: Outcome | None = None
     expires_at: datetime | None = None
-    seconds_left: float | None = None
+    seconds_to_limit: float | None = None
     current_cost: Decimal = Decimal(0)
     waiting: bool = False
 

@@ -47,7 +47,7 @@ returning
     ) as reforecast_due,
     seconds_to_limit(
         current_cost, hourly_rate, max_cost_usd, billed_seconds, max_duration_seconds
-    ) as seconds_left;
+    ) as seconds_to_limit;
 
 -- name: measured_speed
 -- Progress and speed of a running job, its first forecast, and the notifications about forecasts that its owner got.

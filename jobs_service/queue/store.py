@@ -102,7 +102,7 @@ class QueueStore:
             self._metrics.ended(outcome, JobState.FAILED, stopped)
             return LeaseStatus(stop=outcome)
         return LeaseStatus(
-            expires_at=row["expires_at"], seconds_left=row["seconds_left"], current_cost=row["current_cost"]
+            expires_at=row["expires_at"], seconds_to_limit=row["seconds_to_limit"], current_cost=row["current_cost"]
         )
 
     async def get_lease(self, caller: Identity, lease: LeaseRef) -> LeaseStatus:

@@ -95,7 +95,7 @@ def lease_status(model: LeaseStatus) -> workers_pb2.ReportProgressResponse:
         stop=model.stop is not None,
         stop_reason=_stop_reason(model.stop),
         expires_at=time(model.expires_at),
-        seconds_left=model.seconds_left,
+        seconds_left=model.seconds_to_limit,
         current_cost=cents(model.current_cost),
     )
 
@@ -136,7 +136,7 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
             storage_path=model.storage_path,
             file_size=model.dataset_size,
         ),
-        seconds_left=model.seconds_left,
+        seconds_left=model.seconds_to_limit,
         base_model=model.base_model,
         training=training(model.training),
         plan=estimate.plan,

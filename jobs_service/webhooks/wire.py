@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from pipeline.webhooks.v1 import webhooks_pb2
 
 from jobs_service.webhooks.delivery import Attempt, Delivery
 from jobs_service.webhooks.model import Webhook, WebhookSpec
-from jobs_service.wire import time
+from jobs_service.wire import enum_word, optional_enum_word, time
 
 TYPE, STATUS, REASON = "WEBHOOK_EVENT_TYPE_", "WEBHOOK_DELIVERY_STATUS_", "WEBHOOK_DISABLED_REASON_"
-TYPES = {name.removeprefix(TYPE).lower(): number for name, number in webhooks_pb2.WebhookEventType.items()}
+TYPES = {enum_word(name, TYPE): number for name, number in webhooks_pb2.WebhookEventType.items()}
 # Other systems may insert notifications of types that this contract does not have.
 OTHER = webhooks_pb2.WEBHOOK_EVENT_TYPE_UNSPECIFIED
 
 
 def spec(request: webhooks_pb2.CreateWebhookRequest | webhooks_pb2.UpdateWebhookRequest) -> WebhookSpec:
     """Returns what the owner chose."""
-    names = [webhooks_pb2.WebhookEventType.Name(each) for each in request.event_types]
-    return WebhookSpec(request.url, request.description, [name.removeprefix(TYPE).lower() for name in names])
-
-
-def request_id(request: webhooks_pb2.CreateWebhookRequest) -> UUID | None:
-    """Returns the idempotency key, if any."""
-    return UUID(request.request_id) if request.request_id else None
+    event_types = [enum_word(webhooks_pb2.WebhookEventType.Name(each), TYPE) for each in request.event_types]
+    return WebhookSpec(request.url, request.description, event_types)
 
 
 def delivery_status(request: webhooks_pb2.ListWebhookDeliveriesRequest) -> str | None:
     """Returns the status to list; None: all."""
-    if not request.HasField("status"):
-        return None
-    return webhooks_pb2.WebhookDeliveryStatus.Name(request.status).removeprefix(STATUS).lower()
+    return optional_enum_word(request, "status", webhooks_pb2.WebhookDeliveryStatus, STATUS)
 
 
 def webhook(model: Webhook) -> webhooks_pb2.Webhook:

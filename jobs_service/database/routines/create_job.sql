@@ -12,6 +12,15 @@ select
     max_attempts, total_epochs, total_steps
 from lora_training_jobs;
 grant insert on new_jobs to pipeline_user;
+-- The same columns of the table.
+do $$
+begin
+    execute (
+        select format('grant insert (%s) on lora_training_jobs to pipeline_user', string_agg(quote_ident(attname), ', '))
+        from pg_attribute
+        where attrelid = 'new_jobs'::regclass and attnum > 0
+    );
+end $$;
 
 create function create_job(caller uuid, job json, max_open_jobs bigint, origin text) returns setof job_details
 language plpgsql rows 1

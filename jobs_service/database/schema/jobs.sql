@@ -168,14 +168,6 @@ with check (user_id = (select caller_id()) and revision = 1 and (retried_from is
 create policy changed_jobs on lora_training_jobs for update to pipeline_user
 using (user_id = (select caller_id())) with check (user_id = (select caller_id()));
 grant select on lora_training_jobs to pipeline_user;
--- What create_job() sets: the columns of new_jobs. All others begin with their defaults.
-grant insert (
-    id, user_id, dataset_id, name, labels, preset_id, hyperparameters, gpu_config, base_model, training, provider, allow_oom_risk,
-    priority, max_cost_usd, max_duration_seconds, client_estimated_cost, request_id, request_digest, retried_from,
-    estimated_total_cost, hourly_rate, storage_usd, quote_id, estimate, model_family, stack, forecast_p10_seconds, forecast_seconds,
-    forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, forecast_tokens, revision,
-    max_attempts, total_epochs, total_steps
-) on lora_training_jobs to pipeline_user;
 -- Columns that cancelling and deleting set (change_job() computes the costs), and those that an owner may edit.
 grant update (
     status, current_stage, status_reason, revision, lease_expires_at, completed_at, updated_at,

@@ -5,28 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-KEYS = frozenset(
-    {
-        "chosen",
-        "rejected",
-        "rejected_response",
-        "rejected_responses",
-        "rejected_messages",
-        "preferred_output",
-        "non_preferred_output",
-        "kto_tag",
-        "kto_label",
-        "desirable",
-        "is_desirable",
-        "label",
-        "ranking",
-        "output",
-        "completions",
-        "responses",
-    }
-)
 PAIRS = frozenset({"chosen", "rejected", "rejected_response", "rejected_responses", "rejected_messages"})
 VERDICTS = frozenset({"kto_tag", "kto_label", "desirable", "is_desirable"})
+KEYS = (
+    PAIRS
+    | VERDICTS
+    | {"preferred_output", "non_preferred_output", "label", "ranking", "output", "completions", "responses"}
+)
 # Keys of two answers to one prompt.
 COMPARED = (
     ("response_a", "response_b"),
