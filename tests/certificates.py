@@ -1,4 +1,4 @@
-"""Certificates that are made on the spot."""
+"""Certificates for tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Authority:
         self._write(self.ca, made)
 
     def issue(self, name: str, *, days: int = 1, address: x509.GeneralName = HERE) -> dict[str, Path]:
-        """A certificate and its key, as settings name them. Negative days: it was good until then."""
+        """Issues a certificate and its key, as settings. Negative days: it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         made = self._builder(subject, key, days=days)

@@ -1,4 +1,4 @@
-"""One PostgreSQL for the run, a database of its own for each test, and the real services on top."""
+"""Shared fixtures: one PostgreSQL, a database for each test, and the real services."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ISSUER, AUDIENCE = "pipeline-tests", "authenticated"
 
 
 def token(user_id: str | None = None, **claims: Any) -> str:
-    """A token of the tests' issuer. Some are made when modules are read, and must last as long as a slow run does."""
+    """Returns a token of the tests' issuer. Some are made at import, and must last for a slow run."""
     now = int(time.time())
     value = {"iss": ISSUER, "aud": AUDIENCE, "sub": user_id or str(uuid.uuid4()), "iat": now, "exp": now + 7200}
     return jwt.encode({**value, **claims}, SECRET, algorithm="HS256")
@@ -85,7 +85,7 @@ def databases(worker_id: str) -> Iterator[Databases]:
 
 @pytest.fixture
 async def database(databases: Databases) -> AsyncIterator[TestDatabase]:
-    """A database of the test's own, with every table and no row."""
+    """A database for the test, with all tables and no rows."""
     async with databases.one() as made:
         yield made
 
@@ -122,7 +122,7 @@ class Stack:
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
-    """Settings of the Jobs service that a module's tests want otherwise; theirs takes this one's place."""
+    """Settings of the Jobs service; modules override this fixture."""
     return {}
 
 
@@ -130,7 +130,7 @@ def jobs_overrides() -> dict[str, Any]:
 async def stack(
     request: pytest.FixtureRequest, database: TestDatabase, tmp_path: Path, jobs_overrides: dict[str, Any]
 ) -> AsyncIterator[Stack]:
-    """Both services, over real gRPC and in this process: whatever is true of one way is true of the other."""
+    """Both services, once over gRPC and once in process."""
     async with open_stack(request.param, database.url, tmp_path, **jobs_overrides) as opened:
         yield opened
 
@@ -206,7 +206,7 @@ def _fields(settings: type[BaseSettings], overrides: Mapping[str, Any]) -> dict[
 async def sending(
     settings: WebhookSenderSettings, pool: Database, metrics: Metrics | None = None
 ) -> AsyncIterator[None]:
-    """Sends webhooks while its body runs, as the process of its own does."""
+    """Sends webhooks while its body runs."""
     async with open_dispatcher(settings, pool, metrics or Metrics()) as dispatcher:
         task = asyncio.create_task(dispatcher.run(), name="webhooks")
         try:
@@ -221,7 +221,7 @@ NewDataset = Callable[..., Any]
 
 @pytest.fixture
 def new_dataset(admin: asyncpg.Connection) -> NewDataset:
-    """Makes a dataset of a user and returns its id."""
+    """Creates a dataset of a user and returns its id."""
 
     async def make(user_id: str, **columns: Any) -> str:
         return await insert_dataset(admin, user_id, **columns)
@@ -230,7 +230,7 @@ def new_dataset(admin: asyncpg.Connection) -> NewDataset:
 
 
 async def insert_dataset(connection: asyncpg.Connection, user_id: str, **columns: Any) -> str:
-    """Inserts a dataset that is ready, but for `columns`; returns its id."""
+    """Inserts a ready dataset, with `columns` overridden; returns its id."""
     row = {
         "user_id": user_id,
         "name": "Questions",

@@ -1,4 +1,4 @@
-"""Databases for tests: one PostgreSQL, and in it as many databases as there are tests at once, given out empty."""
+"""Databases for tests: one PostgreSQL with an empty database for each running test."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def postgres(data_dir: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class TestDatabase:
-    """A database of one test: `admin_url` for looking behind, `url` as the services have it."""
+    """A database of one test. `admin_url`: an administrator's; `url`: the services'."""
 
     __test__ = False
     admin_url: str
@@ -79,7 +79,7 @@ class TestDatabase:
 
 
 class Databases:
-    """The databases of one PostgreSQL; `url` is an administrator's."""
+    """The databases of one PostgreSQL. `url`: an administrator's."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -87,7 +87,7 @@ class Databases:
         self._unused: list[str] = []
 
     async def prepare(self) -> None:
-        """Makes the one that all others are copies of."""
+        """Creates the template of all databases."""
         for name in SWITCHED_OFF:
             await _execute(self._url, f"alter system set {name} = off")
         await _execute(self._url, "select pg_reload_conf()")
@@ -123,7 +123,7 @@ class Databases:
 
 
 def in_database(url: str, name: str) -> str:
-    """The same server's other database."""
+    """Returns the URL of another database of the same server."""
     return url.replace("/postgres?", f"/{name}?", 1)
 
 

@@ -1,4 +1,4 @@
-"""Programs of Debian's packages: those of this machine, or those that `make test` unpacked into `.pipeline/debian`."""
+"""Programs from Debian packages, installed or unpacked by `make test` into `.pipeline/debian`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.jobs_service.trainers import until
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
-    """Skips a test where programs are missing, and says so."""
+    """Returns a mark that skips a test if programs are missing."""
     missing = [name for name in programs if shutil.which(name) is None]
     names = ", ".join(missing)
     return pytest.mark.skipif(bool(missing), reason=f"no {names} here; `make test` fetches Debian's where there is apt")
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
+    """Returns a free port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 @asynccontextmanager
 async def listening(*command: str, port: int) -> AsyncIterator[None]:
-    """Runs a server while its body does, once it listens."""
+    """Runs a server while its body runs. Waits until it listens."""
     process = await asyncio.create_subprocess_exec(*command, env=_environment(command[0]))
 
     async def listens() -> bool:

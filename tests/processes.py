@@ -1,4 +1,4 @@
-"""Servers as an operator runs them: processes of their own, with nothing but their environment."""
+"""Servers as processes, with only their environment."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Server:
 
 @asynccontextmanager
 async def running(module: str, variables: Mapping[str, str], *arguments: str) -> AsyncIterator[Server]:
-    """Runs `python -m module` while its body does, then stops it as an operator would."""
+    """Runs `python -m module` while its body runs, then stops it with SIGTERM."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, env=variables, cwd=ROOT, stderr=asyncio.subprocess.PIPE
     )

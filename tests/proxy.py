@@ -1,4 +1,4 @@
-"""A way between a client and a server that can be made to hold back, to lose, to trickle and to break off what it carries."""
+"""A proxy between a client and a server that can stall, drop, slow down and reset connections."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Proxy:
         self.port = 0
 
     def stall(self) -> None:
-        """From now on nothing comes through, and nobody is told."""
+        """Stalls all connections from now on."""
         self._open.clear()
 
     def go_on(self) -> None:
-        """What was held back comes through."""
+        """Forwards what was stalled."""
         self._open.set()
 
     def reset(self) -> None:
-        """Breaks every connection off."""
+        """Resets every connection."""
         for writer in self._writers:
             writer.transport.abort()
 

@@ -11,13 +11,13 @@ import pytest
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A local folder. Not one of pytest's: those are root's alone, and PostgreSQL is another user where we are root."""
+    """A local folder. Not below pytest's folders, which another user, who runs PostgreSQL for root, cannot enter."""
     with tempfile.TemporaryDirectory(prefix="pipeline-", dir="/tmp") as made:
         yield Path(made)
 
 
 @pytest.fixture(scope="module")
 def shared_folder() -> Iterator[Path]:
-    """One that the tests of a file share, as the starts of one person do."""
+    """A local folder that the tests of a file share."""
     with tempfile.TemporaryDirectory(prefix="pipeline-", dir="/tmp") as made:
         yield Path(made)

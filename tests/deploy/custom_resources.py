@@ -19,13 +19,13 @@ def _validator(kind: str) -> jsonschema.Draft202012Validator:
 
 
 def problems(resource: Mapping[str, Any]) -> list[str]:
-    """What an API server would refuse in a resource, unknown fields included (`--validate=strict`)."""
+    """Returns what an API server would refuse in a resource, including unknown fields (`--validate=strict`)."""
     errors = _validator(resource["kind"]).iter_errors({**resource, "metadata": {}})
     return [f"{error.json_path}: {error.message}" for error in errors]
 
 
 def _strict(schema: Any) -> Any:
-    """The schema without room for fields that it does not have."""
+    """Returns the schema without additional properties."""
     if isinstance(schema, list):
         return [_strict(each) for each in schema]
     if not isinstance(schema, dict):

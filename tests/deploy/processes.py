@@ -1,4 +1,4 @@
-"""Looking at the processes of a running stack."""
+"""Helpers for the processes of a running stack."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ RECOVERY_SECONDS = 10.0
 
 
 def patience(seconds: float) -> float:
-    """As long, on a machine as busy as this one is now, as that is on one that is not."""
+    """Returns a time, extended by how busy the machine is."""
     return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = RECOVERY_SECONDS) -> Any:
-    """The first true value of a condition."""
+    """Waits for a condition and returns its first true value."""
     until = time.monotonic() + patience(seconds)
     while not (result := condition()):
         assert time.monotonic() < until, f"not within {seconds} s"
@@ -29,19 +29,19 @@ def wait_for(condition: Callable[[], Any], seconds: float = RECOVERY_SECONDS) ->
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
-    """A process and all under it."""
+    """Returns a process and all its descendants."""
     return [process, *process.children(recursive=True)]
 
 
 def child(up: Stack, name: str) -> psutil.Process:
-    """The process that a server, or PostgreSQL, runs as now."""
+    """Returns the process of a server or of PostgreSQL."""
     found = find_child(up, name)
     assert found is not None, f"no {name} runs"
     return found
 
 
 def find_child(up: Stack, name: str) -> psutil.Process | None:
-    """The same; None while there is none."""
+    """Returns the same; None while there is none."""
     for each in psutil.Process(up.process.pid).children():
         try:
             if name in " ".join(each.cmdline()):

@@ -1,4 +1,4 @@
-"""The Dockerfile, the compose file and the Kubernetes manifests, as far as they can be read without running them."""
+"""Static checks of the Dockerfile, the compose file and the Kubernetes manifests."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every pod of the manifests, with the name of what makes it."""
+    """Yields every pod of the manifests, with the name of its object."""
     for manifest in MANIFESTS:
         if manifest["kind"] in ("Deployment", "Job"):
             yield manifest["metadata"]["name"], manifest["spec"]["template"]["spec"]
 
 
 def commands() -> set[tuple[str, ...]]:
-    """Every command line of ours that some file starts."""
+    """Yields every command line in the files."""
     result = {tuple(container["command"]) for _, pod in pods() for container in pod["containers"]}
     result |= {
         tuple(each["command"])
@@ -46,7 +46,7 @@ def commands() -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_files_set_what_there_is_and_no_development_issuer(path: Path) -> None:
-    """A variable that a file sets is one that a process reads; none turns the development issuer on."""
+    """Files set only variables that a process reads, and none turns on the development issuer."""
     text = path.read_text()
     assert "DEV_ISSUER" not in text
     known_names = set(re.findall(r"^#?(PIPELINE_\w+)=", env.FILE.read_text(), re.MULTILINE))
@@ -88,7 +88,7 @@ def test_network_policies_close_the_grpc_ports() -> None:
 
 @pytest.mark.slow
 def test_every_command_exists() -> None:
-    """Each command that a container starts is one of ours and takes its arguments."""
+    """Each command of a container exists and accepts its arguments."""
     result = commands()
     assert len(result) == 5
     for program, *arguments in result:
@@ -98,7 +98,7 @@ def test_every_command_exists() -> None:
 
 
 def test_pods_are_not_root_and_bounded() -> None:
-    """Case 70: no pod gets service links; each runs as somebody else than root, and has a memory limit and probes."""
+    """Case 70: no pod gets service links; each runs as non-root, with a memory limit and probes."""
     result = dict(pods())
     servers = {"pipeline-estimator", "pipeline-jobs", "pipeline-gateway"}
     assert set(result) == servers | {"pipeline-migrate", "pipeline-webhooks"}
@@ -121,7 +121,7 @@ def test_pods_are_not_root_and_bounded() -> None:
 
 
 def test_files_refer_to_secrets_and_contain_none() -> None:
-    """No file holds a secret: manifests refer to one, the compose file asks for each."""
+    """No file contains a secret: manifests refer to one, and the compose file requires each from the environment."""
     assert not [each for each in MANIFESTS if each["kind"] == "Secret"]
     result = [
         variable["name"]
@@ -140,7 +140,7 @@ def test_files_refer_to_secrets_and_contain_none() -> None:
 
 
 def test_only_prometheus_reaches_metrics() -> None:
-    """Each pod of a server has the port of the metrics, which only the namespace of Prometheus reaches."""
+    """Each server's pod has a metrics port that only the namespace of Prometheus can reach."""
     (config,) = [each for each in MANIFESTS if each["kind"] == "ConfigMap"]
     port = int(config["data"]["PIPELINE_METRICS_PORT"])
     for name, pod in pods():
@@ -158,7 +158,7 @@ def test_only_prometheus_reaches_metrics() -> None:
 
 
 def test_the_compose_file_follows_the_schema_of_compose(tmp_path: Path) -> None:
-    """Every key is one that Compose knows; a misspelt one is found."""
+    """Every key is in Compose's schema, which refuses a misspelt one."""
     schema = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
     misspelt = tmp_path / "compose.yaml"
     misspelt.write_text((DEPLOY / "compose.yaml").read_text().replace("profiles:", "profils:"))
@@ -171,7 +171,7 @@ def test_the_compose_file_follows_the_schema_of_compose(tmp_path: Path) -> None:
 
 
 def test_traces_have_a_way_to_grafana() -> None:
-    """Tempo takes traces where compose.yaml says that they are sent, keeps them in its volume, and answers Grafana."""
+    """Tempo receives traces at the address in compose.yaml, stores them in its volume, and serves Grafana."""
     tempo = yaml.safe_load((DEPLOY / "tempo" / "tempo.yaml").read_text())
     endpoint = tempo["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
     (sent_to,) = set(re.findall(r"PIPELINE_OTLP_ENDPOINT=(\S+?),? ", (DEPLOY / "compose.yaml").read_text()))
@@ -206,7 +206,7 @@ def test_the_observe_profile_scrapes_every_server_and_finds_its_files() -> None:
 
 
 def test_each_process_has_a_login_of_its_own_and_the_gateway_none() -> None:
-    """No two processes share a login of the database, and the migration alone is an administrator."""
+    """No two processes share a database login, and only the migration uses an administrator's."""
     for name in ("estimator", "jobs", "webhooks"):
         url = COMPOSE["services"][name]["environment"]["PIPELINE_DATABASE_URL"]
         assert url.startswith(f"postgresql://pipeline_{name}:"), name
@@ -219,7 +219,7 @@ def test_each_process_has_a_login_of_its_own_and_the_gateway_none() -> None:
 
 
 def test_containers_take_either_issuer_and_reflect_nothing() -> None:
-    """The compose file passes on a secret or a key set's address, whichever there is; in Kubernetes reflection is off."""
+    """The compose file accepts a secret or a JWKS URL; in Kubernetes reflection is off."""
     for name in ("estimator", "jobs", "gateway"):
         passed_on = COMPOSE["services"][name]["environment"]
         assert [passed_on[f"PIPELINE_{each}"] for each in ("JWT_SECRET", "JWKS_URL")] == [None, None], name
@@ -228,7 +228,7 @@ def test_containers_take_either_issuer_and_reflect_nothing() -> None:
 
 
 def test_the_kustomization_has_every_manifest() -> None:
-    """What is in the folder is what `kubectl apply -k` applies."""
+    """The kustomization lists every manifest in the folder."""
     folder = DEPLOY / "kubernetes"
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
     assert sorted(listed) == sorted(path.name for path in folder.glob("*.yaml") if path.name != "kustomization.yaml")

@@ -52,7 +52,7 @@ def findings(folder: Path, *arguments: str, **settings: object) -> tuple[int, di
 
 
 def test_a_healthy_stack_passes(up: Stack, shared_folder: Path) -> None:
-    """A fresh stack has no error, and every check has run."""
+    """A new stack has no errors, and every check has run."""
     code, checks = findings(shared_folder)
     assert code == 0, checks
     assert {"database version", "clock", "storage", "dataset files", "gateway", "jobs", "estimator", "prices"} <= set(
@@ -62,7 +62,7 @@ def test_a_healthy_stack_passes(up: Stack, shared_folder: Path) -> None:
 
 
 def test_a_job_that_no_trainer_takes_is_a_warning(up: Stack, shared_folder: Path) -> None:
-    """A queued job of a GPU type that no trainer offers is named, with the command that starts one."""
+    """A queued job of a GPU type that no trainer offers is a warning with the command to start one."""
     create_job(up)
     _, checks = findings(shared_folder)
     queue = checks["queue of H100"]
@@ -89,7 +89,7 @@ def test_missing_and_orphaned_files_are_found(up: Stack, shared_folder: Path) ->
 
 
 def test_what_cannot_be_reached_is_an_error(folder: Path) -> None:
-    """A database, a storage and an issuer that are away are errors with a remedy each, and the exit code is 1."""
+    """An unavailable database, storage or issuer is an error with a remedy, and the exit code is 1."""
     code, checks = findings(
         folder, database_url="postgresql://nobody@127.0.0.1:1/none", jwks_url="http://127.0.0.1:1/keys"
     )
@@ -108,7 +108,7 @@ def test_certificates_are_checked(folder: Path, days: int, status: str) -> None:
 
 
 def test_a_backup_is_restored(up: Stack, shared_folder: Path, folder: Path) -> None:
-    """A restored dump has the same jobs; --repair ends the leases of the lost time, and their trainers are refused."""
+    """A restored dump has the same jobs; --repair ends their leases, and reports on those are refused."""
     job = create_job(up)
     lease = take(up, job)
     dump, restored_folder = folder / "backup.sql", folder / "restored"
@@ -132,7 +132,7 @@ def test_a_backup_is_restored(up: Stack, shared_folder: Path, folder: Path) -> N
 
 
 def test_repair_removes_nothing_beside_an_empty_database(up: Stack, shared_folder: Path, folder: Path) -> None:
-    """Where the database is not restored yet, with tables or without, all files stay and each finding says what to do."""
+    """If the database is not restored yet, with or without tables, all files stay and findings say what to do."""
     admin = up.running.database_url
     shutil.copytree(shared_folder / "storage", folder / "storage")
     files = sorted(path for path in (folder / "storage").rglob("*") if path.is_file())

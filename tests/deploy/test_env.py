@@ -1,4 +1,4 @@
-"""`deploy/env.example` says what the settings say."""
+"""`deploy/env.example` is generated from the settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_env_example_is_what_the_settings_say() -> None:
 
 
 def test_every_setting_is_in_it() -> None:
-    """No field of any settings class of any process is missing, and each says what it is."""
+    """Every setting of every process is in the file, with a description."""
     text = env.FILE.read_text()
     result = [
         (cls, name, field)

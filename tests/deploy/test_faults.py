@@ -1,4 +1,4 @@
-"""Group 16 of the fault table: what clients see while processes die under load, and what is left in the database."""
+"""Faults of group 16: requests while processes die under load, and the database afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SERVERS = ["estimator_service", "jobs_service", "gateway"]
 
 @pytest.fixture(scope="module")
 def up(shared_folder: Path) -> Iterator[Stack]:
-    """A stack that takes as many jobs as its clients make."""
+    """A stack without a limit on open jobs."""
     with stack(shared_folder, max_open_jobs=1_000_000, simulated_trainer=False) as started:
         yield started
 
@@ -54,7 +54,7 @@ class Load:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Runs while the body does, and ends when every client has its last answer."""
+        """Runs the load while the body runs, and waits for the last responses."""
         stop = asyncio.Event()
         async with self._client, asyncio.TaskGroup() as group:
             for number in range(CLIENTS):
@@ -93,7 +93,7 @@ class Load:
 
 
 async def started_again(up: Stack, name: str, old: int, seconds: float) -> psutil.Process:
-    """The process that a server runs as after the one of that id."""
+    """Waits for the process that replaces one."""
 
     def new() -> psutil.Process | None:
         child = find_child(up, name)
@@ -103,7 +103,7 @@ async def started_again(up: Stack, name: str, old: int, seconds: float) -> psuti
 
 
 async def some_more(load: Load, count: int, seconds: float) -> None:
-    """Waits until that many more requests were answered."""
+    """Waits until that many more requests got a response."""
     expected = load.done + count
     async with asyncio.timeout(patience(seconds)):
         while load.done < expected:
@@ -121,7 +121,7 @@ async def dataset_of(up: Stack) -> str:
 
 @pytest.mark.parametrize("name", SERVERS)
 async def test_a_stopping_server_drops_no_request(up: Stack, name: str) -> None:
-    """N01, N05: SIGTERM under load: no request fails that is tried again, the server is gone soon, and back at its port."""
+    """N01, N05: under load, SIGTERM fails no retried request; the server ends soon and returns at its port."""
     load = Load(up, await dataset_of(up))
     async with load.running():
         await some_more(load, 20, 30)

@@ -1,4 +1,4 @@
-"""The Helm chart, rendered by Helm's own code: what `kubectl apply -k` makes, with values put in."""
+"""The Helm chart, rendered by Helm's own code, compared with `kubectl apply -k`."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def kustomized() -> Iterator[dict[str, Any]]:
 
 
 def test_the_default_values_make_what_kustomize_makes() -> None:
-    """Whoever changes from one to the other changes no object."""
+    """Chart and kustomization make the same objects."""
     assert rendered(VALUES["default"]) == {identity(each): each for each in kustomized()}
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_what_it_makes_follows_the_schema_of_kubernetes(name: str) -> None:
-    """Three sets of values are valid under the oldest and the newest supported version, without unknown fields."""
+    """Objects of three sets of values are valid for the oldest and newest supported version of Kubernetes."""
     for (kind, _), manifest in rendered(VALUES[name]).items():
         if kind != "PodMonitor":  # a custom resource of the Prometheus operator
             for version in KUBERNETES_VERSIONS:
@@ -84,7 +84,7 @@ def containers(objects: Objects) -> dict[str, dict[str, Any]]:
 
 
 def test_image_secret_settings_and_replicas_are_those_of_the_values() -> None:
-    """Each is in every place that it belongs to; settings of the manifests that are not named stay."""
+    """Values reach every object that uses them; other settings of the manifests stay."""
     values, objects = VALUES["small"], rendered(VALUES["small"])
     for container in containers(objects).values():
         assert container["image"] == "registry.example/mirror/pipeline:0.2.0"
@@ -99,7 +99,7 @@ def test_image_secret_settings_and_replicas_are_those_of_the_values() -> None:
 
 
 def test_tls_and_the_host_reach_every_server() -> None:
-    """Certificates are mounted where servers look for them, and the gateway knows the origin that browsers see."""
+    """Certificates are mounted where servers read them, and the gateway has the public origin."""
     objects = rendered(VALUES["all"])
     data = objects["ConfigMap", "pipeline"]["data"]
     assert data["PIPELINE_PUBLIC_ORIGIN"] == "https://pipeline.example"

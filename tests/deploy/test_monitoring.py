@@ -1,4 +1,4 @@
-"""Dashboard, alerts and what the processes export: they belong together."""
+"""The dashboard and alerts use exported metrics, which are documented."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ with_prometheus = debian.needs("promtool", "prometheus")
 
 
 def named_metrics(expression: str) -> set[str]:
-    """The metrics that an expression names: words with an underscore that are no labels and no functions."""
+    """Returns the metrics in an expression: words with an underscore that are neither labels nor functions."""
     without_strings = re.sub(r'"[^"]*"', "", expression)
     words = re.findall(r"(?<![\w:$])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w:(])", without_strings)
     return {word for word in words if word not in LABELS}
@@ -48,7 +48,7 @@ def up(shared_folder: Path) -> Iterator[Stack]:
 
 
 def exported(url: str) -> set[str]:
-    """Names of the samples that a process exports or will: a counter without labels' values has none yet."""
+    """Returns the names of samples that a process exports or will export."""
     with urlopen(url, timeout=5) as response:
         families = list(text_string_to_metric_families(response.read().decode()))
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
@@ -69,7 +69,7 @@ def test_panels_of_the_dashboard_have_places_of_their_own() -> None:
 
 
 def test_names_of_metrics_are_found_in_expressions() -> None:
-    """Metrics are told from labels, functions and strings."""
+    """Metrics are distinguished from labels, functions and strings."""
     expression = (
         'sum by (le, gpu_type) (rate(pipeline_a_total{http_route="not_a_metric"}[5m])) / on(rpc_method) db_b_count'
     )
@@ -87,7 +87,7 @@ def test_every_metric_that_is_looked_at_is_exported(up: Stack) -> None:
 
 @pytest.mark.slow
 def test_every_metric_that_is_exported_is_documented(up: Stack) -> None:
-    """docs/operating.md has each metric of ours."""
+    """docs/operating.md lists each metric."""
     text = (ROOT / "docs" / "operating.md").read_text()
     exports = set().union(*map(exported, up.running.metrics.values()))
     ours = {
@@ -111,7 +111,7 @@ def test_an_alert_says_what_to_do(alert: str) -> None:
 @pytest.mark.slow
 @with_prometheus
 def test_alerts_fire_when_they_should() -> None:
-    """Prometheus accepts the rules, and each fires for the figures that its test has."""
+    """Prometheus accepts the rules, and each alert fires for the values of its test."""
     for command in (["check", "config", "prometheus.yaml"], ["test", "rules", "rules_test.yaml"]):
         result = subprocess.run(["promtool", *command], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stdout + result.stderr

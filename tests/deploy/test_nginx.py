@@ -1,4 +1,4 @@
-"""A gateway behind nginx: events come through it one by one, and datasets whole."""
+"""A gateway behind nginx: event streams and uploads."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ http {{
 
 @asynccontextmanager
 async def nginx(gateway_url: str, folder: Path) -> AsyncIterator[str]:
-    """Runs nginx before a gateway, with the location that the documentation has; yields its address."""
+    """Runs nginx in front of a gateway, with the documented location; yields its address."""
     port = debian.free_port()
     found = re.search(r"```nginx\n(.*?)```", DOCUMENTED, re.DOTALL)
     assert found
@@ -83,7 +83,7 @@ async def ann(stack: Stack, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
 async def test_events_come_through_nginx_one_by_one(
     stack: Stack, ann: httpx.AsyncClient, new_dataset: NewDataset, accepted: str
 ) -> None:
-    """Cases 67, 68: each event is there before the next one is caused, also where nginx compresses; a later stream resumes."""
+    """Cases 67, 68: each event arrives before the next one is caused, also with compression, and streams resume."""
     async with ann.stream("GET", "/api/jobs/events", headers={**STREAM, "accept-encoding": accepted}) as answer:
         assert answer.headers.get("content-encoding", "identity") == accepted
         reader = Reader(answer)

@@ -1,4 +1,4 @@
-"""What one start of `pipeline up` leaves to the next, and what it leaves running: nothing."""
+"""Restarts of `pipeline up`: data survives, and no process is left."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_second_start_is_quick_and_finds_everything(shared_folder: Path) -> No
 
 @pytest.mark.slow
 def test_a_killed_supervisor_takes_everything_with_it(shared_folder: Path) -> None:
-    """After SIGKILL of `pipeline up` no server and no PostgreSQL is left, and the next start works."""
+    """After SIGKILL of `pipeline up` no server and no PostgreSQL is left, and it can be started again."""
     with stack(shared_folder) as killed:
         everyone = family(psutil.Process(killed.process.pid))
         killed.process.kill()

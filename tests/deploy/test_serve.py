@@ -1,4 +1,4 @@
-"""`pipeline serve`, and servers that share their port: real processes."""
+"""`pipeline serve` and servers that share their port, as processes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def until_ready(url: str) -> Mapping[str, Any]:
 async def test_one_process_answers_everything(
     database: TestDatabase, new_dataset: NewDataset, tmp_path: Path, workers: int
 ) -> None:
-    """`pipeline serve` prices and queues over HTTP and over gRPC at the same figures; workers share all three ports."""
+    """`pipeline serve` estimates and queues over HTTP and gRPC at the same price; workers share all three ports."""
     dataset_id, ports = await new_dataset(ANN), free_ports()
     settings = {"database_url": database.url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, "log_format": "json", **ports}
     async with process(
@@ -113,7 +113,7 @@ async def test_one_process_answers_everything(
 
 
 async def test_workers_that_have_just_started_are_stopped_too() -> None:
-    """N01: a worker that is stopped before it listens to signals is no failure; one that is killed is."""
+    """N01: stopping a worker that has just started is no failure; killing one is."""
     program = """
 import os, re, signal, time
 from rpc.process.workers import run_workers
@@ -137,7 +137,7 @@ raise SystemExit(run_workers(2, main))
 
 @pytest.mark.slow
 async def test_a_server_takes_no_port_that_another_has(database: TestDatabase) -> None:
-    """N09: without `--workers` a second server on the same port ends with code 2 and says which port."""
+    """N09: a second server on the same port ends with code 2 and names the port."""
     settings = {"database_url": database.url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, **free_ports()}
     for module, name in (("estimator_service", "estimator_port"), ("gateway", "gateway_port")):
         async with process(module, **settings) as first:
@@ -161,7 +161,7 @@ async def test_a_server_takes_no_port_that_another_has(database: TestDatabase) -
     ],
 )
 async def test_missing_settings_are_one_line(module: str, settings: dict[str, str], words: list[str]) -> None:
-    """N10: a server with a setting missing, of a wrong type or too short ends with code 2 and one line."""
+    """N10: a server with a missing, mistyped or too short setting ends with code 2 and one line."""
     async with process(*module.split(), **settings) as refused:
         _, said = await refused.communicate()
     assert refused.returncode == 2, said

@@ -54,20 +54,20 @@ def test_manifests_follow_their_schemas(manifest: dict[str, Any]) -> None:
 
 
 def test_a_misspelt_field_of_a_custom_resource_is_found() -> None:
-    """The check refuses a field that the CRD does not have, however deep."""
+    """The schema check refuses an unknown field of a custom resource at any depth."""
     broken = copy.deepcopy(RUNTIME)
     broken["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["backOffLimit"] = 0
     assert any("backOffLimit" in problem for problem in problems(broken))
 
 
 def test_only_the_jobs_service_retries() -> None:
-    """The runtime's pods are tried once: retries are counted, and billed, by attempts."""
+    """The runtime does not retry pods: the Jobs service counts and bills attempts."""
     assert RUNTIME["spec"]["template"]["spec"]["failurePolicy"]["maxRestarts"] == 0
     assert (NODE["template"]["spec"]["backoffLimit"], POD["restartPolicy"]) == (0, "Never")
 
 
 def test_the_runtime_is_the_one_that_train_jobs_refer_to() -> None:
-    """Names and labels are those that the dispatcher and Kubeflow Trainer look for."""
+    """The runtime has the name and labels that the dispatcher and Kubeflow Trainer use."""
     assert RUNTIME["metadata"]["name"] == DispatcherSettings.model_fields["kubernetes_runtime"].default
     assert NODE["name"] == NODE_JOB
     assert NODE["template"]["metadata"]["labels"]["trainer.kubeflow.org/trainjob-ancestor-step"] == "trainer"
@@ -76,7 +76,7 @@ def test_the_runtime_is_the_one_that_train_jobs_refer_to() -> None:
 
 @pytest.mark.parametrize("name", PODS)
 def test_pods_are_not_root_and_bounded(name: str) -> None:
-    """Each pod runs as somebody else than root, with a memory limit, and trainings know no service account."""
+    """Each pod runs as non-root with a memory limit, and trainings have no service account token."""
     pod = PODS[name]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["enableServiceLinks"] is False
@@ -89,14 +89,14 @@ def test_pods_are_not_root_and_bounded(name: str) -> None:
 
 
 def test_preempted_pods_have_time_for_a_checkpoint() -> None:
-    """The grace of a training's pod is longer than what the trainer gives its process to save."""
+    """The grace period of a training's pod is longer than PIPELINE_TRAINER_STOP_SECONDS."""
     stop_seconds = DispatcherSettings.model_fields["trainer_stop_seconds"].default
     for name in ("runtime", "plain"):
         assert PODS[name]["terminationGracePeriodSeconds"] > stop_seconds, name
 
 
 def test_variables_are_those_that_are_read_and_none_is_a_secret() -> None:
-    """What the manifests set is in env.example; tokens are files of a Secret."""
+    """The manifests set only variables of env.example, and tokens are files of a Secret."""
     known = set(re.findall(r"^#?(PIPELINE_\w+)=", env.FILE.read_text(), re.MULTILINE))
     for file in FILES:
         assert set(re.findall(r"PIPELINE_\w+", file.read_text())) <= known, file
@@ -107,7 +107,7 @@ def test_variables_are_those_that_are_read_and_none_is_a_secret() -> None:
 
 
 def test_the_dispatcher_reads_secrets_of_trainings_alone() -> None:
-    """Its Role is of the namespace that it makes TrainJobs in, which is not the suite's, and no ClusterRole has secrets."""
+    """Its Role for secrets is in the namespace of trainings, and no ClusterRole has secrets."""
     (container,) = PODS["dispatcher"]["containers"]
     variables = {each["name"]: each["value"] for each in container["env"]}
     own = next(each["metadata"]["namespace"] for each in MANIFESTS if each["kind"] == "ServiceAccount")

@@ -1,4 +1,4 @@
-"""`pipeline up` as whoever starts it sees it: a process, what it prints, what it leaves behind."""
+"""`pipeline up` as a process: its output, its files, and its errors."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def up(shared_folder: Path) -> Iterator[Stack]:
 
 
 def pasted(up: Stack, program: str) -> subprocess.CompletedProcess[str]:
-    """What the printed line that starts with a program does in a shell."""
+    """Runs the printed command of a program in a shell."""
     (line,) = [line for line in up.output.read_text().splitlines() if re.match(rf"\S*\b{program} ", line)]
     return subprocess.run(line, shell=True, capture_output=True, text=True, timeout=20)
 
 
 @pytest.mark.slow
 def test_the_printed_lines_work_when_pasted(up: Stack) -> None:
-    """The curl line prices the demo dataset, and the grpcurl line lists it through reflection."""
+    """The printed curl command estimates for the demo dataset, and the grpcurl command lists it."""
     priced = pasted(up, "curl")
     assert json.loads(priced.stdout)["success"] is True, priced
     listed = pasted(up, "grpcurl")
@@ -65,7 +65,7 @@ def test_every_process_has_metrics_at_the_address_in_run_json(up: Stack, shared_
 
 @pytest.mark.slow
 def test_the_calls_of_the_readme_work(up: Stack, shared_folder: Path) -> None:
-    """README's first calls queue a job and list it over both ways; the Python client of docs/api.md prices another."""
+    """README's first calls and the Python client of docs/api.md work."""
     root = Path(__file__).parents[2]
     readme = root.joinpath("README.md").read_text() + root.joinpath("docs", "api.md").read_text()
     addresses = {
@@ -98,7 +98,7 @@ def test_the_calls_of_the_readme_work(up: Stack, shared_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_run_json_says_where_everything_is(up: Stack, shared_folder: Path) -> None:
-    """The file names the gateway, both services and the database, and only its owner may read it, as the secrets."""
+    """run.json has all addresses, and only its owner can read it and the secrets."""
     result = json.loads((shared_folder / "run.json").read_text())
     assert result["gateway"].startswith("http://127.0.0.1:")
     assert get_json(result["gateway"], "/readyz")[0] == 200
@@ -113,7 +113,7 @@ def test_run_json_says_where_everything_is(up: Stack, shared_folder: Path) -> No
 
 @pytest.mark.slow
 def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> None:
-    """`pipeline token` finds the stack and makes a token that it takes, of any user."""
+    """`pipeline token` prints a token of any user that the running stack accepts."""
     bob = "bbbbbbbb-0000-4000-8000-000000000002"
     for arguments, total in (([], 1), (["--user", bob, "--ttl", "5m"], 0)):
         command = [sys.executable, "-m", "deploy.cli", "token", *arguments]
@@ -126,7 +126,7 @@ def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> Non
 
 @pytest.mark.slow
 def test_a_file_with_columns_of_its_own_is_imported(up: Stack, shared_folder: Path) -> None:
-    """`pipeline import --map` gives columns their roles; without it, or with a role that is none, it says what is wrong."""
+    """`pipeline import --map` maps columns; without it, or with an unknown role, the error says what is wrong."""
     bob = "bbbbbbbb-0000-4000-8000-000000000003"
     file = shared_folder / "fragen.csv"
     file.write_text("Frage;Antwort\nWarum?;Darum.\n")
@@ -143,7 +143,7 @@ def test_a_file_with_columns_of_its_own_is_imported(up: Stack, shared_folder: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["estimator_service", "jobs_service", "gateway", "postgres"])
 def test_killed_processes_are_restarted(up: Stack, name: str) -> None:
-    """N02, N05: after SIGKILL of any one process a request answers again within seconds, at the same address."""
+    """N02, N05: after SIGKILL of any process requests succeed again within seconds, at the same address."""
     child(up, name).kill()
     before = get_json(up.running.gateway, "/api/datasets", up.token)[0]
     assert before in (0, 200, 503), before
@@ -153,14 +153,14 @@ def test_killed_processes_are_restarted(up: Stack, name: str) -> None:
 
 @pytest.mark.slow
 def test_one_stack_for_one_folder(up: Stack, shared_folder: Path) -> None:
-    """A second start on the same folder says so in one line and exits with code 2; the first goes on."""
+    """A second start on the same folder exits with code 2 and one line; the first continues."""
     with pytest.raises(Exception, match="another `pipeline up` runs on"), stack(shared_folder):
         pass
     assert get_json(up.running.gateway, "/readyz")[0] == 200
 
 
 def run(folder: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """A `pipeline` command that ends by itself, with nothing of ours in its environment but these settings."""
+    """Runs a `pipeline` command with only these settings in its environment."""
     clean = {name: value for name, value in environment().items() if not name.startswith("PIPELINE_")}
     added = {f"PIPELINE_{name.upper()}": str(value) for name, value in {"local_dir": folder, **settings}.items()}
     command = [sys.executable, "-m", "deploy.cli", *arguments]
@@ -168,7 +168,7 @@ def run(folder: Path, *arguments: str, **settings: object) -> subprocess.Complet
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """A command ended with code 2 and one line on stderr that has these words and no trace of Python."""
+    """Asserts that a command ended with code 2 and one line on stderr with these words, without a traceback."""
     assert done.returncode == 2, done
     assert done.stderr.count("\n") == 1, done.stderr
     for word in words:
@@ -180,7 +180,7 @@ FREE = {"gateway_port": 0, "estimator_port": 0, "jobs_port": 0}
 
 @pytest.mark.parametrize("name", ["gateway", "estimator", "jobs"])
 def test_a_port_in_use_is_one_line(folder: Path, name: str) -> None:
-    """N09: a start on a port that somebody has says which one, and what to set."""
+    """N09: a start on a used port names the port and the setting."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run(folder, "up", **{**FREE, f"{name}_port": port}, dev_issuer=1)
@@ -198,7 +198,7 @@ def test_a_port_in_use_is_one_line(folder: Path, name: str) -> None:
     ],
 )
 def test_what_is_missing_or_wrong_is_one_line(folder: Path, settings: dict[str, object], words: list[str]) -> None:
-    """N10: without a secret, or with a database URL that leads nowhere, a start ends with code 2 and says what to set."""
+    """N10: a start without a secret or with an unreachable database ends with code 2 and names the setting."""
     refused(run(folder, "up", **{**FREE, **settings}), *words)
 
 

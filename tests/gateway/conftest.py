@@ -134,7 +134,7 @@ async def api(gateway_url: str, me: str) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def new_dataset(shared_database: TestDatabase) -> AsyncIterator[NewDataset]:
-    """Makes a dataset of a user and returns its id."""
+    """Creates a dataset of a user and returns its id."""
     connection = await asyncpg.connect(shared_database.admin_url)
     yield partial(insert_dataset, connection)
     await connection.close()

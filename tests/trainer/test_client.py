@@ -1,4 +1,4 @@
-"""The module that trainers import, against the real service over real gRPC."""
+"""The client of trainers, against the real service over gRPC."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def job(stack: Stack, new_dataset: NewDataset) -> jobs_pb2.Job:
 
 
 async def train(address: str, work: Callable[[Job], None], **options: Any) -> Job:
-    """Takes a job and does something with it, in a thread as a trainer would."""
+    """Leases a job and calls a function with it, in a thread."""
 
     def run() -> Job:
         with Trainer(address, WORKER, gpus=GPUS, name="tests", **options) as trainer:
@@ -63,7 +63,7 @@ async def train(address: str, work: Callable[[Job], None], **options: Any) -> Jo
 
 
 async def test_all_that_is_reported_arrives(stack: Stack, job: jobs_pb2.Job) -> None:
-    """Each value reaches the job's metrics though reports are sent together; what is not finite becomes a log line."""
+    """Every reported value reaches the job's metrics; values that are not finite become log lines."""
 
     def work(value: Job) -> None:
         assert (value.total_steps, value.hyperparameters.rank, value.dataset.name) == (3750, 16, "Questions")
@@ -85,7 +85,7 @@ async def test_all_that_is_reported_arrives(stack: Stack, job: jobs_pb2.Job) -> 
 
 
 async def test_a_long_step_keeps_the_lease(stack: Stack, job: jobs_pb2.Job, admin: asyncpg.Connection) -> None:
-    """The lease is renewed while nothing is reported, for longer than it lasts."""
+    """The lease is renewed without reports, for longer than its length."""
     began = asyncio.get_running_loop().create_future()
     go_on, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -106,7 +106,7 @@ async def test_a_long_step_keeps_the_lease(stack: Stack, job: jobs_pb2.Job, admi
 
 
 async def test_a_cancelled_job_stops_its_trainer(stack: Stack, job: jobs_pb2.Job) -> None:
-    """A report after the owner cancelled raises Stopped, which leaves the job's body and nothing else."""
+    """A report after a cancellation raises Stopped, which ends only the job's body."""
     loop = asyncio.get_running_loop()
     cancel = jobs_pb2.CancelJobRequest(id=job.id)
 
@@ -124,7 +124,7 @@ async def test_a_cancelled_job_stops_its_trainer(stack: Stack, job: jobs_pb2.Job
 
 
 class Line:
-    """A TCP line to a server that can be cut and mended."""
+    """A TCP proxy to a server that can be cut and restored."""
 
     def __init__(self, address: str) -> None:
         self._host, _, self._port = address.partition(":")
@@ -173,7 +173,7 @@ class Line:
 
 @pytest.mark.parametrize("seconds", [0.3, None], ids=["for less than the lease", "for longer"])
 async def test_a_cut_connection(stack: Stack, job: jobs_pb2.Job, seconds: float | None) -> None:
-    """A line that is cut for less than the lease goes unnoticed; after longer the job is another trainer's."""
+    """A short interruption of the connection costs nothing; after a longer one another trainer gets the job."""
     loop = asyncio.get_running_loop()
 
     def work(leased: Job) -> None:
@@ -231,7 +231,7 @@ async def test_the_body_of_a_job_ends_the_attempt(stack: Stack, job: jobs_pb2.Jo
 
 
 async def test_a_trainer_that_hangs_gives_up(stack: Stack, job: jobs_pb2.Job) -> None:
-    """Where the code does not report for `stall_seconds` the renewals end, so that another trainer gets the job."""
+    """Without a report for `stall_seconds` renewals end, and another trainer gets the job."""
     loop = asyncio.get_running_loop()
 
     async def lost() -> bool:
@@ -256,7 +256,7 @@ class Tensor:
 
 
 async def test_no_report_ends_a_training(stack: Stack, job: jobs_pb2.Job) -> None:
-    """Cases 40 and 44: names, numbers and texts that the contract does not take are renamed, cut or logged."""
+    """Cases 40, 44: invalid names, numbers and texts are renamed, cut or logged."""
     values = {
         "eval_cosine_accuracy@1": 0.5,
         "timing(s)/gen": np.float32(2),
@@ -298,7 +298,7 @@ async def test_no_report_ends_a_training(stack: Stack, job: jobs_pb2.Job) -> Non
 async def test_a_refused_report_costs_the_report_alone(
     stack: Stack, job: jobs_pb2.Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A report that the service refuses in spite of all is logged; the lease is renewed, and the job completes."""
+    """A report that the service refuses is logged; the lease is renewed, and the job completes."""
     take = ReportBuffer.take
 
     def spoiled(buffer: ReportBuffer) -> Any:
@@ -319,7 +319,7 @@ async def test_a_refused_report_costs_the_report_alone(
 
 
 async def test_a_token_that_fails_for_a_while(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
-    """Case 49: a training outlasts its token, where that is a file or a function; an error of the function is survived."""
+    """Case 49: a training survives the expiry of its token if that is a file or a function, and errors of the function."""
     calls = 0
 
     def make() -> str:
@@ -348,7 +348,7 @@ async def test_a_token_that_fails_for_a_while(stack: Stack, job: jobs_pb2.Job, t
 
 @pytest.mark.parametrize("text", ["", "two words", '"quoted"', "line\nbreak", "naïve"])
 async def test_a_malformed_token_is_named_at_start(tmp_path: Path, text: str) -> None:
-    """Case 36: what can be no token is an error at start, not a silent retry."""
+    """Case 36: a malformed token is an error at start."""
     file = tmp_path / "token"
     file.write_text(text)
     for source in (text, file):
@@ -386,7 +386,7 @@ async def test_what_the_service_refuses_is_named(stack: Stack) -> None:
 
 
 def test_a_service_that_is_away_gives_no_jobs() -> None:
-    """Where nothing listens, `lease` comes back without jobs when its time is up: a dispatcher has leases to renew."""
+    """`lease` returns without jobs after its wait if the service is unavailable: dispatchers have leases to renew."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         with Trainer(f"127.0.0.1:{closed.getsockname()[1]}", WORKER, gpus=GPUS) as trainer:
@@ -406,7 +406,7 @@ async def test_stop_ends_the_wait_for_jobs(stack: Stack) -> None:
 async def test_the_example_in_the_docstring_trains(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The callback for Hugging Face's Trainer, as it stands there, reports, uploads and completes a job."""
+    """The docstring's callback for Hugging Face's Trainer reports, uploads and completes a job."""
     dataset = await import_rows(stack, [{"prompt": "Hi", "completion": "Hello"}] * 30)
     request = jobs_pb2.CreateJobRequest(
         dataset_id=dataset.id, preset_id="PRESET_ID_BALANCED", gpu_config=CONFIG[0], hyperparameters=CONFIG[1]

@@ -1,4 +1,4 @@
-"""The simulated trainer: curves that could be true, and a process that behaves as badly as it is told to."""
+"""The simulated trainer: plausible curves, and faults as configured."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def curves(**hyperparameters: Any) -> Curves:
 
 
 def test_curves_could_be_true() -> None:
-    """Loss falls, the rate warms up to the job's own and decays to nothing, throughput is the catalogue's at most."""
+    """Loss falls, the learning rate warms up and decays, and throughput is at most the catalogue's."""
     made = curves()
     points = [made.at(step) for step in range(1, 3751)]
     losses = [statistics.mean(each["loss"] for each in points[at : at + 250]) for at in range(0, 3750, 250)]
@@ -102,13 +102,13 @@ async def until(
 
 
 def trains(job: jobs_pb2.Job) -> bool:
-    """Whether a trainer got somewhere with it."""
+    """Whether a job has a step."""
     return job.current_step > 0
 
 
 @pytest.mark.slow
 async def test_a_job_runs_to_its_end(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
-    """A job of 47 minutes is done in seconds at that speed, and all that can be read of it says `simulated`."""
+    """With `--speed` a job of 47 minutes takes seconds, and it is marked as simulated everywhere."""
     async with simulated(stack, tmp_path, "--speed", "1000") as process:
         running = await until(stack, job, trains)
         assert WORDS in running.current_stage
@@ -137,7 +137,7 @@ async def test_a_job_runs_to_its_end(stack: Stack, job: jobs_pb2.Job, tmp_path: 
 async def test_faults_happen_as_configured(
     stack: Stack, job: jobs_pb2.Job, tmp_path: Path, fault: str, status: int, words: str
 ) -> None:
-    """K06: one that crashes takes its process with it and the job waits again; an error fails the job after two attempts."""
+    """K06: a crash kills the process and the job is queued again; errors fail it after two attempts."""
     async with simulated(stack, tmp_path, "--speed", "1000", f"--{fault}", "1") as process:
         ended = await until(stack, job, lambda result: (result.status, result.attempt) == (status, 2))
         assert words in ended.error_message
@@ -147,7 +147,7 @@ async def test_faults_happen_as_configured(
 
 @pytest.mark.slow
 async def test_wrong_steps_only_move_progress_forward(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
-    """Steps that are made up move progress forwards only, and the job ends like any other."""
+    """Wrong steps only move progress forward, and the job completes."""
     async with simulated(stack, tmp_path, "--speed", "1500", "--lie", "1"):
         await until(stack, job, lambda result: result.is_final)
     log = await stack.jobs.ListJobEvents(jobs_pb2.ListJobEventsRequest(id=job.id, limit=100), metadata=metadata(ANN))
@@ -158,7 +158,7 @@ async def test_wrong_steps_only_move_progress_forward(stack: Stack, job: jobs_pb
 
 @pytest.mark.slow
 async def test_it_releases_its_jobs_at_sigterm(stack: Stack, job: jobs_pb2.Job, tmp_path: Path) -> None:
-    """SIGTERM ends it at once, and its job waits again without having lost an attempt."""
+    """At SIGTERM the trainer ends at once, and its jobs return to the queue without losing an attempt."""
     async with simulated(stack, tmp_path) as process:
         await until(stack, job, trains)
         process.send_signal(signal.SIGTERM)
@@ -171,7 +171,7 @@ async def test_it_releases_its_jobs_at_sigterm(stack: Stack, job: jobs_pb2.Job, 
 async def test_jobs_are_forecast_anew_within_5_percent_of_their_end(
     stack: Stack, new_dataset: NewDataset, tmp_path: Path
 ) -> None:
-    """Of ten jobs that one trainer simulates at once, eight or more take what was forecast of them when 5 % were done."""
+    """At least eight of ten simulated jobs end within their forecast at 5 %."""
     dataset = await new_dataset(ANN)
     jobs = []
     for batch_size in (1, 2, 4, 8, 16):

@@ -1,4 +1,4 @@
-"""The supervisor with a training process that is not ours."""
+"""The supervisor, with test programs as training processes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ NVML_NAMES = {
 
 @pytest.mark.parametrize("name", NVML_NAMES)
 def test_gpus_are_offered_as_the_catalogue_names_them(name: str) -> None:
-    """What NVML calls a GPU is a type that the catalogue prices, or none where that is another GPU."""
+    """NVML's names map to the catalogue's types, and those of other GPUs to none."""
     catalogue = read_catalogue(EstimatorSettings.model_fields["catalogue_file"].default)
     assert type_of(name) == NVML_NAMES[name]
     assert NVML_NAMES[name] in (None, *catalogue.by_type_for_models)
@@ -112,7 +112,7 @@ def child(folder: Path, code: str) -> tuple[Path, str]:
 
 
 async def test_nothing_that_a_training_process_sends_costs_its_result(stack: Stack, tmp_path: Path) -> None:
-    """Cases 40 and 44: what is no message or no value that the contract takes is logged or left out; the job completes."""
+    """Cases 40, 44: invalid messages and values are logged or left out, and the job completes."""
     models, command = child(tmp_path, NONSENSE)
     job = await queue(stack)
     async with trainer(stack, tmp_path / "trainer", models, "--once", TRAINER_COMMAND=command) as process:
@@ -129,7 +129,7 @@ async def test_nothing_that_a_training_process_sends_costs_its_result(stack: Sta
 
 
 def test_a_command_that_is_not_there_is_named_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trainer whose training command is no program takes no job."""
+    """A trainer whose training command does not exist leases no job."""
     monkeypatch.setenv("PIPELINE_TRAINER_COMMAND", "no-such-program --flag")
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -138,7 +138,7 @@ def test_a_command_that_is_not_there_is_named_at_start(tmp_path: Path, monkeypat
 
 
 def test_a_malformed_lease_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trainer whose PIPELINE_TRAINER_LEASE is cut short ends with a line that does not repeat it."""
+    """A trainer with a malformed PIPELINE_TRAINER_LEASE ends with a line that does not contain it."""
     monkeypatch.setenv("PIPELINE_TRAINER_COMMAND", "true")
     monkeypatch.setenv("PIPELINE_TRAINER_LEASE", '{"job_id": "s3cret')
     parser = argparse.ArgumentParser()
@@ -151,7 +151,7 @@ def test_a_malformed_lease_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 async def test_files_of_killed_trainers_are_removed(stack: Stack, tmp_path: Path) -> None:
-    """A trainer that a dispatcher starts removes what a killed one left, and leaves alone what a living one has."""
+    """A trainer removes the files of killed trainers, and not those of running ones."""
     models, hangs = child(tmp_path / "hangs", "send({'step': 1, 'of': 2})\nos.read(os.pipe()[0], 1)")
     _, completes = child(tmp_path / "completes", "send({'result': {'folder': str(folder), 'step': 1, 'max_steps': 1}})")
     work = tmp_path / "work"
@@ -184,7 +184,7 @@ async def test_files_of_killed_trainers_are_removed(stack: Stack, tmp_path: Path
 
 @pytest.mark.slow
 async def test_a_result_that_is_not_there_fails_its_job_alone(stack: Stack, tmp_path: Path) -> None:
-    """The attempt fails and names the folder, and the trainer goes on with the queue."""
+    """The attempt fails with the folder's name, and the trainer leases the next job."""
     code = """
     send({"result": {"folder": "/nowhere", "step": 1, "max_steps": 1}})
     """
@@ -200,7 +200,7 @@ async def test_a_result_that_is_not_there_fails_its_job_alone(stack: Stack, tmp_
 async def test_a_result_waits_for_no_process_that_does_not_end(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A training process that goes on after its result, as torchrun does for a node that was lost, is ended."""
+    """A training process that continues after its result, as torchrun does for a lost node, is killed."""
     monkeypatch.setattr(supervisor, "END_SECONDS", 0.1)
     code = """
     send({"result": {"folder": str(folder), "step": 1, "max_steps": 1}})
@@ -217,7 +217,7 @@ async def test_a_result_waits_for_no_process_that_does_not_end(
 
 
 async def test_a_training_process_has_no_token(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable with a token or a lease reaches it: the trainer's own, or Ray's that repeats those of a job."""
+    """No variable with a token or a lease reaches the training process, not even Ray's copy."""
     for name in ("PIPELINE_TRAINER_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
         monkeypatch.setenv(name, "s3cret of " + name)
     code = """
@@ -235,7 +235,7 @@ async def test_a_training_process_has_no_token(stack: Stack, tmp_path: Path, mon
 
 @pytest.mark.parametrize("jobs_overrides", [{"max_artifact_bytes": 6}])
 async def test_a_result_that_is_too_large_fails_its_job_at_once(stack: Stack, tmp_path: Path) -> None:
-    """A result above the service's limit is refused once: another attempt would train for the same refusal."""
+    """A result above the service's limit fails its job without a retry."""
     code = """
     send({"step": 1, "of": 1})
     send({"result": {"folder": str(folder), "step": 1, "max_steps": 1}})
@@ -249,7 +249,7 @@ async def test_a_result_that_is_too_large_fails_its_job_at_once(stack: Stack, tm
 
 
 async def test_a_checkpoint_url_with_a_password_stops_the_start() -> None:
-    """Owners of jobs read the URL in errors, and other trainers in leases; the operator's line does not repeat the password."""
+    """A checkpoint URL with a password is refused at start, in a line without the password."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "trainer", "--simulate",
         env={**os.environ, "PIPELINE_CHECKPOINT_URL": "sftp://pipeline:s3cret@files/checkpoints"},

@@ -1,4 +1,4 @@
-"""Trainers and dispatchers of a Jobs service that asks callers for a certificate."""
+"""Trainers and dispatchers with client certificates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 class Queue(WorkerServiceServicer):
-    """A Jobs service without jobs. `called` is set once somebody asked for one."""
+    """A Jobs service without jobs. `called` is set by the first request for jobs."""
 
     def __init__(self) -> None:
         self.called = asyncio.Event()
@@ -62,7 +62,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 async def test_a_certificate_is_shown_to_servers_that_ask(
     authority: Authority, cluster: Cluster, tmp_path: Path, command: str
 ) -> None:
-    """Trainers and dispatchers reach a server that requires a client certificate; with the authority alone nobody does."""
+    """With a client certificate trainers and dispatchers reach a server that requires one; without it they do not."""
     secret, queue = tmp_path / "token", Queue()
     secret.write_text(token(TRAINER, role="worker"))
     strict = {"jwt_secret": SECRET, "jwt_issuer": ISSUER, "tls_require_client": True, "drain_seconds": 0.2}

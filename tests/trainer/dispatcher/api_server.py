@@ -58,7 +58,7 @@ class Refused(Exception):
 
 
 class Store:
-    """What etcd has: objects by kind and name, each change with a number."""
+    """Objects by kind and name, with a resource version for each change, as in etcd."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -117,7 +117,7 @@ class Store:
 
 
 class ApiServer:
-    """Serves a store on a port of its own. `faults`: what the next requests are answered, one each, with a matching method."""
+    """Serves a store. `faults`: responses to the next requests with a matching method, one each."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -149,7 +149,7 @@ class ApiServer:
         self.port = server.servers[0].sockets[0].getsockname()[1]
 
     def stop(self) -> None:
-        """Is gone, as a process that was killed: connections break. The store stays."""
+        """Stops like a killed process: connections break. The store stays."""
         assert self._server is not None
         assert self._thread is not None
         self._server.force_exit = self._server.should_exit = True

@@ -116,7 +116,7 @@ class Campaign:
             self._cluster.kill_pod(name, **self._random.choice(POD_ENDINGS))
 
     async def _preempt(self) -> None:
-        """Kueue takes back the quota of one, and admits nothing for a while."""
+        """Kueue suspends one TrainJob, and admits nothing for a while."""
         name = await self._a_pod()
         if name is not None:
             self.faults["preempted by Kueue"] += 1
@@ -125,13 +125,13 @@ class Campaign:
             self._cluster.is_closed = False
 
     async def _disturb(self) -> None:
-        """The next requests are throttled, fail, or are done without an answer."""
+        """The next requests are throttled, fail, or succeed without a response."""
         self.faults["API server's answers lost or refused"] += 1
         for _ in range(self._random.randint(1, 4)):
             self._cluster.api.faults.append(("*", self._random.choice((DROP, 429, 500, 503))))
 
     async def _a_pod(self) -> str | None:
-        """A pod that runs, once there is one. None: there is none for long, perhaps because all jobs have ended."""
+        """Waits for a running pod. Returns None if there is none for long, perhaps because all jobs have ended."""
         end = time.monotonic() + POD_SECONDS
         while time.monotonic() < end:
             alive = [name for name in list(self._cluster.processes) if self._cluster.is_alive(name)]
@@ -155,7 +155,7 @@ class Campaign:
 async def judge(
     stack: Stack, cluster: Cluster, admin: asyncpg.Connection, folder: Path, jobs: list[jobs_pb2.Job]
 ) -> dict[str, tuple[int, list[str]]]:
-    """What was promised: how much was looked at, and what broke it."""
+    """Returns the invariants: how often each was checked, and its violations."""
     rows = {str(row["id"]): row for row in await admin.fetch("select * from lora_training_jobs")}
     costs = await admin.fetch("select * from cost_records")
     completions = Counter(str(row["job_id"]) for row in costs if row["outcome"] == "completed")
@@ -196,7 +196,7 @@ async def judge(
 
 
 async def main() -> int:
-    """Runs a campaign, prints what RELIABILITY.md has of it. Returns 1 if a promise was broken."""
+    """Runs a campaign and prints its report for RELIABILITY.md. Returns 1 if an invariant was violated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=60)
     parser.add_argument("--faults", type=int, default=200)

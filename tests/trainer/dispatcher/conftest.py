@@ -45,7 +45,7 @@ STEPS = 20
 
 
 def result_of(dataset: bytes) -> str:
-    """What the stand-in's uninterrupted training of a dataset has as its result."""
+    """Returns the result of the stand-in's uninterrupted training of a dataset."""
     state = hashlib.sha256(dataset).hexdigest()
     for step in range(1, STEPS + 1):
         state = hashlib.sha256(f"{state} {step}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A small kill campaign against the cluster, and a judge that sees what it should."""
+"""A small kill campaign against the cluster, whose checker finds planted violations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def stack(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Stack]:
 async def test_nothing_is_lost_doubled_or_billed_while_it_waits(
     stack: Stack, cluster: Cluster, admin: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    """With dispatcher, API server and pods killed at random every promise holds; a planted breach of each is found."""
+    """With dispatcher, API server and pods killed at random all invariants hold; planted violations are found."""
     jobs = await Campaign(stack, cluster, tmp_path, seed=20).run(jobs=4, faults=12)
     verdict = await judge(stack, cluster, admin, tmp_path, jobs)
     assert {promise: broken for promise, (_, broken) in verdict.items() if broken} == {}

@@ -1,4 +1,4 @@
-"""Jobs on Kubernetes: from the queue to the result, and whatever may happen to pods, dispatchers and the API server."""
+"""Jobs on Kubernetes: from the queue to the result, with faults of pods, dispatchers and the API server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def is_empty(cluster: Cluster) -> bool:
 
 
 async def test_a_job_runs_as_a_train_job_to_its_result(stack: Stack, cluster: Cluster, tmp_path: Path) -> None:
-    """A leased job becomes one TrainJob, whose pod reports for itself; nothing is left of it once the job is completed."""
+    """A leased job becomes one TrainJob, whose pod reports; both objects are deleted once the job is completed."""
     job = await queue(stack)
     async with dispatching(stack, cluster):
         (made,) = await eventually(cluster.jobs)
@@ -71,7 +71,7 @@ async def test_a_job_runs_as_a_train_job_to_its_result(stack: Stack, cluster: Cl
 
 
 async def test_only_what_can_be_placed_is_leased(stack: Stack, cluster: Cluster) -> None:
-    """While a job has all GPUs, the next one stays in the queue; then it has its turn."""
+    """While a job uses all GPUs, the next one stays in the queue."""
     first, second = await queue(stack), await queue(stack)
     async with dispatching(stack, cluster):
         await until(stack, first, is_training)
@@ -84,7 +84,7 @@ async def test_only_what_can_be_placed_is_leased(stack: Stack, cluster: Cluster)
 async def test_a_job_that_waits_for_kueue_says_why_and_is_not_billed(
     stack: Stack, cluster: Cluster, admin: asyncpg.Connection
 ) -> None:
-    """Kueue's own words are the waiting reason, the lease lasts as long as the wait, and only training is billed."""
+    """Kueue's message is the waiting reason, the lease is renewed, and only training is billed."""
     cluster.is_closed = True
     job = await queue(stack)
     async with dispatching(stack, cluster):
@@ -105,7 +105,7 @@ async def test_a_job_that_waits_for_kueue_says_why_and_is_not_billed(
 async def test_a_preempted_job_goes_on_elsewhere_with_its_checkpoint(
     stack: Stack, cluster: Cluster, tmp_path: Path
 ) -> None:
-    """Kueue takes the quota back: the pod saves and releases, no attempt is lost, and the result has the same bytes."""
+    """After a preemption the pod saves and releases, no attempt is lost, and the result has the same bytes."""
     job = await queue(stack)
     async with dispatching(stack, cluster):
         await until(stack, job, is_training)
@@ -134,7 +134,7 @@ ENDINGS = [
 async def test_a_pod_that_is_lost_is_tried_again(
     stack: Stack, cluster: Cluster, admin: asyncpg.Connection, ending: dict[str, Any], attempt: int, words: str
 ) -> None:
-    """A killed pod's reason reaches the owner, and the job is trained again, of which only a failure costs an attempt."""
+    """The owner gets a lost pod's reason, and the job is retried; only a failure costs an attempt."""
     job = await queue(stack)
     async with dispatching(stack, cluster):
         await until(stack, job, is_training)
@@ -149,7 +149,7 @@ async def test_a_pod_that_is_lost_is_tried_again(
 
 
 async def test_a_pod_out_of_memory_fails_the_job_at_once(stack: Stack, cluster: Cluster) -> None:
-    """OOMKilled is not worth another attempt: the job has failed and says what to raise."""
+    """OOMKilled fails the job without a retry, and the error says which limit to raise."""
     job = await queue(stack)
     async with dispatching(stack, cluster):
         await until(stack, job, is_training)
@@ -162,7 +162,7 @@ async def test_a_pod_out_of_memory_fails_the_job_at_once(stack: Stack, cluster: 
 async def test_an_image_that_cannot_be_pulled_costs_nothing_and_fails_in_time(
     stack: Stack, cluster: Cluster, admin: asyncpg.Connection
 ) -> None:
-    """ImagePullBackOff is shown while it lasts, and after the time to start it fails the attempt with that reason."""
+    """ImagePullBackOff is the waiting reason, and fails the attempt after the time to start."""
     cluster.pull_error = "Back-off pulling image registry.example/pipeline"
     job = await queue(stack)
     async with dispatching(stack, cluster, dispatcher_start_seconds=2):
@@ -174,7 +174,7 @@ async def test_an_image_that_cannot_be_pulled_costs_nothing_and_fails_in_time(
 
 @pytest.mark.parametrize("when", ["waiting", "training"])
 async def test_a_cancelled_job_is_deleted_with_its_pods(stack: Stack, cluster: Cluster, when: str) -> None:
-    """Cancelling ends the pod and the TrainJob, though the cluster is slow at it, and the GPUs are free for the next."""
+    """Cancelling ends the pod and the TrainJob, also on a slow cluster, and frees the GPUs."""
     cluster.delete_seconds = 1
     cluster.is_closed = when == "waiting"
     job = await queue(stack)
@@ -192,7 +192,7 @@ async def test_a_cancelled_job_is_deleted_with_its_pods(stack: Stack, cluster: C
 
 @pytest.mark.parametrize("when", ["waiting", "training"])
 async def test_a_successor_adopts_what_is_there(stack: Stack, cluster: Cluster, when: str) -> None:
-    """A dispatcher that comes after another goes on with its TrainJobs, and starts none of them again."""
+    """A new dispatcher continues with existing TrainJobs, and starts none of them again."""
     cluster.is_closed = when == "waiting"
     job = await queue(stack)
     async with dispatching(stack, cluster):
@@ -208,7 +208,7 @@ async def test_a_successor_adopts_what_is_there(stack: Stack, cluster: Cluster, 
 
 
 async def test_a_dispatcher_killed_before_it_recorded_a_lease_costs_no_attempt(stack: Stack, cluster: Cluster) -> None:
-    """A lease that nobody wrote down runs out, its job returns to the queue as it was, and the next dispatcher runs it."""
+    """An unrecorded lease expires without costing an attempt, and the next dispatcher runs the job."""
     job = await queue(stack)
     with Trainer(stack.jobs_address, token(TRAINER, role="worker"), gpus={}, name="killed") as killed:
         (leased,) = await asyncio.to_thread(killed.lease, gpus={"A100-80GB": 2}, deferred=True)
@@ -230,7 +230,7 @@ async def test_a_dispatcher_killed_before_it_recorded_a_lease_costs_no_attempt(s
 async def test_answers_that_never_come_start_nothing_twice(
     stack: Stack, cluster: Cluster, faults: list[tuple[str, int]]
 ) -> None:
-    """A create whose answer was lost, throttling and errors of the API server lead to one TrainJob and one process."""
+    """With lost responses, throttling and errors of the API server there is one TrainJob and one process."""
     job = await queue(stack)
     cluster.api.faults.extend(faults)
     async with dispatching(stack, cluster):
@@ -244,7 +244,7 @@ async def test_answers_that_never_come_start_nothing_twice(
 async def test_a_list_that_expires_is_begun_again(
     stack: Stack, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pages whose state is gone (410) are listed anew, so no run is taken for missing."""
+    """A list that expires between pages (410) is begun again, so no run counts as missing."""
     monkeypatch.setattr(kubernetes, "PAGE", 1)
     cluster.is_closed = True
     jobs = [await queue(stack, count=1) for _ in range(2)]
@@ -262,7 +262,7 @@ async def test_a_list_that_expires_is_begun_again(
 async def test_nothing_is_lost_while_the_api_server_is_away(
     stack: Stack, cluster: Cluster, admin: asyncpg.Connection, when: str
 ) -> None:
-    """A pod renews for itself, and what waits is renewed by the dispatcher, for longer than a lease lasts."""
+    """While the API server is down, pods renew their leases and the dispatcher those of waiting jobs."""
     cluster.is_closed = when == "waiting"
     cluster.environment["STAND_IN_STEP_SECONDS"] = "0.5"
     job = await queue(stack)
@@ -287,7 +287,7 @@ async def test_nothing_is_lost_while_the_api_server_is_away(
 
 
 async def test_a_refused_train_job_returns_to_the_queue(stack: Stack, cluster: Cluster) -> None:
-    """What the API server forbids costs the job no attempt: it waits in the queue for a cluster that takes it."""
+    """A TrainJob that the API server refuses costs the job no attempt: it returns to the queue."""
     job = await queue(stack)
     cluster.api.faults.extend([("POST", PASS), ("POST", 403)])
     async with dispatching(stack, cluster):
@@ -298,7 +298,7 @@ async def test_a_refused_train_job_returns_to_the_queue(stack: Stack, cluster: C
 
 
 async def test_what_an_operator_deletes_goes_back_to_the_queue(stack: Stack, cluster: Cluster) -> None:
-    """A deleted TrainJob gives its job back; one whose Secret was deleted is deleted as well."""
+    """A deleted TrainJob releases its job; a TrainJob whose Secret was deleted is deleted too."""
     cluster.is_closed = True
     job = await queue(stack)
     async with dispatching(stack, cluster):
@@ -318,7 +318,7 @@ async def test_what_an_operator_deletes_goes_back_to_the_queue(stack: Stack, clu
 
 
 async def test_secrets_of_others_are_left_alone(stack: Stack, cluster: Cluster) -> None:
-    """Secrets with the dispatcher's labels and a lease without ids, or another name than the lease's: they are left alone."""
+    """Secrets with the dispatcher's labels, but without a valid lease of their name, are ignored."""
     labels = Naming("pipeline", "pipeline-trainer", "training").labels
 
     def write(name: str, **lease: Any) -> None:
@@ -337,7 +337,7 @@ async def test_secrets_of_others_are_left_alone(stack: Stack, cluster: Cluster) 
 
 
 async def test_without_kueue_free_nodes_are_filled(stack: Stack, cluster: Cluster) -> None:
-    """The nodes' free GPUs are offered, the scheduler's words are the waiting reason, and jobs run one after the other."""
+    """Free GPUs of nodes are offered, the scheduler's message is the waiting reason, and jobs run one by one."""
     first, second = await queue(stack), await queue(stack)
     async with dispatching(stack, cluster, kubernetes_queue=""):
         await until(stack, first, is_training)
@@ -347,7 +347,7 @@ async def test_without_kueue_free_nodes_are_filled(stack: Stack, cluster: Cluste
 
 
 async def test_a_killed_node_without_a_word_runs_into_the_lease(stack: Stack, cluster: Cluster) -> None:
-    """Nobody renews for a pod that has reported and hangs: its lease runs out, and it is deleted and tried again."""
+    """The lease of a hanging pod expires, and the pod is deleted and the job retried."""
     job = await queue(stack)
     async with dispatching(stack, cluster):
         await until(stack, job, is_training)

@@ -189,7 +189,7 @@ def driver(job: jobs_pb2.Job) -> psutil.Process:
 async def test_jobs_run_one_after_the_other_to_their_results(
     stack: Stack, ray: Ray, dispatcher: Dispatcher, tmp_path: Path
 ) -> None:
-    """Each job is one of Ray's, only what fits is leased, the child's lines are the job's log, and nothing is left in Ray."""
+    """Each lease is one Ray job, only fitting jobs are leased, and ended jobs are deleted from Ray."""
     first, second = await queue(stack), await queue(stack)
     await until(stack, first, is_training)
     assert (await get(stack, second.id)).status == QUEUED
@@ -213,7 +213,7 @@ async def test_a_cancelled_job_is_stopped(stack: Stack, ray: Ray, dispatcher: Di
 async def test_a_killed_driver_is_tried_again(
     stack: Stack, ray: Ray, dispatcher: Dispatcher, admin: asyncpg.Connection
 ) -> None:
-    """Ray's own words about a dead driver reach the owner, and the next attempt completes the job."""
+    """Ray's message about a dead driver reaches the owner, and the next attempt completes the job."""
     job = await queue(stack)
     await until(stack, job, is_training)
     driver(job).kill()
@@ -226,7 +226,7 @@ async def test_a_killed_driver_is_tried_again(
 async def test_a_successor_adopts_rays_jobs(
     stack: Stack, ray: Ray, pod_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """A dispatcher that comes after another goes on with its jobs, and submits none of them again."""
+    """A new dispatcher continues with existing jobs, and submits none of them again."""
     async with dispatching_on_ray(stack, ray, pod_environment):
         job = await queue(stack)
         await until(stack, job, is_training)
@@ -238,7 +238,7 @@ async def test_a_successor_adopts_rays_jobs(
 async def test_a_lost_node_is_made_up_for_by_another(
     stack: Stack, ray: Ray, dispatcher: Dispatcher, tmp_path: Path
 ) -> None:
-    """A node dies with all that runs on it: the job is tried again on another, and its result has the same bytes."""
+    """After a node died, the job is retried on another node, with the same bytes as its result."""
     job = await queue(stack)
     await until(stack, job, is_training)
     ray.kill(ray.processes[-1])

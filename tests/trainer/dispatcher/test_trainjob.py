@@ -1,4 +1,4 @@
-"""TrainJobs and what is free, as pure functions of a cluster's objects."""
+"""Pure functions: TrainJobs, runs and free GPUs from a cluster's objects."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_products_are_the_catalogues_types(product: str, gpu_type: str | None) -
 
 
 def test_the_free_gpus_of_nodes_are_those_without_pods() -> None:
-    """Pods that ended free their GPUs, and nodes that take no pods have none."""
+    """Pods that ended use no GPUs, and unschedulable nodes offer none."""
     nodes = [
         node("a", "NVIDIA-A100-SXM4-80GB", 8),
         node("b", "NVIDIA-A100-80GB-PCIe", 4),
@@ -139,7 +139,7 @@ def test_the_free_quota_of_a_queue_is_by_flavor() -> None:
     ],
 )
 def test_the_largest_job_has_room_whole(free: list[int], node_size: int, largest: int) -> None:
-    """What is offered has room, as all below it has, on the fewest nodes that it fills evenly: at most eight here."""
+    """The largest offered job, and every smaller one, fits on the fewest nodes that it fills evenly."""
     assert Pool(GPU, {}, free, node_size).largest_job(8) == largest
 
 
@@ -147,7 +147,7 @@ def test_the_largest_job_has_room_whole(free: list[int], node_size: int, largest
     ("count", "node_size", "layout"), [(8, 8, (1, 8)), (8, 4, (2, 4)), (6, 4, (2, 3)), (5, 4, (5, 1)), (2, 1, (2, 1))]
 )
 def test_a_job_has_the_fewest_nodes(count: int, node_size: int, layout: tuple[int, int]) -> None:
-    """A TrainJob's nodes have as many GPUs each, and together the job's."""
+    """A TrainJob has the fewest nodes, with the same number of GPUs each."""
     lease = workers_pb2.Lease(job_id=LEASE.job_id, gpu_config={"type": "A100-80GB", "count": count})
     trainer = train_job(lease, Naming("pipeline", "pipeline-trainer", ""), Pool(GPU, {}, [8], node_size))["spec"][
         "trainer"
@@ -175,21 +175,21 @@ def test_a_train_job_follows_kubeflow_trainers_schema(queue: str) -> None:
 
 
 def test_a_train_job_with_an_unknown_field_is_refused() -> None:
-    """The schema check sees what Kubeflow Trainer would refuse."""
+    """The schema check refuses a TrainJob with an unknown field."""
     job = train_job(LEASE, Naming("pipeline", "pipeline-trainer", ""), POOL)
     job["spec"]["trainer"]["numberOfNodes"] = 1
     assert problems(job) != []
 
 
 def test_a_lease_is_read_as_it_was_written() -> None:
-    """What the pod reads is the lease; a field of a later version does no harm."""
+    """The pod reads the lease as it was written; unknown fields are ignored."""
     assert read_lease(write_lease(LEASE)) == LEASE
     assert read_lease(write_lease(LEASE).replace("{", '{"later": 1, ', 1)) == LEASE
 
 
 @pytest.mark.parametrize("field", ["job_id", "lease_token"])
 def test_a_lease_without_ids_is_refused(field: str) -> None:
-    """A lease that no call would take is refused where it is read, so that a broken record does not end the dispatcher."""
+    """A lease with invalid ids is refused when it is read, so that a broken record does not end the dispatcher."""
     lease = workers_pb2.Lease()
     lease.CopyFrom(LEASE)
     setattr(lease, field, "x")
@@ -198,7 +198,7 @@ def test_a_lease_without_ids_is_refused(field: str) -> None:
 
 
 def test_an_expanded_lease_shows_no_variable_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray expands values of variables (`os.path.expandvars`): names that users chose stay as they are."""
+    """Ray's expansion of variables (`os.path.expandvars`) does not change names that users chose."""
     monkeypatch.setenv("NODE_SECRET", "s3cret")
     lease = workers_pb2.Lease(dataset={"name": "$NODE_SECRET ${NODE_SECRET} ${UNSET}"})
     lease.MergeFrom(LEASE)
@@ -269,7 +269,7 @@ CASES: list[tuple[str, dict[str, Any] | None, list[dict[str, Any]], Phase, str]]
 def test_the_state_of_objects_is_one_phase(
     name: str, resource: dict[str, Any] | None, pods: list[dict[str, Any]], phase: Phase, words: str
 ) -> None:
-    """TrainJob, pods and Workload together are one phase with words for the job's owner."""
+    """TrainJob, pods and Workload give one phase and a reason for the job's owner."""
     run = run_of(LEASE, resource, pods, WORKLOAD)
     assert (run.phase, words in run.reason, run.retryable) == (phase, True, True), run
 

@@ -1,4 +1,4 @@
-"""Tests of real training need PyTorch: they are collected where it is installed, in .venv-train."""
+"""Tests of real training, collected only where PyTorch is installed: in .venv-train."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def environment(stack: Stack, models: Path, tmp_path: Path) -> dict[str, str]:
 async def test_a_preempted_and_killed_training_has_the_adapter_of_a_whole_one(
     stack: Stack, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """On the cluster a job that was preempted, and whose pod was then killed, ends with the uninterrupted job's very bytes."""
+    """On the cluster a job that was preempted and then killed has the same bytes as an uninterrupted one."""
     with Cluster(tmp_path, gpus=1, environment=environment, grace_seconds=60) as cluster:
         async with dispatching(stack, cluster):
             whole = await files_of(stack, await until(stack, await queue(stack), is_final))
@@ -55,7 +55,7 @@ async def test_a_preempted_and_killed_training_has_the_adapter_of_a_whole_one(
 
 
 async def test_two_nodes_train_what_one_does(stack: Stack, environment: dict[str, str], tmp_path: Path) -> None:
-    """Two nodes with a GPU each, preempted on the way, give the very bytes of two GPUs of one node."""
+    """Two preempted nodes with a GPU each give the same bytes as two GPUs of one node."""
     with Cluster(tmp_path, gpus=2, environment=environment) as cluster:
         async with dispatching(stack, cluster):
             whole = await files_of(stack, await until(stack, await queue(stack, count=2), is_final))

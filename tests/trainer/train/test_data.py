@@ -61,7 +61,7 @@ FORMATS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("name", FORMATS)
 async def test_every_format_trains_as_it_was_estimated(stack: Stack, models: Path, tmp_path: Path, name: str) -> None:
-    """What is trained on has the very tokens and samples that were counted, and the steps that were estimated."""
+    """The trained samples and tokens are those that were counted, and the steps those that were estimated."""
     from transformers import AutoTokenizer
 
     from trainer.train import data

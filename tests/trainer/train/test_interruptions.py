@@ -1,4 +1,4 @@
-"""Trainings that are killed, told to end or cancelled, that lose their server, and that run out of disk."""
+"""Trainings that are killed, stopped or cancelled, that lose their server, or run out of disk space."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def seeded() -> random.Random:
 
 
 async def test_killed_anywhere_it_goes_on_bit_for_bit(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """A run whose training process and supervisor are killed, and then told to end, gives the uninterrupted run's adapter."""
+    """A run whose processes are killed and then stopped gives the same adapter as an uninterrupted one."""
     chance = seeded()
     whole = await queue(stack)
     async with trainer(stack, tmp_path / "whole", models, "--once"):
@@ -77,7 +77,7 @@ async def test_killed_anywhere_it_goes_on_bit_for_bit(stack: Stack, models: Path
 
 
 async def test_a_killed_jobs_server_costs_nothing(database: TestDatabase, models: Path, tmp_path: Path) -> None:
-    """While the Jobs server is killed at any steps and started again, the training goes on: no attempt and no step is lost."""
+    """Killing and restarting the Jobs server during a training costs no attempt and no step."""
     chance = seeded()
     rows = ROWS * 10
     steps = STEPS * 10
@@ -113,7 +113,7 @@ def file_limit(pid: int, size: int) -> Iterator[None]:
 
 
 async def test_a_full_storage_completes_nothing(database: TestDatabase, models: Path, tmp_path: Path) -> None:
-    """Where the storage has no room for the result the attempt fails and says so; with room, the next one completes."""
+    """If the storage is full, the attempt fails with that reason; with room, the next one completes."""
     storage = tmp_path / "storage"
     async with servers(database.url, tmp_path) as stack:
         job = await queue(stack)
@@ -132,7 +132,7 @@ async def test_a_full_storage_completes_nothing(database: TestDatabase, models: 
 
 
 async def test_a_full_disk_of_the_trainer_is_named(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """A checkpoint that the trainer's disk has no room for fails the attempt with the reason; nothing is uploaded."""
+    """If the trainer's disk is full, the attempt fails with that reason and nothing is uploaded."""
     job = await queue(stack)
     folder = tmp_path / "trainer"
     async with trainer(stack, folder, models, "--once", CHECKPOINT_SECONDS=0) as process:
@@ -145,7 +145,7 @@ async def test_a_full_disk_of_the_trainer_is_named(stack: Stack, models: Path, t
 
 
 async def test_a_trainer_without_room_for_the_dataset_ends(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """It fails the attempt with the reason, ends with one line for its operator, and takes no other job."""
+    """If the dataset cannot be stored, the attempt fails with that reason and the trainer ends with one line."""
     job = await queue(stack)
     folder = tmp_path / "trainer"
     async with trainer(stack, folder, models) as process:
@@ -170,7 +170,7 @@ async def test_a_trainer_told_to_end_releases_its_job(stack: Stack, models: Path
 
 
 async def test_a_training_that_was_stopped_cannot_be_stopped_again(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """SIGTERM while it ends makes it no failure, for which torchrun on other nodes would wait: its exit code is 0."""
+    """SIGTERM at the end of a training is no failure: the exit code is 0."""
     await queue(stack)
     (leased,) = await trainers.lease(stack)
     settings = TrainerSettings(
@@ -194,7 +194,7 @@ async def test_a_training_that_was_stopped_cannot_be_stopped_again(stack: Stack,
 
 
 async def test_cancelling_stops_the_training(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """A cancelled job's training process is gone soon after, and the trainer takes the next job."""
+    """A cancelled job's training process ends soon, and the trainer leases the next job."""
     job = await queue(stack, ROWS * 40)
     async with trainer(stack, tmp_path / "trainer", models) as process:
         await until(stack, job, lambda job: job.current_step >= 1)
@@ -211,7 +211,7 @@ async def test_cancelling_stops_the_training(stack: Stack, models: Path, tmp_pat
 
 
 def test_a_half_written_checkpoint_is_not_used(tmp_path: Path) -> None:
-    """Without a manifest, or with a file that differs, the checkpoint before is taken; of another model, none."""
+    """A checkpoint without a manifest or with a changed file is skipped; one of another model is not used."""
     from trainer.train.checkpoints import Checkpoints
 
     source = tmp_path / "source"
@@ -237,7 +237,7 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path: Path) -> None:
 
 
 async def test_a_storage_that_fails_is_named(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """Where checkpoints cannot be kept the attempt fails with the reason; nothing is uploaded or completed."""
+    """If checkpoints cannot be written, the attempt fails with that reason and nothing is uploaded."""
     job = await queue(stack)
     async with trainer(
         stack, tmp_path / "trainer", models, "--once", CHECKPOINT_SECONDS=0, CHECKPOINT_URL="file:///dev/full/x"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.train
 
 
 async def test_a_job_becomes_an_adapter(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """The demo's job learns: loss falls by half, the adapter loads with PEFT and changes predictions, and figures come back."""
+    """The demo's job halves its loss, its adapter loads with PEFT and changes predictions, and it has measurements."""
     hyperparameters, training = (
         {field.name: value for field, value in message.ListFields()}
         for message in (train_demo.HYPERPARAMETERS, train_demo.TRAINING)
@@ -74,7 +74,7 @@ def changes_predictions(model: Path, adapter: Path, files: dict[str, bytes]) -> 
 
 
 async def test_two_processes_train_one_job(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """A job of two GPUs is trained by two processes, in the steps that were estimated, and resumes from a checkpoint."""
+    """Two processes train a job of two GPUs in the estimated steps, and resume from a checkpoint."""
     job = await queue(stack, count=2)
     assert job.total_steps == STEPS
     folder = tmp_path / "trainer"
@@ -90,7 +90,7 @@ async def test_two_processes_train_one_job(stack: Stack, models: Path, tmp_path:
 
 
 async def test_what_cannot_be_honoured_fails_at_once(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """QLoRA without a GPU fails with the reason before anything is trained, and is not tried again."""
+    """QLoRA without a GPU fails with the reason before training, without a retry."""
     job = await queue(stack, method="TRAINING_METHOD_QLORA")
     async with trainer(stack, tmp_path / "trainer", models, "--once"):
         failed = await until(stack, job, is_final)
@@ -112,7 +112,7 @@ async def test_validation_chooses_the_best_state(stack: Stack, models: Path, tmp
 
 
 async def test_a_validation_dataset_ends_training_early(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """All samples are trained on; once the loss on another dataset rises, training ends, and the best step is the result."""
+    """All samples are trained on, and training ends with the best step once the validation loss rises."""
     pairs = [("What is the sum?", f"zq{n} wx{n} vk{n}") for n in range(20)]
     validation = await import_rows(stack, [{"prompt": prompt, "completion": text} for prompt, text in pairs])
     options = {"validation_dataset_id": validation.id, "early_stopping_patience": 1}
@@ -129,7 +129,7 @@ async def test_a_validation_dataset_ends_training_early(stack: Stack, models: Pa
 
 
 async def test_any_command_may_train(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """PIPELINE_TRAINER_COMMAND: the example of docs/trainers.md reports, saves a result, and completes a job."""
+    """The training program in docs/trainers.md reports and completes a job."""
     example = (
         (REPOSITORY / "docs" / "trainers.md").read_text().partition("```python\n# train.py")[2].partition("```")[0]
     )

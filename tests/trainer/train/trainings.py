@@ -1,4 +1,4 @@
-"""What tests of real trainings do: queue a job on the tiny model, run a trainer as a process, and read what came of it."""
+"""Helpers for tests of real trainings: queue a job on the tiny model, run a trainer, and read the result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def queue(
     hyperparameters: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> jobs_pb2.Job:
-    """A job on the tiny model; `hyperparameters` take the place of some of CONFIGURATION."""
+    """Queues a job on the tiny model. `hyperparameters` override CONFIGURATION."""
     dataset = await import_rows(stack, rows)
     batch = CONFIGURATION["batch_size"] // count
     request = jobs_pb2.CreateJobRequest(
