@@ -89,8 +89,8 @@ async def test_errors_are_grouped_and_lead_to_their_rows(page: Page, person: Per
     bad = b'{"messages": [{"role": "user", "content": NaN}]}\n'
     await upload(person, conversation(1) + bad * 12 + b'{"question": "Why?", "Answer": "So."}\n', "Broken")
     await page.goto("/datasets")
-    await expect(page.get_by_text("not kept")).to_be_visible()
-    await page.get_by_role("button", name="What is wrong with Broken").click()
+    await expect(page.get_by_text("not stored")).to_be_visible()
+    await page.get_by_role("button", name="errors in Broken").click()
     reasons = page.get_by_role("dialog").get_by_role("listitem")
     await expect(reasons).to_have_count(2)
     await expect(reasons.first).to_contain_text("line 2, col 43")

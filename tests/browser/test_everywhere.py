@@ -167,7 +167,7 @@ async def upload(page: Page) -> None:
 
 async def bad_lines(page: Page) -> None:
     """Opens what is wrong with a file."""
-    await page.get_by_role("button", name="What is wrong with Broken export").click()
+    await page.get_by_role("button", name="errors in Broken export").click()
     await expect(page.get_by_role("dialog")).to_be_visible()
 
 

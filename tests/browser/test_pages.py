@@ -137,13 +137,13 @@ async def test_bad_lines_are_shown_line_by_line(page: Page) -> None:
         }"""
     )
     await page.get_by_role("dialog").get_by_role("button", name="Upload").click()
-    dialog = page.get_by_role("dialog", name="This file has bad lines")
-    await expect(dialog).to_contain_text("1 row of “bad” cannot be trained on, so the file was not kept.")
+    dialog = page.get_by_role("dialog", name="This file has bad rows")
+    await expect(dialog).to_contain_text("1 row of “bad” cannot be trained on, so the file was not stored.")
     await expect(dialog.get_by_role("listitem").first).to_contain_text("line 1")
     reason = (await dialog.get_by_role("listitem").first.text_content()) or ""
     await dialog.get_by_role("button", name="Close").last.click()
-    await page.get_by_role("button", name="What is wrong with bad").click()
-    later = page.get_by_role("dialog", name="What is wrong with “bad”")
+    await page.get_by_role("button", name="errors in bad").click()
+    later = page.get_by_role("dialog", name="Errors in “bad”")
     await expect(later.get_by_role("listitem").first).to_have_text(reason)
     await later.press("Escape")
     await expect(later).to_have_count(0)

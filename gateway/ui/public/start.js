@@ -4,11 +4,11 @@ try {
   var dark = theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
   document.documentElement.classList.toggle("dark", dark);
 } catch (_) {
-  // Storage is switched off: the light theme stands.
+  // Storage is off: the light theme.
 }
 
-// Before the first script: sends for the files of the page that is gone to, and asks what it asks first, which
-// api/client.ts takes up. What is missing here, or wrong, is fetched later and costs time only.
+// Before the first script: preloads the script files of the page at this address, and sends the page's first request, whose
+// response api/client.ts uses. Without an entry here a page only loads later.
 (function () {
   var page = { "/datasets": "datasets", "/keys": "keys", "/login": "login", "/training/configure": "configure", "/training/jobs": "jobs", "/training/jobs/compare": "compare", "/webhooks": "webhooks" };
   var name = page[location.pathname] || (location.pathname.startsWith("/training/jobs/") ? "job" : "");

@@ -4,19 +4,19 @@ import { Link, useLocation, useNavigate } from "react-router";
 
 import { Button } from "@/components/ui/button";
 
-/** State of a link from the list at `path` to one of its entries: the entry's way back is the list as it was left. */
+/** State for links from the list at `path` to an entry, so that the entry's BackLink restores the list. */
 export function openedFrom(path: string): { openedFrom: string } {
   return { openedFrom: path };
 }
 
 type Props = { to: string; label: string };
 
-/** Leads from a page to its list. Where the list opened the page it goes back to it, with its filters, place and selection. */
+/** A link from a page to its list. If the list opened the page, it goes back in the history, to its filters, position and selection. */
 export function BackLink({ to, label }: Props) {
   const navigate = useNavigate();
   const state = useLocation().state as { openedFrom?: string } | null;
   const onClick = (event: MouseEvent) => {
-    // Not where the browser would open a new tab.
+    // Clicks that open a new tab are left to the browser.
     if (state?.openedFrom !== to || event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
     void navigate(-1);

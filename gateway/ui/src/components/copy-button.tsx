@@ -10,12 +10,12 @@ type Props = Omit<ComponentProps<typeof Button>, "onClick" | "asChild"> & {
   text: string | (() => string);
   /** The toast after copying. */
   copied: string;
-  /** Further words of that toast. */
+  /** The toast's second line. */
   description?: string;
   icon?: ReactNode;
 };
 
-/** Copies a text. Says so, or says how to copy it by hand. */
+/** A button that copies a text and shows a toast, which says how to copy it by hand if that fails. */
 export function CopyButton({ text, copied, description, icon, children, ...rest }: Props) {
   const copy = () => {
     copyText(typeof text === "string" ? text : text()).then(

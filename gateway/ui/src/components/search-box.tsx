@@ -10,7 +10,7 @@ const DELAY_MS = 300;
 type Props = {
   label: string;
   placeholder: string;
-  /** The search in force. */
+  /** The current search. */
   value: string;
   className?: string;
   onChange: (value: string) => void;
@@ -23,7 +23,7 @@ export function SearchBox({ label, placeholder, value, className, onChange }: Pr
   const settled = useDebouncedValue(typed.trim(), DELAY_MS);
   if (value !== previous) {
     setPrevious(value);
-    // Not where the change is this box's own: the person may have typed on.
+    // A change from this box is skipped: the user may have typed more since.
     if (value !== settled) setTyped(value);
   }
   const report = useEffectEvent((text: string) => {

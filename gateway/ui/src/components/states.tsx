@@ -35,7 +35,7 @@ type Query = Pick<UseQueryResult, "error" | "errorUpdateCount" | "fetchStatus" |
 
 /** Shown while a query has no data: its error, a note that the browser is offline, or `children` while it loads. */
 export function Unloaded({ query, children }: { query: Query; children: ReactNode }) {
-  // A query forgets its error while it is fetched again. Here it stays until there is an answer.
+  // A query drops its error while it is fetched again. This keeps showing it until the response.
   const [lastError, setLastError] = useState(query.error);
   if (query.error !== null && query.error !== lastError) setLastError(query.error);
   if (query.errorUpdateCount > 0) return <Failed error={query.error ?? lastError} onRetry={() => void query.refetch()} />;

@@ -6,17 +6,17 @@ import type { Dataset, DatasetStatus } from "@/api/types";
 import { upload, type UploadProgress } from "@/api/upload";
 import { count } from "@/lib/format";
 
-const UNDER_WAY: ReadonlySet<DatasetStatus> = new Set<DatasetStatus>(["uploading", "validating"]);
+const BEING_IMPORTED: ReadonlySet<DatasetStatus> = new Set<DatasetStatus>(["uploading", "validating"]);
 
-type Asked = { page?: number; limit?: number; status?: DatasetStatus; search?: string };
+type ListQuery = { page?: number; limit?: number; status?: DatasetStatus; search?: string };
 
-/** A page of the caller's datasets, newest first; refreshed while one of them is on its way. */
-export function useDatasets(asked: Asked) {
+/** A page of the caller's datasets, newest first; refreshed while one of them is being imported. */
+export function useDatasets(query: ListQuery) {
   return useQuery({
-    queryKey: ["datasets", "list", asked],
-    queryFn: ({ signal }) => dataOf(client.GET("/api/datasets", { params: { query: asked }, signal })),
+    queryKey: ["datasets", "list", query],
+    queryFn: ({ signal }) => dataOf(client.GET("/api/datasets", { params: { query }, signal })),
     placeholderData: keepPreviousData,
-    refetchInterval: ({ state }) => (state.data?.datasets.some(({ status }) => UNDER_WAY.has(status)) ? 4000 : false),
+    refetchInterval: ({ state }) => (state.data?.datasets.some(({ status }) => BEING_IMPORTED.has(status)) ? 4000 : false),
   });
 }
 
@@ -32,7 +32,7 @@ export function useDataset(id: string | null) {
   return useQuery<Dataset, ApiError>({
     queryKey: ["datasets", "one", id],
     queryFn: ({ signal }) => {
-      if (id === null) throw new Error("asks nothing");
+      if (id === null) throw new Error("The query is disabled without an id");
       return dataOf(client.GET("/api/datasets/{id}", { params: { path: { id } }, signal }));
     },
     enabled: id !== null,
@@ -50,7 +50,7 @@ export function usePreview(id: string, start: { row: number } | { line: number }
   });
 }
 
-type ImportAsked = {
+type Import = {
   file: File;
   name: string;
   description: string;
@@ -62,7 +62,7 @@ type ImportAsked = {
 
 export function useImportDataset() {
   const queries = useQueryClient();
-  return useMutation<Dataset, ApiError, ImportAsked>({
+  return useMutation<Dataset, ApiError, Import>({
     mutationFn: ({ file, name, description, mapping, signal, onProgress }) => {
       const query = new URLSearchParams({ name, file_name: file.name, ...(description ? { description } : {}) });
       for (const entry of mapping) query.append("mapping", entry);

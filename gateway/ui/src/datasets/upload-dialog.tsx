@@ -28,19 +28,19 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
   useEffect(() => () => stop.current?.abort(), []);
   useEffect(() => {
     if (!importing.isPending) return;
-    // The browser asks before it leaves the page.
-    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
-    window.addEventListener("beforeunload", ask);
-    return () => window.removeEventListener("beforeunload", ask);
+    // The browser asks for confirmation before it leaves the page.
+    const confirmLeaving = (event: BeforeUnloadEvent) => event.preventDefault();
+    window.addEventListener("beforeunload", confirmLeaving);
+    return () => window.removeEventListener("beforeunload", confirmLeaving);
   }, [importing.isPending]);
 
   const choose = (chosen: File) => {
     setFile(chosen);
-    setName((held) => held || nameOf(chosen));
+    setName((current) => current || nameOf(chosen));
     setRefused(null);
     importing.reset();
   };
-  // The browser cannot read the old file any more once it was changed on disk.
+  // The browser cannot read a chosen file after it has changed on disk.
   const startOver = () => {
     setFile(null);
     if (file && name === nameOf(file)) setName("");
@@ -81,10 +81,10 @@ export function UploadDialog({ initial, onClose }: { initial: File | null; onClo
     <Dialog
       open
       onOpenChange={(open) => !open && onClose()}
-      title={refused ? "This file has bad lines" : "Upload a dataset"}
+      title={refused ? "This file has bad rows" : "Upload a dataset"}
       description={
         refused
-          ? `${refused.validation_error_count === 1 ? "1 row of" : `${count(refused.validation_error_count)} rows of`} “${refused.name}” cannot be trained on, so the file was not kept. Correct them and upload it again.`
+          ? `${refused.validation_error_count === 1 ? "1 row of" : `${count(refused.validation_error_count)} rows of`} “${refused.name}” cannot be trained on, so the file was not stored. Correct them and upload it again.`
           : "JSON Lines, JSON, CSV or Parquet, also compressed: conversations, instructions, prompts with completions, or texts."
       }
       size={refused === null ? "normal" : "wide"}

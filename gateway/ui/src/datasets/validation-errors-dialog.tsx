@@ -11,8 +11,8 @@ export function ValidationErrorsDialog({ dataset, onClose }: { dataset: Dataset;
       open
       size="wide"
       onOpenChange={(open) => !open && onClose()}
-      title={`What is wrong with “${dataset.name}”`}
-      description="The file was not kept, only an excerpt of its rows. Correct it and upload it again."
+      title={`Errors in “${dataset.name}”`}
+      description="The file was not stored, only an excerpt of its rows. Correct it and upload it again."
     >
       <ValidationErrors dataset={dataset} />
       <div className="mt-5 flex justify-end">

@@ -3,10 +3,10 @@
  * relative to times of the server.
  */
 let offsetMs = 0;
-/** The `Date` header has whole seconds and arrives a moment late: smaller differences say nothing. */
+/** Smaller differences are ignored: the `Date` header has whole seconds and arrives late. */
 const TOLERANCE_MS = 5000;
 
-/** Takes the server's time from the `Date` header of a response. */
+/** Reads the server's time from the `Date` header of a response. */
 export function observeServerTime(response: Response): void {
   const date = Date.parse(response.headers.get("Date") ?? "");
   if (Number.isNaN(date)) return;

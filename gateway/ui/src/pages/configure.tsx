@@ -12,7 +12,7 @@ import { Button } from "@/components/ui/button";
 import { Skeleton } from "@/components/ui/skeleton";
 import { Alternatives } from "@/configure/alternatives/alternatives";
 import { useCatalogue } from "@/configure/catalogue";
-import { Elsewhere } from "@/configure/estimate/elsewhere";
+import { OtherGpus } from "@/configure/estimate/other-gpus";
 import { EstimateCard } from "@/configure/estimate/estimate-card";
 import { MemorySection, memoryWarning } from "@/configure/estimate/memory";
 import { usePriceChange } from "@/configure/estimate/price-change";
@@ -189,7 +189,7 @@ function Form({ catalogue, onCancel }: { catalogue: Catalogue; onCancel: () => v
       >
         {request && (
           <>
-            <Elsewhere catalogue={catalogue} configuration={configuration} request={request} onChange={change} />
+            <OtherGpus catalogue={catalogue} configuration={configuration} request={request} onChange={change} />
             <div className="mt-2">
               <QuoteBadge
                 request={request}

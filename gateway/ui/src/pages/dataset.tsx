@@ -76,10 +76,10 @@ function Loaded({ dataset }: { dataset: Dataset }) {
           </Section>
         )}
         {dataset.status === "error" && (
-          <Section id="dataset-errors" title="What is wrong">
+          <Section id="dataset-errors" title="Errors">
             <ValidationErrors dataset={dataset} onLine={onLine} />
             <p className="mt-3 text-sm text-soft">
-              The file was not kept. Below are its first rows and its first bad rows; deleting the dataset removes them.
+              The file was not stored. Below are its first rows and its first bad rows; deleting the dataset removes them.
             </p>
           </Section>
         )}

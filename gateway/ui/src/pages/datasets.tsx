@@ -28,37 +28,37 @@ const STATUSES: readonly DatasetStatus[] = ["ready", "error", "validating", "upl
 export function DatasetsPage() {
   const [search, setSearch] = useSearchParams();
   const page = pageFromSearch(search);
-  const status = STATUSES.find((one) => one === search.get("status"));
-  const sought = search.get("search") ?? "";
+  const status = STATUSES.find((value) => value === search.get("status"));
+  const text = search.get("search") ?? "";
   const [dropped, setDropped] = useState<File | null>(null);
   const [uploading, setUploading] = useState(false);
-  const [faulty, setFaulty] = useState<Dataset | null>(null);
-  const [unwanted, setUnwanted] = useState<Dataset | null>(null);
+  const [errorsOf, setErrorsOf] = useState<Dataset | null>(null);
+  const [toDelete, setToDelete] = useState<Dataset | null>(null);
   const query = useDatasets({
     page,
     limit: 10,
     ...(status ? { status } : {}),
-    ...(sought ? { search: sought } : {}),
+    ...(text ? { search: text } : {}),
   });
 
-  const ask = (changes: Record<string, string | null>) => {
+  const setFilters = (changes: Record<string, string | null>) => {
     setSearch(
-      (held) => {
+      (parameters) => {
         for (const [name, value] of Object.entries(changes)) {
-          if (value) held.set(name, value);
-          else held.delete(name);
+          if (value) parameters.set(name, value);
+          else parameters.delete(name);
         }
-        return held;
+        return parameters;
       },
       { replace: true },
     );
   };
-  const take = (file: File | null) => {
+  const openUpload = (file: File | null) => {
     setDropped(file);
     setUploading(true);
   };
-  const drop = useDrop(take);
-  const filtered = Boolean(sought || status);
+  const drop = useDrop(openUpload);
+  const filtered = Boolean(text || status);
   const { data } = query;
 
   return (
@@ -66,13 +66,13 @@ export function DatasetsPage() {
       <PageHeader
         title="Datasets"
         actions={
-          <Button variant="primary" onClick={() => take(null)}>
+          <Button variant="primary" onClick={() => openUpload(null)}>
             <Upload aria-hidden />
             Upload dataset
           </Button>
         }
       >
-        Conversations to train on. Drop a file anywhere on this page.
+        Data to train on: conversations, instructions, prompts with completions, or texts. Drop a file anywhere on this page.
       </PageHeader>
 
       <div className="mb-4 flex flex-wrap gap-2">
@@ -80,14 +80,14 @@ export function DatasetsPage() {
           label="Search datasets by name"
           placeholder="Search by name"
           className="min-w-40 grow sm:max-w-xs"
-          value={sought}
-          onChange={(text) => ask({ search: text, page: null })}
+          value={text}
+          onChange={(changed) => setFilters({ search: changed, page: null })}
         />
         <Select
           label="Status"
           className="w-36"
           value={status ?? "all"}
-          onChange={(value) => ask({ status: value === "all" ? null : value, page: null })}
+          onChange={(value) => setFilters({ status: value === "all" ? null : value, page: null })}
           options={[
             { value: "all", label: "Any status" },
             ...STATUSES.map((value) => ({ value, label: capitalise(value) })),
@@ -98,13 +98,13 @@ export function DatasetsPage() {
       <section aria-label="Datasets" aria-busy={query.isFetching} className="panel overflow-hidden">
         {data ? (
           data.datasets.length > 0 ? (
-            <DatasetTable datasets={data.datasets} onFaults={setFaulty} onDelete={setUnwanted} />
+            <DatasetTable datasets={data.datasets} onErrors={setErrorsOf} onDelete={setToDelete} />
           ) : filtered || page > 1 ? (
             <Empty
               icon={Search}
               title="No dataset matches"
               action={
-                <Button onClick={() => ask({ search: null, status: null, page: null })}>Show all datasets</Button>
+                <Button onClick={() => setFilters({ search: null, status: null, page: null })}>Show all datasets</Button>
               }
             >
               No dataset matches the search and the status.
@@ -114,7 +114,7 @@ export function DatasetsPage() {
               icon={Database}
               title="No datasets yet"
               action={
-                <Button variant="primary" onClick={() => take(null)}>
+                <Button variant="primary" onClick={() => openUpload(null)}>
                   <Upload aria-hidden />
                   Upload a dataset
                 </Button>
@@ -129,7 +129,7 @@ export function DatasetsPage() {
           </Unloaded>
         )}
       </section>
-      {data && <Pager pagination={data.pagination} noun="datasets" onPage={(to) => ask({ page: String(to) })} />}
+      {data && <Pager pagination={data.pagination} noun="datasets" onPage={(to) => setFilters({ page: String(to) })} />}
 
       {drop.isOver && (
         <div className="pointer-events-none fixed inset-3 z-40 grid place-items-center rounded-2xl border-2 border-dashed border-brand bg-brand-soft/90">
@@ -141,8 +141,8 @@ export function DatasetsPage() {
       )}
       <Suspense>
         {uploading && <UploadDialog initial={dropped} onClose={() => setUploading(false)} />}
-        {unwanted && <DeleteDialog dataset={unwanted} onClose={() => setUnwanted(null)} />}
-        {faulty && <ValidationErrorsDialog dataset={faulty} onClose={() => setFaulty(null)} />}
+        {toDelete && <DeleteDialog dataset={toDelete} onClose={() => setToDelete(null)} />}
+        {errorsOf && <ValidationErrorsDialog dataset={errorsOf} onClose={() => setErrorsOf(null)} />}
       </Suspense>
     </div>
   );
@@ -150,13 +150,13 @@ export function DatasetsPage() {
 
 function useDrop(onFile: (file: File) => void) {
   const [depth, setDepth] = useState(0);
-  const holdsFiles = (event: DragEvent) => event.dataTransfer.types.includes("Files");
+  const hasFiles = (event: DragEvent) => event.dataTransfer.types.includes("Files");
   return {
     isOver: depth > 0,
     handlers: {
-      onDragEnter: (event: DragEvent) => holdsFiles(event) && setDepth((held) => held + 1),
-      onDragLeave: (event: DragEvent) => holdsFiles(event) && setDepth((held) => Math.max(0, held - 1)),
-      onDragOver: (event: DragEvent) => holdsFiles(event) && event.preventDefault(),
+      onDragEnter: (event: DragEvent) => hasFiles(event) && setDepth((before) => before + 1),
+      onDragLeave: (event: DragEvent) => hasFiles(event) && setDepth((before) => Math.max(0, before - 1)),
+      onDragOver: (event: DragEvent) => hasFiles(event) && event.preventDefault(),
       onDrop: (event: DragEvent) => {
         setDepth(0);
         const file = event.dataTransfer.files[0];
@@ -173,9 +173,9 @@ const COLUMNS =
   "md:grid md:grid-cols-[minmax(0,1fr)_6.5rem_5rem_10.5rem] md:items-center md:gap-4 lg:grid-cols-[minmax(0,1fr)_6.5rem_5rem_5.5rem_5.5rem_10.5rem]";
 const WIDE_ONLY = "md:max-lg:hidden";
 
-type TableProps = { datasets: Dataset[]; onFaults: (one: Dataset) => void; onDelete: (one: Dataset) => void };
+type TableProps = { datasets: Dataset[]; onErrors: (dataset: Dataset) => void; onDelete: (dataset: Dataset) => void };
 
-function DatasetTable({ datasets, onFaults, onDelete }: TableProps) {
+function DatasetTable({ datasets, onErrors, onDelete }: TableProps) {
   return (
     <div role="table" aria-label="Datasets">
       <div role="row" className={`hidden border-b border-line bg-sunken/50 px-5 py-2.5 text-xs font-medium text-soft ${COLUMNS}`}>
@@ -194,70 +194,70 @@ function DatasetTable({ datasets, onFaults, onDelete }: TableProps) {
           <span className="sr-only">Actions</span>
         </span>
       </div>
-      {datasets.map((one) => (
-        <Row key={one.id} one={one} onFaults={() => onFaults(one)} onDelete={() => onDelete(one)} />
+      {datasets.map((dataset) => (
+        <Row key={dataset.id} dataset={dataset} onErrors={() => onErrors(dataset)} onDelete={() => onDelete(dataset)} />
       ))}
     </div>
   );
 }
 
-function Row({ one, onFaults, onDelete }: { one: Dataset; onFaults: () => void; onDelete: () => void }) {
-  const ready = one.status === "ready" && one.training_ready;
-  const bad = one.validation_error_count;
-  const wrong = bad === 1 ? "1 bad line" : bad > 1 ? `${count(bad)} bad lines` : "Not usable";
-  const warnings = one.validation_warnings.length;
+function Row({ dataset, onErrors, onDelete }: { dataset: Dataset; onErrors: () => void; onDelete: () => void }) {
+  const ready = dataset.status === "ready" && dataset.training_ready;
+  const bad = dataset.validation_error_count;
+  const errors = bad === 1 ? "1 bad row" : bad > 1 ? `${count(bad)} bad rows` : "Not usable";
+  const warnings = dataset.validation_warnings.length;
   return (
     <div role="row" className={`border-b border-line px-5 py-3.5 last:border-0 max-md:grid max-md:grid-cols-3 max-md:gap-x-4 max-md:gap-y-3 ${COLUMNS}`}>
       <div role="cell" className="min-w-0 max-md:col-span-3">
         <p className="truncate font-medium">
-          <Link to={`/datasets/${one.id}`} state={openedFrom("/datasets")} className="hover:underline">
-            {one.name}
+          <Link to={`/datasets/${dataset.id}`} state={openedFrom("/datasets")} className="hover:underline">
+            {dataset.name}
           </Link>
         </p>
         <p className="truncate text-[0.8125rem] text-soft">
-          {[one.format?.replace("_", " / "), one.file_name].filter(Boolean).join(" · ")}
-          {one.created_at && (
+          {[dataset.format?.replace("_", " / "), dataset.file_name].filter(Boolean).join(" · ")}
+          {dataset.created_at && (
             <>
-              {(one.format ?? one.file_name) && " · "}
-              <TimeAgo at={one.created_at} />
+              {(dataset.format ?? dataset.file_name) && " · "}
+              <TimeAgo at={dataset.created_at} />
             </>
           )}
           {warnings > 0 && (
             <>
               {" · "}
-              <Link to={`/datasets/${one.id}`} className="text-warn hover:underline" aria-label={`Warnings of ${one.name}`}>
+              <Link to={`/datasets/${dataset.id}`} className="text-warn hover:underline" aria-label={`Warnings of ${dataset.name}`}>
                 {warnings === 1 ? "1 warning" : `${count(warnings)} warnings`}
               </Link>
             </>
           )}
-          {one.status === "error" && " · not kept"}
+          {dataset.status === "error" && " · file not stored"}
         </p>
       </div>
       <div role="cell" className="flex max-md:hidden">
-        <DatasetStatusBadge status={one.status} />
+        <DatasetStatusBadge status={dataset.status} />
       </div>
-      <Figure label="Pairs" value={one.total_training_pairs} show={count} />
-      <Figure label="Tokens" value={one.total_tokens} show={short} full className={WIDE_ONLY} />
-      <Figure label="Size" value={one.file_size} show={bytes} className={WIDE_ONLY} />
+      <Figure label="Pairs" value={dataset.total_training_pairs} show={count} />
+      <Figure label="Tokens" value={dataset.total_tokens} show={short} full className={WIDE_ONLY} />
+      <Figure label="Size" value={dataset.file_size} show={bytes} className={WIDE_ONLY} />
       <div role="cell" className="flex items-center gap-2 max-md:col-span-3 md:justify-end">
         <span className="mr-auto flex md:hidden">
-          <DatasetStatusBadge status={one.status} />
+          <DatasetStatusBadge status={dataset.status} />
         </span>
         {ready && (
           <Button asChild size="small">
-            <Link to={`/training/configure?datasetId=${one.id}`} aria-label={`Start Training on ${one.name}`}>
+            <Link to={`/training/configure?datasetId=${dataset.id}`} aria-label={`Start Training on ${dataset.name}`}>
               Start Training
             </Link>
           </Button>
         )}
-        {one.status === "error" && (
-          <Button size="small" variant="destructive" onClick={onFaults} aria-label={`${wrong}: what is wrong with ${one.name}`}>
+        {dataset.status === "error" && (
+          <Button size="small" variant="destructive" onClick={onErrors} aria-label={`${errors}: errors in ${dataset.name}`}>
             <FileWarning aria-hidden />
-            {wrong}
+            {errors}
           </Button>
         )}
-        {one.status === "ready" && !one.training_ready && <span className="text-xs text-soft">Not for training</span>}
-        <Button size="icon" variant="ghost" className="-mr-2 size-8" aria-label={`Delete ${one.name}`} onClick={onDelete}>
+        {dataset.status === "ready" && !dataset.training_ready && <span className="text-xs text-soft">Not for training</span>}
+        <Button size="icon" variant="ghost" className="-mr-2 size-8" aria-label={`Delete ${dataset.name}`} onClick={onDelete}>
           <Trash2 aria-hidden />
         </Button>
       </div>

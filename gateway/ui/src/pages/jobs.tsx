@@ -111,9 +111,9 @@ export function JobsPage() {
         />
       )}
       {data && <Capacity />}
-      {/* Above the page, so that it moves nothing when it comes. */}
+      {/* Floats above the page, so that the layout does not shift. */}
       {data && <StaleNotice fetchedAt={query.dataUpdatedAt} className="fixed inset-x-4 bottom-28 z-20 mx-auto w-fit" />}
-      {/* Room below the list for the bar that floats there. */}
+      {/* Space for the floating selection bar. */}
       <div className={selection.jobs.length > 0 ? "h-28 sm:h-20" : undefined} />
       <SelectionBar jobs={selection.jobs} onDone={(job) => selection.set([job], false)} onClear={selection.clear} />
       <Suspense>{edited && <EditDialog job={edited} onClose={() => setEdited(null)} />}</Suspense>

@@ -57,7 +57,7 @@ export function ForecastSummary({ forecast }: { forecast: Forecast }) {
 
 type DetailsProps = { forecast: Forecast; basis: string };
 
-/** What the forecast rests on: steps, range, values that the Estimator filled in, and what takes the time of a training step. */
+/** The details of a forecast: steps, range, the values that the Estimator assumed, and what takes the time of a training step. */
 export function ForecastDetails({ forecast, basis }: DetailsProps) {
   const { p10, p90 } = forecast.startup_seconds;
   return (

@@ -29,7 +29,7 @@ type Props = {
   /** Null: not loaded yet. */
   memory: MemoryForecast | null;
   repairs: Estimate["repairs"];
-  /** What there is to say where it does not fit and no change helps; null otherwise. */
+  /** The note if the job does not fit and no change helps; null otherwise. */
   repairsNote: string | null;
   allowsRisk: boolean;
   onAllowRisk: (allowed: boolean) => void;

@@ -15,7 +15,7 @@ export function ConfigurationPanel({ job }: { job: Job }) {
     ["Last change", job.updated_at],
   ] as const;
   return (
-    <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Fixed at the start</span>}>
+    <Panel title="Configuration" aside={<span className="text-[0.8125rem] text-soft">Cannot be changed</span>}>
       <dl className="grid grid-cols-2 gap-4 sm:grid-cols-4">
         <Fact name="Base model">{job.base_model ?? (job.plan ? `${job.plan.base_model} (default)` : "none")}</Fact>
         {trainingOptions(job).map(([name, value]) => (

@@ -35,7 +35,7 @@ export function CostPanel({ job }: { job: Job }) {
           </Line>
         )}
         {job.reforecast && !isFinal && (
-          <Line name="80 % range by its own speed">
+          <Line name="80 % range at the measured speed">
             {money(job.reforecast.cost.p10)} – {money(job.reforecast.cost.p90)}
           </Line>
         )}

@@ -11,7 +11,7 @@ type Props = {
   labels: readonly string[];
   placeholder?: string;
   suggestions?: readonly string[];
-  /** Whether leaving the box adds what is typed. Its room must not grow then: what is clicked would move away. */
+  /** Whether leaving the box adds the typed label. The box must not grow then, or the click that left it would miss its target. */
   addsOnBlur?: boolean;
   className?: string;
   onChange: (labels: readonly string[]) => void;
@@ -28,7 +28,7 @@ export function LabelInput({ id, label, labels, placeholder, suggestions = [], a
     if (changed.length > labels.length) onChange(changed);
   };
   const onKeyDown = (event: KeyboardEvent) => {
-    // Enter chooses a word of an input method.
+    // In an input method Enter confirms a word.
     if (event.nativeEvent.isComposing) return;
     if ((event.key === "Enter" && text.trim()) || event.key === ",") {
       event.preventDefault();

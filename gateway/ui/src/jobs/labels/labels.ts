@@ -13,13 +13,13 @@ export function isLabel(text: string): boolean {
 // eslint-disable-next-line no-control-regex
 const CONTROL_OR_COMMA = /[,\x00-\x1f]/;
 
-/** Labels with those of a text, which commas separate. What is empty, too long or there already is left out. */
+/** Adds the labels of a comma-separated text, without empty, too long or repeated ones. */
 export function withLabels(labels: readonly string[], text: string): readonly string[] {
   const added = text.split(",").map((one) => one.trim()).filter(isLabel);
   return [...new Set([...labels, ...added])].slice(0, MAX_LABELS);
 }
 
-/** What a job is called: its name, else its dataset's. */
+/** A job's title: its name, else its dataset's. */
 export function jobTitle(job: Pick<Job, "name" | "dataset">): string {
   return job.name ?? job.dataset.name;
 }

@@ -39,9 +39,9 @@ type Props = {
 
 type State = { step: "asking" } | { step: "running"; finished: number } | { step: "failed"; failures: readonly Failure[]; finished: number };
 
-/** Cancels or deletes jobs: asks once, shows how far it is, and then each job that failed with its reason. */
+/** Cancels or deletes jobs: asks for confirmation, shows the progress, and then each job that failed with the reason. */
 export function BatchDialog({ action, jobs: allowed, skipped, onDone, onClose }: Props) {
-  // The jobs as they were when the dialog opened: those that are done leave the selection meanwhile.
+  // The jobs when the dialog opened: the selection loses each job that is done.
   const [jobs] = useState(allowed);
   const [state, setState] = useState<State>({ step: "asking" });
   const stop = useRef<AbortController | null>(null);

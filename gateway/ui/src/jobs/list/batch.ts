@@ -1,17 +1,17 @@
 import type { ApiError } from "@/api/errors";
 import type { Job } from "@/api/types";
 
-/** Jobs that are changed at once: few enough to stay under the rate limit of a user. */
+/** Concurrent calls: few enough to stay below a user's rate limit. */
 const CONCURRENCY = 4;
-/** A call that the server refused for now has changed nothing, and is made again after these times. */
+/** Delays before the retries of a call that the server refused temporarily, which has changed nothing. */
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
 const REFUSED_FOR_NOW = ["RATE_LIMITED", "OVERLOADED"];
 
 export type Failure = { readonly job: Job; readonly error: ApiError };
 
 /**
- * Changes jobs, a few at a time, and goes on after one that fails. Reports each job as it is done. After `signal` is aborted no
- * further one is begun. Returns the failures, in the order of the jobs.
+ * Changes jobs, a few at a time, and continues after a failure. Reports each job that is done. After `signal` is aborted no further
+ * call is made. Returns the failures, in the order of the jobs.
  */
 export async function runBatch(
   jobs: readonly Job[],

@@ -4,7 +4,7 @@ import type { GpuCapacity } from "@/api/types";
 import { useCapacity } from "@/jobs/queries";
 import { count, duration } from "@/lib/format";
 
-/** Free and busy GPUs of each type, and how many jobs of all users run and wait. Nothing where no trainer and no job is. */
+/** Free and busy GPUs of each type, and the numbers of running and waiting jobs of all users. Empty without trainers and jobs. */
 export function Capacity() {
   const { data } = useCapacity();
   if (!data || data.length === 0) return null;

@@ -1,6 +1,6 @@
 import type { JobSort } from "@/api/types";
 
-/** Columns by width: a phone has a card for each job, a tablet the columns that matter most, so that names keep their room. */
+/** Columns by width of the screen: a phone shows a card for each job, a tablet the most important columns. */
 export const COLUMNS =
   "md:grid md:items-center md:gap-x-3 md:grid-cols-[1.75rem_minmax(0,1fr)_7rem_7rem_5rem_2.25rem] lg:grid-cols-[1.75rem_minmax(0,1fr)_8.5rem_7rem_7.5rem_5.5rem_5rem_2.25rem] xl:grid-cols-[1.75rem_minmax(0,1fr)_9.5rem_7rem_8rem_6rem_5rem_5rem_2.25rem]";
 

@@ -21,7 +21,7 @@ export const PAGE_SIZES = [10, 25, 50, 100] as const;
 const DEFAULT_LIMIT = 10;
 const MAX_SEARCH_LENGTH = 200;
 
-/** What is listed, and in which order. It is kept in the URL. */
+/** The filters and the order of the list. They are in the URL. */
 export type Filters = {
   readonly page: number;
   readonly limit: number;
@@ -33,7 +33,7 @@ export type Filters = {
   readonly ascending: boolean;
 };
 
-/** Decodes filters from URL parameters. What is missing or not valid has its default. */
+/** Decodes filters from URL parameters. Missing and invalid ones have their defaults. */
 export function filtersFromSearch(search: URLSearchParams): Filters {
   const sort = (Object.keys(SORTS) as JobSort[]).find((one) => one === search.get("sort")) ?? "created";
   return {

@@ -16,7 +16,7 @@ type Props = {
   onClear: () => void;
 };
 
-/** What can be done with the selected jobs. It floats above the page's end, so that it moves nothing. */
+/** The actions for the selected jobs. It floats above the end of the page, so that the layout does not shift. */
 export function SelectionBar({ jobs, onDone, onClear }: Props) {
   const [action, setAction] = useState<BatchAction | null>(null);
   const allowed = (one: BatchAction) => jobs.filter((job) => job.allowed_actions.includes(one));

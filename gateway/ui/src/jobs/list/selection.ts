@@ -6,12 +6,12 @@ import type { Job } from "@/api/types";
 
 type Selected = ReadonlyMap<string, Job>;
 
-/** Beside the cached responses, so that it ends with the session as they do. */
+/** In the query cache, so that it is cleared with the session. */
 const KEPT = ["selection"];
 
 /**
- * Selected jobs, over pages and filters. A job that is listed now is as the list has it. The history entry that the list was
- * left from has its selection again on the way back.
+ * The selected jobs, across pages and filters, updated from the list. Going back in the history to a list restores the selection
+ * that it was left with.
  */
 export function useSelection(listed: readonly Job[]) {
   const queries = useQueryClient();

@@ -10,7 +10,7 @@ type Props = {
   onChange: (status: JobStatus | null) => void;
 };
 
-/** Filters by status, each with its number of jobs. The number is below the word, so that a longer one moves nothing. */
+/** Filters by status, each with its number of jobs below it, so that longer numbers do not shift the layout. */
 export function StatusTabs({ status, counts, onChange }: Props) {
   const all = counts && Object.values(counts).reduce((sum, number) => sum + number, 0);
   return (

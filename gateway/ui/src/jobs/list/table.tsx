@@ -72,7 +72,7 @@ function SortButton({ sort, filters, onSort }: { sort: JobSort; filters: Filters
       onClick={() => onSort(sort)}
     >
       {SORTS[sort].label}
-      {/* Its room is kept, so that sorting moves nothing. */}
+      {/* Takes its space always, so that sorting does not shift the layout. */}
       <Icon className={cn("size-3.5", !isSorted && "invisible")} aria-hidden />
     </button>
   );

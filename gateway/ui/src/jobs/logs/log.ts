@@ -1,9 +1,9 @@
 import type { JobEvent, Pagination } from "@/api/types";
 
-/** What a log needs of an event. */
+/** The fields of an event that a log uses. */
 export type LogEvent = Pick<JobEvent, "revision" | "created_at" | "log_lines">;
 
-/** A job's newest events without a gap, newest first. `isComplete`: there are none before them. */
+/** A job's newest events without a gap, newest first. `isComplete`: no earlier events exist. */
 export type Log = { readonly events: readonly LogEvent[]; readonly isComplete: boolean };
 
 export type LogLine = { readonly id: string; readonly time: string; readonly text: string };
@@ -11,10 +11,10 @@ export type LogLine = { readonly id: string; readonly time: string; readonly tex
 /** Returns a page of a job's events, newest first. */
 export type FetchEvents = (page: number, limit: number) => Promise<{ events: JobEvent[]; pagination: Pagination }>;
 
-/** Sizes of pages: a page of 2 MiB of lines or more leaves some out, and smaller ones have room for them. */
+/** Page sizes: a page with more than 2 MiB of lines omits some, and is fetched again in smaller pages. */
 const LIMITS = [100, 10, 2] as const;
 const OMITTED = /^\(\d+ lines are too long for this page; /;
-/** Lines that are kept at most. */
+/** Lines that are kept in memory. */
 export const MAX_LINES = 500_000;
 
 /** Returns a log with the events that came since; without one, the newest page. */
@@ -31,21 +31,21 @@ export async function withNewer(log: Log | undefined, fetch: FetchEvents): Promi
 /** Returns a log with one more page of earlier events. */
 export async function withEarlier(log: Log, fetch: FetchEvents): Promise<Log> {
   const oldest = log.events.at(-1)?.revision ?? 0;
-  // Events that come meanwhile move the earlier ones on: the page may have known ones only.
+  // New events shift the pages: this page may have only events that are known already.
   for (let page = Math.floor(log.events.length / LIMITS[0]) + 1; ; page += 1) {
     const { events, isLast } = await fetchPage(fetch, page);
     if (isLast || events.some(({ revision }) => revision < oldest)) return merge(log, events, isLast);
   }
 }
 
-/** A log with further events. Those that it has already change nothing. */
+/** Returns a log with further events; those that it has already are ignored. */
 export function merge(log: Log | undefined, events: readonly LogEvent[], isComplete: boolean): Log {
   const byRevision = new Map([...(log?.events ?? []), ...events].map((event) => [event.revision, event]));
   const merged = [...byRevision.values()].sort((first, second) => second.revision - first.revision);
   return { events: merged, isComplete: isComplete || (log?.isComplete ?? false) };
 }
 
-/** A log with an event that just happened. `null`: there are events between, which have to be fetched. */
+/** Returns a log with a new event. `null`: events are missing before it and have to be fetched. */
 export function withEvent(log: Log, event: LogEvent): Log | null {
   const newest = log.events[0]?.revision ?? 0;
   if (event.revision <= newest) return log;

@@ -121,7 +121,7 @@ const linesOfLog = (number: number) => (number === 1 ? "1 line" : `${count(numbe
 
 type ViewerProps = { lines: readonly LogLine[]; words: string; onEarlier: (() => void) | null; isLoading: boolean };
 
-/** The lines in a box of their own, which stays at its end while it is there. */
+/** A box with the lines. While it is scrolled to its end, it follows new lines. */
 function Viewer({ lines, words, onEarlier, isLoading }: ViewerProps) {
   const box = useRef<HTMLDivElement>(null);
   const isAtEnd = useRef(true);

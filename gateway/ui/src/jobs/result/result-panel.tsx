@@ -84,7 +84,7 @@ function Result({ job, artifact }: { job: Job; artifact: JobArtifact }) {
   );
 }
 
-/** The lowest eval loss and its step. Thinned out, a metric keeps its smallest values. */
+/** The lowest eval loss and its step. Downsampling keeps the smallest values of a metric. */
 function lowestEvalLoss(points: readonly JobMetrics[]): { step: number; value: number } | null {
   let best: { step: number; value: number } | null = null;
   for (const { step, values } of points) {

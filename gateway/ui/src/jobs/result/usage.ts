@@ -6,7 +6,7 @@ export const ARCHIVE = "adapter.zip";
 /** Values that vLLM takes for `--max-lora-rank`. */
 const VLLM_RANKS = [8, 16, 32, 64, 128, 256, 320, 512];
 
-/** Where a file of a job's result is downloaded. The session cookie goes along with a click on it. */
+/** The download URL of a file of a job's result. The browser sends the session cookie with it. */
 export function downloadPath(jobId: string, name: string): string {
   return `/api/jobs/${jobId}/artifact/${encodeURIComponent(name)}`;
 }
@@ -47,7 +47,7 @@ curl http://localhost:8000/v1/chat/completions \\
   ];
 }
 
-/** The repository of the base model; of one that is in none, the folder that the trainer has it in. */
+/** The repository of the base model, or the trainer's folder if it is in none. */
 function sourceOf({ base_model, base_model_source }: JobArtifact): string {
   return /^[\w.-]+\/[\w.-]+$/.test(base_model_source) ? base_model_source : `./models/${base_model}`;
 }

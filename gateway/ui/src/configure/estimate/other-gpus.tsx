@@ -12,8 +12,8 @@ type Props = {
   onChange: (changed: Configuration) => void;
 };
 
-/** The cheapest and the fastest hardware for the same settings, as the service chose them. */
-export function Elsewhere({ catalogue, configuration, request, onChange }: Props) {
+/** The cheapest and the fastest other GPUs for the same settings, as the Estimator chose them. */
+export function OtherGpus({ catalogue, configuration, request, onChange }: Props) {
   const { data } = useComparison(sameSettingsRequest(catalogue, configuration, request));
   const choices = [
     { name: "Cheapest", point: data?.points[data.cheapest ?? -1] },
@@ -21,7 +21,7 @@ export function Elsewhere({ catalogue, configuration, request, onChange }: Props
   ];
   const isCurrent = ({ gpu_config: gpus }: ComparisonPoint) =>
     gpus.type === request.gpu_config.type && gpus.count === request.gpu_config.count;
-  // As high as two lines, so that nothing moves when they arrive.
+  // Two lines high always, so that the layout does not shift when they arrive.
   return (
     <div className="mt-2 min-h-22 border-t border-line pt-3 text-[0.8125rem]">
       <p className="font-medium text-soft">Same settings on other GPUs</p>
