@@ -225,23 +225,11 @@ class Job(NamedTuple):
 
     def configuration(self) -> Configuration:
         """Returns the request that creates the same job again."""
-        return Configuration(
-            dataset_id=self.dataset_id,
-            preset_id=self.preset_id,
-            hyperparameters=self.hyperparameters,
-            gpu_config=self.gpu_config,
-            client_estimated_cost=None,
-            max_cost_usd=self.max_cost_usd,
-            max_duration_seconds=self.max_duration_seconds,
-            priority=self.priority,
-            retried_from=self.id,
-            base_model=self.base_model,
-            training=self.training or None,
-            provider=self.provider,
-            allow_oom_risk=self.allow_oom_risk,
-            name=self.name,
-            labels=tuple(self.labels),
-        )
+        shared: dict[str, Any] = {
+            name: getattr(self, name) for name in Configuration.__match_args__ if hasattr(self, name)
+        }
+        changes = {"client_estimated_cost": None, "retried_from": self.id, "training": self.training or None}
+        return Configuration(**shared | changes | {"labels": tuple(self.labels)})
 
     @property
     def estimate_differs(self) -> bool:
