@@ -20,6 +20,8 @@ TRANSIENT = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
+# Reasons of FAILED_PRECONDITION after which the lease continues.
+STILL_LEASED = frozenset({"ARTIFACT_MISMATCH", "INVALID_TRANSITION"})
 
 
 class Stopped(Exception):
@@ -43,6 +45,27 @@ class TrainerError(Exception):
 
 class ResultTooLarge(TrainerError):
     """A result that is larger than the service takes, on this attempt as on every other."""
+
+
+class InvalidRequest(TrainerError):
+    """A request that violates the contract."""
+
+
+def permanent_error(error: Any, *, can_refresh_token: bool) -> Stopped | TrainerError | None:
+    """Returns the exception for a failed call about a lease; None if the same call may succeed later.
+
+    `can_refresh_token`: whether a later call may carry another token.
+    """
+    code, reason = error.code(), reason_of(error)
+    if code == grpc.StatusCode.FAILED_PRECONDITION and reason not in STILL_LEASED:
+        return Stopped(reason.lower())
+    if code == grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidRequest(describe(error))
+    if reason == "ARTIFACT_TOO_LARGE":
+        return ResultTooLarge(describe(error))
+    if is_transient(error) or (code == grpc.StatusCode.UNAUTHENTICATED and can_refresh_token):
+        return None
+    return TrainerError(describe(error))
 
 
 def is_transient(error: Any) -> bool:

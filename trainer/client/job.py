@@ -16,21 +16,15 @@ from pipeline.common.v1 import files_pb2
 from pipeline.workers.v1 import workers_pb2
 
 from trainer.client.connection import CALL_SECONDS, Connection, pauses
-from trainer.client.errors import ResultTooLarge, Stopped, TrainerError, describe, is_transient, reason_of
+from trainer.client.errors import InvalidRequest, ResultTooLarge, Stopped, TrainerError, describe, permanent_error
 from trainer.client.files import download_dataset, upload_file
 from trainer.client.reports import ReportBuffer, clean_text
 
 # Reports within this time are sent together.
 SEND_SECONDS = 0.5
 MAX_ERROR = 2_000
-# Reasons of errors after which the lease continues.
-STILL_LEASED = frozenset({"ARTIFACT_MISMATCH", "INVALID_TRANSITION"})
 
 Transferred = TypeVar("Transferred")
-
-
-class _InvalidRequest(TrainerError):
-    """A request that violates the contract."""
 
 
 class Job:
@@ -271,7 +265,7 @@ class Job:
             request = self._reports.take()
         try:
             response, sent_at = self._call("ReportProgress", request)
-        except _InvalidRequest as error:
+        except InvalidRequest as error:
             # Renews the lease without the refused report.
             with self._changed:
                 self._reports.add(lines=[f"a report was refused: {error}"])
@@ -291,7 +285,7 @@ class Job:
                 timeout = max(1.0, min(CALL_SECONDS, self._lease_ends_at - sent_at))
                 return self._connection.start(name, request, timeout).result(), sent_at
             except grpc.RpcError as error:
-                self._raise_unless_transient(error)
+                self._raise_if_permanent(error)
                 pause = min(next(waits), self.lease.renew_every_ms / 1000)
                 if time.monotonic() + pause > self._lease_ends_at:
                     raise self._stopped("LEASE_LOST") from error
@@ -308,7 +302,7 @@ class Job:
                     self.check()
                     return transfer()
                 except grpc.RpcError as error:
-                    self._raise_unless_transient(error)
+                    self._raise_if_permanent(error)
                     if time.monotonic() > deadline:
                         raise TrainerError(
                             f"the transfer has not succeeded in {self._transfer_seconds:.0f} s: {describe(error)}"
@@ -318,15 +312,9 @@ class Job:
             with self._changed:
                 self._reported_at = time.monotonic()
 
-    def _raise_unless_transient(self, error: Any) -> None:
-        code = error.code()
-        if code == grpc.StatusCode.FAILED_PRECONDITION and reason_of(error) not in STILL_LEASED:
-            raise self._stopped(reason_of(error)) from error
-        if code == grpc.StatusCode.INVALID_ARGUMENT:
-            raise _InvalidRequest(describe(error)) from error
-        if code == grpc.StatusCode.UNAUTHENTICATED and self._connection.can_refresh_token:
-            return
-        if reason_of(error) == "ARTIFACT_TOO_LARGE":
-            raise ResultTooLarge(describe(error)) from error
-        if not is_transient(error):
-            raise TrainerError(describe(error)) from error
+    def _raise_if_permanent(self, error: Any) -> None:
+        permanent = permanent_error(error, can_refresh_token=self._connection.can_refresh_token)
+        if isinstance(permanent, Stopped):
+            self.outcome = permanent.reason
+        if permanent is not None:
+            raise permanent from error

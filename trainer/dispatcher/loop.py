@@ -18,9 +18,9 @@ import grpc
 import structlog
 from pipeline.workers.v1 import workers_pb2
 
-from trainer.client import Trainer, TrainerError
+from trainer.client import Stopped, Trainer, TrainerError
 from trainer.client.connection import CALL_SECONDS, Connection
-from trainer.client.errors import describe, is_transient, reason_of
+from trainer.client.errors import describe, permanent_error
 from trainer.client.reports import MAX_LINE, clean_text
 from trainer.dispatcher.engine import Engine, EngineRefused, EngineUnavailable, Phase, Run, Unavailable, name_of
 from trainer.dispatcher.metrics import DispatcherMetrics
@@ -239,9 +239,9 @@ class Dispatcher:
         try:
             return call.result()
         except grpc.RpcError as error:
-            code = error.code()
-            if code == grpc.StatusCode.FAILED_PRECONDITION and reason_of(error) in ("LEASE_LOST", "JOB_FINAL"):
+            permanent = permanent_error(error, can_refresh_token=self._connection.can_refresh_token)
+            if isinstance(permanent, Stopped):
                 return None
-            if is_transient(error) or (code == grpc.StatusCode.UNAUTHENTICATED and self._connection.can_refresh_token):
+            if permanent is None:
                 raise ServiceUnavailable(f"{name}: {describe(error)}") from error
-            raise TrainerError(f"{name}: {describe(error)}") from error
+            raise TrainerError(f"{name}: {permanent}") from error
