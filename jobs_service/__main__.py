@@ -146,7 +146,13 @@ async def open_services(
             "sweep-files": FileSweeper(database, storage).run(),
             "sweep-artifacts": artifacts.run(artifact_retention),
             "figures": Figures(database, metrics, every_seconds=settings.figures_ms / 1000).run(),
-            "prune": repeat("prune", prune, every_seconds=PRUNE_SECONDS, timeout_seconds=PRUNE_TIMEOUT_SECONDS),
+            "prune": repeat(
+                "prune",
+                prune,
+                every_seconds=PRUNE_SECONDS,
+                timeout_seconds=PRUNE_TIMEOUT_SECONDS,
+                is_urgent=False,
+            ),
         }
         tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {

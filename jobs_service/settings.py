@@ -47,9 +47,7 @@ class WebhookSenderSettings(ProcessSettings, DatabaseSettings, WebhookAddressSet
 
     webhook_timeout_ms: int = Field(15_000, ge=50, le=60_000, description="Time that a webhook's receiver may take.")
     webhook_concurrency: int = Field(256, ge=2, le=10_000, description="Webhooks that a process sends at once.")
-    webhook_poll_ms: int = Field(
-        500, ge=10, le=60_000, description="Milliseconds between queries for deliveries to send."
-    )
+    webhook_poll_ms: int = Field(500, ge=10, le=60_000, description="Milliseconds between looks for webhooks to send.")
     webhook_back_off_seconds: tuple[Annotated[float, Field(ge=0.01, le=604_800)], ...] = Field(
         # The schedule that the Standard Webhooks specification gives as its example: a little over three days.
         (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
@@ -83,13 +81,13 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
     renew_ms: int = Field(10_000, ge=10, le=1_200_000, description="Milliseconds after which a trainer reports again.")
     max_attempts: int = Field(3, ge=1, le=20, description="Attempts after which a job fails.")
     sweep_ms: int = Field(
-        1_000, ge=10, le=60_000, description="Milliseconds between checks for lost trainers and limits."
+        1_000, ge=10, le=60_000, description="Milliseconds between looks for lost trainers and limits."
     )
     figures_ms: int = Field(
         10_000, ge=10, le=600_000, description="Milliseconds between readings of the queue's metrics."
     )
     max_open_jobs: int = Field(1_000, ge=1, le=1_000_000, description="Jobs of a user that are not final, at most.")
-    watch_poll_ms: int = Field(100, ge=10, le=10_000, description="Milliseconds between queries for new events.")
+    watch_poll_ms: int = Field(100, ge=10, le=10_000, description="Milliseconds between looks for new events.")
     watch_ping_ms: int = Field(2_000, ge=50, le=60_000, description="Milliseconds between pings of a quiet watch.")
     event_retention_hours: int = Field(168, ge=1, le=87_600, description="Hours that reports of progress are kept.")
     max_artifact_bytes: int = Field(

@@ -137,9 +137,9 @@ async def stack(
 
 @asynccontextmanager
 async def open_stack(
-    way: str, database_url: str, folder: Path, *, sends_webhooks: bool = True, **jobs_overrides: Any
+    way: str, database_url: str, folder: Path, *, sends_webhooks: bool = False, **jobs_overrides: Any
 ) -> AsyncIterator[Stack]:
-    """Both services, `grpc` or `local`; `jobs_overrides` are settings of the Jobs service and the sender of webhooks."""
+    """Both services, `grpc` or `local`, and with `sends_webhooks` what sends them. `jobs_overrides`: settings of these."""
     common = {"database_url": database_url, "jwt_secret": SECRET, "jwt_issuer": ISSUER, "drain_seconds": 1}
     estimator_settings = EstimatorSettings(**common)
     usual = {"storage_url": f"file://{folder}/storage", "max_concurrent_calls": 256}

@@ -29,12 +29,11 @@ declare
 begin
     for found in
         select oid::regclass as name, relkind from pg_class
-        where relnamespace = 'public'::regnamespace and pg_relation_size(oid) > 0
+        where relnamespace = 'public'::regnamespace and relkind in ('r', 'S') and pg_relation_size(oid) > 0
     loop
         case found.relkind
             when 'r' then execute format('delete from %s', found.name);
             when 'S' then perform setval(found.name, 1, false);
-            else null;
         end case;
     end loop;
 end $$;
@@ -45,7 +44,7 @@ CATALOGUES = ("pg_class", "pg_attribute", "pg_constraint", "pg_policy", "pg_proc
 SHAPE = f"""
 select concat_ws(' ', {", ".join(f"(select sum(xmin::text::bigint) + count(*) from {name})" for name in CATALOGUES)}, (
     select count(*) from pg_class
-    where relnamespace = 'public'::regnamespace and pg_relation_size(oid) > 1 << 16
+    where relnamespace = 'public'::regnamespace and relkind = 'r' and pg_relation_size(oid) > 1 << 16
 ))
 """
 # Others' sessions in this database: pools close without waiting for the server.

@@ -103,7 +103,9 @@ class ArtifactStore:
             while await self.sweep(retention) == BATCH:
                 pass
 
-        await repeat("sweep-artifacts", sweep, every_seconds=SWEEP_SECONDS, timeout_seconds=SWEEP_SECONDS)
+        await repeat(
+            "sweep-artifacts", sweep, every_seconds=SWEEP_SECONDS, timeout_seconds=SWEEP_SECONDS, is_urgent=False
+        )
 
 
 async def set_result_files(connection: Transaction, job_id: UUID, files: Sequence[ArtifactFile]) -> None:

@@ -28,7 +28,13 @@ class FileSweeper:
 
     async def run(self) -> None:
         """Sweeps until cancelled. A task of its own, because a storage may be slow."""
-        await repeat("sweep_files", self._sweep, every_seconds=SWEEP_SECONDS, timeout_seconds=SWEEP_TIMEOUT_SECONDS)
+        await repeat(
+            "sweep_files",
+            self._sweep,
+            every_seconds=SWEEP_SECONDS,
+            timeout_seconds=SWEEP_TIMEOUT_SECONDS,
+            is_urgent=False,
+        )
 
     async def _sweep(self) -> None:
         while await self._remove_some() == BATCH:

@@ -72,7 +72,13 @@ class Figures:
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        await repeat("figures", self._update, every_seconds=self._every_seconds, timeout_seconds=READ_TIMEOUT_SECONDS)
+        await repeat(
+            "figures",
+            self._update,
+            every_seconds=self._every_seconds,
+            timeout_seconds=READ_TIMEOUT_SECONDS,
+            is_urgent=False,
+        )
 
     async def _update(self) -> float:
         loop = asyncio.get_running_loop()

@@ -24,7 +24,7 @@ from rpc.database.queries import load_queries
 from rpc.identity.model import SYSTEM, Identity
 
 SQL = load_queries("jobs_service.queue", "claims.sql")
-# Seconds between two queries of the queue for a waiting trainer, and queries a second for all waiting trainers together.
+# Seconds between two looks of a waiting trainer at the queue, and looks a second of all waiting trainers together.
 POLL_SECONDS, POLLS_PER_SECOND = 0.2, 50
 # Time to send a response before the caller's deadline.
 RESPONSE_SECONDS = 0.5

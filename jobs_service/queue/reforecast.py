@@ -1,7 +1,7 @@
 """A running job's time and cost, forecast anew from the speed of its own steps: pure.
 
 The speed is measured by the database's clock between reports, from the end of the first step on. It is weighed against what was
-forecast when the job was created, by Bayes' rule for the log of the speed, and is never faster than the hardware can be.
+forecast when the job was created, by Bayes' rule for the log of the speed, and stays within what physics allows.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 from jobs_service.jobs.model import StatusReason
 
-# Measured steps after which a job is forecast anew, and the percentage of its steps at which it is once more.
+# A job is forecast anew after so many measured steps, and once more from this share of its steps on, percent.
 MIN_STEPS, SECOND_AT_PERCENT = 20, 5.0
 # Standard deviations of logs: one step against the mean step, since samples differ in length; the rest of a training against
 # its beginning.
 STEP_SD, DRIFT_SD = 0.2, 0.03
 # How late a report is, against the step it names.
 REPORT_SECONDS = 0.1
-# Largest factor by which a forecast is slowed down. Also sped up, without a base model, where no physical limit is known.
+# A training so many times slower than forecast is not believed to go on like that; one without a base model, whose speed no
+# physics bounds, so many times faster neither.
 MAX_FACTOR = 100.0
 # P90 ÷ P50 of an estimate without a base model.
 ROUGH_SPREAD = 3.0
@@ -142,7 +143,7 @@ def _slowdown(progress: Progress, initial: InitialForecast) -> tuple[float, floa
 
 
 def _limit(seconds: float, progress: Progress) -> StatusReason | None:
-    """The owner's limit that a job of `seconds` reaches; None if it reaches none."""
+    """The limit of its owner that a job of so many seconds reaches."""
     cost = float(progress.hourly_rate) * seconds / SECONDS_PER_HOUR
     if progress.max_cost_usd is not None and cost >= float(progress.max_cost_usd):
         return StatusReason.COST_LIMIT

@@ -91,10 +91,10 @@ async def open_resolver(threads: int) -> AsyncIterator[Resolver]:
     executor = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
 
     async def resolve(host: str, port: int) -> Sequence[str]:
-        found = await asyncio.get_running_loop().run_in_executor(
+        answers = await asyncio.get_running_loop().run_in_executor(
             executor, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        return list(dict.fromkeys(str(address[0]) for *_, address in answers))
 
     try:
         yield resolve

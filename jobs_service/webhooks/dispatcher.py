@@ -42,7 +42,7 @@ class Dispatcher:
     ) -> None:
         self._attempts = metrics.histogram(
             "pipeline_webhook_attempt_duration_seconds",
-            "Requests to webhooks: delivered (2xx), refused (another status), failed (no response).",
+            "Requests to webhooks: delivered (2xx), refused (another status), failed (no answer).",
             ["outcome"],
             buckets=ATTEMPT_BUCKETS,
         )
@@ -70,6 +70,7 @@ class Dispatcher:
                         self._outbox.clean_up,
                         every_seconds=clean_up,
                         timeout_seconds=timeout,
+                        is_urgent=False,
                     ),
                     name="clean-up-webhooks",
                 )
@@ -94,7 +95,7 @@ class Dispatcher:
         return PAUSE_SECONDS
 
     def _busy(self, now: float) -> Sequence[BusyWebhook]:
-        # A request without a response after RESPONSIVE_MS counts as unresponsive before its outcome is recorded.
+        # A request without an answer after RESPONSIVE_MS counts as unresponsive before its outcome is recorded.
         recent = now - RESPONSIVE_MS / 1000
         return [
             BusyWebhook(each.webhook_id, each.user_id, each.responsive and started_at > recent)

@@ -16,9 +16,9 @@ from rpc.database.queries import load_queries
 from rpc.identity.model import SENDER
 
 SQL = load_queries("jobs_service.webhooks", "outbox.sql")
-# Webhooks that one claim considers.
+# Webhooks that one claim looks at.
 MAX_WEBHOOKS_PER_CLAIM = 500
-# A response within this time makes a webhook responsive.
+# An answer within this time makes a webhook responsive.
 RESPONSIVE_MS = 1_000
 # Most rows of each table that one clean-up deletes.
 BATCH = 5_000
@@ -32,7 +32,7 @@ _claimed = reader(ClaimedDelivery)
 class Shares:
     """Requests at once in one process: in all, to unresponsive webhooks, and of each user and webhook.
 
-    A webhook is responsive if its last response was a 2xx within RESPONSIVE_MS. A new one is not yet.
+    A webhook is responsive if its last answer was a 2xx within RESPONSIVE_MS. A new one is not yet.
     """
 
     total: int

@@ -117,7 +117,7 @@ select
     format(
         'Your webhook %s was disabled: %s. Enable it again once its receiver works',
         coalesce('"' || nullif(description, '') || '"', id::text),
-        case disabled_reason when 'gone' then 'its receiver responded with 410' else 'every attempt has failed for days' end
+        case disabled_reason when 'gone' then 'its receiver answered 410' else 'every attempt has failed for days' end
     ),
     'high', jsonb_build_object('webhook_id', id)
 from webhooks

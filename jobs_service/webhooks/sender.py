@@ -1,4 +1,4 @@
-"""Sends webhook requests over connections to checked addresses only, and reads a bounded response."""
+"""Sends webhook requests over connections to checked addresses only, and reads a bounded answer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from jobs_service.webhooks.delivery import AttemptResult, parse_retry_after
 
 # Addresses of a host that one attempt tries.
 MAX_ADDRESSES = 3
-# Bytes of a response that are read: interim responses (1xx), headers and the beginning of the body.
-MAX_RESPONSE_BYTES = 16 * 1024
+# Bytes of an answer that are read: interim answers (1xx), headers and the beginning of the body.
+MAX_ANSWER_BYTES = 16 * 1024
 # Bytes of the body that are kept, and seconds that are spent on reading them once the status has come.
 BODY_BYTES = 1024
 BODY_SECONDS = 1.0
@@ -28,15 +28,15 @@ HEADERS = {"content-type": "application/json", "user-agent": "Pipeline-Webhooks"
 
 
 class _BoundedStream(httpcore.AsyncNetworkStream):
-    """A connection that reads at most MAX_RESPONSE_BYTES. An endless response ends here."""
+    """A connection that reads at most MAX_ANSWER_BYTES. An endless answer ends here."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
-        self._remaining = MAX_RESPONSE_BYTES
+        self._remaining = MAX_ANSWER_BYTES
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's signature
         if not self._remaining:
-            raise httpcore.ReadError(f"the response has more than {MAX_RESPONSE_BYTES} bytes before its end")
+            raise httpcore.ReadError(f"the answer has more than {MAX_ANSWER_BYTES} bytes before its end")
         data = await self._stream.read(min(max_bytes, self._remaining), timeout)
         self._remaining -= len(data)
         return data
@@ -115,16 +115,16 @@ class Sender:
             async with asyncio.timeout(self._timeout_seconds):
                 status, retry_after, response = await self._post(url, headers, body)
         except TimeoutError:
-            error = f"No response within {self._timeout_seconds:g} seconds."
+            error = f"No answer within {self._timeout_seconds:g} seconds."
         except WebhookUrlRefused as refused:
             error = refused.violations[0][1]
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
-            error = f"Could not connect: {str(failed) or 'no response'}"
+            error = f"Could not connect: {str(failed) or 'no answer'}"
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as broken:
             error = f"The connection broke: {broken}"
         duration_ms = int((time.monotonic() - started) * 1000)
         if status is not None and not 200 <= status < 300:
-            error = f"The receiver responded with {status}."
+            error = f"The receiver answered {status}."
         pause = parse_retry_after(retry_after, datetime.now(UTC)) if error else None
         return AttemptResult(duration_ms, status, error[:300] if error else None, response, pause)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -16,11 +17,15 @@ async def repeat(
     *,
     every_seconds: float,
     timeout_seconds: float,
+    is_urgent: bool = True,
 ) -> None:
     """Runs `work` repeatedly, `every_seconds` after its end, or after the number of seconds that it returns.
 
     A run that takes longer than `timeout_seconds` fails. The first of several failures in a row is logged as the event `name`.
+    Work that is not urgent begins after a random part of `every_seconds`: servers that start together do not all do it at once.
     """
+    if not is_urgent:
+        await asyncio.sleep(random.uniform(0, every_seconds))  # noqa: S311 - no secret
     is_failing = False
     while True:
         pause: float | None = None

@@ -284,7 +284,7 @@ async def test_the_outbox_is_counted_and_overdue_deliveries_have_an_age(
     database: TestDatabase, admin: asyncpg.Connection, tmp_path: Path, jobs_overrides: dict[str, Any]
 ) -> None:
     """An unsent delivery is overdue, except while its receiver pauses or its owner has a request under way."""
-    async with open_stack("local", database.url, tmp_path, sends_webhooks=False, **jobs_overrides) as stack:
+    async with open_stack("local", database.url, tmp_path, **jobs_overrides) as stack:
         webhook = await admin.fetchval(
             "insert into webhooks (user_id, url, secret) values ($1, 'https://a.example/', $2) returning id",
             ANN,

@@ -18,7 +18,7 @@ from pipeline.webhooks.v1 import webhooks_pb2
 from jobs_service.webhooks.addresses import AddressGuard
 from jobs_service.webhooks.delivery import MAX_RETRY_AFTER, parse_retry_after
 from jobs_service.webhooks.outbox import BusyWebhook, Shares
-from jobs_service.webhooks.sender import MAX_RESPONSE_BYTES, Sender
+from jobs_service.webhooks.sender import MAX_ANSWER_BYTES, Sender
 from rpc.database.pool import Database
 from tests.conftest import Stack, TestDatabase, metadata, open_stack
 from tests.jobs_service.queue.test_leases import until
@@ -94,7 +94,7 @@ async def test_the_limit_of_an_answer_leaves_room_for_a_usual_one() -> None:
         usual.always = b"HTTP/1.1 100 Continue\r\n\r\n" + answer(201, b"b" * 100_000, *headers)
         result = await sender.post(usual.url, {}, "{}")
     assert (result.http_status, result.error, result.response) == (201, None, "b" * 1024)
-    assert len(usual.always) > MAX_RESPONSE_BYTES
+    assert len(usual.always) > MAX_ANSWER_BYTES
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ async def test_hostile_receivers_delay_nobody_else(
         receiver() as silent,
         receiver() as endless,
         receiver() as quick,
-        open_stack("grpc", database.url, tmp_path, sends_webhooks=False, webhook_allow_private=True) as stack,
+        open_stack("grpc", database.url, tmp_path, webhook_allow_private=True) as stack,
         running("jobs_service", settings, "webhooks") as sender,
     ):
         silent.always, endless.endless = None, b"HTTP/1.1 100 Continue\r\n\r\n"

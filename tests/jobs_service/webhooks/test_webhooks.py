@@ -36,6 +36,7 @@ from tests.rpc.test_telemetry import samples
 
 ANN, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 FAST = {
+    "sends_webhooks": True,
     "webhook_allow_private": True,
     "webhook_timeout_ms": 300,
     "webhook_poll_ms": 10,
@@ -180,10 +181,10 @@ async def test_failed_deliveries_are_retried_until_the_last_attempt(
     assert failed.status == webhooks_pb2.WEBHOOK_DELIVERY_STATUS_FAILED
     third, second, first = failed.attempts
     assert [third.number, second.number, first.number] == [3, 2, 1]
-    assert (first.http_status, first.error) == (302, "The receiver responded with 302.")
+    assert (first.http_status, first.error) == (302, "The receiver answered 302.")
     assert first.response == "\N{REPLACEMENT CHARACTER}" * (1024 // 3)
     assert (second.http_status, second.response) == (500, "x" * 1024)
-    assert (third.HasField("http_status"), third.error) == (False, "No response within 0.3 seconds.")
+    assert (third.HasField("http_status"), third.error) == (False, "No answer within 0.3 seconds.")
     assert third.duration_ms >= 300
     assert len({each.message_id for each in receiving.received}) == 1
     assert len(receiving.received) == 3
@@ -260,7 +261,7 @@ async def test_a_410_disables_a_webhook(
     await queue(stack, new_dataset)
     assert len(receiving.received) == len(await deliveries(stack, made.webhook.id)) == 1
     notice = await admin.fetchrow("select * from lora_notifications where type = 'webhook_disabled'")
-    assert "its receiver responded with 410" in notice["message"]
+    assert "its receiver answered 410" in notice["message"]
     assert receiving.url not in str(dict(notice))
     request = webhooks_pb2.TestWebhookRequest(id=made.webhook.id)
     error = await refused(stack.webhooks.TestWebhook(request, metadata=metadata(ANN)))
