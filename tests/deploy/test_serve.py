@@ -64,7 +64,7 @@ async def until_ready(url: str) -> Mapping[str, Any]:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_one_process_answers_everything(
     database: TestDatabase, new_dataset: NewDataset, tmp_path: Path, workers: int
 ) -> None:
@@ -149,6 +149,7 @@ async def test_a_server_takes_no_port_that_another_has(database: TestDatabase) -
             assert f"port {settings[name]} on 127.0.0.1" in said.decode().splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "settings", "words"),
     [

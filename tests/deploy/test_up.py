@@ -20,6 +20,8 @@ from deploy.settings import environment
 from gateway.auth import DEMO_USER
 from tests.deploy.processes import child, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def up(shared_folder: Path) -> Iterator[Stack]:
@@ -34,7 +36,6 @@ def pasted(up: Stack, program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, shell=True, capture_output=True, text=True, timeout=20)
 
 
-@pytest.mark.slow
 def test_the_printed_lines_work_when_pasted(up: Stack) -> None:
     """The printed curl command estimates for the demo dataset, and the grpcurl command lists it."""
     priced = pasted(up, "curl")
@@ -47,7 +48,6 @@ def test_the_printed_lines_work_when_pasted(up: Stack) -> None:
     assert int(dataset["total_tokens"]) > 100_000
 
 
-@pytest.mark.slow
 def test_every_process_has_metrics_at_the_address_in_run_json(up: Stack, shared_folder: Path) -> None:
     """The addresses are printed and in `run.json`, one for each process, and each of them answers."""
     metrics = json.loads((shared_folder / "run.json").read_text())["metrics"]
@@ -63,7 +63,6 @@ def test_every_process_has_metrics_at_the_address_in_run_json(up: Stack, shared_
     assert f"http_server_request_duration_seconds_count{{{labels}}}" in texts["gateway"]
 
 
-@pytest.mark.slow
 def test_the_calls_of_the_readme_work(up: Stack, shared_folder: Path) -> None:
     """README's first calls and the Python client of docs/api.md work."""
     root = Path(__file__).parents[2]
@@ -96,7 +95,6 @@ def test_the_calls_of_the_readme_work(up: Stack, shared_folder: Path) -> None:
     assert re.fullmatch(r"\d+\.\d\d USD, \d+\.\d\d hours\n", done.stdout), done
 
 
-@pytest.mark.slow
 def test_run_json_says_where_everything_is(up: Stack, shared_folder: Path) -> None:
     """run.json has all addresses, and only its owner can read it and the secrets."""
     result = json.loads((shared_folder / "run.json").read_text())
@@ -111,7 +109,6 @@ def test_run_json_says_where_everything_is(up: Stack, shared_folder: Path) -> No
         assert stat.S_IMODE((shared_folder / name).stat().st_mode) == 0o600, name
 
 
-@pytest.mark.slow
 def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> None:
     """`pipeline token` prints a token of any user that the running stack accepts."""
     bob = "bbbbbbbb-0000-4000-8000-000000000002"
@@ -124,7 +121,6 @@ def test_a_running_stack_lends_its_issuer(up: Stack, shared_folder: Path) -> Non
         assert (status, result["data"]["pagination"]["total"]) == (200, total)
 
 
-@pytest.mark.slow
 def test_a_file_with_columns_of_its_own_is_imported(up: Stack, shared_folder: Path) -> None:
     """`pipeline import --map` maps columns; without it, or with an unknown role, the error says what is wrong."""
     bob = "bbbbbbbb-0000-4000-8000-000000000003"
@@ -140,7 +136,6 @@ def test_a_file_with_columns_of_its_own_is_imported(up: Stack, shared_folder: Pa
     assert "1 pairs" in imported.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["estimator_service", "jobs_service", "gateway", "postgres"])
 def test_killed_processes_are_restarted(up: Stack, name: str) -> None:
     """N02, N05: after SIGKILL of any process requests succeed again within seconds, at the same address."""
@@ -151,7 +146,6 @@ def test_killed_processes_are_restarted(up: Stack, name: str) -> None:
     wait_for(lambda: get_json(up.running.gateway, "/readyz")[0] == 200)
 
 
-@pytest.mark.slow
 def test_one_stack_for_one_folder(up: Stack, shared_folder: Path) -> None:
     """A second start on the same folder exits with code 2 and one line; the first continues."""
     with pytest.raises(Exception, match="another `pipeline up` runs on"), stack(shared_folder):
@@ -202,14 +196,12 @@ def test_what_is_missing_or_wrong_is_one_line(folder: Path, settings: dict[str, 
     refused(run(folder, "up", **{**FREE, **settings}), *words)
 
 
-@pytest.mark.slow
 def test_what_a_server_refuses_ends_the_start(folder: Path) -> None:
     """N10: a secret that is too short for the servers ends the start with their line."""
     done = run(folder, "up", **FREE, dev_issuer=1, jwt_secret="short")
     refused(done, "PIPELINE_JWT_SECRET must be at least 32 bytes")
 
 
-@pytest.mark.slow
 def test_no_token_without_the_development_issuer(folder: Path) -> None:
     """`pipeline token` needs PIPELINE_DEV_ISSUER or a stack that runs with it; a secret alone is not enough."""
     secret = "a-secret-of-the-tests-that-is-32-bytes-long"

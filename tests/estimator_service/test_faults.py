@@ -112,6 +112,7 @@ async def test_a_dataset_is_priced_for_its_owner_alone(stack: Stack, new_dataset
         assert await stack.estimator.EstimateCost(question, metadata=metadata(ANN)) == mine
 
 
+@pytest.mark.slow
 async def test_two_processes_and_two_locales_agree_to_the_bit(database: TestDatabase, new_dataset: NewDataset) -> None:
     """E06: the same questions to two processes, of another locale and hash seed each, have the same bytes as answers."""
     datasets = [
@@ -142,6 +143,7 @@ async def test_two_processes_and_two_locales_agree_to_the_bit(database: TestData
     assert answers[0] == answers[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("was", "becomes"),
     [
@@ -166,6 +168,7 @@ async def test_a_bad_catalogue_ends_a_start_with_one_line(
     assert str(file) in lines[0] or "catalogue" in lines[0]
 
 
+@pytest.mark.slow
 async def test_a_reload_keeps_what_is_good(database: TestDatabase, tmp_path: Path) -> None:
     """N12 and E05: SIGHUP takes a good file and leaves a bad one, in a running server that answers all the while."""
     file = tmp_path / "catalogue.toml"

@@ -26,6 +26,7 @@ from estimator_service.settings import EstimatorSettings
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.estimator_service.requests import ANN, BALANCED, LLAMA, configuration
 
+pytestmark = pytest.mark.slow
 COUNTED = orjson.dumps([[128, 1000], [256, 2500], [512, 1200], [2048, 300]]).decode()
 
 

@@ -66,7 +66,9 @@ async def shared_database(databases: Databases) -> AsyncIterator[TestDatabase]:
         yield made
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["grpc", "local"])
+@pytest_asyncio.fixture(
+    scope="session", loop_scope="session", params=["grpc", pytest.param("local", marks=pytest.mark.slow)]
+)
 async def shared_stack(
     request: pytest.FixtureRequest, shared_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:

@@ -88,6 +88,7 @@ async def test_a_server_may_ask_callers_who_they_are(ours: Authority, theirs: Au
         assert await answer(address, settings(tls_ca_file=ours.ca, **ours.issue("old", days=-1))) == "UNAVAILABLE"
 
 
+@pytest.mark.slow
 async def test_probes_reach_servers_that_speak_tls(ours: Authority, database: TestDatabase) -> None:
     """The readiness probe of the manifests, over plain HTTP, says what health says to those with a certificate."""
     manifest = (ROOT / "deploy" / "kubernetes" / "estimator.yaml").read_text()

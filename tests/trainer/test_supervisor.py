@@ -216,6 +216,7 @@ async def test_a_result_waits_for_no_process_that_does_not_end(
     assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_COMPLETED
 
 
+@pytest.mark.slow
 async def test_a_training_process_has_no_token(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable with a token or a lease reaches the training process, not even Ray's copy."""
     for name in ("PIPELINE_TRAINER_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
@@ -233,6 +234,7 @@ async def test_a_training_process_has_no_token(stack: Stack, tmp_path: Path, mon
     assert not [line for line in lines if "s3cret" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs_overrides", [{"max_artifact_bytes": 6}])
 async def test_a_result_that_is_too_large_fails_its_job_at_once(stack: Stack, tmp_path: Path) -> None:
     """A result above the service's limit fails its job without a retry."""
@@ -248,6 +250,7 @@ async def test_a_result_that_is_too_large_fails_its_job_at_once(stack: Stack, tm
     assert "ARTIFACT_TOO_LARGE" in failed.error_message
 
 
+@pytest.mark.slow
 async def test_a_checkpoint_url_with_a_password_stops_the_start() -> None:
     """A checkpoint URL with a password is refused at start, in a line without the password."""
     process = await asyncio.create_subprocess_exec(

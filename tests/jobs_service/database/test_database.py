@@ -197,6 +197,7 @@ async def test_no_job_breaks_a_condition(admin: asyncpg.Connection, new_dataset:
         await job_row(admin, dataset, ANN, "queued", priority=10)
 
 
+@pytest.mark.slow
 async def test_a_database_of_an_unreleased_version_is_refused(
     admin: asyncpg.Connection, database: TestDatabase
 ) -> None:

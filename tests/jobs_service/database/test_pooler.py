@@ -176,6 +176,7 @@ async def test_unknown_parameters_are_named(database: TestDatabase, parameters: 
         await check(f"{database.url}&{parameters}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [("schema=app", "schema must be public"), ("pgbouncer=yes", "pgbouncer must be true or false")],

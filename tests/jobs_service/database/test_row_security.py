@@ -248,6 +248,7 @@ async def test_nothing_is_served_before_the_database_is_checked(
                 raise AssertionError("the body was run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["estimator_service", "jobs_service"])
 async def test_a_server_refuses_to_start_on_a_database_that_leaks(
     database: TestDatabase, admin: asyncpg.Connection, module: str

@@ -329,7 +329,7 @@ async def test_a_watcher_that_does_not_read_is_closed_and_others_continue(
         for step in range(1, 80):
             await report(stack, leased, step=step, log_lines=lines)
             if step % 8 == 0:
-                # A whole buffer between two queries for events would be too many for any reader.
+                # A whole buffer between two looks for events would be too many for any reader.
                 await eager.has("event", step + 1)
         await eager.has("event", 80)
         with pytest.raises(grpc.aio.AioRpcError) as error:
