@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test test-train test-cluster train-demo lint types contracts fast generate ui chromium debian previous campaign campaign-cluster soak attack bench lock clean
+.PHONY: help up env check test test-train test-cluster train-demo lint ruff eslint types mypy imports tsc page contracts fast generate ui chromium debian previous campaign campaign-cluster soak attack bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,32 +49,47 @@ WITH_DEBIAN := PATH="$$PATH:$(CURDIR)/$(DEBIAN)/usr/bin:$(CURDIR)/$(DEBIAN)/usr/
 debian:
 	@$(WITH_DEBIAN); { command -v promtool && command -v nginx && command -v pgbouncer; } > /dev/null || { command -v apt-get > /dev/null && mkdir -p $(DEBIAN) && cd $(DEBIAN) && apt-get -qq update && apt-get -qq download prometheus nginx pgbouncer $$(apt-cache depends pgbouncer | sed -nE 's/.*Depends: (libevent|libc-?ares)/\1/p') && for package in *.deb; do dpkg -x $$package .; done; } || true
 
-check: lint types contracts fast ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
+# What waits for nothing else runs side by side. GNU make 4 keeps the output of each together.
+SIDE_BY_SIDE := $(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync)
+check: ## Lint, types, import rules, contracts, fast tests: the whole contract with a contributor
+	@$(SIDE_BY_SIDE) lint types contracts page
+	@$(MAKE) --no-print-directory fast
 
-lint: .venv/installed $(UI)/src/api/schema.d.ts
+lint: ruff eslint
+types: mypy imports tsc
+
+ruff: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+eslint: .venv/installed $(UI)/src/api/schema.d.ts
 	$(NPM) run --silent lint
 
-types: .venv/installed $(UI)/src/api/schema.d.ts
+mypy: .venv/installed
 	$(BIN)/mypy
+
+imports: .venv/installed
 	$(BIN)/lint-imports
+
+tsc: .venv/installed $(UI)/src/api/schema.d.ts
 	$(NPM) run --silent types
 
+page: .venv/installed $(UI)/src/api/schema.d.ts
+	$(NPM) run --silent test
+
 # Breaking changes are judged against the main branch; a clone without one compares with its own last commit.
-contracts: generate
+contracts: .venv/installed
 	$(BIN)/buf lint protos/gen/pipeline/image.binpb --config buf.yaml --path pipeline
 	@rm -rf .pipeline/main && mkdir -p .pipeline/main
 	@git archive $$(git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main || echo HEAD) protos | tar -x -C .pipeline/main
 	@$(BIN)/python .pipeline/main/protos/build.py
 	$(BIN)/buf breaking protos/gen/pipeline/image.binpb --against $$(find .pipeline/main/protos/gen -name image.binpb) --config buf.yaml --path pipeline
 
+# Tests wait about as long as they compute: three processes for two cores.
 fast: .venv/installed
-	$(NPM) run --silent test
-	$(BIN)/pytest -q -n 2 --dist worksteal -m "not browser and not slow"
+	$(BIN)/pytest -q -n 3 --dist worksteal -m "not browser and not slow"
 
-test: .venv/installed ui chromium debian ## Every test
-	$(NPM) run --silent test
+test: .venv/installed ui page chromium debian ## Every test
 	$(WITH_DEBIAN) $(BIN)/pytest -q -n 2 --dist loadgroup
 
 # PyTorch's CPU build where pip finds one; the lock has the rest. A tiny model is trained from the real queue.

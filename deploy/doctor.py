@@ -196,9 +196,7 @@ def _files(url: str, expected: Mapping[str, int], named: set[str], repair: bool)
 
 def _servers(running: Running) -> list[Finding]:
     status, _ = get_json(running.gateway, "/readyz")
-    findings = [
-        _limit("gateway", f"/readyz responds with {status or 'nothing'}", status == 200, "read the gateway's log")
-    ]
+    findings = [_limit("gateway", f"/readyz answers {status or 'nothing'}", status == 200, "read the gateway's log")]
     for name, address in (("estimator", running.estimator), ("jobs", running.jobs)):
         with closing(grpc.insecure_channel(address)) as channel:
             try:

@@ -94,7 +94,7 @@ class DispatcherSettings(TrainerSettings, ProcessSettings):
         description="Name of a dispatcher: two that share a namespace or a Ray cluster need two names.",
     )
     dispatcher_poll_seconds: float = Field(
-        5, ge=0.05, le=60, description="Seconds between a dispatcher's polls of the cluster."
+        5, ge=0.05, le=60, description="Seconds between a dispatcher's looks at the cluster."
     )
     dispatcher_start_seconds: float = Field(
         1_200,

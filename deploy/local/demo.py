@@ -47,8 +47,8 @@ async def ensure(running: Running, variables: Mapping[str, str], folder: Path, r
     assert running.issuer is not None
     path = "/api/datasets?" + urlencode({"search": NAME, "status": "ready", "limit": 1})
     token = running.issuer.open().token(seconds=60)
-    status, body = await asyncio.to_thread(get_json, running.gateway, path, token)
-    if status == 200 and not body["data"]["datasets"]:
+    status, answer = await asyncio.to_thread(get_json, running.gateway, path, token)
+    if status == 200 and not answer["data"]["datasets"]:
         file = folder / "demo.jsonl"
         count = await asyncio.to_thread(write, file)
         report(f"importing {count} questions and answers as a dataset for the demo user")
@@ -75,10 +75,10 @@ async def ensure(running: Running, variables: Mapping[str, str], folder: Path, r
         output, _ = await importing.communicate()
         if importing.returncode:
             raise SetupError(f"the demo dataset cannot be imported: {output.decode(errors='replace').strip()}")
-        status, body = await asyncio.to_thread(get_json, running.gateway, path, token)
-    if status != 200 or not body["data"]["datasets"]:
-        raise SetupError(f"the gateway does not list the demo dataset: {body}")
-    return str(body["data"]["datasets"][0]["id"])
+        status, answer = await asyncio.to_thread(get_json, running.gateway, path, token)
+    if status != 200 or not answer["data"]["datasets"]:
+        raise SetupError(f"the gateway does not list the demo dataset: {answer}")
+    return str(answer["data"]["datasets"][0]["id"])
 
 
 def write(file: Path) -> int:

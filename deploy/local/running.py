@@ -86,7 +86,7 @@ def write_private(file: Path, text: str) -> None:
 
 
 def get_json(gateway: str, path: str, token: str | None = None) -> tuple[int, Any]:
-    """Returns status and JSON of a GET; (0, None) if there is no response."""
+    """Returns status and JSON of a GET; (0, None) if there is no answer."""
     headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
     connection = HTTPConnection(urlsplit(gateway).netloc, timeout=GET_SECONDS)
     try:

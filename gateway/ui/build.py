@@ -5,6 +5,7 @@ Without a new enough Node on this machine, that of the Python package nodejs-whe
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -30,11 +31,14 @@ def npm(*arguments: str) -> None:
 
 def install() -> None:
     """Installs the packages of package-lock.json, unless they are installed already."""
-    digest = sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     installed = HERE / "node_modules" / ".lock-digest"
-    if not installed.is_file() or installed.read_text() != digest:
-        npm("ci", "--no-audit", "--no-fund", "--loglevel=error")
-        installed.write_text(digest)
+    with (HERE / "package-lock.json").open("rb") as lock:
+        # `make check` runs several npm commands side by side: the first one installs.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        digest = sha256(lock.read()).hexdigest()
+        if not installed.is_file() or installed.read_text() != digest:
+            npm("ci", "--no-audit", "--no-fund", "--loglevel=error")
+            installed.write_text(digest)
 
 
 def has_node() -> bool:
