@@ -1,7 +1,7 @@
 import { Tabs } from "radix-ui";
 import type { ReactNode } from "react";
 
-import { CopyButton } from "./copy-button";
+import { CopyButton } from "./ui/copy-button";
 
 export type Code = { name: string; code: string };
 

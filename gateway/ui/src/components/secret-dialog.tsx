@@ -1,6 +1,6 @@
 import type { ReactNode } from "react";
 
-import { CopyButton } from "./copy-button";
+import { CopyButton } from "./ui/copy-button";
 import { Button } from "./ui/button";
 import { Dialog } from "./ui/dialog";
 import { Input } from "./ui/input";

@@ -5,7 +5,7 @@ import { toast } from "sonner";
 
 import { explain } from "@/api/errors";
 import type { Catalogue, Quote } from "@/api/types";
-import { CopyButton } from "@/components/copy-button";
+import { CopyButton } from "@/components/ui/copy-button";
 import { PageHeader } from "@/components/page-header";
 import { Unloaded } from "@/components/states";
 import { Button } from "@/components/ui/button";

@@ -6,7 +6,7 @@ import type { Dataset, DatasetStatus } from "@/api/types";
 import { openedFrom } from "@/components/back-link";
 import { PageHeader } from "@/components/page-header";
 import { Pager } from "@/components/pager";
-import { SearchBox } from "@/components/search-box";
+import { SearchBox } from "@/components/ui/search-box";
 import { Empty, LoadingRows, Unloaded } from "@/components/states";
 import { DatasetStatusBadge } from "@/datasets/status-badge";
 import { TimeAgo } from "@/components/time-ago";

@@ -3,10 +3,10 @@ import { RadioGroup } from "radix-ui";
 import { useState } from "react";
 
 import type { Catalogue } from "@/api/types";
-import { modelFacts } from "@/components/model-facts";
-import { ModelPicker } from "@/components/model-picker";
+import { modelFacts } from "@/components/models/model-facts";
+import { ModelPicker } from "@/components/models/model-picker";
 import { Section } from "@/components/section";
-import { TRAINING_CHOICES } from "@/components/training-choices";
+import { TRAINING_CHOICES } from "@/components/models/training-choices";
 import { Select } from "@/components/ui/select";
 import { cn } from "@/lib/cn";
 import { withModule, withValue, type Choices, type Configuration } from "@/configure/model/configuration";

@@ -1,5 +1,5 @@
 import type { Job } from "@/api/types";
-import { TRAINING_CHOICES } from "@/components/training-choices";
+import { TRAINING_CHOICES } from "@/components/models/training-choices";
 import { formatMetric } from "@/jobs/charts/series";
 import { capitalise, count, duration, money, moneyChange, scientific } from "@/lib/format";
 

@@ -1,8 +1,8 @@
 import { ArrowDownWideNarrow, ArrowUpNarrowWide } from "lucide-react";
 
 import type { JobSort } from "@/api/types";
-import { ModelPicker } from "@/components/model-picker";
-import { SearchBox } from "@/components/search-box";
+import { ModelPicker } from "@/components/models/model-picker";
+import { SearchBox } from "@/components/ui/search-box";
 import { Button } from "@/components/ui/button";
 import { Select } from "@/components/ui/select";
 import { useCatalogue } from "@/configure/catalogue";

@@ -3,7 +3,7 @@ import type { ComponentProps, ReactNode } from "react";
 import { toast } from "sonner";
 
 import { copyText } from "@/lib/clipboard";
-import { Button } from "./ui/button";
+import { Button } from "./button";
 
 type Props = Omit<ComponentProps<typeof Button>, "onClick" | "asChild"> & {
   /** The text, or a function that returns it at the click. */
