@@ -74,11 +74,11 @@ async def get(stack: Stack, job_id: str, user: str = ANN) -> jobs_pb2.Job:
 
 
 async def until(what: Callable[[], Awaitable[Any]], seconds: float = 5) -> Any:
-    """Waits until something is true."""
-    end = time.monotonic() + seconds
+    """Waits until something is true. Looks every 10 ms, every 50 where it may take long."""
+    end, pause = time.monotonic() + seconds, 0.05 if seconds > 30 else 0.01
     while not (result := await what()):
         assert time.monotonic() < end, "never came true"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause)
     return result
 
 
