@@ -15,7 +15,11 @@ STACKS: tuple[tuple[str, Stack], ...] = (
         r"baseline-peft|framework_config=(none|accelerated-peft-\w+)(?![\w-])|backend (hf|fa2)|(^|[;,] *)hf *[;,]",
         "plain",
     ),
-    (r"nemo\b|nemo[ _-]|megatron|mlperf|mlcommons|transformer.?engine|\bmaxtext|primus|llmboost", "megatron"),
+    (r"auto_?model(?!.*\bte\b)", "tuned"),  # NeMo's PyTorch backend, unless Transformer Engine's layers are in it
+    (
+        r"nemo\b|nemo[ _-]|megatron|mlperf|mlcommons|transformer.?engine|auto_?model|\bmaxtext|primus|llmboost",
+        "megatron",
+    ),
     (
         r"unsloth|liger|foak|fast.?kernels|torchtune|torch.?titan|torch\.?compile|xtuner|llm-?foundry|fused|triton|thunder",
         "tuned",
@@ -27,25 +31,41 @@ STACKS: tuple[tuple[str, Stack], ...] = (
     ),
     (r"lit-?gpt|lit-?llama|lightning", "plain"),
 )
-ZERO_3 = re.compile(r"fsdp(?![ =]?1\b)|full_shard|zero-?_? ?(stage)? ?-?3")
-ZERO_2 = re.compile(r"zero-?_? ?(stage)? ?-?2\b")
-ZERO_1 = re.compile(r"zero-?_? ?(stage)? ?-?1\b|distributed optimizer")
+# FSDP1 and FSDP2 are its versions; "FSDP 1" and "FSDP=1" say that nothing is sharded.
+ZERO_3 = re.compile(r"fsdp[12]?\b(?! ?[ =:]1\b)|full_shard|(zero|stage)\W*_?(stage)?\W*3|\bz3\b|_z3_")
+ZERO_2 = re.compile(r"shard_grad_op|(zero|stage)\W*_?(stage)?\W*2\b|\bz2\b|_z2_")
+ZERO_1 = re.compile(r"(zero|stage)\W*_?(stage)?\W*1\b|distributed[ _-]optimizer")
 REPLICATED = re.compile(r"\bddp\b|data parallel|multinode")
 # Layers over the GPUs one after the other, one micro-batch at a time (Hugging Face's device_map).
 NAIVE_PIPELINE = re.compile(r"device_?.?map|naive model parallel")
+
+
+def _degree(letters: str, word: str) -> str:
+    """Pattern of a degree: "TP2", "tp=2", "8x8xtp2pp1", "TP_SIZE: 2", "2-way TP", "tensor_model_parallel_size 2"."""
+    of = r"(?:[ _-]?(?:size|degree))?\s*(?:[=:]|of)?\s*(\d+)"
+    return rf"(?<![a-wyz]){letters}{of}|(\d+)[ -]way {letters}\b|(?:{word})[ _-](?:model[ _-])?parallel(?:ism)?{of}"
+
+
 DEGREES = {
-    "tensor": r"\btp\s*[=:]?\s*(\d+)|tensor[ _-](?:model[ _-])?parallel(?:[ _-]size)?\s*[=:]?\s*(\d+)",
-    "pipeline": r"\bpp\s*[=:]?\s*(\d+)|pipeline[ _-](?:model[ _-])?parallel(?:[ _-]size)?\s*[=:]?\s*(\d+)",
+    "tensor": _degree("tp", "tensor"),
+    "pipeline": _degree("pp", "pipeline"),
     "virtual": r"\bvpp?\s*[=:]?\s*(\d+)",
-    "context": r"\bcp\s*[=:]?\s*(\d+)|(?:context|sequence)[ _-]parallel[ _-]size\s*[=:]?\s*(\d+)",
-    "expert": r"\bep\s*[=:]?\s*(\d+)",
+    "context": _degree("(?:cp|ulysses)", "context|sequence"),
+    "expert": _degree("ep", "expert"),
 }
-GLOBAL_BATCH = re.compile(r"\bgbs\s*[=:]?\s*(\d+)|global[ _-]batch(?:[ _-]size)?\s*[=:]?\s*(\d+)")
+GLOBAL_BATCH = re.compile(r"\bgbs\s*[=:]?\s*(\d+)|global[ _-]batch(?:[ _-]size)?\s*(?:[=:]|of)?\s*(\d+)")
 POWER = re.compile(r"(\d{3,4}) ?w power")
 BOARD_MEMORY = re.compile(r"\b(\d{2,3}) ?gb hbm")
 BANDWIDTH = re.compile(r"hbm\w*\s*\((\d(?:\.\d+)?) ?tb/s\)")
-DEEPSPEED = re.compile(r"deepspeed|zero-?_? ?(stage)? ?-?[123]\b")
-OFFLOADED_STATES = re.compile(r"(cpu|optimizer)[ _-]?offload|zero-?_? ?3?[ _-]?offload")
+DEEPSPEED = re.compile(r"deepspeed|zero\W*_?(stage)?\W*[123]\b|\bz[123]\b")
+OFFLOADED_STATES = re.compile(
+    r"(cpu|optimizer|param)\w*[ _-]?offload|(zero\W*3?|z3)[ _-]?offload|offload\w* to (the )?(cpu|host)"
+)
+# Moments that leave the GPU when it is full, and weights that are updated while the backward pass runs: both are defaults of
+# torchtune's recipes of full fine-tuning on one device.
+PAGED = re.compile(r"paged[_ ]?(adam|optim)|full_finetune_single_device")
+OPTIMIZER_IN_BACKWARD = re.compile(r"optimizer[ _-]?in[ _-]?(bwd|backward)|full_finetune_single_device")
+PURE_16BIT = re.compile(r"-true\b|pure[ _-]?(bf|fp)16|torchtune")
 EIGHT_BIT = re.compile(r"adamw?_?-?(8bit|bnb)|8-?bit (adam|optimizer)|paged_adamw_8bit")
 # Losses that never hold all logits: in chunks, or fused with the output head.
 FUSED_LOSS = re.compile(r"liger|unsloth (?!readme)|unsloth;|chunked|cut.?cross|torchtune")
@@ -62,7 +82,7 @@ PROCESSES = re.compile(r"nproc_per_node\s*=?\s*(\d+)")
 
 
 class Parallelism(NamedTuple):
-    """Degrees that a row states (1: not stated), its ZeRO stage (None: not stated), and its global batch."""
+    """Degrees that a row states (1, of experts 0: not stated), its ZeRO stage (None: not stated), and its global batch."""
 
     tensor: int
     pipeline: int
@@ -95,7 +115,7 @@ def parallelism_of(text: str, count: int, stack: Stack) -> Parallelism:
     stated = together > 1 or bool(re.search(r"\btp ?=?1\b", text))
     if together > count or count % together:
         degrees, stated = dict.fromkeys(degrees, 1), False
-    degrees["expert"] = min(degrees["expert"], count)
+    degrees["expert"] = min(_first(DEGREES["expert"], text) or 0, count)
     zero = 3 if ZERO_3.search(text) else 2 if ZERO_2.search(text) else 1 if ZERO_1.search(text) else None
     naive = bool(NAIVE_PIPELINE.search(text))
     if zero is None and (naive or REPLICATED.search(text) or (together == count and stack != "megatron")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,11 @@ OUT_OF_MEMORY = re.compile(r"\boom\b|out[ -]of[ -](cuda )?memory", re.IGNORECASE
 OOM_ELSEWHERE = re.compile(r"\boom\b[^;]*\b(other|one setting|some)\b|no oom", re.IGNORECASE)
 # The longest sample of public data sets, in tokens of Llama's tokenizer: where samples are not packed, memory peaks there and
 # not at the limit. Alpaca's is stated by litgpt (tutorials/resource-tables.md).
-LONGEST_SAMPLES = ((re.compile(r"\balpaca\b(?!-lora)", re.IGNORECASE), 1304),)
+LONGEST_SAMPLES = ((re.compile(r"(?<![\w-])alpaca\b(?!-lora)", re.IGNORECASE), 1304),)
+# Samples of varying length of which only the mean is stated: the longest are taken as twice as long.
+VARYING = re.compile(r"\bmean\b|var(iable|ying) length", re.IGNORECASE)
+LONGEST_OVER_MEAN = 2.0
+DEFAULT_LENGTH = 2048.0  # where nothing is stated: the default of ms-swift, Axolotl, Unsloth and LLaMA-Factory
 UNSTATED_WIDENS = 1.3  # width of the range, times this, for each property that a row does not state
 MEGATRON_ACCUMULATION = 8  # recipes of Megatron-style stacks add micro-batches up; plain scripts do not
 MEASURED = ("tokens_per_s_total", "samples_per_s", "s_per_step", "train_time_s", "peak_mem_gib", "mem_reserved_gib")
@@ -156,9 +161,14 @@ def read_row(line: int, row: Mapping[str, str]) -> Run:
     if "parallelism is not stated" in doubts:
         memory = fitted().memory
         workload, lean = (with_tensor_parallel(each, gpu, count, memory) for each in (workload, lean))
-        if spread.global_batch and count > spread.global_batch * workload.tensor:
-            # A global batch smaller than the replicas: the rest of the GPUs share samples.
-            workload = replace(workload, tensor=min(8, count // spread.global_batch))
+        shared = count // (workload.tensor * (spread.global_batch or count))
+        if shared > 1 and count % (workload.tensor * shared) == 0:
+            # A global batch smaller than the replicas: the rest of the GPUs share its samples.
+            workload, lean = (replace(each, context=shared) for each in (workload, lean))
+    if spread.global_batch:
+        samples = workload.batch * count / workload.gpus_per_replica
+        accumulation = max(1, round(spread.global_batch / samples))
+        workload, lean = (replace(each, accumulation=accumulation) for each in (workload, lean))
     kind, peak = row.get("mem_kind", "").lower(), number(row.get("peak_mem_gib"))
     reserved, allocated, device = number(row.get("mem_reserved_gib")), None, None
     if "alloc" in kind or "active" in kind:
@@ -190,19 +200,18 @@ def _workload(
         return value or default
 
     length, sample = number(row.get("seq_len")), number(row.get("tokens_per_sample"))
-    fixed = flag(row.get("packed"), True)
+    fixed = flag(row.get("packed"), not VARYING.search(row.get("notes", "")))
     per_sample = sample or (length if fixed else None)
     if length is None:
-        length = sample or 1024.0
+        length = sample or DEFAULT_LENGTH
         assumptions.append(f"seq_len = {length:g}")
     tokens = sample if sample and not fixed else None
+    if tokens and tokens >= length:
+        length = LONGEST_OVER_MEAN * tokens
     if not fixed:
         length = min([length, *(longest for name, longest in LONGEST_SAMPLES if name.search(row.get("notes", "")))])
     batch = round(stated("per_device_batch", 1))
     accumulation = round(stated("grad_accum", MEGATRON_ACCUMULATION if stack == "megatron" else 1))
-    if spread.global_batch:
-        replicas = count / (spread.tensor * spread.pipeline * spread.context)
-        accumulation = max(1, round(spread.global_batch / (batch * replicas)))
     if notes.NAIVE_PIPELINE.search(text):
         accumulation = 1  # one micro-batch at a time: GPUs wait for one another
     frozen_fp8 = precision in ("fp8", "fp4") and stack == "megatron" and method != "full"
@@ -215,15 +224,18 @@ def _workload(
         weight_bits=8 if frozen_fp8 and bits == 16 else bits,
         flash_attention=unsloth or flag(row.get("flash_attn"), not gpu.is_old),
         packed=fixed, stack=stack, zero=spread.zero, tensor=spread.tensor, pipeline=spread.pipeline,  # type: ignore[arg-type]
-        virtual=spread.virtual, context=spread.context, expert=spread.expert,
+        virtual=spread.virtual, context=spread.context,
+        # Recipes of Megatron-style stacks spread experts over the GPUs of a node.
+        expert=math.gcd(count, 8) if stack == "megatron" and model.experts > 1 and not spread.expert else spread.expert or 1,
         fused_loss=bool(notes.FUSED_LOSS.search(text)) or stack == "megatron",
         wide_logits=stack in ("plain", "legacy")
         and not notes.NEW_MODELS.search(row.get("model", "").lower())
         and bool(notes.OLD_TRANSFORMERS.search(f"{text} {row.get('source_path', '')}".lower())),
-        pure_16bit=True if "true" in row.get("precision", "") else False if deepspeed else None,
-        optimizer_bits=8 if notes.EIGHT_BIT.search(text) else 32,
+        pure_16bit=True if notes.PURE_16BIT.search(f"{row.get('precision', '')} {text}") else False if deepspeed else None,
+        optimizer_bits=0 if notes.PAGED.search(text) else 8 if notes.EIGHT_BIT.search(text) else 32,
         offloaded_checkpoints=unsloth,
         offloaded_states=bool(notes.OFFLOADED_STATES.search(text)),
+        optimizer_in_backward=bool(notes.OPTIMIZER_IN_BACKWARD.search(text)),
         trains_embeddings="emb" in row.get("target_modules", "").lower(),
     )  # fmt: skip
     return workload, per_sample, assumptions

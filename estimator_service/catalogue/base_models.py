@@ -190,9 +190,14 @@ def inferred(params_b: float, active_b: float | None = None, vocab: int = 64_000
     while 13 * hidden**3 / 115 + 2 * min(vocab, 64_000) * hidden < target:
         hidden += 64
     layers = max(4, round(hidden / 115))
+    ffn = round(3.5 * hidden)
+    # A mixture: eight experts for each token, as wide together as a dense feed-forward part; other weights are more of them.
+    chosen = 8 if active_b and active_b < params_b else 1
+    idle = (params_b - (active_b or params_b)) * 1e9 / (3.0 * layers * hidden * (ffn // chosen))
     return Model(
         name=f"inferred-{params_b:g}b", layers=layers, hidden=hidden, heads=max(1, hidden // 128),
-        kv_heads=max(1, hidden // 512), head_dim=128, ffn=round(3.5 * hidden), vocab=vocab, params_b=params_b,
-        active_b=active_b, shared_ffn=0, tokenizer=Tokenizer.model_validate(_matching("tokenizers", "")),
+        kv_heads=max(1, hidden // 512), head_dim=128, ffn=ffn // chosen, vocab=vocab, params_b=params_b,
+        active_b=active_b, experts=chosen + round(idle), experts_per_token=chosen, shared_ffn=0,
+        tokenizer=Tokenizer.model_validate(_matching("tokenizers", "")),
         source="inferred from the parameter count",
     )  # fmt: skip

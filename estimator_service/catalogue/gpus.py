@@ -33,8 +33,9 @@ OLD = frozenset({"pascal", "volta", "turing"})
 # Factor of the bandwidth by generation: a large last-level cache serves part of the element-wise operations' traffic.
 CACHED_TRAFFIC = {"ada": 1.6, "blackwell-rtx": 1.6}
 # Attention kernels that were written for Ampere do not use Hopper's asynchronous tensor cores: FlashAttention 2 reaches a
-# smaller share of the peak there than on an A100 (FlashAttention-3 paper, arXiv 2407.08608, section 1: 35 % of the peak).
-ATTENTION_SHARE = {"hopper": 0.75, "blackwell": 0.75}
+# smaller share of the peak there than on an A100 (FlashAttention-3 paper, arXiv 2407.08608, section 1: 35 % of the peak). They
+# are slower than products only where the peak is above these dense TFLOP/s, which an H20's is not.
+ATTENTION_TFLOPS = {"hopper": 742.0, "blackwell": 1690.0}
 
 
 class Traits(NamedTuple):
@@ -71,6 +72,7 @@ class Gpu(BaseModel):
     bf16_tflops: PositiveFloat | None = None
     fp16_tflops: PositiveFloat
     fp8_tflops: PositiveFloat | None = None
+    fp4_tflops: PositiveFloat | None = None  # None: twice that in 8 bits
     power_w: PositiveFloat
     power_limit_w: PositiveFloat | None = None  # where an operator set one below `power_w`
     link_gb_s: PositiveFloat
@@ -120,6 +122,7 @@ class Hardware(NamedTuple):
 
     flops: float
     attention: float  # share of `flops` that attention kernels can use
+    fp4: float  # peak in 4 bits, times the usual four of that in 16
     bandwidth: float
     link: float  # within a replica
     between: float  # between replicas
@@ -133,7 +136,8 @@ def hardware(gpu: Gpu, count: int, replica: int = 1) -> Hardware:
     bandwidth = gpu.bandwidth_gb_s * CACHED_TRAFFIC.get(gpu.generation, 1.0)
     return Hardware(
         flops=gpu.sustained_flops,
-        attention=ATTENTION_SHARE.get(gpu.generation, 1.0),
+        attention=min(1.0, ATTENTION_TFLOPS.get(gpu.generation, gpu.fp16_tflops) / gpu.fp16_tflops),
+        fp4=(gpu.fp4_tflops or 4.0 * gpu.fp16_tflops) / (4.0 * gpu.fp16_tflops),
         bandwidth=bandwidth * 1e9,
         link=(gpu.link_gb_s if replica <= gpu.domain else between) * 1e9,
         between=(gpu.link_gb_s if count <= gpu.domain else between) * 1e9,

@@ -17,7 +17,7 @@ GIB = float(2**30)
 TIGHT_FROM = 0.95  # of the usable memory: above this one longer sample can end the run
 # Widths of hidden states and of the feed-forward part that one layer keeps for its backward pass.
 ATTENTION_WIDTHS, GATED_FFN, PLAIN_FFN = 8.0, 4.5, 1.7
-SCORE_BYTES = 8.0  # softmax in 32 bits, its input and its mask
+SCORE_BYTES = 13.0  # scores and softmax in 16 and 32 bits, and their gradients
 SCRATCH = 0.25  # of a full fine-tuning's states: the optimizer's temporaries
 # Hidden widths of inputs, beside one of the feed-forward part, that a layer of 4-bit products keeps.
 QUANTISED_KEEP = 2.0
@@ -93,13 +93,16 @@ def footprint(w: Workload, *, zero: int, count: int) -> Footprint:
     sharded = zero == 3 and replicas > 1.0
     part = 1.0 / (w.tensor * w.pipeline)  # of the model, on each GPU of a replica
     share = part / replicas if sharded else part
-    linear = float(model.layers * (model.layer_params + (model.all_layer_params - model.layer_params) / w.expert))
+    layer_params = model.layer_params + (model.all_layer_params - model.layer_params) / w.expert
+    linear = float(model.layers * layer_params)
     rest = max(0.0, model.params_b * 1e9 - float(model.layers * model.all_layer_params))
     # Plain stacks cast what they do not quantise to 32 bits (PEFT, prepare_model_for_kbit_training).
     stored = linear * WEIGHT_BYTES[w.weight_bits] + rest * (4.0 if w.quantised and plain and not w.pure_16bit else 2.0)
     state = 2.0 if w.pure_16bit else 4.0
     adapters = 0.0 if full else adapter_params(w) * state * share
-    moments = EIGHT_BIT_MOMENTS if w.optimizer_bits == 8 else 1.0
+    pure = w.pure_16bit if w.pure_16bit is not None else count == 1
+    moments = {32: 1.0, 8: EIGHT_BIT_MOMENTS * (2.0 if full and pure else 1.0), 0: 0.0}[w.optimizer_bits]
+    on_host = w.offloaded_states and zero == 3  # ZeRO-3 and FSDP move weights to the host with the states
     tokens = float(w.batch * w.length) / (w.tensor * w.context)
     layers = model.layers * min(w.pipeline, w.accumulation) / w.pipeline  # whose activations are alive at once
     ffn = GATED_FFN if model.gated_ffn else PLAIN_FFN
@@ -111,16 +114,18 @@ def footprint(w: Workload, *, zero: int, count: int) -> Footprint:
     checkpointed = min(layers * recomputed, OFFLOADED_LAYERS) if w.offloaded_checkpoints else layers * recomputed
     states = 0.0 if w.offloaded_states else 1.0 / replicas if zero >= 1 and not sharded else 1.0
     return Footprint(
-        weights=0.0 if full else stored * share,
+        weights=0.0 if full or on_host else stored * share,
         adapters=adapters,
         gradients=adapters,
         optimizer=adapters * 2.0 * moments * states,
-        trained=(linear + rest) * share if full else 0.0,
-        gradient_share=states if zero >= 2 or w.offloaded_states else 1.0,
+        trained=(linear + rest) * share if full and not on_host else 0.0,
+        gradient_share=0.0 if w.optimizer_in_backward else states if zero >= 2 or w.offloaded_states else 1.0,
         optimizer_share=states * moments,
-        pure=float(w.pure_16bit if w.pure_16bit is not None else count == 1),
+        pure=float(pure),
         may_be_pure=float(full and w.pure_16bit is None),
-        gathered=(GATHERED_LAYERS * 2.0 * model.all_layer_params + root) * part * w.pipeline if sharded else 0.0,
+        gathered=(GATHERED_LAYERS * WEIGHT_BYTES[w.weight_bits] * layer_params + root) * part * w.pipeline
+        if sharded
+        else 0.0,
         checkpoints=tokens * 2.0 * model.hidden * checkpointed,
         wide=float(sharded or (plain and w.quantised)) * float(not w.pure_16bit),
         live=layer if recomputed else 0.0,

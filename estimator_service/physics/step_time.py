@@ -14,6 +14,11 @@ import numpy as np
 from estimator_service.catalogue.gpus import Hardware
 from estimator_service.physics.workload import Demand
 
+EXPOSED_REDUCTION = (
+    0.5  # of the gradients' exchange: it can only start in the last backward pass, and weights come back after it
+)
+HOST_BANDWIDTH = 25e9  # bytes/s of a host's memory for each of its GPUs: eight share about 200 GB/s
+
 
 class TimeParameters(NamedTuple):
     """Fitted parameters of the time model; values, priors and provenance are in fitted.toml."""
@@ -55,11 +60,12 @@ def step_time(d: Demand, h: Hardware, p: TimeParameters) -> StepTime:
     """Seconds of one optimizer step of each GPU; fields of `d` and `h` are floats, or arrays of one shape.
 
     Host, device and the links between replicas run side by side and the slowest sets the pace: a 4-norm, smooth where they
-    are close. Traffic within a replica adds to the device's time.
+    are close. Traffic within a replica adds to the device's time, and so does gathering weights in plain stacks: their engines
+    fetch a module's weights when it is called.
     """
     plain, k = 1.0 - d.tuned, d.accumulation
     speed = h.flops * p.matmul * (1.0 + d.megatron * (p.megatron - 1.0))
-    low = 1.0 + d.fp8 * (p.fp8 - 1.0) + d.fp4 * (p.fp4 - 1.0)
+    low = 1.0 + d.fp8 * (p.fp8 - 1.0) + d.fp4 * (p.fp4 * h.fp4 - 1.0)
     kernels = p.attention * (h.attention + d.megatron * (1.0 - h.attention))
     arithmetic = k * (d.layer_flops / low + d.head_flops + d.attention_flops / kernels) / speed
     fused = p.traffic_tuned + d.megatron * (p.traffic_megatron - p.traffic_tuned)
@@ -69,14 +75,21 @@ def step_time(d: Demand, h: Hardware, p: TimeParameters) -> StepTime:
     host = p.launch_plain_s * plain * (1.0 + d.full * (p.engine_launch - 1.0)) + p.launch_tuned_s * d.tuned
     launch = k * d.launches * host * (1.0 + d.sharded * p.sharded_launch)
     within = k * d.replica_bytes * p.exposed / h.link
-    replicas = h.count / d.replica
-    between = (k * d.gathered_bytes + d.reduced_bytes) * p.sharding * (replicas - 1.0) / replicas / h.between
-    optimizer = d.optimizer_bytes / h.bandwidth
+    between, exposed = _between(d, h, p)
+    optimizer = d.optimizer_bytes / h.bandwidth + d.host_bytes / HOST_BANDWIDTH
     device = arithmetic + memory_traffic + dequantisation + within
     pipeline = device * d.bubble
-    busy = _slowest(device + pipeline, launch, between) + optimizer
+    busy = _slowest(device + pipeline, launch, between - exposed) + exposed + optimizer
     step = busy * (1.0 + p.straggler * (h.count - 1.0) / h.count)
     return StepTime(step, arithmetic, memory_traffic, dequantisation, launch, within + between, optimizer, pipeline)
+
+
+def _between(d: Demand, h: Hardware, p: TimeParameters) -> tuple[float, float]:
+    """Seconds of the exchange between replicas, and those of them in which nothing else runs."""
+    replicas = h.count / d.replica
+    link = p.sharding * (replicas - 1.0) / replicas / h.between
+    gathered, reduced = d.accumulation * d.gathered_bytes * link, d.reduced_bytes * link
+    return gathered + reduced, gathered * (1.0 - d.tuned) + reduced * EXPOSED_REDUCTION
 
 
 def _slowest(device: float, launch: float, links: float) -> float:
@@ -93,18 +106,17 @@ def slopes(d: Demand, h: Hardware, p: TimeParameters) -> tuple[Any, ...]:
     t, k, plain = step_time(d, h, p), d.accumulation, 1.0 - d.tuned
     waiting = p.straggler * (h.count - 1.0) / h.count
     busy = t.step / (1.0 + waiting)
-    pace = busy - t.optimizer
-    replicas = h.count / d.replica
-    between = (k * d.gathered_bytes + d.reduced_bytes) * p.sharding * (replicas - 1.0) / replicas / h.between
+    between, exposed = _between(d, h, p)
     within = t.communication - between
+    pace = busy - t.optimizer - exposed
     device = t.arithmetic + t.memory_traffic + t.dequantisation + within + t.pipeline
     share = device / pace
     of_device = share * share * share / busy * (1.0 + d.bubble)
     share = t.launch / pace
     of_host = share * share * share / busy * t.launch
-    share = between / pace
-    of_links = share * share * share / busy * between
-    megatron, low = 1.0 + d.megatron * (p.megatron - 1.0), 1.0 + d.fp8 * (p.fp8 - 1.0) + d.fp4 * (p.fp4 - 1.0)
+    share = (between - exposed) / pace
+    of_links = share * share * share / busy * (between - exposed) + exposed / busy
+    megatron, low = 1.0 + d.megatron * (p.megatron - 1.0), 1.0 + d.fp8 * (p.fp8 - 1.0) + d.fp4 * (p.fp4 * h.fp4 - 1.0)
     speed = h.flops * p.matmul * megatron
     kernels = p.attention * (h.attention + d.megatron * (1.0 - h.attention))
     products = of_device * k * d.layer_flops / low / speed / low
@@ -133,5 +145,5 @@ def slopes(d: Demand, h: Hardware, p: TimeParameters) -> tuple[Any, ...]:
         -waiting / (1.0 + waiting),
         of_device * t.arithmetic * d.megatron * p.megatron / megatron,
         products * d.fp8 * p.fp8,
-        products * d.fp4 * p.fp4,
+        products * d.fp4 * p.fp4 * h.fp4,
     )

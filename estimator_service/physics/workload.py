@@ -18,6 +18,9 @@ WEIGHT_BYTES = {16: 2.0, 8: 1.03, 4: 0.53}  # a stored weight, block scales incl
 # An expert launches its three products, and as many kernels to gather its tokens, to weigh them and to add them back.
 EXPERT_PASSES = 6.0
 NARROW_WIDTH = 1024.0  # of the experts' products: half the speed of wide ones
+# The longest of n samples is about 1 + ln(n) of these above their mean: for lengths with a tail that falls exponentially, which
+# spread by two thirds of the mean as those of instructions do.
+LENGTH_SPREAD = 0.5
 KERNEL_PASSES_BACKWARD = 2.0  # a backward pass launches about twice the kernels of a forward pass
 # Share of a stack's kernels that are fused; `legacy` stacks are eager ones that move twice the element-wise bytes.
 TUNED_SHARE = {"plain": 0.0, "legacy": 0.0, "tuned": 1.0, "megatron": 1.0, "unknown": 0.5}
@@ -69,9 +72,12 @@ class Workload:
     wide_logits: bool = False  # logits are held in 32 bits as well, as transformers did until 2024
     pure_16bit: bool | None = None  # every weight and optimizer state in 16 bits; None: not stated
     weight_bits: Bits = 16
-    optimizer_bits: Literal[32, 8] = 32
+    optimizer_bits: Literal[32, 8, 0] = 32  # of a moment; 0: moments are paged out when memory runs short
     offloaded_checkpoints: bool = False
     offloaded_states: bool = False
+    optimizer_in_backward: bool = (
+        False  # each weight is updated as soon as its gradient is there, which is then dropped
+    )
     trains_embeddings: bool = False
     padded: tuple[float, ...] | None = None
     token_spread: float = (
@@ -103,6 +109,7 @@ class Demand(NamedTuple):
     dequantised: float  # weights unpacked from 4 bits
     launches: float  # module passes whose kernels the host has to launch
     optimizer_bytes: float
+    host_bytes: float  # of the optimizer, where its states are offloaded to the host
     gathered_bytes: float  # weights fetched from other replicas when they are sharded
     reduced_bytes: float  # gradients exchanged once a step
     replica_bytes: float  # activations exchanged within a replica (tensor, context and expert parallel)
@@ -160,7 +167,7 @@ def _longest(w: Workload, micro_batches: int) -> float:
     """The longest sample of so many micro-batches, as a multiple of the mean sample."""
     if w.padded is not None:
         return w.padded[min(micro_batches, len(w.padded)) - 1]
-    longest: float = 1.0 + 0.35 * ((w.batch * micro_batches) ** 0.5 - 1.0)
+    longest = 1.0 + LENGTH_SPREAD * math.log(w.batch * micro_batches)
     return max(1.0, min(longest, w.length / (w.tokens or w.length)))
 
 
@@ -176,15 +183,17 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
     tokens = real * padding(w, max(1, round(count / replica)), sharded=sharded)
     span = w.length if w.packed else tokens / w.batch
     full, recompute = float(w.method == "full"), float(w.checkpointing)
-    trained = adapter_params(w) / (w.tensor * w.pipeline)  # trained weights of one GPU
+    trained = adapter_params(w) * _held_share(w) / (w.tensor * w.pipeline)  # trained weights of one GPU
     weights, head = model.layers * (model.layer_params + _narrow(model)), model.vocab * model.hidden
     adapted = [] if full else [model.projections[name] for name in modules(w.targets, model)]
     adapter_width = sum(inputs + outputs for inputs, outputs in adapted)
     dora = 2.0 if w.method == "dora" else 1.0
     layer_width = 12.0 * model.hidden + 5.0 * model.token_ffn + 4.0 * model.heads * model.head_dim
     traffic = 2.0 * tokens * model.layers * (3.0 + recompute)
-    stored = model.params_b * 1e9 * WEIGHT_BYTES[w.weight_bits] / (w.tensor * w.pipeline)
-    modules_run = 8.0 + len(adapted) * 2.0 * dora + EXPERT_PASSES * (model.experts / w.expert - 1)
+    stored = model.params_b * 1e9 * WEIGHT_BYTES[w.weight_bits] * _held_share(w) / (w.tensor * w.pipeline)
+    # Megatron-style stacks compute all experts of a GPU in one grouped product.
+    expert_runs = 1.0 if w.stack == "megatron" else model.experts / w.expert
+    modules_run = 8.0 + len(adapted) * 2.0 * dora + EXPERT_PASSES * (expert_runs - 1.0)
     attention = tokens * 2.0 * model.layers * model.heads * model.head_dim * span * (3.0 + recompute)
     scores = 0.0 if w.flash_attention else tokens * span * model.layers * model.heads * 12.0 * (3.0 + recompute)
     return Demand(
@@ -201,7 +210,8 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
         score_bytes=scores / replica,
         dequantised=model.layers * model.all_layer_params * (2.0 + recompute) / replica if w.quantised else 0.0,
         launches=model.layers / w.pipeline * modules_run * (1.0 + recompute + KERNEL_PASSES_BACKWARD),
-        optimizer_bytes=trained * 30.0 * updated,
+        optimizer_bytes=0.0 if w.offloaded_states else trained * 30.0 * updated,
+        host_bytes=trained * 30.0 / max(1.0, count / replica) if w.offloaded_states else 0.0,
         gathered_bytes=stored * 2.0 if sharded else 0.0,
         reduced_bytes=trained * (2.0 if sharded else 4.0),
         replica_bytes=_replica_bytes(w, tokens / w.context),
@@ -215,6 +225,12 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
         fp8=float(w.precision == "fp8"),
         fp4=float(w.precision == "fp4"),
     )
+
+
+def _held_share(w: Workload) -> float:
+    """Share of the model's weights that a GPU sees: experts of other GPUs are not gathered."""
+    idle = w.model.layers * (w.model.all_layer_params - w.model.layer_params) * (1.0 - 1.0 / w.expert)
+    return 1.0 - idle / (w.model.params_b * 1e9)
 
 
 def _narrow(model: Model) -> float:
