@@ -113,7 +113,7 @@ def _basis(job: JobForecast, reference: float | None) -> str:
     if reference is None:
         return text
     return (
-        f"{text} Without a base model the estimate is {to_cents(reference):.2f} $: it takes one speed for a GPU type, "
+        f"{text} Without a base model the estimate is ${to_cents(reference):.2f}: it takes one speed for a GPU type, "
         "whatever the model."
     )
 
@@ -127,7 +127,7 @@ def _startup(job: JobForecast) -> Fields:
 def _forecast(job: JobForecast) -> Fields:
     totals, planned = job.totals, job.plan
     reason = "; ".join(job.doubts) or INSIDE
-    rate = f"The GPUs cost {totals.hourly_rate:.2f} $/h."
+    rate = f"The GPUs cost ${totals.hourly_rate:.2f}/h."
     return {
         "hours": _range(totals.hours_p10, totals.hours, totals.hours_p90),
         "cost": _range(totals.cost_p10, totals.cost, totals.cost_p90),

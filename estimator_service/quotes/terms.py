@@ -53,7 +53,7 @@ def terms(
 
 
 def differences(then: Terms, now: Terms, cost_then: float, cost_now: float) -> list[str]:
-    """Returns the differences in words, prices last, such as `A100-80GB 3.20 → 3.60 $/h`. Empty: the terms are equal."""
+    """Returns the differences in words, prices last, such as `A100-80GB $3.20 → $3.60/h`. Empty: the terms are equal."""
     names = dict.fromkeys([*then.configuration, *now.configuration])
     changes = [
         f"{name} {_shown(then.configuration.get(name))} → {_shown(now.configuration.get(name))}"
@@ -68,9 +68,9 @@ def differences(then: Terms, now: Terms, cost_then: float, cost_now: float) -> l
         ]
         changes += counts or ["dataset content changed"]
     if then.price != now.price and then.price["type"] == now.price["type"]:
-        changes.append(f"{now.price['type']} {then.price['usd_per_hour']:.2f} → {now.price['usd_per_hour']:.2f} $/h")
+        changes.append(f"{now.price['type']} ${then.price['usd_per_hour']:.2f} → ${now.price['usd_per_hour']:.2f}/h")
     if changes and f"{cost_then:.2f}" != f"{cost_now:.2f}":
-        changes.append(f"total {cost_then:.2f} → {cost_now:.2f}")
+        changes.append(f"total ${cost_then:.2f} → ${cost_now:.2f}")
     return changes
 
 

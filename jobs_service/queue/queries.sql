@@ -42,7 +42,8 @@ returning
     id, lease_expires_at as expires_at, current_cost,
     status = 'running' and running_since = now() as started, started_at = now() as first_started,
     coalesce(current_cost >= max_cost_usd or billed_seconds >= max_duration_seconds, false) as over_limit,
-    current_step - measured_from_step >= $11::bigint and current_step < total_steps and (
+    current_step - measured_from_step >= $11::bigint and updated_at - measured_since >= $14::interval
+    and current_step < total_steps and (
         reforecast is null or ((reforecast ->> 'progress')::double precision < $12 and progress >= $12)
     ) as reforecast_due,
     seconds_to_limit(

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from jobs_service.jobs.model import StatusReason
 
-# A job is forecast anew after so many measured steps, and once more from this share of its steps on, percent.
-MIN_STEPS, SECOND_AT_PERCENT = 20, 5.0
+# A job is forecast anew after so many measured steps that took so long, and once more from this share of its steps on, percent.
+# Trainers report twice a second: in less time, short steps are known to one or two only.
+MIN_STEPS, MIN_TIME, SECOND_AT_PERCENT = 20, timedelta(seconds=2), 5.0
 # Standard deviations of logs: one step against the mean step, since samples differ in length; the rest of a training against
 # its beginning.
 STEP_SD, DRIFT_SD = 0.2, 0.03

@@ -38,7 +38,7 @@ from jobs_service.queue.model import (
     digest,
     software,
 )
-from jobs_service.queue.reforecast import MIN_STEPS, SECOND_AT_PERCENT, Progress, reforecast
+from jobs_service.queue.reforecast import MIN_STEPS, MIN_TIME, SECOND_AT_PERCENT, Progress, reforecast
 from jobs_service.queue.wire import initial_forecast
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
@@ -85,6 +85,7 @@ class QueueStore:
                 MIN_STEPS,
                 SECOND_AT_PERCENT,
                 report.waiting_reason,
+                MIN_TIME,
             )
             if row is None:
                 return await _ended_lease(connection, lease)

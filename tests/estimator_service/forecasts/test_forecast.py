@@ -200,7 +200,7 @@ async def test_outside_the_evidence_it_is_not_a_quote(stack: Stack, new_dataset:
     assert (answer.forecast.is_quote, answer.forecast.confidence) == (False, pb.CONFIDENCE_LOW)
     assert "RTX-4090" in answer.forecast.confidence_reason
     assert answer.forecast.note.startswith("Not a quote")
-    assert "1.12 $/h" in answer.forecast.note
+    assert "$1.12/h" in answer.forecast.note
     uncounted = new_request(await new_dataset(ANN, total_tokens=None))
     answer = await stack.estimator.EstimateCost(uncounted, metadata=metadata(ANN))
     assert (answer.forecast.is_quote, answer.forecast.HasField("truncated_share")) == (False, False)
@@ -234,7 +234,7 @@ async def test_the_answer_says_where_its_figures_come_from(stack: Stack, new_dat
     assert "weights sharded over 8 GPUs" in {each.value for each in sharded.forecast.assumptions}
     rough = await stack.estimator.EstimateCost(new_request(dataset, base_model=None), metadata=metadata(ANN))
     assert rough.basis.startswith("Rough")
-    assert f"{rough.estimated_cost:.2f} $" in answer.basis
+    assert f"${rough.estimated_cost:.2f}" in answer.basis
 
 
 async def test_a_job_that_is_mostly_start_up_has_its_range(stack: Stack, new_dataset: NewDataset) -> None:

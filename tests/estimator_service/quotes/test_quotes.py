@@ -92,7 +92,7 @@ async def test_a_reference_estimate_can_be_quoted_too(stack: Stack, new_dataset:
         ({"gpu_config": {"type": "A100-80GB", "count": 4}}, "gpu_config.count 2 → 4; total "),
         ({"gpu_config": {"type": "H100", "count": 2}}, "gpu_config.type A100-80GB → H100; total "),
         ({"training": {"method": "TRAINING_METHOD_QLORA"}}, "training.method lora → qlora"),
-        ({"provider": "HF Jobs"}, "provider none → HF Jobs; A100-80GB 3.50 → 2.50 $/h; total "),
+        ({"provider": "HF Jobs"}, "provider none → HF Jobs; A100-80GB $3.50 → $2.50/h; total "),
         ({"base_model": None}, "base_model llama-3.1-8b → none"),
     ],
 )
@@ -128,7 +128,7 @@ async def test_a_new_gpu_price_is_told(stack: Stack, admin: asyncpg.Connection, 
     )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stack.jobs.CreateJob(job(dataset, quote.id, base_model=None), metadata=metadata(ANN))
-    assert refusal(refused.value)[2] == {"": "A100-80GB 3.20 → 3.50 $/h; total 5.55 → 6.03"}
+    assert refusal(refused.value)[2] == {"": "A100-80GB $3.20 → $3.50/h; total $5.55 → $6.03"}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ async def test_what_nobody_can_promise_is_not_quoted(stack: Stack, new_dataset: 
         )
     code, reason, details = refusal(refused.value)
     assert (code, reason) == ("FAILED_PRECONDITION", "NOT_QUOTABLE")
-    assert "$/h" in details[""]
+    assert "/h." in details[""]
 
 
 async def test_quotes_are_bounded_and_swept(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:

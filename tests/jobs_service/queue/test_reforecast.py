@@ -18,6 +18,7 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.queue.reforecast import (
     MIN_STEPS,
+    MIN_TIME,
     REPORT_SECONDS,
     SECOND_AT_PERCENT,
     STEP_SD,
@@ -111,7 +112,10 @@ async def test_a_job_is_forecast_anew_after_20_steps_and_at_5_percent(
     assert not (await get(stack, job.id)).HasField("reforecast")
     await report(stack, leased, step=at)
     await report(stack, leased, step=at + 20)
-    assert (await get(stack, job.id)).reforecast.measured_steps == 20
+    assert not (await get(stack, job.id)).HasField("reforecast"), "20 steps took less than two seconds"
+    await trained_for(admin, job.id, MIN_TIME.total_seconds())
+    await report(stack, leased, step=at + 21)
+    assert (await get(stack, job.id)).reforecast.measured_steps == 21
 
 
 @GRPC

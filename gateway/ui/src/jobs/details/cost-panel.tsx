@@ -35,9 +35,12 @@ export function CostPanel({ job }: { job: Job }) {
           </Line>
         )}
         {job.reforecast && !isFinal && (
-          <Line name="80 % range at the measured speed">
-            {money(job.reforecast.cost.p10)} – {money(job.reforecast.cost.p90)}
-          </Line>
+          <>
+            <Line name="Forecast at the measured speed">{money(job.reforecast.cost.p50)}</Line>
+            <Line name="80 % range of it">
+              {money(job.reforecast.cost.p10)} – {money(job.reforecast.cost.p90)}
+            </Line>
+          </>
         )}
         {job.quote && <Line name="Quoted">{money(job.quote.cost_p50)}</Line>}
         {limit !== null && (
