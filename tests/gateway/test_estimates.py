@@ -15,7 +15,7 @@ async def test_a_forecast_has_words_for_what_it_says(api: httpx.AsyncClient, new
     """A forecast over JSON has a range, words for confidence and verdict, and null for what it does not know."""
     data = (await api.post("/api/jobs/estimate", json=new_request(await new_dataset(me), **LLAMA))).json()["data"]
     assert data["forecast"]["hours"]["p10"] < data["estimated_duration_hours"] < data["forecast"]["hours"]["p90"]
-    assert (data["forecast"]["confidence"], data["memory"]["verdict"]) == ("high", "fits")
+    assert (data["forecast"]["confidence"], data["memory"]["verdict"]) == ("medium", "fits")
     assert (data["forecast"]["truncated_share"], data["repairs"]) == (None, [])
 
 
