@@ -116,6 +116,16 @@ async def lapse(admin: asyncpg.Connection, job_id: str) -> None:
     )
 
 
+async def trained_for(admin: asyncpg.Connection, job_id: str, seconds: float) -> None:
+    """Moves the end of the first step and the billing of a job back."""
+    await admin.execute(
+        "update lora_training_jobs set measured_since = measured_since - $2 * interval '1 second', "
+        "billed_from = billed_from - $2 * interval '1 second' where id = $1",
+        job_id,
+        seconds,
+    )
+
+
 async def set_clock_back(admin: asyncpg.Connection, job_id: str) -> None:
     """Moves the times of a lease an hour ahead, as a database's clock that is set back does."""
     columns = (

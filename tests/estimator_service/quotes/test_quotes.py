@@ -185,6 +185,7 @@ async def test_what_nobody_can_promise_is_not_quoted(stack: Stack, new_dataset: 
         )
     code, reason, details = refusal(refused.value)
     assert (code, reason) == ("FAILED_PRECONDITION", "NOT_QUOTABLE")
+    assert "The GPUs cost $" in details[""]
     assert "/h." in details[""]
 
 

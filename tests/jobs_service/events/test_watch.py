@@ -20,12 +20,13 @@ from jobs_service.events.model import Cursor, EventType, JobEvent, parse_cursor
 from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Buffer, Tailer
 from jobs_service.jobs.model import JobState
+from jobs_service.queue.reforecast import MIN_STEPS, MIN_TIME
 from rpc.database.pool import Database
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata
 from tests.door import refusal
 from tests.jobs_service.api_keys.test_api_keys import bearer, create, revoke
 from tests.jobs_service.jobs.test_create_job import ANN, BOB
-from tests.jobs_service.trainers import complete, lease, queue, report, sweeper, until
+from tests.jobs_service.trainers import complete, lease, queue, report, sweeper, trained_for, until
 
 ONE_WAY = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 FINAL = jobs_pb2.WATCH_END_REASON_JOB_FINAL
@@ -100,7 +101,9 @@ async def watching(
         await watcher.close()
 
 
-async def test_a_job_is_watched_from_queue_to_end(stack: Stack, new_dataset: NewDataset) -> None:
+async def test_a_job_is_watched_from_queue_to_end(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
     """A watch begins with a snapshot, has each event once and in order, and ends with the job."""
     job = await queue(stack, new_dataset)
     async with watching(stack, job.id) as one, watching(stack) as all_:
@@ -110,17 +113,19 @@ async def test_a_job_is_watched_from_queue_to_end(stack: Stack, new_dataset: New
         other = await queue(stack, new_dataset)
         (leased,) = await lease(stack)
         await report(stack, leased, log_lines=["hello"])
+        await trained_for(admin, job.id, MIN_TIME.total_seconds())
         await report(stack, leased, step=1875, metrics=[{"step": 1875, "values": {"loss": 0.25}}])
         await complete(stack, leased)
         await one.ended()
-        assert one.kinds() == ["snapshot", *["event"] * 4, "end"]
+        assert one.kinds() == ["snapshot", *["event"] * 5, "end"]
         assert one.messages[-1].end.reason == FINAL
-        assert one.revisions(job.id) == [2, 3, 4, 5]
+        # The fifth: after so many steps the job is forecast anew.
+        assert one.revisions(job.id) == [2, 3, 4, 5, 6]
         half = next(message.event for message in one.messages if message.event.current_step == 1875)
         assert (half.progress, half.current_metrics["loss"], half.is_final) == (50, 0.25, False)
         assert list(half.allowed_actions) == [jobs_pb2.JOB_ACTION_CANCEL]
-        await all_.has("event", 5)
-        assert all_.revisions(job.id) == [2, 3, 4, 5]
+        await all_.has("event", 6)
+        assert all_.revisions(job.id) == [2, 3, 4, 5, 6]
         assert all_.revisions(other.id) == [1]
         ids = [message.id for message in one.messages]
         assert ids == sorted(ids, key=lambda cursor: parse_cursor(cursor, ANN))
@@ -313,7 +318,7 @@ def test_a_slow_watchers_buffer_has_a_size() -> None:
 
 @ONE_WAY
 async def test_a_watcher_that_does_not_read_is_closed_and_others_continue(
-    stack: Stack, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W04, G14: a watcher that stops reading is refused with BUFFER_OVERRUN and resumes without a gap; others see all."""
     monkeypatch.setattr(watch, "BUFFER", 16)
@@ -327,6 +332,8 @@ async def test_a_watcher_that_does_not_read_is_closed_and_others_continue(
         lines = ["x" * 2000] * 50
         for step in range(1, 80):
             await report(stack, leased, step=step, log_lines=lines)
+            if step == MIN_STEPS:
+                await trained_for(admin, job.id, MIN_TIME.total_seconds())
             if step % 8 == 0:
                 # A whole buffer between two looks for events would be too many for any reader.
                 await eager.has("event", step + 1)
@@ -339,7 +346,7 @@ async def test_a_watcher_that_does_not_read_is_closed_and_others_continue(
             await complete(stack, leased)
             await again.ended()
         result = [message.event.revision for message in seen if message.HasField("event")]
-        assert result + again.revisions(job.id) == list(range(2, 83))
+        assert result + again.revisions(job.id) == list(range(2, 84))
 
 
 @ONE_WAY

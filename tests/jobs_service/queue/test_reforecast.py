@@ -29,7 +29,7 @@ from jobs_service.queue.reforecast import (
 from tests.conftest import NewDataset, Stack, metadata
 from tests.estimator_service.requests import LLAMA
 from tests.jobs_service.jobs.test_create_job import ANN
-from tests.jobs_service.trainers import fail, get, lease, notices, queue, report
+from tests.jobs_service.trainers import fail, get, lease, notices, queue, report, trained_for
 
 GRPC = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 LORA = {"base_model": LLAMA}
@@ -53,16 +53,6 @@ def progress(steps: int, seconds: float, **fields: Any) -> Progress:
         "max_duration_seconds": None, "simulated": False,
     }  # fmt: skip
     return Progress(**{**values, **fields})
-
-
-async def trained_for(admin: asyncpg.Connection, job_id: str, seconds: float) -> None:
-    """Moves the end of the first step and the billing of a job back."""
-    await admin.execute(
-        "update lora_training_jobs set measured_since = measured_since - $2 * interval '1 second', "
-        "billed_from = billed_from - $2 * interval '1 second' where id = $1",
-        job_id,
-        seconds,
-    )
 
 
 async def begin(stack: Stack, leased: workers_pb2.Lease) -> None:
