@@ -183,14 +183,15 @@ def demand(workload: Workload, *, zero: int, count: int) -> Demand:
     tokens = real * padding(w, max(1, round(count / replica)), sharded=sharded)
     span = w.length if w.packed else tokens / w.batch
     full, recompute = float(w.method == "full"), float(w.checkpointing)
-    trained = adapter_params(w) * _held_share(w) / (w.tensor * w.pipeline)  # trained weights of one GPU
+    held = _held_share(w) / (w.tensor * w.pipeline)  # of the model, on a GPU of a replica
+    trained = adapter_params(w) * held  # trained weights of one GPU
     weights, head = model.layers * (model.layer_params + _narrow(model)), model.vocab * model.hidden
     adapted = [] if full else [model.projections[name] for name in modules(w.targets, model)]
     adapter_width = sum(inputs + outputs for inputs, outputs in adapted)
     dora = 2.0 if w.method == "dora" else 1.0
     layer_width = 12.0 * model.hidden + 5.0 * model.token_ffn + 4.0 * model.heads * model.head_dim
     traffic = 2.0 * tokens * model.layers * (3.0 + recompute)
-    stored = model.params_b * 1e9 * WEIGHT_BYTES[w.weight_bits] * _held_share(w) / (w.tensor * w.pipeline)
+    stored = model.params_b * 1e9 * WEIGHT_BYTES[w.weight_bits] * held
     # Megatron-style stacks compute all experts of a GPU in one grouped product.
     expert_runs = 1.0 if w.stack == "megatron" else model.experts / w.expert
     modules_run = 8.0 + len(adapted) * 2.0 * dora + EXPERT_PASSES * (expert_runs - 1.0)

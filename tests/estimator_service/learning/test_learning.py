@@ -238,12 +238,19 @@ async def test_peaks_that_trainers_measured_correct_the_memory(
     assert kept.memory == before
 
 
-async def test_others_jobs_count_from_five_people_on(
-    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Z11: four people's jobs correct nobody else's forecast; five people's do, and so they show in the accuracy."""
+@pytest.fixture
+def uncached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets each forecast read the finished jobs anew."""
     monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
     monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
+
+
+UNCACHED = pytest.mark.usefixtures("uncached")
+
+
+@UNCACHED
+async def test_others_jobs_count_from_five_people_on(stack: Stack, new_dataset: NewDataset, finish: Finish) -> None:
+    """Z11: four people's jobs correct nobody else's forecast; five people's do, and so they show in the accuracy."""
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     accuracy = pb.GetEstimateAccuracyRequest()
     for user in OTHERS[:4]:
@@ -261,6 +268,7 @@ async def test_others_jobs_count_from_five_people_on(
     assert [(month.jobs, len(month.month)) for month in response.months] == [(9, 7)]
 
 
+@UNCACHED
 async def test_one_worker_teaches_nobody_and_an_operator_withdraws_lessons(
     stack: Stack,
     database: TestDatabase,
@@ -270,8 +278,6 @@ async def test_one_worker_teaches_nobody_and_an_operator_withdraws_lessons(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """X06: jobs of six users on one worker change no other forecast; a second worker's do until an operator withdraws them."""
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
     monkeypatch.setenv("PIPELINE_DATABASE_URL", database.admin_url)
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     for user in OTHERS:
@@ -308,6 +314,7 @@ def train(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> F
     return trained
 
 
+@UNCACHED
 async def test_a_trainer_with_many_users_moves_nobody_elses_forecast_far(
     stack: Stack,
     database: TestDatabase,
@@ -317,8 +324,6 @@ async def test_a_trainer_with_many_users_moves_nobody_elses_forecast_far(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """X06: whatever it reports for five accounts, of its own software or the others'; an operator sees from whom it came."""
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
     monkeypatch.setenv("PIPELINE_DATABASE_URL", database.admin_url)
     monkeypatch.setattr(lessons, "WIDTH", 1000)
     evil, honest = str(uuid.UUID(int=666)), {"torch": "2.13.0", "transformers": "5.1.0", "attention": "sdpa"}
@@ -348,12 +353,11 @@ async def test_a_trainer_with_many_users_moves_nobody_elses_forecast_far(
         assert words in line, (words, line)
 
 
+@UNCACHED
 async def test_many_jobs_of_one_worker_push_out_nobody_elses(
-    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish
 ) -> None:
     """Ten thousand later jobs of one worker leave what others taught as it was."""
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     for user in OTHERS[:5]:
         await finish(user, 1.3)
@@ -383,11 +387,9 @@ async def test_software_is_listed_as_it_was_reported(
     assert "torch [/x], [red]" in capsys.readouterr().out
 
 
-async def test_what_one_software_taught_moves_no_other(
-    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@UNCACHED
+async def test_what_one_software_taught_moves_no_other(stack: Stack, new_dataset: NewDataset, finish: Finish) -> None:
     """A forecast follows the software that most of the caller's latest jobs ran, and says which; packing is a part of it."""
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     before = await forecast(stack, dataset)
 
@@ -412,12 +414,9 @@ async def test_what_one_software_taught_moves_no_other(
     assert (packed.learned_software, packed.learned_from_jobs) == (PACKED, 3)
 
 
-async def test_nobody_alone_changes_whose_lessons_apply(
-    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@UNCACHED
+async def test_nobody_alone_changes_whose_lessons_apply(stack: Stack, new_dataset: NewDataset, finish: Finish) -> None:
     """Ten later jobs of one user on another software change no other forecast; five users' do."""
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     for user in OTHERS[:5]:
         await finish(user, 1.2, software=OLD)
@@ -430,12 +429,9 @@ async def test_nobody_alone_changes_whose_lessons_apply(
     assert (await forecast(stack, dataset)).learned_software == NEW
 
 
-async def test_simulated_jobs_teach_nothing(
-    stack: Stack, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@UNCACHED
+async def test_simulated_jobs_teach_nothing(stack: Stack, new_dataset: NewDataset, finish: Finish) -> None:
     """Neither their owner's forecasts nor others' learn from jobs that nobody trained."""
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     before = await forecast(stack, dataset)
     for user in [ANN, *OTHERS]:
@@ -483,12 +479,11 @@ async def test_a_completed_job_keeps_the_tokens_that_its_trainer_counted(
     assert (row["forecast_tokens"], row["trained_tokens"]) == (1_250_000 * row["total_epochs"], 4_000_000)
 
 
+@UNCACHED
 async def test_reports_that_cannot_be_true_teach_nothing(
-    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, finish: Finish
 ) -> None:
     """X05, X06: instant jobs, denormal and huge peaks and broken rows neither fail an estimate nor correct it, for anybody."""
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.SHARED_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("estimator_service.learning.finished_jobs.FRESH_SECONDS", 0.0)
     dataset = await new_dataset(ANN, total_tokens=500_000_000, total_training_pairs=500_000)
     before = await estimate(stack, dataset)
     await admin.execute("alter table lora_training_jobs disable trigger check_job")
