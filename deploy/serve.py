@@ -13,7 +13,7 @@ from deploy.settings import ServeSettings
 from estimator_service.__main__ import services as estimator_services
 from gateway.app import Gateway
 from gateway.http_server import http_server
-from jobs_service.__main__ import open_dispatcher, open_services
+from jobs_service.__main__ import open_delivery_worker, open_services
 from rpc.boundary import Boundary
 from rpc.database.pool import Database
 from rpc.identity.tokens import open_verifier
@@ -44,7 +44,7 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         prices = _local(pricing, estimator)
         jobs = await stack.enter_async_context(open_services(settings, database, prices, telemetry.metrics))
         # Webhooks are sent from this process too, where `make up` starts `python -m jobs_service webhooks`.
-        dispatcher = await stack.enter_async_context(open_dispatcher(settings, database, telemetry.metrics))
+        worker = await stack.enter_async_context(open_delivery_worker(settings, database, telemetry.metrics))
         channels = dict.fromkeys((service.full_name for service in estimator), prices)
         channels |= dict.fromkeys((service.full_name for service in jobs), _local(queueing, jobs))
         reports = []
@@ -71,7 +71,7 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         await stack.enter_async_context(gateway)
         await until_stopped(
             asyncio.create_task(database.watch(report), name="watch-database"),
-            asyncio.create_task(dispatcher.run(), name="webhooks"),
+            asyncio.create_task(worker.run(), name="webhooks"),
         )
 
 

@@ -54,9 +54,9 @@ from jobs_service.queue.sweeper import Sweeper
 from jobs_service.service import JobsService
 from jobs_service.settings import JobsSettings, MigrateSettings, WebhookAddressSettings, WebhookSenderSettings
 from jobs_service.webhooks.addresses import AddressGuard, open_resolver
-from jobs_service.webhooks.dispatcher import Dispatcher
-from jobs_service.webhooks.outbox import Outbox, Shares
-from jobs_service.webhooks.sender import Sender
+from jobs_service.webhooks.client import WebhookClient
+from jobs_service.webhooks.delivery_worker import DeliveryWorker
+from jobs_service.webhooks.outbox import ConcurrencyLimits, Outbox
 from jobs_service.webhooks.service import WebhookService
 from jobs_service.webhooks.store import WebhookStore
 from rpc.boundary import Boundary
@@ -191,26 +191,26 @@ async def open_address_guard(settings: WebhookAddressSettings, threads: int) -> 
 
 
 @asynccontextmanager
-async def open_dispatcher(
+async def open_delivery_worker(
     settings: WebhookSenderSettings, database: Database, metrics: Metrics
-) -> AsyncIterator[Dispatcher]:
-    """Opens the sender of webhooks; its caller runs it."""
+) -> AsyncIterator[DeliveryWorker]:
+    """Opens the worker that sends webhooks; its caller runs it."""
     timeout_seconds, concurrency = settings.webhook_timeout_ms / 1000, settings.webhook_concurrency
     outbox = Outbox(
         database,
-        shares=Shares(concurrency),
-        # A sender that has recorded nothing long after its request must have ended counts as dead.
+        limits=ConcurrencyLimits(concurrency),
+        # A worker that has recorded nothing long after its request must have ended counts as dead.
         lease_time=timedelta(seconds=3 * timeout_seconds),
         disable_after=timedelta(hours=settings.webhook_disable_after_hours),
         retention=timedelta(hours=settings.webhook_retention_hours),
     )
     async with (
         open_address_guard(settings, concurrency) as guard,
-        Sender.open(guard, timeout_seconds=timeout_seconds, connections=concurrency) as sender,
+        WebhookClient.open(guard, timeout_seconds=timeout_seconds, connections=concurrency) as client,
     ):
-        yield Dispatcher(
+        yield DeliveryWorker(
             outbox,
-            sender,
+            client,
             poll_seconds=settings.webhook_poll_ms / 1000,
             back_off_seconds=settings.webhook_back_off_seconds,
             metrics=metrics,
@@ -223,7 +223,7 @@ async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) ->
         telemetry = await stack.enter_async_context(open_telemetry(settings, "webhooks"))
         url = settings.database_url.get_secret_value()
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
-        dispatcher = await stack.enter_async_context(open_dispatcher(settings, database, telemetry.metrics))
+        worker = await stack.enter_async_context(open_delivery_worker(settings, database, telemetry.metrics))
         database.watch_pool(telemetry.metrics)
 
         async def report(healthy: bool) -> None:
@@ -234,7 +234,7 @@ async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) ->
         log.info("sending_webhooks")
         await until_stopped(
             asyncio.create_task(database.watch(report), name="watch-database"),
-            asyncio.create_task(dispatcher.run(), name="webhooks"),
+            asyncio.create_task(worker.run(), name="webhooks"),
         )
 
 

@@ -31,7 +31,7 @@ from pydantic_settings import BaseSettings
 
 from estimator_service.__main__ import services as estimator_services
 from estimator_service.settings import EstimatorSettings
-from jobs_service.__main__ import open_dispatcher
+from jobs_service.__main__ import open_delivery_worker
 from jobs_service.__main__ import open_services as open_jobs_services
 from jobs_service.settings import JobsSettings, WebhookSenderSettings
 from rpc.boundary import Boundary
@@ -207,8 +207,8 @@ async def sending(
     settings: WebhookSenderSettings, pool: Database, metrics: Metrics | None = None
 ) -> AsyncIterator[None]:
     """Sends webhooks while its body runs."""
-    async with open_dispatcher(settings, pool, metrics or Metrics()) as dispatcher:
-        task = asyncio.create_task(dispatcher.run(), name="webhooks")
+    async with open_delivery_worker(settings, pool, metrics or Metrics()) as worker:
+        task = asyncio.create_task(worker.run(), name="webhooks")
         try:
             yield
         finally:

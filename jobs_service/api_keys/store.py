@@ -17,7 +17,7 @@ SQL = load_queries("jobs_service.api_keys", "queries.sql")
 
 # How long an expired key stays in its owner's list.
 EXPIRED_RETENTION = timedelta(days=30)
-# Rows that one clean-up deletes.
+# Rows that `prune` deletes at once.
 BATCH = 1_000
 
 _api_key = reader(ApiKey)

@@ -16,7 +16,7 @@ SQL = load_queries("jobs_service.notifications", "queries.sql")
 
 # How long superseded notifications, which no list shows, are kept for operators.
 SUPERSEDED_RETENTION = timedelta(days=7)
-# Rows that one clean-up deletes.
+# Rows that `prune` deletes at once.
 BATCH = 5_000
 
 _notification = reader(Notification)

@@ -289,7 +289,7 @@ select exists (
     where id = $1 and lease_token = $2 and lease_expires_at > clock_timestamp() and status = 'initializing'
 );
 
--- name: forget_offers
+-- name: prune_offers
 -- Deletes offers that were not renewed for an hour.
 delete from trainer_offers where seen_at < now() - interval '1 hour';
 

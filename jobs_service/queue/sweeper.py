@@ -67,10 +67,10 @@ class Sweeper:
             self._metrics.ended(Outcome(row["status_reason"]), JobState(row["status"]), row)
         return len(rows)
 
-    async def forget_offers(self) -> None:
+    async def prune_offers(self) -> None:
         """Deletes offers that are an hour old."""
         async with as_caller(self._database, SYSTEM) as connection:
-            await connection.execute(SQL["forget_offers"])
+            await connection.execute(SQL["prune_offers"])
 
     async def _sweep(self) -> None:
         await self._follow_clock()
@@ -81,7 +81,7 @@ class Sweeper:
         now = time.monotonic()
         if now - self._pruned_at >= PRUNE_SECONDS:
             self._pruned_at = now
-            await self.forget_offers()
+            await self.prune_offers()
             await self._events.prune(self._retention)
 
     async def _stop_at_limits(self) -> int:

@@ -61,7 +61,7 @@ class Delivery:
 class ClaimedDelivery:
     """A delivery that this process sends now, with the secrets that sign it.
 
-    `failures` counts the failed attempts since it was created or redelivered. `responsive`: see `outbox.Shares`.
+    `failures` counts the failed attempts since it was created or redelivered. `responsive`: see `outbox.ConcurrencyLimits`.
     """
 
     id: UUID

@@ -1,4 +1,4 @@
-"""All users' open deliveries in Postgres, as the dispatcher claims and finishes them."""
+"""All users' open deliveries in Postgres, as the delivery worker claims and finishes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SQL = load_queries("jobs_service.webhooks", "outbox.sql")
 MAX_WEBHOOKS_PER_CLAIM = 500
 # An answer within this time makes a webhook responsive.
 RESPONSIVE_MS = 1_000
-# Most rows of each table that one clean-up deletes.
+# Most rows of each table that `prune` deletes at once.
 BATCH = 5_000
 FIRST = UUID(int=0)
 
@@ -29,7 +29,7 @@ _claimed = reader(ClaimedDelivery)
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class ConcurrencyLimits:
     """Requests at once in one process: in all, to unresponsive webhooks, and of each user and webhook.
 
     A webhook is responsive if its last answer was a 2xx within RESPONSIVE_MS. A new one is not yet.
@@ -62,14 +62,14 @@ class Outbox:
         self,
         database: Database,
         *,
-        shares: Shares,
+        limits: ConcurrencyLimits,
         lease_time: timedelta,
         disable_after: timedelta,
         retention: timedelta,
     ) -> None:
         """`disable_after`: how long a webhook fails before it is disabled. `retention`: age at which deliveries are deleted."""
         self._database = database
-        self._shares = shares
+        self._limits = limits
         self._lease_time = lease_time
         self._disable_after = disable_after
         self._retention = retention
@@ -77,25 +77,25 @@ class Outbox:
         self._start = FIRST
 
     async def claim(self, busy: Collection[BusyWebhook]) -> Sequence[ClaimedDelivery]:
-        """Claims due deliveries within the shares until the lease ends. `busy`: one entry for each request under way."""
-        shares = self._shares
-        free = shares.total - len(busy)
+        """Claims due deliveries within the limits until the lease ends. `busy`: one entry for each request under way."""
+        limits = self._limits
+        free = limits.total - len(busy)
         if free <= 0:
             return []
-        unresponsive = shares.unresponsive - sum(not each.responsive for each in busy)
+        unresponsive = limits.unresponsive - sum(not each.responsive for each in busy)
         async with as_caller(self._database, SENDER) as connection:
             rows = await connection.fetch(
                 SQL["claim_deliveries"],
                 self._start,
                 MAX_WEBHOOKS_PER_CLAIM,
                 free,
-                shares.per_user,
-                shares.unresponsive_per_user,
+                limits.per_user,
+                limits.unresponsive_per_user,
                 self._lease_time,
                 [each.webhook_id for each in busy],
                 [each.user_id for each in busy],
                 [each.responsive for each in busy],
-                shares.per_webhook,
+                limits.per_webhook,
                 max(0, unresponsive),
             )
         more = bool(rows) and rows[0]["walked"] == MAX_WEBHOOKS_PER_CLAIM
@@ -121,13 +121,13 @@ class Outbox:
                     await connection.execute(SQL["notify_disabled"], claimed.webhook_id)
                     log.info("webhook_disabled", webhook_id=str(claimed.webhook_id), reason=row["disabled_reason"])
 
-    async def clean_up(self) -> None:
+    async def prune(self) -> None:
         """Ends deliveries without a webhook; deletes old deliveries, replaced secrets and counters of past hours."""
         async with as_caller(self._database, SENDER) as connection:
-            await connection.execute(SQL["end_orphans"])
-            await connection.execute(SQL["forget_old_secrets"])
+            await connection.execute(SQL["fail_orphans"])
+            await connection.execute(SQL["prune_old_secrets"])
             await connection.execute(SQL["prune_deliveries"], self._retention, BATCH)
-            await connection.execute(SQL["forget_uses"], BATCH)
+            await connection.execute(SQL["prune_uses"], BATCH)
 
 
 def _next(webhook_id: UUID) -> UUID:

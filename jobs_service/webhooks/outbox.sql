@@ -123,7 +123,7 @@ select
 from webhooks
 where id = $1;
 
--- name: end_orphans
+-- name: fail_orphans
 -- Fails open deliveries whose webhook was disabled or deleted while they were inserted or sent.
 update webhook_deliveries d set status = 'failed', finished_at = now(), next_attempt_at = null
 where status in ('pending', 'sending') and next_attempt_at <= now()
@@ -138,11 +138,11 @@ where id in (
     for update skip locked
 );
 
--- name: forget_old_secrets
+-- name: prune_old_secrets
 -- Deletes secrets that were replaced more than a day ago.
 update webhooks set old_secret = null, old_secret_until = null where old_secret_until <= now();
 
--- name: forget_uses
+-- name: prune_uses
 -- Deletes up to $1 counters of past hours.
 delete from webhook_uses
 where since <= now() - interval '1 hour'

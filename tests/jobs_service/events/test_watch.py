@@ -562,7 +562,7 @@ async def test_old_reports_are_deleted(
     )
     async with Database.open(database.url, size=1) as pool:
         assert await EventStore(pool).prune(timedelta(days=7)) == 4
-        await sweeper(pool).forget_offers()
+        await sweeper(pool).prune_offers()
     assert await admin.fetchval("select count(*) from job_events") == 6
 
 

@@ -18,7 +18,7 @@ from pipeline.webhooks.v1 import webhooks_pb2
 
 from jobs_service.errors import WebhookUrlRefused
 from jobs_service.webhooks.addresses import NOT_PUBLIC, AddressGuard
-from jobs_service.webhooks.sender import Sender
+from jobs_service.webhooks.client import WebhookClient
 from tests.conftest import TestDatabase, metadata, open_stack
 from tests.door import refused
 from tests.jobs_service.webhooks.receiver import receiver
@@ -177,8 +177,8 @@ async def test_dns_rebinding_is_prevented() -> None:
 
     changing = AddressGuard(resolve, ports={443})
     await changing.check("https://hook.example/")
-    async with Sender.open(changing, timeout_seconds=1, connections=1) as sender:
-        answer = await sender.post("https://hook.example/", {}, "{}")
+    async with WebhookClient.open(changing, timeout_seconds=1, connections=1) as client:
+        answer = await client.post("https://hook.example/", {}, "{}")
     assert (answer.http_status, answer.error, answers) == (None, NOT_PUBLIC, [])
 
 
@@ -221,13 +221,13 @@ async def test_tls_is_for_the_name_and_the_connection_for_the_address(
     tmp_path: Path, url_name: str, trusted: bool, error: str | None
 ) -> None:
     """The connection goes to the checked address, and the certificate must be trusted for the host name."""
-    server, client = certificates(tmp_path, "hook.example")
+    server, trust = certificates(tmp_path, "hook.example")
     async with receiver(server) as secure:
         # The first address refuses: the next one is tried.
         checked = guard("127.0.0.2", "127.0.0.1", allow_private=True)
-        opened = Sender.open(checked, timeout_seconds=5, connections=2, trust=client if trusted else None)
-        async with opened as sender:
-            answer = await sender.post(f"https://{url_name}:{secure.port}/hook", {"webhook-id": "msg_1"}, "{}")
+        opened = WebhookClient.open(checked, timeout_seconds=5, connections=2, trust=trust if trusted else None)
+        async with opened as client:
+            answer = await client.post(f"https://{url_name}:{secure.port}/hook", {"webhook-id": "msg_1"}, "{}")
         if error is None:
             assert answer.delivered, answer
             (request,) = secure.received

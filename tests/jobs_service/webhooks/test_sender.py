@@ -16,9 +16,9 @@ import pytest
 from pipeline.webhooks.v1 import webhooks_pb2
 
 from jobs_service.webhooks.addresses import AddressGuard
+from jobs_service.webhooks.client import MAX_ANSWER_BYTES, WebhookClient
 from jobs_service.webhooks.delivery import MAX_RETRY_AFTER, parse_retry_after
-from jobs_service.webhooks.outbox import BusyWebhook, Shares
-from jobs_service.webhooks.sender import MAX_ANSWER_BYTES, Sender
+from jobs_service.webhooks.outbox import BusyWebhook, ConcurrencyLimits
 from rpc.database.pool import Database
 from tests.conftest import Stack, TestDatabase, metadata, open_stack
 from tests.jobs_service.queue.test_leases import until
@@ -71,10 +71,10 @@ async def test_an_endless_answer_is_cut_off(endless: bytes) -> None:
         return ["127.0.0.1"]
 
     guard = AddressGuard(resolve, ports={443}, allow_private=True)
-    async with receiver() as hostile, Sender.open(guard, timeout_seconds=15, connections=1) as sender:
+    async with receiver() as hostile, WebhookClient.open(guard, timeout_seconds=15, connections=1) as client:
         hostile.endless = endless
         began = time.monotonic(), time.process_time()
-        result = await sender.post(hostile.url, {}, "{}")
+        result = await client.post(hostile.url, {}, "{}")
         assert time.monotonic() - began[0] < 5
         assert time.process_time() - began[1] < 1
         assert result.http_status is None
@@ -89,10 +89,10 @@ async def test_the_limit_of_an_answer_leaves_room_for_a_usual_one() -> None:
         return ["127.0.0.1"]
 
     guard = AddressGuard(resolve, ports={443}, allow_private=True)
-    async with receiver() as usual, Sender.open(guard, timeout_seconds=15, connections=1) as sender:
+    async with receiver() as usual, WebhookClient.open(guard, timeout_seconds=15, connections=1) as client:
         headers = [f"x-header-{n}: {'a' * 100}" for n in range(50)]
         usual.always = b"HTTP/1.1 100 Continue\r\n\r\n" + answer(201, b"b" * 100_000, *headers)
-        result = await sender.post(usual.url, {}, "{}")
+        result = await client.post(usual.url, {}, "{}")
     assert (result.http_status, result.error, result.response) == (201, None, "b" * 1024)
     assert len(usual.always) > MAX_ANSWER_BYTES
 
@@ -183,18 +183,18 @@ async def test_requests_at_once_are_shared_among_users(database: TestDatabase, a
         await insert(admin, greedy, f"https://{number}.example/", deliveries=50, responsive=True)
         await insert(admin, late, f"https://late-{number}.example/", deliveries=50)
     await insert(admin, modest, "https://modest.example/", deliveries=1, responsive=True)
-    shares = Shares(12)
+    limits = ConcurrencyLimits(12)
     async with Database.open(database.url, size=1) as pool:
-        outbox = new_outbox(pool, shares=shares)
+        outbox = new_outbox(pool, limits=limits)
         claimed = await outbox.claim(())
         users = [str(each.user_id) for each in claimed]
         assert {user: users.count(user) for user in users} == {
-            greedy: shares.per_user,
-            late: shares.unresponsive_per_user,
+            greedy: limits.per_user,
+            late: limits.unresponsive_per_user,
             modest: 1,
         }
         hooks = [each.webhook_id for each in claimed]
-        assert max(map(hooks.count, hooks)) <= shares.per_webhook
+        assert max(map(hooks.count, hooks)) <= limits.per_webhook
         # What is under way counts: nothing more of these users, though one place is free.
         busy = [BusyWebhook(each.webhook_id, each.user_id, each.responsive) for each in claimed]
         assert await outbox.claim(busy) == []
@@ -212,7 +212,7 @@ async def test_users_take_turns_for_the_last_places(database: TestDatabase, admi
         user = f"{number:08x}-0000-4000-8000-000000000000"
         await insert(admin, user, f"https://{number}.example/", deliveries=9, responsive=True)
     async with Database.open(database.url, size=1) as pool:
-        claimed = await new_outbox(pool, shares=Shares(3)).claim(())
+        claimed = await new_outbox(pool, limits=ConcurrencyLimits(3)).claim(())
     assert sorted(each.url for each in claimed) == [f"https://{number}.example/" for number in range(3)]
 
 

@@ -23,7 +23,7 @@ from standardwebhooks import Webhook as Verifier
 from jobs_service.notifications import templates as notices
 from jobs_service.settings import WebhookSenderSettings
 from jobs_service.webhooks.model import SECRET_PREFIX
-from jobs_service.webhooks.outbox import Outbox, Shares
+from jobs_service.webhooks.outbox import ConcurrencyLimits, Outbox
 from rpc.database.pool import Database
 from rpc.identity.api_keys import key_hash
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
@@ -83,7 +83,7 @@ async def finished(stack: Stack, webhook_id: str, count: int = 1, user: str = AN
 def new_outbox(pool: Database, **settings: Any) -> Outbox:
     """An outbox with usual settings."""
     usual = {
-        "shares": Shares(10),
+        "limits": ConcurrencyLimits(10),
         "lease_time": timedelta(seconds=9),
         "disable_after": timedelta(days=5),
         "retention": timedelta(days=30),
@@ -417,7 +417,7 @@ async def test_counters_of_past_hours_are_deleted(
     async with Database.open(database.url, size=1) as pool:
         outbox = new_outbox(pool)
         for left in (4, 3, 3):
-            await outbox.clean_up()
+            await outbox.prune()
             assert await admin.fetchval("select count(*) from webhook_uses") == left
     assert await admin.fetchval("select min(since) > now() - interval '1 hour' from webhook_uses")
 
@@ -444,9 +444,9 @@ async def test_a_webhook_deleted_concurrently_stops_no_job(
     async with Database.open(database.url, size=1) as pool:
         outbox = new_outbox(pool)
         assert await outbox.claim(()) == []
-        await outbox.clean_up()
+        await outbox.prune()
         assert await admin.fetchval("select status from webhook_deliveries") == "failed"
-        await new_outbox(pool, retention=timedelta(0)).clean_up()
+        await new_outbox(pool, retention=timedelta(0)).prune()
         assert await admin.fetchval("select count(*) from webhook_deliveries") == 0
 
 
@@ -457,7 +457,7 @@ async def test_a_crash_between_commit_and_send_loses_nothing(
     never = {**FAST, "webhook_poll_ms": 60_000}
     async with open_stack("local", database.url, tmp_path, **never) as stack:
         made = await create(stack, receiving.url)
-        # The dispatcher of this process has looked once and sleeps now.
+        # The delivery worker of this process has looked once and sleeps now.
         await asyncio.sleep(0.1)
         await stack.webhooks.TestWebhook(webhooks_pb2.TestWebhookRequest(id=made.webhook.id), metadata=metadata(ANN))
     async with Database.open(database.url, size=1) as pool:
@@ -476,7 +476,7 @@ async def test_a_crash_between_commit_and_send_loses_nothing(
 async def test_two_processes_send_each_delivery_once(
     database: TestDatabase, tmp_path: Path, receiving: Receiver, admin: asyncpg.Connection
 ) -> None:
-    """Two dispatchers share what is due: nothing is sent twice while both live."""
+    """Two delivery workers share what is due: nothing is sent twice while both live."""
     async with (
         open_stack("local", database.url, tmp_path, **FAST) as stack,
         open_stack("local", database.url, tmp_path, **FAST),

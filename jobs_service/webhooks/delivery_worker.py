@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 
 import structlog
 
+from jobs_service.webhooks.client import WebhookClient
 from jobs_service.webhooks.delivery import ClaimedDelivery, retry_pause
 from jobs_service.webhooks.outbox import RESPONSIVE_MS, BusyWebhook, Outbox
-from jobs_service.webhooks.sender import Sender
 from rpc.process.background import repeat
 from rpc.telemetry.metrics import Metrics
 
-CLEAN_UP_SECONDS = 60.0
+PRUNE_SECONDS = 60.0
 PASS_TIMEOUT_SECONDS = 15.0
 # Pause between two claims, so that several short deliveries share one.
 PAUSE_SECONDS = 0.02
@@ -25,7 +25,7 @@ ATTEMPT_BUCKETS = (0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60)
 log = structlog.get_logger()
 
 
-class Dispatcher:
+class DeliveryWorker:
     """Sends deliveries from the outbox. Several processes may run one each.
 
     `back_off_seconds`: pauses after each failed attempt. A delivery fails for good after the last one.
@@ -34,7 +34,7 @@ class Dispatcher:
     def __init__(
         self,
         outbox: Outbox,
-        sender: Sender,
+        client: WebhookClient,
         *,
         poll_seconds: float,
         back_off_seconds: Sequence[float],
@@ -47,7 +47,7 @@ class Dispatcher:
             buckets=ATTEMPT_BUCKETS,
         )
         self._outbox = outbox
-        self._sender = sender
+        self._client = client
         self._poll_seconds = poll_seconds
         self._back_off_seconds = back_off_seconds
         # Requests under way, each with its start in the event loop's time.
@@ -56,30 +56,29 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Sends until cancelled. Requests under way are cancelled too; they are sent again once their lease is over."""
-        poll, clean_up = self._poll_seconds, CLEAN_UP_SECONDS
-        timeout = PASS_TIMEOUT_SECONDS
+        poll, timeout = self._poll_seconds, PASS_TIMEOUT_SECONDS
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(
-                    repeat("webhooks_unavailable", self._dispatch, every_seconds=poll, timeout_seconds=timeout + poll),
-                    name="dispatch-webhooks",
+                    repeat("webhooks_unavailable", self._start_due, every_seconds=poll, timeout_seconds=timeout + poll),
+                    name="send-webhooks",
                 )
                 tasks.create_task(
                     repeat(
-                        "webhooks_clean_up_failed",
-                        self._outbox.clean_up,
-                        every_seconds=clean_up,
+                        "webhooks_not_pruned",
+                        self._outbox.prune,
+                        every_seconds=PRUNE_SECONDS,
                         timeout_seconds=timeout,
                         is_urgent=False,
                     ),
-                    name="clean-up-webhooks",
+                    name="prune-webhooks",
                 )
         finally:
             for task in self._requests:
                 task.cancel()
             await asyncio.gather(*self._requests, return_exceptions=True)
 
-    async def _dispatch(self) -> float:
+    async def _start_due(self) -> float:
         """Starts the requests that are due. Returns the seconds until the next claim."""
         self._finished.clear()
         now = asyncio.get_running_loop().time()
@@ -107,7 +106,7 @@ class Dispatcher:
         self._finished.set()
 
     async def _deliver(self, claimed: ClaimedDelivery) -> None:
-        result = await self._sender.post(claimed.url, claimed.headers(datetime.now(UTC)), claimed.body)
+        result = await self._client.post(claimed.url, claimed.headers(datetime.now(UTC)), claimed.body)
         outcome = "delivered" if result.delivered else "failed" if result.http_status is None else "refused"
         self._attempts.labels(outcome).observe(result.duration_ms / 1000)
         spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load

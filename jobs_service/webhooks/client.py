@@ -84,7 +84,7 @@ class _GuardedBackend(httpcore.AnyIOBackend):
         return _BoundedStream(await super().connect_tcp(str(last), port, timeout))
 
 
-class Sender:
+class WebhookClient:
     """Posts requests. Follows no redirects, keeps no cookies, uses no proxy; each request has its own connection."""
 
     def __init__(self, guard: AddressGuard, pool: httpcore.AsyncConnectionPool, *, timeout_seconds: float) -> None:
@@ -96,8 +96,8 @@ class Sender:
     @asynccontextmanager
     async def open(
         cls, guard: AddressGuard, *, timeout_seconds: float, connections: int, trust: ssl.SSLContext | None = None
-    ) -> AsyncIterator[Sender]:
-        """Opens a sender with at most `connections`. `trust`: whose certificates are valid; default: the public ones."""
+    ) -> AsyncIterator[WebhookClient]:
+        """Opens a client with at most `connections`. `trust`: whose certificates are valid; default: the public ones."""
         async with httpcore.AsyncConnectionPool(
             trust or _public_trust(),
             max_connections=connections,
@@ -146,7 +146,7 @@ class Sender:
 
 @cache
 def _public_trust() -> ssl.SSLContext:
-    # Reading the certificates takes longer than all other work of opening a sender.
+    # Reading the certificates takes longer than all other work of opening a client.
     return httpx.create_ssl_context()
 
 
