@@ -17,37 +17,22 @@ select count(*) from webhooks where user_id = (select caller_id());
 
 -- name: find_webhook
 -- The webhook that was created with an idempotency key.
-select
-    id, user_id, url, description, event_types, disabled_reason, failing_since, paused_until, old_secret_until,
-    created_at, updated_at,
-    request_digest
-from webhooks
-where request_id = $1;
+select id, request_digest from webhooks where request_id = $1;
 
 -- name: create_webhook
 -- Returns no row if the caller has $5 webhooks already. Secrets are written and never read here.
 insert into webhooks (user_id, url, description, event_types, secret, request_id, request_digest)
 select (select caller_id()), $1, $2, $3::text[], $4, $6, $7
 where (select count(*) from webhooks where user_id = (select caller_id())) < $5
-returning
-    id, user_id, url, description, event_types, disabled_reason, failing_since, paused_until, old_secret_until,
-    created_at, updated_at;
+returning id;
 
--- name: get_webhook
--- Row-level security hides webhooks of other users.
+-- name: get_webhooks
+-- The caller's webhook $1; null: all of them. A user has few.
 select
     id, user_id, url, description, event_types, disabled_reason, failing_since, paused_until, old_secret_until,
     created_at, updated_at
 from webhooks
-where id = $1;
-
--- name: list_webhooks
--- All of the caller's webhooks; a user has few.
-select
-    id, user_id, url, description, event_types, disabled_reason, failing_since, paused_until, old_secret_until,
-    created_at, updated_at
-from webhooks
-where user_id = (select caller_id())
+where user_id = (select caller_id()) and ($1::uuid is null or id = $1)
 order by created_at, id;
 
 -- name: update_webhook
@@ -58,18 +43,11 @@ update webhooks set
     failing_since = case when url = $2 and not ($5 and disabled_reason is not null) then failing_since end,
     paused_until = case when url = $2 and not ($5 and disabled_reason is not null) then paused_until end,
     updated_at = now()
-where id = $1
-returning
-    id, user_id, url, description, event_types, disabled_reason, failing_since, paused_until, old_secret_until,
-    created_at, updated_at;
+where id = $1;
 
 -- name: rotate_secret
 -- A trigger keeps the previous secret for a day.
-update webhooks set secret = $2, updated_at = now()
-where id = $1
-returning
-    id, user_id, url, description, event_types, disabled_reason, failing_since, paused_until, old_secret_until,
-    created_at, updated_at;
+update webhooks set secret = $2, updated_at = now() where id = $1;
 
 -- name: end_deliveries
 -- Fails the pending deliveries of a webhook that its owner disables.

@@ -58,7 +58,7 @@ class WebhookStore:
             earlier = await _earlier(connection, request_id, spec)
             if earlier is not None:
                 return earlier, False
-            row = await connection.fetchrow(
+            webhook_id = await connection.fetchval(
                 SQL["create_webhook"],
                 spec.url,
                 spec.description,
@@ -68,9 +68,9 @@ class WebhookStore:
                 request_id,
                 spec.digest() if request_id else None,
             )
-        if row is None:
-            raise WebhookLimit(limit=self._max_per_user)
-        return _webhook_of(row), True
+            if webhook_id is None:
+                raise WebhookLimit(limit=self._max_per_user)
+            return await _get(connection, webhook_id), True
 
     async def count_use(self, caller: Identity) -> None:
         """Counts a look-up of a host name against the hourly limit. Raises WebhookRate."""
@@ -84,22 +84,22 @@ class WebhookStore:
     async def get(self, caller: Identity, webhook_id: UUID) -> Webhook:
         """Returns a webhook. Raises WebhookNotFound."""
         async with as_caller(self._database, caller) as connection:
-            return _webhook_of(await connection.fetchrow(SQL["get_webhook"], webhook_id))
+            return await _get(connection, webhook_id)
 
     async def list_all(self, caller: Identity) -> Sequence[Webhook]:
         """Returns all of the caller's webhooks, oldest first."""
         async with as_caller(self._database, caller) as connection:
-            return [_webhook_of(row) for row in await connection.fetch(SQL["list_webhooks"])]
+            return [_webhook(row) for row in await connection.fetch(SQL["get_webhooks"], None)]
 
     async def update(self, caller: Identity, webhook_id: UUID, spec: WebhookSpec, *, enabled: bool) -> Webhook:
         """Replaces what its owner chose. Disabling it fails its pending deliveries. Raises WebhookNotFound."""
         async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(
-                SQL["update_webhook"], webhook_id, spec.url, spec.description, list(spec.event_types), enabled
-            )
-            if row is not None and not enabled:
+            choices = spec.url, spec.description, list(spec.event_types), enabled
+            await connection.execute(SQL["update_webhook"], webhook_id, *choices)
+            webhook = await _get(connection, webhook_id)
+            if not enabled:
                 await connection.execute(SQL["end_deliveries"], webhook_id)
-        return _webhook_of(row)
+        return webhook
 
     async def delete(self, caller: Identity, webhook_id: UUID) -> None:
         """Deletes a webhook with its deliveries. Raises WebhookNotFound."""
@@ -111,7 +111,8 @@ class WebhookStore:
     async def rotate_secret(self, caller: Identity, webhook_id: UUID, secret: bytes) -> Webhook:
         """Replaces the secret. Raises WebhookNotFound."""
         async with as_caller(self._database, caller) as connection:
-            return _webhook_of(await connection.fetchrow(SQL["rotate_secret"], webhook_id, secret))
+            await connection.execute(SQL["rotate_secret"], webhook_id, secret)
+            return await _get(connection, webhook_id)
 
     async def test(self, caller: Identity, webhook_id: UUID) -> Delivery:
         """Adds a test event. Raises WebhookNotFound, WebhookDisabled, WebhookRate."""
@@ -119,7 +120,7 @@ class WebhookStore:
             await self._count_use(connection)
             row = await connection.fetchrow(SQL["test_webhook"], webhook_id)
             if row is None:
-                _webhook_of(await connection.fetchrow(SQL["get_webhook"], webhook_id))
+                await _get(connection, webhook_id)
                 raise WebhookDisabled
             await connection.execute(SQL["end_pause"], webhook_id)
         return _delivery_of(row)
@@ -130,7 +131,7 @@ class WebhookStore:
         """Returns a page of a webhook's deliveries, newest first. Raises WebhookNotFound."""
         statuses = [status] if status else [*DeliveryStatus]
         async with as_caller(self._database, caller) as connection:
-            _webhook_of(await connection.fetchrow(SQL["get_webhook"], webhook_id))
+            await _get(connection, webhook_id)
             bounds = MAX_ATTEMPTS, limit, (page - 1) * limit
             rows = await connection.fetch(SQL["list_deliveries"], webhook_id, statuses, *bounds)
         return read_page(rows, _delivery_of)
@@ -139,7 +140,7 @@ class WebhookStore:
         """Makes a delivery due now. Raises WebhookDeliveryNotFound, WebhookDisabled, WebhookRate."""
         async with as_caller(self._database, caller) as connection:
             await self._count_use(connection)
-            webhook = await connection.fetchrow(SQL["get_webhook"], webhook_id)
+            webhook = await connection.fetchrow(SQL["get_webhooks"], webhook_id)
             if webhook is not None and webhook["disabled_reason"] is None:
                 await connection.execute(SQL["redeliver"], webhook_id, delivery_id)
                 await connection.execute(SQL["end_pause"], webhook_id)
@@ -160,10 +161,11 @@ async def _earlier(connection: Transaction, request_id: UUID | None, spec: Webho
         return None
     if row["request_digest"] != spec.digest():
         raise IdempotencyKeyReused("webhook", str(row["id"]))
-    return _webhook_of(row)
+    return await _get(connection, row["id"])
 
 
-def _webhook_of(row: asyncpg.Record | None) -> Webhook:
+async def _get(connection: Transaction, webhook_id: UUID) -> Webhook:
+    row = await connection.fetchrow(SQL["get_webhooks"], webhook_id)
     if row is None:
         raise WebhookNotFound
     return _webhook(row)
