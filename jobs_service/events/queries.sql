@@ -16,17 +16,17 @@ left join lateral (
 select
     now() as read_at, extract(epoch from clock_timestamp() - held.created_at)::double precision as behind_seconds,
     e.xid::text::bigint as xid, e.seq, e.job_id, e.user_id, e.revision, e.type, e.status, e.data, e.created_at,
-    e.upto >= $4 or e.nth = $3 as full
+    e.cumulative_weight >= $4 or e.number = $3 as full
 from (select pg_snapshot_xmin(pg_current_snapshot()) as safe) s
 left join lateral (
-    select *, sum(weight) over (order by xid, seq) as upto, row_number() over (order by xid, seq) as nth
+    select *, sum(weight) over (order by xid, seq) as cumulative_weight, row_number() over (order by xid, seq) as number
     from (
         select *, log_bytes as weight from job_events
         where (xid, seq) > ($1::text::xid8, $2::bigint) and xid < s.safe
         order by xid, seq
         limit $3
     ) next
-) e on e.upto - e.weight < $4
+) e on e.cumulative_weight - e.weight < $4
 left join lateral (select created_at from job_events where xid >= s.safe order by xid, seq limit 1) held on true
 order by e.xid, e.seq;
 
@@ -34,9 +34,9 @@ order by e.xid, e.seq;
 -- The caller's events after one cursor and up to another, of one job or of all, with the limits of tail_events.
 select
     xid::text::bigint as xid, seq, job_id, user_id, revision, type, status, data, created_at,
-    upto >= $7 or nth = $6 as full
+    cumulative_weight >= $7 or number = $6 as full
 from (
-    select *, sum(weight) over (order by xid, seq) as upto, row_number() over (order by xid, seq) as nth
+    select *, sum(weight) over (order by xid, seq) as cumulative_weight, row_number() over (order by xid, seq) as number
     from (
         select *, log_bytes as weight from job_events
         where user_id = (select caller_id())
@@ -46,7 +46,7 @@ from (
         limit $6
     ) next
 ) e
-where upto - weight < $7
+where cumulative_weight - weight < $7
 order by e.xid, e.seq;
 
 -- name: has_events_after

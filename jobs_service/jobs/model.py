@@ -111,13 +111,13 @@ class Configuration:
 
     def check_memory(self, price: Price) -> None:
         """Raises DoesNotFit if the job needs more memory than its GPUs have and its owner does not accept that."""
-        misfit = price.misfit
-        if misfit is not None and not self.allow_oom_risk:
-            raise DoesNotFit(needed_gib=misfit.needed_gib, usable_gib=misfit.usable_gib, repair=misfit.repair)
+        shortfall = price.memory_shortfall
+        if shortfall is not None and not self.allow_oom_risk:
+            raise DoesNotFit(needed_gib=shortfall.needed_gib, usable_gib=shortfall.usable_gib, repair=shortfall.repair)
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class MemoryShortfall:
     """A job that needs more memory than one of its GPUs has, GiB. `repair`: a change that makes it fit; may be empty."""
 
     needed_gib: float
@@ -155,14 +155,14 @@ class Price:
     estimate: bytes
     base_model: str | None = None
     forecast: Forecast | None = None
-    misfit: Misfit | None = None
+    memory_shortfall: MemoryShortfall | None = None
 
 
 class Job(NamedTuple):
     """A job as its owner sees it: columns of the view job_details. Costs up to now, US dollars, unrounded; progress in percent.
 
     A named tuple, since a frozen dataclass of so many fields takes ten times as long to create, and a page has a hundred.
-    `own_ahead`: jobs of the same owner and GPU type that wait before it; None if it does not wait.
+    `own_jobs_ahead`: jobs of the same owner and GPU type that wait before it; None if it does not wait.
     """
 
     id: UUID
@@ -215,7 +215,7 @@ class Job(NamedTuple):
     billed_seconds: float
     seconds_left: float | None
     waiting_message: str | None
-    own_ahead: int | None
+    own_jobs_ahead: int | None
     base_model: str | None
     training: Mapping[str, Any]
     provider: str | None

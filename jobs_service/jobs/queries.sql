@@ -24,6 +24,6 @@ update lora_training_jobs set deleted_at = now(), request_id = null, request_dig
 where id = $1 and completed_at is not null and deleted_at is null
 returning id;
 
--- name: readiness
+-- name: dataset_status
 -- Whether the caller's datasets are ready to train on.
 select status, training_ready from lora_datasets where id = any($1::uuid[]) and deleted_at is null;

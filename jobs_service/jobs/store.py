@@ -72,7 +72,7 @@ class JobStore:
             return _same_request(rows[0], configuration)
         async with as_caller(self._database, caller) as connection:
             # No job: a dataset has changed since the Estimator read it, or the user has too many open jobs.
-            datasets = await connection.fetch(SQL["readiness"], configuration.dataset_ids)
+            datasets = await connection.fetch(SQL["dataset_status"], configuration.dataset_ids)
         if len(datasets) < len(configuration.dataset_ids):
             raise DatasetNotFound
         for dataset in datasets:

@@ -24,7 +24,7 @@ from jobs_service.jobs.model import (
     JobFilter,
     JobSort,
     JobState,
-    Misfit,
+    MemoryShortfall,
     Price,
     QueuePosition,
     StatusReason,
@@ -110,7 +110,7 @@ def price(response: estimator_pb2.EstimateCostResponse) -> Price:
         # The reference estimate has a model in its plan, too.
         base_model=response.plan.base_model if response.HasField("forecast") else None,
         forecast=_forecast(response.forecast) if response.HasField("forecast") else None,
-        misfit=_misfit(response),
+        memory_shortfall=_memory_shortfall(response),
     )
 
 
@@ -129,11 +129,11 @@ def _forecast(forecast: estimator_pb2.Forecast) -> Forecast:
     )
 
 
-def _misfit(response: estimator_pb2.EstimateCostResponse) -> Misfit | None:
+def _memory_shortfall(response: estimator_pb2.EstimateCostResponse) -> MemoryShortfall | None:
     memory = response.memory
     if memory.verdict != estimator_pb2.MEMORY_VERDICT_DOES_NOT_FIT:
         return None
-    return Misfit(memory.total_gib, memory.usable_gib, response.repairs[0].title if response.repairs else "")
+    return MemoryShortfall(memory.total_gib, memory.usable_gib, response.repairs[0].title if response.repairs else "")
 
 
 def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:

@@ -19,7 +19,7 @@ SQL = load_queries("jobs_service.queue", "queries.sql")
 BATCH = 200
 
 
-async def record(
+async def write_transition(
     connection: Transaction,
     job_ids: Sequence[UUID],
     type_: EventType,
@@ -34,7 +34,9 @@ async def record(
         return
     fields = [[notice.type, notice.title, notice.template, notice.priority] for notice in notices]
     columns = [list(column) for column in zip(*fields, strict=True)] or [[], [], [], []]
-    await connection.execute(SQL["record"], job_ids, type_, list(log_lines) or None, outcome, result, *columns)
+    await connection.execute(
+        SQL["write_transition"], job_ids, type_, list(log_lines) or None, outcome, result, *columns
+    )
 
 
 async def record_metrics(connection: Transaction, job_id: UUID, points: Sequence[MetricPoint]) -> None:
@@ -54,7 +56,7 @@ async def record_metrics(connection: Transaction, job_id: UUID, points: Sequence
 async def warn_of_cost(connection: Transaction, job_id: UUID | None = None) -> None:
     """Warns the owner of a job that is near its cost limit, or of `BATCH` such jobs."""
     rows = await connection.fetch(SQL["warn_of_cost"], BATCH, job_id)
-    await record(connection, [row["id"] for row in rows], EventType.COST_WARNING, notices=[COST_WARNING])
+    await write_transition(connection, [row["id"] for row in rows], EventType.COST_WARNING, notices=[COST_WARNING])
 
 
 async def stop_at_limits(connection: Transaction, job_id: UUID | None = None) -> list[asyncpg.Record]:
@@ -62,5 +64,5 @@ async def stop_at_limits(connection: Transaction, job_id: UUID | None = None) ->
     rows = await connection.fetch(SQL["stop_at_limits"], BATCH, job_id)
     for outcome, notices in ((Outcome.COST_LIMIT, [COST_LIMIT, FAILED]), (Outcome.DURATION_LIMIT, [FAILED])):
         ids = [row["id"] for row in rows if row["status_reason"] == outcome]
-        await record(connection, ids, EventType.FAILED, notices=notices, outcome=outcome)
+        await write_transition(connection, ids, EventType.FAILED, notices=notices, outcome=outcome)
     return rows

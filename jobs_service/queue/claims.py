@@ -15,7 +15,7 @@ import structlog
 
 from jobs_service.database.rows import as_caller, reader
 from jobs_service.events.model import EventType
-from jobs_service.queue.changes import record
+from jobs_service.queue.changes import write_transition
 from jobs_service.queue.metrics import QueueMetrics
 from jobs_service.queue.model import Lease, LeaseRequest
 from rpc.boundary import Call
@@ -144,13 +144,13 @@ class Claims:
                 if not rows:
                     return []
                 ids = [row["id"] for row in rows]
-                await record(connection, ids, EventType.LEASED)
+                await write_transition(connection, ids, EventType.LEASED)
                 leases = [_lease(row) for row in await connection.fetch(SQL["leases"], ids)]
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError) as error:
             if not ids:
                 raise
             raise UnclaimableJobs(ids) from error
-        last = max(rows, key=lambda row: (row["round"], row["lap"], row["user_id"]))
+        last = max(rows, key=lambda row: (row["rank_in_user"], row["pass_no"], row["user_id"]))
         self._turn = UUID(int=(last["user_id"].int + 1) % (1 << 128))
         self._metrics.leased(rows)
         return leases

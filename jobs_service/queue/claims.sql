@@ -9,61 +9,62 @@ set gpu_count = excluded.gpu_count, simulated = excluded.simulated, seen_at = no
 where (known.gpu_count, known.simulated) <> (excluded.gpu_count, excluded.simulated) or known.seen_at < now() - interval '10 seconds';
 
 -- name: claim_jobs
--- Queued to initializing. Users take turns in the order of their ids: a claim begins where the last one ended ($3), and begins
--- again at the first id after the last. `turn` looks up one user after the other in the queue's index, of those with a job that
--- fits. `candidate` takes some jobs of each user, fewer if there are many users. These are more than $4, so that concurrent claims
--- find others; `locked` skips those that others have locked. Nothing but the queue's index is read before that, so a claim costs
--- the same however many jobs are finished. $8: jobs that cannot be claimed (see claims.py). $9: the stage until the first report.
+-- Queued to initializing. Users take turns in the order of their ids: a claim begins where the last one ended ($3, pass 0), and
+-- begins again at the first id after the last (pass 1). `turn` looks up one user after the other in the queue's index, of those
+-- with a job that fits. `candidate` takes some jobs of each user, fewer if there are many users. These are more than $4, so that
+-- concurrent claims find others; `locked` skips those that others have locked. Nothing but the queue's index is read before
+-- that, so a claim costs the same however many jobs are finished. $8: jobs that cannot be claimed (see claims.py). $9: the stage
+-- until the first report.
 with recursive offer as (
     select o.gpu_type, o.gpus from unnest($1::text[], $2::integer[]) as o (gpu_type, gpus)
 ), turn as (
     (
-        select o.gpu_type, o.gpus, s.lap, s.upto, u.user_id, 1 as nth
+        select o.gpu_type, o.gpus, s.pass_no, s.end_user, u.user_id, 1 as user_no
         from offer o
         cross join (
             values (0, $3::uuid, null::uuid), (1, '00000000-0000-0000-0000-000000000000'::uuid, $3::uuid)
-        ) as s (lap, start, upto)
+        ) as s (pass_no, start_user, end_user)
         cross join lateral (
             select user_id from lora_training_jobs
-            where status = 'queued' and gpu_type = o.gpu_type and user_id >= s.start and gpu_count <= o.gpus
+            where status = 'queued' and gpu_type = o.gpu_type and user_id >= s.start_user and gpu_count <= o.gpus
             order by user_id limit 1
         ) u
-        where s.upto is null or u.user_id < s.upto
+        where s.end_user is null or u.user_id < s.end_user
     )
     union all
-    select t.gpu_type, t.gpus, t.lap, t.upto, u.user_id, t.nth + 1
+    select t.gpu_type, t.gpus, t.pass_no, t.end_user, u.user_id, t.user_no + 1
     from turn t
     cross join lateral (
         select user_id from lora_training_jobs
         where status = 'queued' and gpu_type = t.gpu_type and user_id > t.user_id and gpu_count <= t.gpus
         order by user_id limit 1
     ) u
-    where t.nth < $4 + 16 and (t.upto is null or u.user_id < t.upto)
+    where t.user_no < $4 + 16 and (t.end_user is null or u.user_id < t.end_user)
 ), candidate as (
     select
-        c.id, t.lap, t.user_id, t.gpu_type, t.gpus,
-        row_number() over (partition by t.gpu_type, t.user_id order by c.place, c.id) as round
+        c.id, t.pass_no, t.user_id, t.gpu_type, t.gpus,
+        row_number() over (partition by t.gpu_type, t.user_id order by c.queue_key, c.id) as rank_in_user
     from turn t
     cross join lateral (
-        select id, place from lora_training_jobs
+        select id, queue_key from lora_training_jobs
         where status = 'queued' and gpu_type = t.gpu_type and user_id = t.user_id and gpu_count <= t.gpus
         and id <> all($8::uuid[])
-        order by place, id
+        order by queue_key, id
         limit (($4 * 4 + 32) / (select count(*) from turn) + 1) * 3
     ) c
-    order by round, t.lap, t.user_id
+    order by rank_in_user, t.pass_no, t.user_id
     limit $4 * 4 + 32
 ), locked as (
-    select j.id, j.gpu_count, c.gpu_type, c.gpus, c.round, c.lap, c.user_id
+    select j.id, j.gpu_count, c.gpu_type, c.gpus, c.rank_in_user, c.pass_no, c.user_id
     from candidate c join lora_training_jobs j on j.id = c.id
     where j.status = 'queued'
-    order by c.round, c.lap, c.user_id
+    order by c.rank_in_user, c.pass_no, c.user_id
     limit $4
     for update of j skip locked
 ), fitting as (
-    select id, round, lap, user_id
+    select id, rank_in_user, pass_no, user_id
     from (
-        select *, sum(gpu_count) over (partition by gpu_type order by round, lap, user_id, id) as used from locked
+        select *, sum(gpu_count) over (partition by gpu_type order by rank_in_user, pass_no, user_id, id) as used from locked
     ) l
     where used <= gpus
 )
@@ -75,7 +76,7 @@ update lora_training_jobs j set
 from fitting f
 where j.id = f.id and j.status = 'queued'
 returning
-    j.id, f.round, f.lap, f.user_id, j.gpu_type,
+    j.id, f.rank_in_user, f.pass_no, f.user_id, j.gpu_type,
     case when j.lease_epoch = 1 then extract(epoch from now() - j.queued_at)::double precision end as waited_seconds;
 
 -- name: trained_types

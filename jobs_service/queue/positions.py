@@ -113,7 +113,7 @@ class QueuePositions:
 
     def _position(self, job: Job) -> QueuePosition:
         gpu_type, needed = job.gpu_config["type"], job.gpu_config["count"]
-        turns = (job.own_ahead or 0) + 1
+        turns = (job.own_jobs_ahead or 0) + 1
         queue = self._queues.get(gpu_type)
         position = turns + (queue.before(job.user_id, turns) if queue else 0)
         offered = self._offers.get(gpu_type, 0)

@@ -125,21 +125,21 @@ returning id, (select before.lease_expires_at is not null from lora_training_job
 -- released. A report may renew a lease at the same moment, so both conditions are checked again once the row is locked. Several
 -- sweepers skip each other's rows.
 with expired as (
-    select id, current_stage = 'waiting' and billed_from is null as has_waited from lora_training_jobs
+    select id, current_stage <> 'waiting' or billed_from is not null as has_started from lora_training_jobs
     where status in ('initializing', 'running') and lease_expires_at <= clock_timestamp()
     limit $1
     for update skip locked
 )
 update lora_training_jobs j set
-    status = case when has_waited or attempt < max_attempts then 'queued' else 'failed' end,
-    current_stage = case when has_waited or attempt < max_attempts then 'queued' else 'failed' end,
-    completed_at = case when has_waited or attempt < max_attempts then null else now() end,
+    status = case when has_started and attempt >= max_attempts then 'failed' else 'queued' end,
+    current_stage = case when has_started and attempt >= max_attempts then 'failed' else 'queued' end,
+    completed_at = case when has_started and attempt >= max_attempts then now() end,
     error_message = case
-        when not has_waited then format('The trainer did not report in time (attempt %s of %s).', attempt, max_attempts)
+        when has_started then format('The trainer did not report in time (attempt %s of %s).', attempt, max_attempts)
     end,
-    attempt = case when has_waited then attempt else least(attempt + 1, max_attempts) end,
-    retry_count = case when not has_waited and attempt < max_attempts then attempt else retry_count end,
-    status_reason = case when has_waited then 'released' else 'lease_expired' end,
+    attempt = case when has_started then least(attempt + 1, max_attempts) else attempt end,
+    retry_count = case when has_started and attempt < max_attempts then attempt else retry_count end,
+    status_reason = case when has_started then 'lease_expired' else 'released' end,
     lease_expires_at = null, revision = revision + 1, updated_at = now()
 from expired
 where j.id = expired.id and j.status in ('initializing', 'running') and j.lease_expires_at <= clock_timestamp()
@@ -202,11 +202,11 @@ from over
 where j.id = over.id and j.status in ('initializing', 'running')
 returning j.id, j.status_reason, j.credential, j.final_cost;
 
--- name: record
+-- name: write_transition
 -- Writes an event ($2: its type) for each changed job, in the transaction of the change. If a lease ended ($4: how), writes its
 -- cost record, with the fingerprint of the report that ended it ($5). Writes notifications to the owner, from templates that take
 -- the job's title, the error, the attempt, the number of attempts and the note of the last forecast.
-with moved as (
+with changed as (
     select
         j.id, j.user_id, j.revision, j.status, j.current_stage, j.progress, j.current_epoch, j.current_step,
         j.current_metrics, j.current_cost, j.final_cost, j.attempt, j.max_attempts, j.error_message, j.status_reason,
@@ -232,7 +232,7 @@ with moved as (
             'log_lines', $3::text[],
             'reforecast', case when $2 = 'reforecast' then reforecast end
         ))
-    from moved
+    from changed
 ), cost as (
     insert into cost_records (
         job_id, user_id, lease_epoch, attempt, worker_id, lease_token, outcome, result_digest, hourly_rate,
@@ -245,7 +245,7 @@ with moved as (
         -- The end of what is billed: a lease that ran out ended before the sweeper saw it.
         coalesce(billed_from, updated_at),
         coalesce(billed_from, updated_at) + (billed_seconds - spent_seconds) * interval '1 second'
-    from moved
+    from changed
     where $4::text is not null and lease_epoch > 0
     -- A job that waits was charged when its last lease ended.
     on conflict do nothing
@@ -256,7 +256,7 @@ select
     format(n.template, m.title, coalesce(m.error_message, ''), m.attempt, m.max_attempts, coalesce(m.reforecast ->> 'note', '')),
     n.priority, '/training/jobs/' || m.id,
     jsonb_strip_nulls(jsonb_build_object('job_id', m.id, 'job_name', m.name, 'dataset_name', m.dataset_name))
-from moved m
+from changed m
 cross join unnest($6::text[], $7::text[], $8::text[], $9::text[]) as n (type, title, template, priority);
 
 -- name: record_metrics

@@ -25,7 +25,7 @@ from jobs_service.notifications.templates import (
     STARTED,
     Notice,
 )
-from jobs_service.queue.changes import record, record_metrics, stop_at_limits, warn_of_cost
+from jobs_service.queue.changes import record_metrics, stop_at_limits, warn_of_cost, write_transition
 from jobs_service.queue.metrics import QueueMetrics
 from jobs_service.queue.model import (
     GIVEN_UP,
@@ -91,7 +91,7 @@ class QueueStore:
                 return await _ended_lease(connection, lease)
             type_ = EventType.STARTED if row["started"] else EventType.PROGRESS
             notices = [STARTED] if row["first_started"] else []
-            await record(connection, [lease.job_id], type_, notices=notices, log_lines=report.log_lines)
+            await write_transition(connection, [lease.job_id], type_, notices=notices, log_lines=report.log_lines)
             await record_metrics(connection, lease.job_id, report.metrics)
             if row["reforecast_due"] and not row["over_limit"]:
                 await _reforecast(connection, lease.job_id)
@@ -137,7 +137,7 @@ class QueueStore:
                 return
             await set_result_files(connection, lease.job_id, result.files)
             await record_metrics(connection, lease.job_id, [final] if final else [])
-            await record(
+            await write_transition(
                 connection,
                 [lease.job_id],
                 EventType.COMPLETED,
@@ -163,7 +163,7 @@ class QueueStore:
                 await _check_repeated(connection, lease, Outcome.FAILED, digest(result))
                 return
             again = row["status"] == JobState.QUEUED
-            await record(
+            await write_transition(
                 connection,
                 [lease.job_id],
                 EventType.RETRIED if again else EventType.FAILED,
@@ -185,7 +185,7 @@ class QueueStore:
             if row is None:
                 await _check_repeated(connection, lease, Outcome.RELEASED, None)
                 return None
-            await record(connection, [lease.job_id], EventType.RELEASED, outcome=Outcome.RELEASED)
+            await write_transition(connection, [lease.job_id], EventType.RELEASED, outcome=Outcome.RELEASED)
         self._metrics.ended(Outcome.RELEASED, JobState.QUEUED, row)
         return row["trainer"] or "", float(row["lease_seconds"])
 
@@ -194,7 +194,9 @@ class QueueStore:
         async with as_caller(self._database, caller) as connection:
             row = await connection.fetchrow(SQL["cancel_job"], job_id)
             if row is not None:
-                await record(connection, [job_id], EventType.CANCELLED, notices=[CANCELLED], outcome=Outcome.CANCELLED)
+                await write_transition(
+                    connection, [job_id], EventType.CANCELLED, notices=[CANCELLED], outcome=Outcome.CANCELLED
+                )
         if row is None:
             return False
         if row["had_lease"]:
@@ -237,7 +239,9 @@ async def _reforecast(connection: Transaction, job_id: UUID) -> None:
     kinds += [IS_LONGER] * forecast.exceeds_p90
     new = [kind for kind in kinds if kind not in row["reforecast_notices"]]
     await connection.execute(SQL["store_reforecast"], job_id, as_json(forecast.document()), new)
-    await record(connection, [job_id], EventType.REFORECAST, notices=[REFORECAST_NOTICES[kind] for kind in new[:1]])
+    await write_transition(
+        connection, [job_id], EventType.REFORECAST, notices=[REFORECAST_NOTICES[kind] for kind in new[:1]]
+    )
 
 
 _progress = reader(Progress)

@@ -13,7 +13,7 @@ from jobs_service.events.store import EventStore
 from jobs_service.jobs.model import JobState
 from jobs_service.notifications.templates import FAILED, LEASE_LOST
 from jobs_service.queue import changes
-from jobs_service.queue.changes import BATCH, record
+from jobs_service.queue.changes import BATCH, write_transition
 from jobs_service.queue.metrics import QueueMetrics
 from jobs_service.queue.model import Outcome
 from rpc.database.pool import Database
@@ -62,7 +62,7 @@ class Sweeper:
                 (JobState.FAILED, Outcome.LEASE_EXPIRED, EventType.FAILED, [FAILED]),
             ):
                 ids = [row["id"] for row in rows if (row["status"], row["status_reason"]) == (state, outcome)]
-                await record(connection, ids, type_, notices=notices, outcome=outcome)
+                await write_transition(connection, ids, type_, notices=notices, outcome=outcome)
         for row in rows:
             self._metrics.ended(Outcome(row["status_reason"]), JobState(row["status"]), row)
         return len(rows)

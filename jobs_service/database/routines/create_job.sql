@@ -28,8 +28,8 @@ as $$
 declare
     setting text;
     new_job new_jobs;
-    -- As the column `place` will have it.
-    new_place timestamp;
+    -- As the column `queue_key` will have it.
+    new_queue_key timestamp;
     ready record;
 begin
     setting := set_config('role', 'pipeline_user', true);
@@ -38,7 +38,7 @@ begin
     new_job.id := gen_random_uuid();
     new_job.user_id := caller;
     new_job.revision := 1;
-    new_place := (now() at time zone 'UTC') - new_job.priority * interval '1 hour';
+    new_queue_key := (now() at time zone 'UTC') - new_job.priority * interval '1 hour';
     -- One creation at a time for a user, so that two cannot both take the last place below the limit, and the second of two
     -- with the same key finds the job of the first.
     perform pg_advisory_xact_lock(hashtextextended('jobs of ' || caller, 0));
@@ -48,14 +48,14 @@ begin
             return;
         end if;
     end if;
-    select d.name, d.format, d.total_training_pairs, open.own_ahead into ready
+    select d.name, d.format, d.total_training_pairs, open.own_jobs_ahead into ready
     from lora_datasets d, (
         select
             count(*) as jobs,
             count(*) filter (
                 where j.status = 'queued' and j.gpu_type = new_job.gpu_config ->> 'type'
-                and (j.place, j.id) < (new_place, new_job.id)
-            ) as own_ahead
+                and (j.queue_key, j.id) < (new_queue_key, new_job.id)
+            ) as own_jobs_ahead
         from lora_training_jobs j
         where j.user_id = (select caller_id()) and j.completed_at is null
     ) open
@@ -82,7 +82,7 @@ begin
         'low', '/training/jobs/' || new_job.id, jsonb_build_object('job_id', new_job.id, 'dataset_name', ready.name)
     );
     return query
-    select c.*, ready.name, ready.format, ready.total_training_pairs, false, ready.own_ahead
+    select c.*, ready.name, ready.format, ready.total_training_pairs, false, ready.own_jobs_ahead
     from job_columns c where c.id = new_job.id;
 end
 $$;

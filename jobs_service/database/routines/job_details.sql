@@ -5,7 +5,7 @@ drop view if exists listed_jobs, job_details, job_columns, own_queue;
 
 -- The caller's queued jobs. The second condition follows from the first, and lets PostgreSQL use the index of unfinished jobs.
 create view own_queue with (security_invoker = true) as
-select id, row_number() over (partition by user_id, gpu_type order by place, id) - 1 as own_ahead
+select id, row_number() over (partition by user_id, gpu_type order by queue_key, id) - 1 as own_jobs_ahead
 from lora_training_jobs
 where status = 'queued' and completed_at is null;
 
@@ -34,6 +34,6 @@ where j.deleted_at is null;
 create view job_details with (security_invoker = true) as
 select
     c.*, d.name as dataset_name, d.format as dataset_format, d.total_training_pairs as dataset_pairs,
-    d.deleted_at is not null as dataset_deleted, q.own_ahead
+    d.deleted_at is not null as dataset_deleted, q.own_jobs_ahead
 from job_columns c join lora_datasets d on d.id = c.dataset_id left join own_queue q on q.id = c.id;
 grant select on own_queue, job_columns, job_details to pipeline_user;

@@ -29,7 +29,7 @@ begin
         select jsonb_object_agg(status, number) into counts
         from (select status, count(*) as number from lora_training_jobs where deleted_at is null group by status) s;
         if counts ? 'queued' then
-            ahead := (select jsonb_object_agg(id, own_ahead) from own_queue);
+            ahead := (select jsonb_object_agg(id, own_jobs_ahead) from own_queue);
         end if;
         if page_offset > 0 then
             select created_at, id into first_created_at, first_id from lora_training_jobs

@@ -125,7 +125,7 @@ create table lora_training_jobs (
     -- Deleted jobs are hidden. Their costs stay, and forecasts still learn from them.
     deleted_at timestamptz,
     -- Order among its owner's jobs: by age, with one step of priority worth an hour, so that no job starves.
-    place timestamp generated always as (
+    queue_key timestamp generated always as (
         (queued_at at time zone 'UTC') - priority * interval '1 hour'
     ) stored,
 

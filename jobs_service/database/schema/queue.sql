@@ -1,7 +1,7 @@
 -- The queue: its indexes, costs of leases, offers of trainers, and the access of trainers and the sweeper to jobs.
 
 -- Of queued jobs only, so that claims cost the same however many jobs are finished.
-create index lora_training_jobs_queue_idx on lora_training_jobs (gpu_type, user_id, place, id) include (gpu_count)
+create index lora_training_jobs_queue_idx on lora_training_jobs (gpu_type, user_id, queue_key, id) include (gpu_count)
 where status = 'queued';
 -- What the sweeper reads. Reports change none of its columns.
 create index lora_training_jobs_leased_idx on lora_training_jobs (id) where status in ('initializing', 'running');
@@ -112,7 +112,7 @@ grant select (
     validation_dataset_id, allow_oom_risk, status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
     hourly_rate, storage_usd, current_cost, final_cost, error_message, status_reason, revision, attempt, max_attempts, max_cost_usd,
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
-    measured_since, measured_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, place, started_at, updated_at,
+    measured_since, measured_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, queue_key, started_at, updated_at,
     retry_count, external_job_id, simulated, billed_from, waiting_message, checkpoint_uri, checkpoint_step, estimate, reforecast,
     reforecast_notices, queued_at, completed_at, forecast_seconds, trainer, credential
 ) on lora_training_jobs to pipeline_worker;

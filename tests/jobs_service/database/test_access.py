@@ -36,7 +36,7 @@ OTHER_HARM = (
     "alter table lora_training_jobs disable trigger change_job",
     "drop trigger audit_job_created on lora_training_jobs",
     "create or replace function caller_id() returns uuid language sql stable as $$ select null::uuid $$",
-    "create or replace view own_queue with (security_invoker = true) as select id, 0::bigint own_ahead from lora_datasets",
+    "create or replace view own_queue with (security_invoker = true) as select id, 0::bigint own_jobs_ahead from lora_datasets",
     "create function everything() returns bigint language sql as 'select count(*) from lora_datasets'",
 )
 
