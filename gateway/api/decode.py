@@ -1,6 +1,6 @@
 """Decodes JSON to the fields of a request message, with a pydantic type made once for each message from its descriptor.
 
-Names and types are checked here. Limits are checked by the services, for callers over gRPC as well (`rpc/server/boundary.py`).
+Names and types are checked here. Limits are checked by the services, for callers over gRPC as well (`rpc/boundary.py`).
 """
 
 from __future__ import annotations

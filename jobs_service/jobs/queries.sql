@@ -1,5 +1,6 @@
 -- name: create_job
--- The function is in database/routines/create_job.sql: $2 holds the columns of the job by name, $3 is the limit of open jobs.
+-- The function is in database/routines/create_job.sql. $1: the caller; $2: the columns of the job by name; $3: the limit of open
+-- jobs; $4: the claims for the audit log.
 select * from create_job($1, $2, $3, $4);
 
 -- name: find_request
@@ -11,7 +12,7 @@ select * from job_details where request_id = $1;
 select * from job_details where id = $1;
 
 -- name: list_jobs
--- The function is in database/routines/list_jobs.sql. Row-level security adds the owner, which leads the index.
+-- The function is in database/routines/list_jobs.sql, with the names of the parameters. Row-level security adds the owner, which leads the index.
 select * from list_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: update_job

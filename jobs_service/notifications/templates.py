@@ -1,4 +1,4 @@
-"""Templates of the notifications about jobs."""
+"""Templates of the notifications about jobs, except `job_queued`: `create_job.sql` writes it in the transaction of the job."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
--- Creates a job, its first event and its notification: all or none, in one round trip. `job` holds the columns of new_jobs by
--- name, `origin` the claims for the audit log. Returns the job, or the one that a request with the same key created before; no
--- row if the dataset is no longer ready or the user has `max_open_jobs` jobs that are not final.
+-- Creates a job, its first event and its notification: all or none, in one round trip. Triggers check the job (check_job.sql) and
+-- write its audit event (write_audit_event.sql) and the notification's deliveries (write_webhook_deliveries.sql). `job` holds the
+-- columns of new_jobs by name, null where it has none; `origin` the claims for the audit log. Returns the job, or the one that a
+-- request with the same key created before; no row if the dataset is no longer ready or the user has `max_open_jobs` jobs that are
+-- not final.
 drop view if exists new_jobs;
--- What a creation sets; all other columns get their defaults.
+-- What a creation sets; all other columns get their defaults. A column that is missing here is dropped without an error.
 create view new_jobs with (security_invoker = true) as
 select
     id, user_id, dataset_id, name, labels, preset_id, hyperparameters, gpu_config, base_model, training, provider, allow_oom_risk,
@@ -78,8 +80,12 @@ begin
     insert into lora_notifications (user_id, type, title, message, priority, action_url, metadata)
     values (
         caller, 'job_queued', 'Training Job Queued',
-        format('Your training job for "%s" has been queued and will start shortly', ready.name),
-        'low', '/training/jobs/' || new_job.id, jsonb_build_object('job_id', new_job.id, 'dataset_name', ready.name)
+        format(
+            'Your training job %s has been queued and will start shortly',
+            coalesce('"' || new_job.name || '"', 'for "' || ready.name || '"')
+        ),
+        'low', '/training/jobs/' || new_job.id,
+        jsonb_strip_nulls(jsonb_build_object('job_id', new_job.id, 'job_name', new_job.name, 'dataset_name', ready.name))
     );
     return query
     select c.*, ready.name, ready.format, ready.total_training_pairs, false, ready.own_jobs_ahead

@@ -109,7 +109,7 @@ using (worker_id = (select caller_id())) with check (worker_id = (select caller_
 -- The name is part of notifications that reports write.
 grant select (
     id, user_id, dataset_id, name, hyperparameters, gpu_config, gpu_type, gpu_count, base_model, training,
-    validation_dataset_id, allow_oom_risk, status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
+    validation_dataset_id, status, current_stage, progress, current_epoch, total_epochs, current_step, total_steps, current_metrics,
     hourly_rate, storage_usd, current_cost, final_cost, error_message, status_reason, revision, attempt, max_attempts, max_cost_usd,
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
     measured_since, measured_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, queue_key, started_at, updated_at,

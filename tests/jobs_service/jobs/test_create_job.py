@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from typing import Any
 
@@ -54,6 +55,19 @@ async def test_a_new_job_is_queued_at_the_estimators_price(
     assert (notice["type"], notice["title"], notice["priority"]) == ("job_queued", "Training Job Queued", "low")
     assert notice["message"] == 'Your training job for "Questions" has been queued and will start shortly'
     assert notice["action_url"] == f"/training/jobs/{job.id}"
+    assert json.loads(notice["metadata"]) == {"job_id": job.id, "dataset_name": "Questions"}
+
+
+async def test_the_first_notification_has_the_jobs_name(
+    stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset
+) -> None:
+    """The notification of a queued job has the job's own name, in its message and as `job_name`."""
+    request = new_request(await new_dataset(ANN), name="Nightly")
+    job = (await stack.jobs.CreateJob(request, metadata=metadata(ANN))).job
+    notice = await admin.fetchrow("select message, metadata from lora_notifications")
+    assert notice["message"] == 'Your training job "Nightly" has been queued and will start shortly'
+    expected = {"job_id": job.id, "job_name": "Nightly", "dataset_name": "Questions"}
+    assert json.loads(notice["metadata"]) == expected
 
 
 async def test_the_same_key_makes_one_job(stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset) -> None:
