@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service import wire
 from estimator_service.catalogue.base_models import all_models
 from estimator_service.catalogue.gpus import all_gpus
-from estimator_service.catalogue.model import Catalogue, GpuType, JobDefaults
+from estimator_service.catalogue.model import Catalogue, GpuType
 from estimator_service.datasets.model import Dataset
 from estimator_service.forecasts import comparison_wire, requests
 from estimator_service.forecasts import wire as forecast_wire
 from estimator_service.forecasts.comparison import Grid, compare
 from estimator_service.forecasts.configuration import JobConfiguration, Placement, reference_run
-from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
-from estimator_service.forecasts.plan import TrainingSpec, plan
-from estimator_service.forecasts.repairs import repairs
+from estimator_service.forecasts.plan import TrainingSpec
+from estimator_service.forecasts.repairs import Forecaster, repairs
 from estimator_service.forecasts.training_plan import forecast_plan, reference_plan
 from estimator_service.forecasts.warnings import setting_warnings
-from estimator_service.learning.corrections import Corrections, corrected
-from estimator_service.physics.forecast import Point, fits
+from estimator_service.learning.corrections import Corrections
 from estimator_service.quotes.terms import Terms, terms
 from estimator_service.reference import Estimate, estimate
 
@@ -109,7 +107,7 @@ class Estimator:
         dataset: Dataset,
         corrections: Corrections,
     ) -> pb.EstimateCostResponse:
-        forecaster = _Forecaster(dataset, corrections, self.catalogue.job_defaults)
+        forecaster = Forecaster(dataset, corrections, self.catalogue.job_defaults)
         job = forecaster.forecast(spec, placement)
         changes = []
         if job.forecast.verdict != "fits":
@@ -123,23 +121,6 @@ class Estimator:
         response = forecast_wire.response(job, changes, dataset, configuration.price, self.catalogue.version, reference)
         response.plan.CopyFrom(forecast_plan(job.plan, spec.options, spec.batch))
         return response
-
-
-class _Forecaster(NamedTuple):
-    """Forecasts jobs on one dataset."""
-
-    dataset: Dataset
-    corrections: Corrections
-    defaults: JobDefaults
-
-    def fits(self, spec: TrainingSpec, placement: Placement) -> bool:
-        planned = plan(spec, placement.gpu, self.dataset, self.defaults)
-        return fits(corrected(Point(planned.workload, placement.gpu, placement.number), self.corrections))
-
-    def forecast(self, spec: TrainingSpec, placement: Placement) -> JobForecast:
-        planned = plan(spec, placement.gpu, self.dataset, self.defaults)
-        point = corrected(Point(planned.workload, placement.gpu, placement.number), self.corrections)
-        return job_forecast(planned, point, placement.price, self.defaults)
 
 
 def _cached(cache: OrderedDict[Hashable, Value], key: Hashable, make: Callable[[], Value]) -> Value:

@@ -154,7 +154,7 @@ def evaluate(path: Path, calibrate_with: int = 0, others: Mapping[str, Parameter
     """The report as plain data; `others` holds parameters that were fitted without a source, by its name."""
     rows = list(published.read(path))
     runs = [row for row in rows if isinstance(row, Run)]
-    unusable = Counter(row[2] for row in rows if not isinstance(row, Run))
+    unusable = Counter(str(row) for row in rows if not isinstance(row, Run))
     untimed = sum(run.tokens_per_s is None for run in runs)
     report: dict[str, Any] = {
         "rows": len(rows), "usable": len(runs), "unusable": dict(unusable), "without_speed": untimed, "sources": {},

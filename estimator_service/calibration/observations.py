@@ -47,11 +47,6 @@ class Peaks(NamedTuple):
     log_allocated: Array
     log_peak: Array
 
-    @property
-    def sources(self) -> NDArray[np.str_]:
-        """Held out together: rows of one publisher."""
-        return np.array([run.source for run in self.runs])
-
 
 # Data sets whose mean length a source does not state: (group, word in the notes) → assumed tokens, log spread of it.
 UNKNOWN_LENGTHS: tuple[tuple[str, str, float, float], ...] = (

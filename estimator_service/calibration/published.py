@@ -35,7 +35,6 @@ IMPLAUSIBLE = re.compile(r"\bFLAG")
 class Run:
     """One published row: what ran, on what, and what was measured (None: not stated). Memory in GiB a GPU."""
 
-    line: int
     group: str
     workload: Workload
     lean: Workload  # with the leanest reading of what is not stated: a refusal has to hold for it too
@@ -47,7 +46,6 @@ class Run:
     device_gib: float | None
     ran_out_of_memory: bool
     doubts: tuple[str, ...] = ()
-    assumptions: tuple[str, ...] = ()
     row: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -139,7 +137,7 @@ def checkpointing_of(row: Mapping[str, str], stack: Stack, text: str, count: int
     return (0.0 if stack == "megatron" or ("litgpt" in text and count == 1) else 1.0), False
 
 
-def read_row(line: int, row: Mapping[str, str]) -> Run:
+def read_row(row: Mapping[str, str]) -> Run:
     """One row as a Run; raises Unusable with the reason."""
     if IMPLAUSIBLE.search(row.get("notes", "")):
         raise Unusable("flagged implausible")
@@ -155,7 +153,7 @@ def read_row(line: int, row: Mapping[str, str]) -> Run:
     doubts = [] if stated else ["activation checkpointing is not stated"]
     if count > 1 and stack == "megatron" and not spread.stated:
         doubts.append("parallelism is not stated")
-    workload, per_sample, assumptions = _workload(row, gpu, count, stack, spread, text)
+    workload, per_sample = _workload(row, gpu, count, stack, spread, text)
     workload = replace(workload, checkpointing=checkpointing)
     lean = workload if stated else replace(workload, checkpointing=1.0)
     if "parallelism is not stated" in doubts:
@@ -179,39 +177,29 @@ def read_row(line: int, row: Mapping[str, str]) -> Run:
         device = peak
     together = workload.batch * workload.accumulation * count / workload.gpus_per_replica
     return Run(
-        line=line, group=row.get("obs_group") or row.get("source") or "unnamed", workload=workload, lean=lean, gpu=gpu,
+        group=row.get("obs_group") or row.get("source") or "unnamed", workload=workload, lean=lean, gpu=gpu,
         count=count, tokens_per_s=tokens_per_s(row, per_sample, together), allocated_gib=allocated, reserved_gib=reserved,
-        device_gib=device, doubts=tuple(doubts), assumptions=tuple(assumptions), row=row,
+        device_gib=device, doubts=tuple(doubts), row=row,
         ran_out_of_memory=ran_out_of_memory(row, peak),
     )  # fmt: skip
 
 
 def _workload(
     row: Mapping[str, str], gpu: Gpu, count: int, stack: Stack, spread: notes.Parallelism, text: str
-) -> tuple[Workload, float | None, list[str]]:
-    """(the workload, tokens of a sample where they are stated, columns that were filled in)."""
+) -> tuple[Workload, float | None]:
+    """(the workload, tokens of a sample where they are stated)."""
     model, (method, bits), precision = model_of(row), method_of(row), precision_of(row)
-    assumptions = list[str]()
-
-    def stated(column: str, default: float) -> float:
-        value = number(row.get(column))
-        if value is None:
-            assumptions.append(f"{column} = {default:g}")
-        return value or default
-
     length, sample = number(row.get("seq_len")), number(row.get("tokens_per_sample"))
     fixed = flag(row.get("packed"), not VARYING.search(row.get("notes", "")))
     per_sample = sample or (length if fixed else None)
-    if length is None:
-        length = sample or DEFAULT_LENGTH
-        assumptions.append(f"seq_len = {length:g}")
+    length = length or sample or DEFAULT_LENGTH
     tokens = sample if sample and not fixed else None
     if tokens and tokens >= length:
         length = LONGEST_OVER_MEAN * tokens
     if not fixed:
         length = min([length, *(longest for name, longest in LONGEST_SAMPLES if name.search(row.get("notes", "")))])
-    batch = round(stated("per_device_batch", 1))
-    accumulation = round(stated("grad_accum", MEGATRON_ACCUMULATION if stack == "megatron" else 1))
+    batch = round(number(row.get("per_device_batch")) or 1)
+    accumulation = round(number(row.get("grad_accum")) or (MEGATRON_ACCUMULATION if stack == "megatron" else 1))
     if notes.NAIVE_PIPELINE.search(text):
         accumulation = 1  # one micro-batch at a time: GPUs wait for one another
     frozen_fp8 = precision in ("fp8", "fp4") and stack == "megatron" and method != "full"
@@ -219,7 +207,7 @@ def _workload(
     unsloth = stack == "tuned" and bool(notes.UNSLOTH.search(text))
     deepspeed = bool(notes.DEEPSPEED.search(text))
     workload = Workload(
-        model=model, method=method, rank=round(stated("rank", 16)) if method != "full" else 16, targets=targets,
+        model=model, method=method, rank=round(number(row.get("rank")) or 16) if method != "full" else 16, targets=targets,
         batch=batch, accumulation=accumulation, length=round(length), tokens=tokens, precision=precision,
         weight_bits=8 if frozen_fp8 and bits == 16 else bits,
         flash_attention=unsloth or flag(row.get("flash_attn"), not gpu.is_old),
@@ -238,7 +226,7 @@ def _workload(
         optimizer_in_backward=bool(notes.OPTIMIZER_IN_BACKWARD.search(text)),
         trains_embeddings="emb" in row.get("target_modules", "").lower(),
     )  # fmt: skip
-    return workload, per_sample, assumptions
+    return workload, per_sample
 
 
 def ran_out_of_memory(row: Mapping[str, str], peak: float | None) -> bool:
@@ -263,12 +251,12 @@ def tokens_per_s(row: Mapping[str, str], per_sample: float | None, samples_per_s
     return samples * (number(row.get("epochs")) or 1.0) * per_sample / seconds if seconds and samples else None
 
 
-def read(path: Path) -> Iterator[Run | tuple[int, str, str]]:
-    """Each row as a Run, or as (line, group, reason) where it cannot be used."""
+def read(path: Path) -> Iterator[Run | Unusable]:
+    """Each row as a Run, or the reason why it cannot be used."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        for line, cells in enumerate(csv.DictReader(file), start=2):
+        for cells in csv.DictReader(file):
             row = {key: value or "" for key, value in cells.items() if key}
             try:
-                yield read_row(line, row)
+                yield read_row(row)
             except Unusable as reason:
-                yield line, row.get("obs_group") or row.get("source", ""), str(reason)
+                yield reason

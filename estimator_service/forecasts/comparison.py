@@ -109,7 +109,7 @@ def _forecast(
                 plan_of[key] = plan(choice.spec, gpu, dataset, catalogue.job_defaults)
             choice_plan = plan_of[key]
             planned.append(choice_plan)
-            doubted = len(choice_plan.doubts) + len(doubts(Point(choice_plan.workload, gpu, 1), fitted().evidence))
+            doubted = len(choice_plan.doubts) + len(doubts(choice_plan.workload, gpu, 1, fitted().evidence))
             trusted.append(not choice_plan.doubts and doubted < 2)
         for count in grid.counts:
             points += [Point(choice_plan.workload, gpu, count) for choice_plan in planned]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from estimator_service.catalogue.model import JobDefaults
+from estimator_service.datasets.model import Dataset
 from estimator_service.forecasts.configuration import Placement
-from estimator_service.forecasts.job_forecast import JobForecast
-from estimator_service.forecasts.plan import TrainingSpec, with_options
+from estimator_service.forecasts.job_forecast import JobForecast, job_forecast
+from estimator_service.forecasts.plan import TrainingSpec, plan, with_options
+from estimator_service.learning.corrections import Corrections, corrected
+from estimator_service.physics.forecast import Point, fits
 
 MAX_REPAIRS = 5
 MIN_LENGTH = 256  # tokens at which samples may be cut
@@ -35,11 +39,21 @@ class Repair(NamedTuple):
 Candidate = tuple[Change, TrainingSpec, Placement]
 
 
-class Forecaster(Protocol):
-    """Computes whether a job fits, and its forecast."""
+class Forecaster(NamedTuple):
+    """Forecasts jobs on one dataset."""
 
-    def fits(self, spec: TrainingSpec, placement: Placement) -> bool: ...
-    def forecast(self, spec: TrainingSpec, placement: Placement) -> JobForecast: ...
+    dataset: Dataset
+    corrections: Corrections
+    defaults: JobDefaults
+
+    def fits(self, spec: TrainingSpec, placement: Placement) -> bool:
+        planned = plan(spec, placement.gpu, self.dataset, self.defaults)
+        return fits(corrected(Point(planned.workload, placement.gpu, placement.number), self.corrections))
+
+    def forecast(self, spec: TrainingSpec, placement: Placement) -> JobForecast:
+        planned = plan(spec, placement.gpu, self.dataset, self.defaults)
+        point = corrected(Point(planned.workload, placement.gpu, placement.number), self.corrections)
+        return job_forecast(planned, point, placement.price, self.defaults)
 
 
 def repairs(

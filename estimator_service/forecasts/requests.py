@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.estimator.v1 import estimator_pb2 as pb
 
@@ -22,23 +22,7 @@ from rpc.errors import ValidationFailed
 # Longer names are not quoted in error messages.
 MAX_QUOTED_CHARACTERS = 64
 
-
-class ConfiguredRequest(Protocol):
-    """The fields that EstimateCostRequest and CreateQuoteRequest have in common."""
-
-    @property
-    def dataset_id(self) -> str: ...
-    @property
-    def gpu_config(self) -> pb.GpuConfig: ...
-    @property
-    def hyperparameters(self) -> pb.Hyperparameters: ...
-    @property
-    def base_model(self) -> str: ...
-    @property
-    def training(self) -> pb.TrainingOptions: ...
-    @property
-    def provider(self) -> str: ...
-    def SerializeToString(self) -> bytes: ...
+ConfiguredRequest = pb.EstimateCostRequest | pb.CreateQuoteRequest
 
 
 def job_configuration(request: ConfiguredRequest, catalogue: Catalogue) -> JobConfiguration:

@@ -1,13 +1,11 @@
-"""Measured runs behind a forecast: the class of a point, the width of its range, and the reasons to doubt it."""
+"""Measured runs behind a forecast: the class of a run, how much its range is widened, and the reasons to doubt it."""
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from estimator_service.catalogue.gpus import Gpu
-from estimator_service.physics.parameters import Evidence, Parameters, Spread
+from estimator_service.physics.parameters import Evidence, Spread
 from estimator_service.physics.workload import Workload
 
 RunClass = Literal["one_gpu", "several_gpus", "fp8", "amd", "consumer"]
@@ -18,19 +16,6 @@ MEASURED_PARAMS_B = (0.4, 75.0)
 MEASURED_GPUS = 512
 # Standard deviations between the median and P90 of a normal distribution.
 Z90 = 1.2816
-
-
-class Configured(Protocol):
-    """A workload on `count` GPUs of one type, with the factor of its range that finished jobs taught."""
-
-    @property
-    def workload(self) -> Workload: ...
-    @property
-    def gpu(self) -> Gpu: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def range_correction(self) -> float: ...
 
 
 def run_class(workload: Workload, gpu: Gpu, count: int) -> RunClass:
@@ -44,11 +29,11 @@ def run_class(workload: Workload, gpu: Gpu, count: int) -> RunClass:
     return "one_gpu" if count == 1 else "several_gpus"
 
 
-def doubts(point: Configured, evidence: Evidence) -> tuple[str, ...]:
-    """Properties of the point that lie outside the measured runs, in words; empty when none does."""
-    w, reasons = point.workload, []
-    if point.gpu.id not in evidence.gpus:
-        reasons.append(f"no measured run on this GPU type ({point.gpu.id})")
+def doubts(w: Workload, gpu: Gpu, count: int, evidence: Evidence) -> tuple[str, ...]:
+    """Properties of a run that lie outside the measured runs, in words; empty when none does."""
+    reasons = []
+    if gpu.id not in evidence.gpus:
+        reasons.append(f"no measured run on this GPU type ({gpu.id})")
     if w.model.family not in evidence.families:
         reasons.append(f"no measured run of this model family ({w.model.family})")
     if w.stack not in evidence.stacks:
@@ -59,16 +44,9 @@ def doubts(point: Configured, evidence: Evidence) -> tuple[str, ...]:
         reasons.append(f"measured runs had {MEASURED_LENGTHS[0]:,} to {MEASURED_LENGTHS[1]:,} tokens a sequence")
     if not MEASURED_PARAMS_B[0] <= w.model.params_b <= MEASURED_PARAMS_B[1]:
         reasons.append(f"measured models had {MEASURED_PARAMS_B[0]} to {MEASURED_PARAMS_B[1]} billion parameters")
-    if point.count > MEASURED_GPUS:
+    if count > MEASURED_GPUS:
         reasons.append(f"measured runs had at most {MEASURED_GPUS} GPUs")
     return tuple(reasons)
-
-
-def range_factors(point: Configured, p: Parameters) -> tuple[float, float]:
-    """(P10, P90) of the time of a step, as factors of P50."""
-    width = p.widths[run_class(point.workload, point.gpu, point.count)].width
-    width *= point.range_correction * widening(point.workload, point.gpu, p.evidence, p.spread)
-    return _factors(math.hypot(width, Z90 * point.workload.token_spread))
 
 
 def widening(workload: Workload, gpu: Gpu, evidence: Evidence, spread: Spread) -> float:
@@ -81,8 +59,3 @@ def widening(workload: Workload, gpu: Gpu, evidence: Evidence, spread: Spread) -
     if workload.stack not in evidence.stacks:
         factor *= spread.unseen_stack
     return factor
-
-
-@lru_cache(maxsize=256)
-def _factors(width: float) -> tuple[float, float]:
-    return math.exp(-width), math.exp(width)

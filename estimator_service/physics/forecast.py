@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from estimator_service.catalogue.gpus import Gpu, Hardware, hardware
 from estimator_service.physics import memory
-from estimator_service.physics.evidence import doubts, range_factors
+from estimator_service.physics.evidence import Z90, doubts, run_class, widening
 from estimator_service.physics.memory import TIGHT_FROM, Footprint, Memory, footprint
 from estimator_service.physics.parallelism import zero_stage
 from estimator_service.physics.parameters import Parameters, fitted
@@ -95,8 +96,8 @@ def forecast(point: Point, parameters: Parameters | None = None) -> Forecast:
     """Predicts one point."""
     p = parameters or fitted()
     d, h, f, zero = _counts(point, p)
-    numbers = _numbers(d, h, f, *range_factors(point, p), point.speed_correction, point.memory_correction, p)
-    reasons = doubts(point, p.evidence)
+    numbers = _numbers(d, h, f, *_range_factors(point, p), point.speed_correction, point.memory_correction, p)
+    reasons = doubts(point.workload, point.gpu, point.count, p.evidence)
     confidence: Confidence = "high" if not reasons else "medium" if len(reasons) == 1 else "low"
     return Forecast(numbers, confidence, reasons, point, d, h, zero)
 
@@ -143,7 +144,7 @@ def table(points: Sequence[Point], parameters: Parameters | None = None) -> Numb
     p = parameters or fitted()
     ranges = _gather(
         [(id(point.workload), id(point.gpu), point.count, point.range_correction) for point in points],
-        lambda row: range_factors(points[row], p),
+        lambda row: _range_factors(points[row], p),
     )
     d, h, zeros = _columns(points, p)
     footprints = _footprints(points, zeros)
@@ -197,6 +198,18 @@ def _gather(keys: Sequence[Hashable], count: Callable[[int], Sequence[float]]) -
         index.append(row)
     counted = np.array([count(position) for position in first], dtype=float)
     return counted[index].T
+
+
+def _range_factors(point: Point, p: Parameters) -> tuple[float, float]:
+    """(P10, P90) of the time of a step, as factors of P50."""
+    width = p.widths[run_class(point.workload, point.gpu, point.count)].width
+    width *= point.range_correction * widening(point.workload, point.gpu, p.evidence, p.spread)
+    return _factors(math.hypot(width, Z90 * point.workload.token_spread))
+
+
+@lru_cache(maxsize=256)
+def _factors(width: float) -> tuple[float, float]:
+    return math.exp(-width), math.exp(width)
 
 
 def _counts(point: Point, p: Parameters) -> tuple[Demand, Hardware, Footprint, int]:
