@@ -1,9 +1,9 @@
 import { act, renderHook } from "@testing-library/react";
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import type { CreateJobRequest, Job, JobEvent } from "@/api/types";
 import { calls, pass, installFakeNetwork, wrapper } from "@/testing/network";
-import { ACTIVE_REFRESH_MS, useCreateTrainingJob, useTrainingJob, useTrainingJobs, withEvent, withNewEvent } from "./queries";
+import { ACTIVE_REFRESH_MS, useCreateTrainingJob, useJobEvents, useTrainingJob, useTrainingJobs, withEvent, withNewEvent } from "./queries";
 
 installFakeNetwork();
 
@@ -36,6 +36,58 @@ describe("useTrainingJob", () => {
     await act(() => calls[0]!.respond({ error: "Job not found or access denied" }, 404));
     await pass(60_000);
     expect(calls).toHaveLength(1);
+  });
+});
+
+describe("a watched job", () => {
+  let send: (name: "snapshot" | "event", data: object) => void;
+  const progress = { job_id: "j", revision: 4, type: "progress", progress: 50 };
+
+  beforeEach(() => {
+    class FakeEventSource extends EventTarget {
+      constructor() {
+        super();
+        send = (name, data) => this.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(data) }));
+      }
+      close() {
+        send = () => undefined;
+      }
+    }
+    vi.stubGlobal("EventSource", FakeEventSource);
+  });
+
+  it("keeps an event that is newer than a response under way", async () => {
+    const { result } = renderHook(() => useTrainingJob("j"), { wrapper });
+    await pass(1);
+    await act(() => calls[0]!.respond(job("running")));
+    act(() => send("snapshot", { jobs: [] }));
+    await pass(1);
+    act(() => send("event", progress));
+    await act(() => calls[1]!.respond({ ...job("running"), queue_position: 7 }));
+    expect(result.current.data).toMatchObject({ revision: 4, progress: 50, queue_position: 7 });
+  });
+
+  it("keeps such an event in a list", async () => {
+    const { result } = renderHook(() => useTrainingJobs({ page: 1, limit: 10 }), { wrapper });
+    await pass(1);
+    await act(() => calls[0]!.respond({ jobs: [job("running")], pagination: {} }));
+    act(() => send("snapshot", { jobs: [] }));
+    await pass(1);
+    act(() => send("event", progress));
+    await act(() => calls[1]!.respond({ jobs: [job("running")], pagination: {} }));
+    expect(result.current.data?.jobs).toMatchObject([{ revision: 4, progress: 50 }]);
+  });
+
+  it("fetches its events again when a response lacks one", async () => {
+    const { result } = renderHook(() => [useTrainingJob("j"), useJobEvents("j", false)] as const, { wrapper });
+    await pass(1);
+    const log = calls.find(({ url }) => url.includes("event-log"))!;
+    await act(() => calls.find((call) => call !== log)!.respond(job("running")));
+    act(() => send("snapshot", { jobs: [] }));
+    act(() => send("event", progress));
+    await act(() => log.respond({ events: [{ revision: 3 }] }));
+    await act(() => calls.at(-1)!.respond({ events: [{ revision: 4 }, { revision: 3 }] }));
+    expect(result.current[1].data).toEqual([{ revision: 4 }, { revision: 3 }]);
   });
 });
 

@@ -4,6 +4,7 @@ import {
   useQueries,
   useQuery,
   useQueryClient,
+  type QueryClient,
   type UseMutationResult,
   type UseQueryOptions,
   type UseQueryResult,
@@ -31,6 +32,11 @@ const LIVE_REFRESH_MS = 15_000;
 /** As many points as a chart of this size can show. */
 const CURVE_POINTS = 500;
 const SHOWN_EVENTS = 50;
+/** Fetches of a list whose job has an event each time. */
+const MAX_FETCHES = 3;
+
+/** What an event says of its job. */
+type JobState = Pick<JobEvent, keyof Job & keyof JobEvent>;
 
 /** Creates a job and refreshes the lists. A repetition with the same `request_id` creates no second job. */
 export function useCreateTrainingJob(): UseMutationResult<Job, ApiError, CreateJobRequest> {
@@ -61,7 +67,11 @@ export function useTrainingJobs(query: JobsQuery): UseQueryResult<JobsPage, ApiE
   });
   return useQuery<JobsPage, ApiError>({
     queryKey: key,
-    queryFn: ({ signal }) => dataOf(client.GET("/api/jobs", { params: { query }, signal })),
+    queryFn: async ({ signal }) => {
+      const page = await dataOf(client.GET("/api/jobs", { params: { query }, signal }));
+      const current = queries.getQueryData<JobsPage>(key)?.jobs;
+      return { ...page, jobs: page.jobs.map((job) => notOlderThan(current?.find(({ id }) => id === job.id), job)) };
+    },
     placeholderData: keepPreviousData,
     refetchInterval: ({ state }) => {
       if (!isLive) return ACTIVE_REFRESH_MS;
@@ -82,16 +92,20 @@ export function useCapacity(): UseQueryResult<GpuCapacity[], ApiError> {
 /** Fetches a job. */
 const jobQuery = (id: string): UseQueryOptions<Job, ApiError> => ({
   queryKey: ["jobs", "one", id],
-  queryFn: ({ signal }) => dataOf(client.GET("/api/jobs/{id}", { params: { path: { id } }, signal })),
+  queryFn: async ({ signal, client: queries }) => {
+    const job = await dataOf(client.GET("/api/jobs/{id}", { params: { path: { id } }, signal }));
+    return notOlderThan(queries.getQueryData<Job>(["jobs", "one", id]), job);
+  },
 });
 
 /** Fetches the metrics of a job. */
 const metricsQuery = (id: string): UseQueryOptions<JobMetrics[], ApiError> => ({
   queryKey: ["jobs", "metrics", id],
-  queryFn: async ({ signal }) => {
-    const params = { path: { id }, query: { max_points: CURVE_POINTS } };
-    return (await dataOf(client.GET("/api/jobs/{id}/metrics", { params, signal }))).points;
-  },
+  queryFn: ({ signal, client: queries }) =>
+    withoutGap(queries, id, async () => {
+      const params = { path: { id }, query: { max_points: CURVE_POINTS } };
+      return (await dataOf(client.GET("/api/jobs/{id}/metrics", { params, signal }))).points;
+    }),
 });
 
 /** Jobs by their ids, in that order. Those that are not final are fetched every few seconds. */
@@ -146,7 +160,16 @@ export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
 
 /** A job with the values of an event. An event that is not newer than the job changes nothing. */
 export function withEvent(job: Job, event: JobEvent): Job {
-  if (event.job_id !== job.id || event.revision <= job.revision) return job;
+  return event.job_id === job.id ? withState(job, event) : job;
+}
+
+/** A response with the state that an event brought while the response was under way. */
+function notOlderThan(current: Job | undefined, response: Job): Job {
+  return current ? withState(response, current) : response;
+}
+
+function withState(job: Job, event: JobState): Job {
+  if (event.revision <= job.revision) return job;
   return {
     ...job,
     revision: event.revision,
@@ -167,6 +190,16 @@ export function withEvent(job: Job, event: JobEvent): Job {
     seconds_left: event.seconds_left,
     reforecast: event.reforecast ?? job.reforecast,
   };
+}
+
+/** Fetches again when the job had an event while the response was under way: the response may lack it. */
+async function withoutGap<T>(queries: QueryClient, id: string, fetch: () => Promise<T>): Promise<T> {
+  const revision = () => queries.getQueryData<Job>(["jobs", "one", id])?.revision;
+  for (let fetches = 1; ; fetches += 1) {
+    const before = revision();
+    const data = await fetch();
+    if (revision() === before || fetches === MAX_FETCHES) return data;
+  }
 }
 
 /** Events, newest first, with a new one. A response may have it already, because it was fetched at the same moment. */
@@ -191,10 +224,11 @@ function withMetrics(points: JobMetrics[], event: JobEvent): JobMetrics[] {
 export function useJobEvents(id: string, isLive: boolean): UseQueryResult<JobEvent[], ApiError> {
   return useQuery<JobEvent[], ApiError>({
     queryKey: ["jobs", "events", id],
-    queryFn: async ({ signal }) => {
-      const params = { path: { id }, query: { limit: SHOWN_EVENTS } };
-      return (await dataOf(client.GET("/api/jobs/{id}/event-log", { params, signal }))).events;
-    },
+    queryFn: ({ signal, client: queries }) =>
+      withoutGap(queries, id, async () => {
+        const params = { path: { id }, query: { limit: SHOWN_EVENTS } };
+        return (await dataOf(client.GET("/api/jobs/{id}/event-log", { params, signal }))).events;
+      }),
     refetchInterval: isLive ? LIVE_REFRESH_MS : false,
   });
 }

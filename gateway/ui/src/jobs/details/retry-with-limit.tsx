@@ -33,6 +33,9 @@ export function RetryWithLimit({ job }: { job: Job }) {
     retry.mutate({ id: job.id, ...limits, request_id: getRequestId(key) }, {
       onSuccess: (created) => {
         deleteRequestId(key);
+        // The page may come back to this job before it has shown the other.
+        setOpen(false);
+        setText("");
         toast.success("Queued as a new job", { description: `Estimated at ${money(created.estimated_total_cost)}.` });
         void navigate(`/training/jobs/${created.id}`);
       },
