@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up env check test test-train test-cluster train-demo lint ruff eslint types mypy imports tsc page contracts fast generate ui chromium debian previous campaign campaign-cluster soak attack bench lock clean
+.PHONY: help up env check test test-train test-cluster train-demo lint ruff eslint types mypy imports tsc page contracts fast slow generate ui chromium debian previous campaign campaign-cluster soak attack bench lock clean
 
 help: ## Print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -58,24 +58,26 @@ check: ## Lint, types, import rules, contracts, fast tests: the whole contract w
 lint: ruff eslint
 types: mypy imports tsc
 
+# What checks nothing but the page runs again once one of its files, or what it is built with, has changed. Folders are
+# among them: they change when a file goes.
+PAGE := $(UI)/src/api/schema.d.ts $(filter-out $(UI)/src/api/schema.d.ts,$(shell find $(UI)/src $(UI)/public)) $(wildcard $(UI)/*.json $(UI)/*.ts $(UI)/*.js $(UI)/build.py)
+eslint tsc page: %: .pipeline/checked/%
+.pipeline/checked/eslint: COMMAND := lint
+.pipeline/checked/tsc: COMMAND := types
+.pipeline/checked/page: COMMAND := test
+.pipeline/checked/eslint .pipeline/checked/tsc .pipeline/checked/page: .venv/installed $(PAGE)
+	$(NPM) run --silent $(COMMAND)
+	@mkdir -p $(@D) && touch $@
+
 ruff: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-
-eslint: .venv/installed $(UI)/src/api/schema.d.ts
-	$(NPM) run --silent lint
 
 mypy: .venv/installed
 	$(BIN)/mypy
 
 imports: .venv/installed
 	$(BIN)/lint-imports
-
-tsc: .venv/installed $(UI)/src/api/schema.d.ts
-	$(NPM) run --silent types
-
-page: .venv/installed $(UI)/src/api/schema.d.ts
-	$(NPM) run --silent test
 
 # Breaking changes are judged against the main branch; a clone without one compares with its own last commit.
 contracts: .venv/installed
@@ -85,12 +87,15 @@ contracts: .venv/installed
 	@$(BIN)/python .pipeline/main/protos/build.py
 	$(BIN)/buf breaking protos/gen/pipeline/image.binpb --against $$(find .pipeline/main/protos/gen -name image.binpb) --config buf.yaml --path pipeline
 
-# Tests wait about as long as they compute: three processes for two cores.
+# Tests wait about as long as they compute: three processes for two cores. `worksteal` gives a process neighbouring tests,
+# so that what is started for a file, or for all browser tests, is seldom started twice.
 fast: .venv/installed
 	$(BIN)/pytest -q -n 3 --dist worksteal -m "not browser and not slow"
 
-test: .venv/installed ui page chromium debian ## Every test
-	$(WITH_DEBIAN) $(BIN)/pytest -q -n 2 --dist loadgroup
+slow: .venv/installed ui chromium debian
+	$(WITH_DEBIAN) $(BIN)/pytest -q -n 2 --dist worksteal -m "browser or slow"
+
+test: fast page slow ## Every test
 
 # PyTorch's CPU build where pip finds one; the lock has the rest. A tiny model is trained from the real queue.
 .venv-train/installed: requirements-train.txt pyproject.toml protos/build.py $(shell find protos/pipeline -name '*.proto')

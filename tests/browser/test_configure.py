@@ -12,11 +12,7 @@ from playwright.async_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import Calls, NewContext, Person, stop_the_clock
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 ESTIMATE = "POST /api/jobs/estimate"
 UUID = "[0-9a-f-]{36}"

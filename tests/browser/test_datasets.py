@@ -13,11 +13,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Person
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 def conversation(number: int, **more: Any) -> bytes:

@@ -15,11 +15,7 @@ from tests.browser.conftest import NewContext, Person, Trainer
 from tests.browser.test_everywhere import axe
 from tests.deploy.processes import child, patience
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 HOUR = 3600
 STALE_SECONDS = 6.0

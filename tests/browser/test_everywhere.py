@@ -19,11 +19,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Response, expect
 from deploy.local.running import Stack
 from tests.browser.conftest import COOKIE, UI, NewContext, Person, Trainer
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 PICTURES = Path(__file__).parents[2] / "test-results"
 WIDTHS = {375: 812, 768: 1024, 1440: 900}

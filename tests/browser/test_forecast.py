@@ -13,11 +13,7 @@ from playwright.async_api import Locator, Page, expect
 from tests.browser.conftest import Calls, NewContext, Person, Trainer
 from tests.deploy.processes import child, patience
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 def start(page: Page) -> Locator:

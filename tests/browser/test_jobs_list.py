@@ -16,11 +16,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from tests.browser.conftest import NewContext, Person, Trainer
 from tests.jobs_service.trainers import until
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 LIST = "/training/jobs"
 MANY = 10_000

@@ -8,11 +8,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import Calls, Person
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def call(person: Person, key: str, method: str = "GET") -> int:

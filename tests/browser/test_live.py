@@ -13,11 +13,7 @@ from playwright.async_api import Page, Route, expect
 from tests.browser.conftest import Calls, NewContext, Person, Trainer, stop_the_clock
 from tests.deploy.processes import child
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_a_job_is_watched_as_it_trains(page: Page, person: Person, trainer: Trainer, calls: Calls) -> None:

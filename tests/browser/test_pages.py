@@ -11,11 +11,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import Calls, NewContext, Person, Trainer, jsonl, stop_the_clock
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_datasets_can_be_trained_on_when_they_are_ready(page: Page, person: Person) -> None:

@@ -14,11 +14,7 @@ from playwright.async_api import Locator, Page, expect
 from tests.browser.conftest import NewContext, Person, Trainer
 from tests.browser.test_everywhere import CONTRAST, EVERYTHING, axe, faults
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 FILES = {"adapter_model.safetensors": bytes(range(256)) * 5000, "adapter_config.json": b'{"r": 16}\n'}
 

@@ -15,11 +15,7 @@ from standardwebhooks import Webhook as Verifier
 from tests.browser.conftest import Calls, Person
 from tests.jobs_service.webhooks.receiver import Receiver, answer, receiver
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -30,7 +30,7 @@ from tests.deploy.processes import wait_for
 
 LEASE_MS = 600_000
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("doctor")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
