@@ -44,7 +44,7 @@ class EstimatorService:
         catalogue = read_catalogue(catalogue_file)
         self._estimator, self._catalogue_response = Estimator(catalogue), catalogue_wire.catalogue(catalogue)
         metrics.watch(
-            "pipeline_price_book_age_seconds",
+            "pipeline_catalogue_price_age_seconds",
             "Time since the day on which the oldest price was read.",
             lambda: time.time() - _midnight(self._estimator.catalogue.oldest_price_date),
         )

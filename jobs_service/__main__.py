@@ -42,7 +42,7 @@ from jobs_service.datasets.uploads import UploadLimits
 from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Tailer, Watches
 from jobs_service.jobs.store import JobStore
-from jobs_service.monitoring.figures import Figures
+from jobs_service.monitoring.gauges import Gauges
 from jobs_service.notifications.service import NotificationService
 from jobs_service.notifications.store import NotificationStore
 from jobs_service.queue.claims import Claims
@@ -145,7 +145,7 @@ async def open_services(
             "sweep": sweeper.run(),
             "sweep-files": FileSweeper(database, storage).run(),
             "sweep-artifacts": artifacts.run(artifact_retention),
-            "figures": Figures(database, metrics, every_seconds=settings.figures_ms / 1000).run(),
+            "gauges": Gauges(database, metrics, every_seconds=settings.gauges_ms / 1000).run(),
             "prune": repeat(
                 "prune",
                 prune,

@@ -76,7 +76,7 @@ class JobsService(OwnedFiles):
     async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> jobs_pb2.ListJobsResponse:
         query = wire.job_filter(request)
         if query.reads_all:
-            call.charge(LIST_ALL_CALLS)
+            call.consume_rate(LIST_ALL_CALLS)
         page = await self._jobs.list(call.identity, query, **page_of(request))
         jobs = await self._render_all(page.items)
         return jobs_pb2.ListJobsResponse(

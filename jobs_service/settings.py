@@ -83,7 +83,7 @@ class JobsSettings(CommonSettings, DatabaseSettings, WebhookAddressSettings):
     sweep_ms: int = Field(
         1_000, ge=10, le=60_000, description="Milliseconds between looks for lost trainers and limits."
     )
-    figures_ms: int = Field(
+    gauges_ms: int = Field(
         10_000, ge=10, le=600_000, description="Milliseconds between readings of the queue's metrics."
     )
     max_open_jobs: int = Field(1_000, ge=1, le=1_000_000, description="Jobs of a user that are not final, at most.")

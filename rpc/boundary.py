@@ -69,9 +69,9 @@ class Call(NamedTuple):
         """Raises Unauthenticated if the token is no longer valid."""
         await self.verifier.identify(f"Bearer {self.token}")
 
-    def charge(self, calls: float) -> None:
+    def consume_rate(self, calls: float) -> None:
         """Counts further calls in the caller's rate, for a call that costs as much as several. Raises RateLimited."""
-        self.verifier.count(self.identity, calls)
+        self.verifier.consume_rate(self.identity, calls)
 
     def forward(self) -> list[tuple[str, str]]:
         """Metadata for a call on behalf of this one: the caller's own token, the same request id and trace."""
@@ -278,7 +278,7 @@ class Boundary:
             async with asyncio.timeout_at(deadline):
                 identity, token = await self._identify(text(metadata, "authorization"))
                 if not counted:
-                    self._verifier.count(identity)
+                    self._verifier.consume_rate(identity)
                 if identity.role not in method.roles:
                     allowed = " or ".join(sorted(method.roles))
                     raise errors.RoleNotAllowed(details=f"This call is for the role {allowed}.")

@@ -150,7 +150,7 @@ class Api:
             request, credentials, timeout
         )
         request.scope["state"]["user"] = identity.user_id
-        self._verifier.count(identity)
+        self._verifier.consume_rate(identity)
         metadata = [("authorization", f"Bearer {token}"), (REQUEST_ID, request_id), (CLIENT_ADDRESS, address)]
         if traceparent := request.scope["state"]["traceparent"]:
             metadata.append((TRACEPARENT, traceparent))

@@ -1,5 +1,5 @@
--- name: figures
--- Metrics of the database as a whole: (figure, its labels, value). Finished jobs are not read.
+-- name: gauges
+-- Metrics of the database as a whole: (gauge, its labels, value). Finished jobs are not read.
 -- `trained` is what trainers offered in the last minute or have leased; jobs that need more than that are `unserved`.
 -- A delivery is overdue if it is due and its owner has no request under way: a slow receiver delays only its owner's deliveries.
 with capacity as (
@@ -33,7 +33,7 @@ with capacity as (
     from webhook_deliveries d left join webhooks w on w.id = d.webhook_id
     where d.status in ('pending', 'sending')
 )
-select 'trainers' as figure, array[gpu_type] as labels, trainers::double precision as value from trained
+select 'trainers' as gauge, array[gpu_type] as labels, trainers::double precision as value from trained
 union all
 select 'free', array[gpu_type], free_gpus from capacity
 union all

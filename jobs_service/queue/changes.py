@@ -9,7 +9,7 @@ import asyncpg
 
 from jobs_service.database.rows import as_json
 from jobs_service.events.model import EventType, MetricPoint
-from jobs_service.notifications.templates import COST_LIMIT, COST_WARNING, FAILED, Notice
+from jobs_service.notifications.templates import COST_LIMIT, COST_WARNING, FAILED, NotificationTemplate
 from jobs_service.queue.model import Outcome
 from rpc.database.queries import load_queries
 from rpc.database.transaction import Transaction
@@ -24,7 +24,7 @@ async def write_transition(
     job_ids: Sequence[UUID],
     type_: EventType,
     *,
-    notices: Sequence[Notice] = (),
+    notifications: Sequence[NotificationTemplate] = (),
     outcome: Outcome | None = None,
     result: bytes | None = None,
     log_lines: Sequence[str] = (),
@@ -32,7 +32,7 @@ async def write_transition(
     """Writes the event of each changed job, the cost record of leases that ended, and the owners' notifications."""
     if not job_ids:
         return
-    fields = [[notice.type, notice.title, notice.template, notice.priority] for notice in notices]
+    fields = [[template.type, template.title, template.template, template.priority] for template in notifications]
     columns = [list(column) for column in zip(*fields, strict=True)] or [[], [], [], []]
     await connection.execute(
         SQL["write_transition"], job_ids, type_, list(log_lines) or None, outcome, result, *columns
@@ -56,13 +56,15 @@ async def record_metrics(connection: Transaction, job_id: UUID, points: Sequence
 async def warn_of_cost(connection: Transaction, job_id: UUID | None = None) -> None:
     """Warns the owner of a job that is near its cost limit, or of `BATCH` such jobs."""
     rows = await connection.fetch(SQL["warn_of_cost"], BATCH, job_id)
-    await write_transition(connection, [row["id"] for row in rows], EventType.COST_WARNING, notices=[COST_WARNING])
+    await write_transition(
+        connection, [row["id"] for row in rows], EventType.COST_WARNING, notifications=[COST_WARNING]
+    )
 
 
 async def stop_at_limits(connection: Transaction, job_id: UUID | None = None) -> list[asyncpg.Record]:
     """Fails a job that has reached a limit, or `BATCH` such jobs. Returns their rows."""
     rows = await connection.fetch(SQL["stop_at_limits"], BATCH, job_id)
-    for outcome, notices in ((Outcome.COST_LIMIT, [COST_LIMIT, FAILED]), (Outcome.DURATION_LIMIT, [FAILED])):
+    for outcome, notifications in ((Outcome.COST_LIMIT, [COST_LIMIT, FAILED]), (Outcome.DURATION_LIMIT, [FAILED])):
         ids = [row["id"] for row in rows if row["status_reason"] == outcome]
-        await write_transition(connection, ids, EventType.FAILED, notices=notices, outcome=outcome)
+        await write_transition(connection, ids, EventType.FAILED, notifications=notifications, outcome=outcome)
     return rows

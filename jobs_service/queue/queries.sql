@@ -56,14 +56,14 @@ select
     total_steps, current_step, current_step - measured_from_step as measured_steps,
     extract(epoch from updated_at - measured_since)::double precision as measured_seconds, billed_seconds, hourly_rate,
     storage_usd, max_cost_usd, max_duration_seconds, simulated, estimate,
-    reforecast_notices
+    reforecast_notifications
 from lora_training_jobs
 where id = $1;
 
 -- name: store_reforecast
 -- Stores a new forecast of a running job, in the transaction of its report.
 update lora_training_jobs set
-    reforecast = $2::jsonb || jsonb_build_object('created_at', now()), reforecast_notices = reforecast_notices || $3::text[],
+    reforecast = $2::jsonb || jsonb_build_object('created_at', now()), reforecast_notifications = reforecast_notifications || $3::text[],
     revision = revision + 1, updated_at = now()
 where id = $1;
 

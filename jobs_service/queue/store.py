@@ -23,7 +23,7 @@ from jobs_service.notifications.templates import (
     RETRIED,
     SIMULATED,
     STARTED,
-    Notice,
+    NotificationTemplate,
 )
 from jobs_service.queue.changes import record_metrics, stop_at_limits, warn_of_cost, write_transition
 from jobs_service.queue.metrics import QueueMetrics
@@ -49,7 +49,7 @@ SQL = load_queries("jobs_service.queue", "queries.sql")
 # Points of a report whose values become the job's current metrics, the last ones.
 LATEST_POINTS = 4
 IS_LONGER = "longer"
-REFORECAST_NOTICES: Mapping[str, Notice] = {
+REFORECAST_NOTIFICATIONS: Mapping[str, NotificationTemplate] = {
     StatusReason.COST_LIMIT: COST_LIMIT_AHEAD,
     StatusReason.DURATION_LIMIT: DURATION_LIMIT_AHEAD,
     IS_LONGER: LONGER,
@@ -90,8 +90,10 @@ class QueueStore:
             if row is None:
                 return await _ended_lease(connection, lease)
             type_ = EventType.STARTED if row["started"] else EventType.PROGRESS
-            notices = [STARTED] if row["first_started"] else []
-            await write_transition(connection, [lease.job_id], type_, notices=notices, log_lines=report.log_lines)
+            notifications = [STARTED] if row["first_started"] else []
+            await write_transition(
+                connection, [lease.job_id], type_, notifications=notifications, log_lines=report.log_lines
+            )
             await record_metrics(connection, lease.job_id, report.metrics)
             if row["reforecast_due"] and not row["over_limit"]:
                 await _reforecast(connection, lease.job_id)
@@ -141,7 +143,7 @@ class QueueStore:
                 connection,
                 [lease.job_id],
                 EventType.COMPLETED,
-                notices=[SIMULATED if row["simulated"] else COMPLETED],
+                notifications=[SIMULATED if row["simulated"] else COMPLETED],
                 outcome=Outcome.COMPLETED,
                 result=digest(result),
             )
@@ -167,7 +169,7 @@ class QueueStore:
                 connection,
                 [lease.job_id],
                 EventType.RETRIED if again else EventType.FAILED,
-                notices=[RETRIED if again else FAILED],
+                notifications=[RETRIED if again else FAILED],
                 outcome=Outcome.FAILED,
                 result=digest(result),
             )
@@ -195,7 +197,7 @@ class QueueStore:
             row = await connection.fetchrow(SQL["cancel_job"], job_id)
             if row is not None:
                 await write_transition(
-                    connection, [job_id], EventType.CANCELLED, notices=[CANCELLED], outcome=Outcome.CANCELLED
+                    connection, [job_id], EventType.CANCELLED, notifications=[CANCELLED], outcome=Outcome.CANCELLED
                 )
         if row is None:
             return False
@@ -237,10 +239,10 @@ async def _reforecast(connection: Transaction, job_id: UUID) -> None:
     forecast = reforecast(_progress(row), initial_forecast(row["estimate"] or b""))
     kinds: list[str] = [forecast.limit] if forecast.limit else []
     kinds += [IS_LONGER] * forecast.exceeds_p90
-    new = [kind for kind in kinds if kind not in row["reforecast_notices"]]
+    new = [kind for kind in kinds if kind not in row["reforecast_notifications"]]
     await connection.execute(SQL["store_reforecast"], job_id, as_json(forecast.document()), new)
     await write_transition(
-        connection, [job_id], EventType.REFORECAST, notices=[REFORECAST_NOTICES[kind] for kind in new[:1]]
+        connection, [job_id], EventType.REFORECAST, notifications=[REFORECAST_NOTIFICATIONS[kind] for kind in new[:1]]
     )
 
 

@@ -56,13 +56,13 @@ class Sweeper:
         """Ends leases that ran out: → queued or failed. Returns how many, up to `BATCH`."""
         async with as_caller(self._database, SYSTEM) as connection:
             rows = await connection.fetch(SQL["expire_leases"], BATCH)
-            for state, outcome, type_, notices in (
+            for state, outcome, type_, notifications in (
                 (JobState.QUEUED, Outcome.RELEASED, EventType.RELEASED, []),
                 (JobState.QUEUED, Outcome.LEASE_EXPIRED, EventType.LEASE_LOST, [LEASE_LOST]),
                 (JobState.FAILED, Outcome.LEASE_EXPIRED, EventType.FAILED, [FAILED]),
             ):
                 ids = [row["id"] for row in rows if (row["status"], row["status_reason"]) == (state, outcome)]
-                await write_transition(connection, ids, type_, notices=notices, outcome=outcome)
+                await write_transition(connection, ids, type_, notifications=notifications, outcome=outcome)
         for row in rows:
             self._metrics.ended(Outcome(row["status_reason"]), JobState(row["status"]), row)
         return len(rows)

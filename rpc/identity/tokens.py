@@ -156,7 +156,7 @@ class Verifier:
             self._verified.popitem(last=False)
         return caller
 
-    def count(self, identity: Identity, calls: float = 1) -> None:
+    def consume_rate(self, identity: Identity, calls: float = 1) -> None:
         """Counts a call, or its cost in `calls`, in the caller's rate, once in a process. Raises RateLimited."""
         # Trainers are not limited: they share a token, and their rate of calls follows from their jobs.
         if self._rates is not None and identity.role == "user":

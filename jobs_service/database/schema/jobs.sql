@@ -73,7 +73,7 @@ create table lora_training_jobs (
     -- Forecast from the speed of this attempt's steps, once enough were measured: see queue/reforecast.py.
     reforecast jsonb,
     -- Kinds of notifications about it that the owner has got, over all attempts.
-    reforecast_notices text[] not null default '{}',
+    reforecast_notifications text[] not null default '{}',
 
     -- The trainer that has the job, or had it last, and its lease. The token stays when the lease is over.
     trainer text,

@@ -114,14 +114,14 @@ grant select (
     max_duration_seconds, worker_id, lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since,
     measured_since, measured_from_step, spent_cost, spent_seconds, billed_seconds, cost_warned, queue_key, started_at, updated_at,
     retry_count, external_job_id, simulated, billed_from, waiting_message, checkpoint_uri, checkpoint_step, estimate, reforecast,
-    reforecast_notices, queued_at, completed_at, forecast_seconds, trainer, credential
+    reforecast_notifications, queued_at, completed_at, forecast_seconds, trainer, credential
 ) on lora_training_jobs to pipeline_worker;
 grant update (
     status, current_stage, progress, current_epoch, current_step, current_metrics, error_message, status_reason,
     retry_count, external_job_id, artifact_id, artifact_uri, artifact_size, result_step, measurements, software, peak_memory_gib, trained_tokens, trainer,
     simulated, billed_from, waiting_message, checkpoint_uri, checkpoint_step, revision, attempt, worker_id,
     lease_epoch, lease_token, lease_started_at, lease_expires_at, running_since, measured_since, measured_from_step, spent_cost,
-    spent_seconds, cost_warned, started_at, completed_at, updated_at, reforecast, reforecast_notices
+    spent_seconds, cost_warned, started_at, completed_at, updated_at, reforecast, reforecast_notifications
 ) on lora_training_jobs to pipeline_worker;
 grant select (id, name, format, total_training_pairs, total_tokens, storage_bucket, storage_path, stored_size)
 on lora_datasets to pipeline_worker;

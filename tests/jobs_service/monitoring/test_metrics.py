@@ -16,7 +16,7 @@ from pipeline.estimator.v1 import estimator_pb2
 from pipeline.jobs.v1 import jobs_pb2
 from prometheus_client import generate_latest
 
-from jobs_service.monitoring.figures import FIGURES, SQL
+from jobs_service.monitoring.gauges import GAUGES, SQL
 from tests.conftest import NewDataset, Stack, TestDatabase, metadata, open_stack
 from tests.door import refused
 from tests.jobs_service.api_keys.test_api_keys import JOBS, bearer, create
@@ -31,8 +31,8 @@ A100 = "A100-80GB"
 
 @pytest.fixture
 def jobs_overrides() -> dict[str, Any]:
-    """Figures are read often, and a job has two attempts."""
-    return {"figures_ms": 20, "sweep_ms": 20, "max_attempts": 2}
+    """Gauges are read often, and a job has two attempts."""
+    return {"gauges_ms": 20, "sweep_ms": 20, "max_attempts": 2}
 
 
 def values(stack: Stack) -> dict[tuple[str, ...], float]:
@@ -243,7 +243,7 @@ async def test_estimates_are_counted_by_kind(stack: Stack, new_dataset: NewDatas
         estimates_total__quote=1,
         estimates_total__comparison=0,
     )
-    assert values(stack)["pipeline_price_book_age_seconds",] > 0
+    assert values(stack)["pipeline_catalogue_price_age_seconds",] > 0
 
 
 async def test_watches_show_how_far_they_are_behind(stack: Stack, new_dataset: NewDataset) -> None:
@@ -309,13 +309,13 @@ async def test_the_outbox_is_counted_and_overdue_deliveries_have_an_age(
         await shown(stack, webhook_outbox_count=2, webhook_overdue_seconds=0)
 
 
-async def test_figures_that_cannot_be_read_are_missing(stack: Stack, admin: asyncpg.Connection) -> None:
+async def test_gauges_that_cannot_be_read_are_missing(stack: Stack, admin: asyncpg.Connection) -> None:
     """Values are missing after a failed reading until the next one."""
     await shown(stack, webhook_outbox_count=0)
     await admin.execute("alter view live_offers rename to elsewhere")
 
     async def are_missing() -> bool:
-        return not any(FIGURES[figure][0] == name for figure in FIGURES for name, *_ in values(stack))
+        return not any(GAUGES[gauge][0] == name for gauge in GAUGES for name, *_ in values(stack))
 
     await until(are_missing)
     await admin.execute("alter view elsewhere rename to live_offers")
@@ -323,5 +323,5 @@ async def test_figures_that_cannot_be_read_are_missing(stack: Stack, admin: asyn
 
 
 def test_every_figure_has_a_metric() -> None:
-    """The statement's figures are those that have a metric."""
-    assert set(re.findall(r"select '(\w+)'", SQL["figures"])) == set(FIGURES)
+    """The statement's gauges are those that have a metric."""
+    assert set(re.findall(r"select '(\w+)'", SQL["gauges"])) == set(GAUGES)

@@ -20,7 +20,7 @@ from pipeline.jobs.v1 import jobs_pb2
 from pipeline.webhooks.v1 import webhooks_pb2
 from standardwebhooks import Webhook as Verifier
 
-from jobs_service.notifications import templates as notices
+from jobs_service.notifications import templates
 from jobs_service.settings import WebhookSenderSettings
 from jobs_service.webhooks.model import SECRET_PREFIX
 from jobs_service.webhooks.outbox import ConcurrencyLimits, Outbox
@@ -535,7 +535,7 @@ async def test_the_documented_code_verifies_our_signatures(stack: Stack, receivi
 
 def test_every_notification_type_is_in_the_contract() -> None:
     """Every type of notification is an event type of the contract."""
-    made = {each.type for each in vars(notices).values() if isinstance(each, notices.Notice)}
+    made = {each.type for each in vars(templates).values() if isinstance(each, templates.NotificationTemplate)}
     words = {name.removeprefix("WEBHOOK_EVENT_TYPE_").lower() for name in dict(webhooks_pb2.WebhookEventType.items())}
     assert words - {"unspecified", "webhook_test", "webhook_disabled", "job_queued"} == made
 

@@ -19,8 +19,8 @@ READING_SHARE = 0.1
 READ_TIMEOUT_SECONDS = 5.0
 # GPU types that are shown, those with the most jobs and trainers: a trainer's offer may name any.
 MAX_GPU_TYPES = 100
-# Figures of the statement by name: metric, description and labels.
-FIGURES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+# Gauges of the statement by name: metric, description and labels.
+GAUGES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "jobs": ("pipeline_jobs_count", "Jobs that are not final.", ("gpu_type", "state")),
     "waiting": ("pipeline_queue_age_seconds", "How long the oldest queued job has been waiting.", ("gpu_type",)),
     "unserved": (
@@ -57,23 +57,23 @@ FIGURES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 }
 
 
-class Figures:
-    """Reads the figures periodically.
+class Gauges:
+    """Reads the gauges periodically.
 
-    Every Jobs process shows the same figures: take the maximum over processes, never the sum.
+    Every Jobs process shows the same gauges: take the maximum over processes, never the sum.
     """
 
     def __init__(self, database: Database, metrics: Metrics, *, every_seconds: float) -> None:
         self._database = database
         self._every_seconds = every_seconds
         self._values: Mapping[str, Values] = {}
-        for figure, (name, documentation, labels) in FIGURES.items():
-            metrics.watch_all(name, documentation, labels, partial(self._read, figure))
+        for gauge, (name, documentation, labels) in GAUGES.items():
+            metrics.watch_all(name, documentation, labels, partial(self._read, gauge))
 
     async def run(self) -> None:
         """Reads until cancelled."""
         await repeat(
-            "figures",
+            "gauges_unavailable",
             self._update,
             every_seconds=self._every_seconds,
             timeout_seconds=READ_TIMEOUT_SECONDS,
@@ -85,16 +85,16 @@ class Figures:
         started = loop.time()
         try:
             async with as_caller(self._database, SYSTEM) as connection:
-                rows = await connection.fetch(SQL["figures"], MAX_GPU_TYPES)
+                rows = await connection.fetch(SQL["gauges"], MAX_GPU_TYPES)
         except BaseException:
-            # Shows no old figures as current ones.
+            # Shows no old gauges as current ones.
             self._values = {}
             raise
         values: dict[str, dict[tuple[str, ...], float]] = {}
         for row in rows:
-            values.setdefault(row["figure"], {})[tuple(row["labels"])] = row["value"]
+            values.setdefault(row["gauge"], {})[tuple(row["labels"])] = row["value"]
         self._values = values
         return max(self._every_seconds, (loop.time() - started) / READING_SHARE)
 
-    def _read(self, figure: str) -> Values:
-        return self._values.get(figure, {})
+    def _read(self, gauge: str) -> Values:
+        return self._values.get(gauge, {})
