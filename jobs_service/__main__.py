@@ -83,6 +83,27 @@ log = structlog.get_logger()
 ESTIMATOR = estimator_pb2.DESCRIPTOR.services_by_name["EstimatorService"]
 
 
+async def serve(settings: JobsSettings, *, share_port: bool) -> None:
+    """Serves until SIGTERM."""
+    async with AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(open_telemetry(settings, "jobs"))
+        url = settings.database_url.get_secret_value()
+        database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
+        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
+        channel = await stack.enter_async_context(
+            open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
+        )
+        opened = await stack.enter_async_context(open_services(settings, database, channel, telemetry.metrics))
+        boundary = Boundary.from_settings(settings, verifier, telemetry)
+        _, report = await stack.enter_async_context(
+            grpc_server(opened, boundary, settings, port=settings.jobs_port, share_port=share_port)
+        )
+        database.watch_pool(telemetry.metrics)
+        verifier.watch_caches(telemetry.metrics)
+        boundary.watch_limits("jobs")
+        await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
+
+
 @asynccontextmanager
 async def open_services(
     settings: JobsSettings, database: Database, estimator: Any, metrics: Metrics
@@ -190,6 +211,27 @@ async def open_address_guard(settings: WebhookAddressSettings, threads: int) -> 
         )
 
 
+async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) -> None:
+    """Sends webhooks until SIGTERM. Listens on no port, so `share_port` has no effect."""
+    async with AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(open_telemetry(settings, "webhooks"))
+        url = settings.database_url.get_secret_value()
+        database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
+        worker = await stack.enter_async_context(open_delivery_worker(settings, database, telemetry.metrics))
+        database.watch_pool(telemetry.metrics)
+
+        async def report(healthy: bool) -> None:
+            telemetry.is_ready = healthy
+
+        await report(False)
+
+        log.info("sending_webhooks")
+        await until_stopped(
+            asyncio.create_task(database.watch(report), name="watch-database"),
+            asyncio.create_task(worker.run(), name="webhooks"),
+        )
+
+
 @asynccontextmanager
 async def open_delivery_worker(
     settings: WebhookSenderSettings, database: Database, metrics: Metrics
@@ -215,48 +257,6 @@ async def open_delivery_worker(
             back_off_seconds=settings.webhook_back_off_seconds,
             metrics=metrics,
         )
-
-
-async def send_webhooks(settings: WebhookSenderSettings, *, share_port: bool) -> None:
-    """Sends webhooks until SIGTERM. Listens on no port, so `share_port` has no effect."""
-    async with AsyncExitStack() as stack:
-        telemetry = await stack.enter_async_context(open_telemetry(settings, "webhooks"))
-        url = settings.database_url.get_secret_value()
-        database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
-        worker = await stack.enter_async_context(open_delivery_worker(settings, database, telemetry.metrics))
-        database.watch_pool(telemetry.metrics)
-
-        async def report(healthy: bool) -> None:
-            telemetry.is_ready = healthy
-
-        await report(False)
-
-        log.info("sending_webhooks")
-        await until_stopped(
-            asyncio.create_task(database.watch(report), name="watch-database"),
-            asyncio.create_task(worker.run(), name="webhooks"),
-        )
-
-
-async def serve(settings: JobsSettings, *, share_port: bool) -> None:
-    """Serves until SIGTERM."""
-    async with AsyncExitStack() as stack:
-        telemetry = await stack.enter_async_context(open_telemetry(settings, "jobs"))
-        url = settings.database_url.get_secret_value()
-        database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
-        verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
-        channel = await stack.enter_async_context(
-            open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
-        )
-        opened = await stack.enter_async_context(open_services(settings, database, channel, telemetry.metrics))
-        boundary = Boundary.from_settings(settings, verifier, telemetry)
-        _, report = await stack.enter_async_context(
-            grpc_server(opened, boundary, settings, port=settings.jobs_port, share_port=share_port)
-        )
-        database.watch_pool(telemetry.metrics)
-        verifier.watch_caches(telemetry.metrics)
-        boundary.watch_limits("jobs")
-        await until_stopped(asyncio.create_task(database.watch(report), name="watch-database"))
 
 
 def main() -> int:

@@ -20,9 +20,10 @@ from jobs_service.events import wire as events_wire
 from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Snapshot, Watches
 from jobs_service.jobs import wire
-from jobs_service.jobs.model import Configuration, Job, JobState, QueuePosition
+from jobs_service.jobs.model import Configuration, Job, JobState
 from jobs_service.jobs.store import JobStore
 from jobs_service.queue import wire as queue_wire
+from jobs_service.queue.model import QueuePosition
 from jobs_service.queue.positions import QueuePositions
 from jobs_service.queue.store import QueueStore
 from jobs_service.wire import page_of, pagination, request_id
@@ -69,6 +70,41 @@ class JobsService(OwnedFiles):
         job = await self._create(call, wire.configuration(request), request_id(request))
         return jobs_pb2.CreateJobResponse(job=await self._render(job))
 
+    async def _create(self, call: Call, configuration: Configuration, request_id: UUID | None) -> Job:
+        job = await self._jobs.find_request(call.identity, request_id, configuration) if request_id else None
+        if job is not None:
+            return job
+        request, timeout = wire.estimate_request(configuration), call.remaining_seconds()
+        response = await self._estimator.EstimateCost(request, metadata=call.forward(), timeout=timeout)
+        price = wire.price(response)
+        configuration.check_memory(price)
+        return await self._jobs.create(call.identity, configuration, price, request_id)
+
+    async def _render(self, job: Job) -> jobs_pb2.Job:
+        return self._message(job, (await self._positions.of([job])).get(job.id))
+
+    def _message(self, job: Job, position: QueuePosition | None) -> jobs_pb2.Job:
+        """Returns the message of a job, without its forecast where the stored estimate cannot be decoded."""
+        number, reason = position and position.position, queue_wire.waiting_reason(job, position)
+        try:
+            return wire.job(job, number, reason)
+        except DecodeError as error:
+            self._count_unreadable(job, error)
+            return wire.job(job._replace(estimate=None), number, reason)
+
+    def _count_unreadable(self, job: Job, error: Exception) -> None:
+        log.error("job_unreadable", job_id=str(job.id), error=repr(error))
+        self._unreadable.inc()
+
+    async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> jobs_pb2.RetryJobResponse:
+        failed = await self._jobs.get(call.identity, UUID(request.id))
+        if failed.status != JobState.FAILED:
+            raise InvalidTransition(
+                f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
+            )
+        job = await self._create(call, wire.retry_configuration(request, failed), request_id(request))
+        return jobs_pb2.RetryJobResponse(job=await self._render(job))
+
     async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.GetJobResponse:
         job = await self._jobs.get(call.identity, UUID(request.id))
         return jobs_pb2.GetJobResponse(job=await self._render(job))
@@ -82,6 +118,17 @@ class JobsService(OwnedFiles):
         return jobs_pb2.ListJobsResponse(
             jobs=jobs, pagination=pagination(request, page), status_counts=page.status_counts
         )
+
+    async def _render_all(self, jobs: Sequence[Job]) -> list[jobs_pb2.Job]:
+        """Returns the messages of jobs, without those whose rows cannot be read: one bad row hides no other job."""
+        positions = await self._positions.of(jobs)
+        messages = []
+        for job in jobs:
+            try:
+                messages.append(self._message(job, positions.get(job.id)))
+            except UNREADABLE as error:
+                self._count_unreadable(job, error)
+        return messages
 
     async def GetJobByRequestId(
         self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call
@@ -105,15 +152,6 @@ class JobsService(OwnedFiles):
     async def DeleteJob(self, request: jobs_pb2.DeleteJobRequest, call: Call) -> jobs_pb2.DeleteJobResponse:
         await self._jobs.delete(call.identity, UUID(request.id))
         return jobs_pb2.DeleteJobResponse()
-
-    async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> jobs_pb2.RetryJobResponse:
-        failed = await self._jobs.get(call.identity, UUID(request.id))
-        if failed.status != JobState.FAILED:
-            raise InvalidTransition(
-                f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
-            )
-        job = await self._create(call, wire.retry_configuration(request, failed), request_id(request))
-        return jobs_pb2.RetryJobResponse(job=await self._render(job))
 
     async def ListJobEvents(self, request: jobs_pb2.ListJobEventsRequest, call: Call) -> jobs_pb2.ListJobEventsResponse:
         job = await self._jobs.get(call.identity, UUID(request.id))
@@ -150,39 +188,3 @@ class JobsService(OwnedFiles):
             async for message in messages:
                 jobs = await self._render_all(message.content.jobs) if isinstance(message.content, Snapshot) else []
                 yield events_wire.watch_message(response, message, call.identity.user_id, jobs)
-
-    async def _create(self, call: Call, configuration: Configuration, request_id: UUID | None) -> Job:
-        job = await self._jobs.find_request(call.identity, request_id, configuration) if request_id else None
-        if job is not None:
-            return job
-        request, timeout = wire.estimate_request(configuration), call.remaining_seconds()
-        response = await self._estimator.EstimateCost(request, metadata=call.forward(), timeout=timeout)
-        price = wire.price(response)
-        configuration.check_memory(price)
-        return await self._jobs.create(call.identity, configuration, price, request_id)
-
-    async def _render(self, job: Job) -> jobs_pb2.Job:
-        return self._message(job, (await self._positions.of([job])).get(job.id))
-
-    async def _render_all(self, jobs: Sequence[Job]) -> list[jobs_pb2.Job]:
-        """Returns the messages of jobs, without those whose rows cannot be read: one bad row hides no other job."""
-        positions = await self._positions.of(jobs)
-        messages = []
-        for job in jobs:
-            try:
-                messages.append(self._message(job, positions.get(job.id)))
-            except UNREADABLE as error:
-                self._count_unreadable(job, error)
-        return messages
-
-    def _message(self, job: Job, position: QueuePosition | None) -> jobs_pb2.Job:
-        """Returns the message of a job, without its forecast where the stored estimate cannot be decoded."""
-        try:
-            return wire.job(job, position)
-        except DecodeError as error:
-            self._count_unreadable(job, error)
-            return wire.job(job._replace(estimate=None), position)
-
-    def _count_unreadable(self, job: Job, error: Exception) -> None:
-        log.error("job_unreadable", job_id=str(job.id), error=repr(error))
-        self._unreadable.inc()

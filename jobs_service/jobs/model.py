@@ -1,4 +1,4 @@
-"""A training job, its states and its place in the queue: pure."""
+"""A training job and its states: pure."""
 
 from __future__ import annotations
 
@@ -280,23 +280,3 @@ class JobFilter:
 def cost_limit_share(cost: Decimal, limit: Decimal | None) -> float | None:
     """Returns the share of a cost limit that is used, 0 to 1; None without a limit."""
     return None if limit is None else float(min(cost / limit, Decimal(1)))
-
-
-class WaitingCode(StrEnum):
-    """Why a job waits."""
-
-    QUEUE = "queue"
-    NO_TRAINER = "no_trainer"
-    NEXT_ATTEMPT = "next_attempt"
-    NEXT = "next"
-    SCHEDULER = "scheduler"
-
-
-class QueuePosition(NamedTuple):
-    """A job's position in the queue, from 1, and why it waits."""
-
-    position: int
-    code: WaitingCode
-    message: str
-    gpus_needed: int
-    gpus_offered: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 from uuid import UUID
 
 import asyncpg
@@ -68,10 +69,13 @@ class JobStore:
         rows = await call_as(
             self._database, caller, SQL["create_job"], as_json(row), self._max_open_jobs, origin_claims(caller)
         )
-        if rows:
-            return _same_request(rows[0], configuration)
+        if not rows:
+            await self._explain_refusal(caller, configuration)
+        return _same_request(rows[0], configuration)
+
+    async def _explain_refusal(self, caller: Identity, configuration: Configuration) -> NoReturn:
+        # A dataset has changed since the Estimator read it, or the user has too many open jobs.
         async with as_caller(self._database, caller) as connection:
-            # No job: a dataset has changed since the Estimator read it, or the user has too many open jobs.
             datasets = await connection.fetch(SQL["dataset_status"], configuration.dataset_ids)
         if len(datasets) < len(configuration.dataset_ids):
             raise DatasetNotFound

@@ -26,9 +26,7 @@ from jobs_service.jobs.model import (
     JobState,
     MemoryShortfall,
     Price,
-    QueuePosition,
     StatusReason,
-    WaitingCode,
     allowed_actions,
     cost_limit_share,
 )
@@ -42,7 +40,6 @@ ACTIONS = {
     state: [jobs_pb2.JobAction.Value(f"JOB_ACTION_{action.upper()}") for action in allowed_actions(state)]
     for state in JobState
 }
-WAITING_CODES = {code: jobs_pb2.WaitingCode.Value(f"WAITING_CODE_{code.upper()}") for code in WaitingCode}
 
 
 def configuration(request: jobs_pb2.CreateJobRequest) -> Configuration:
@@ -136,7 +133,7 @@ def _memory_shortfall(response: estimator_pb2.EstimateCostResponse) -> MemorySho
     return MemoryShortfall(memory.total_gib, memory.usable_gib, response.repairs[0].title if response.repairs else "")
 
 
-def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
+def job(model: Job, queue_position: int | None, waiting_reason: jobs_pb2.WaitingReason | None) -> jobs_pb2.Job:
     """Returns a job as clients see it."""
     return jobs_pb2.Job(
         id=str(model.id),
@@ -169,8 +166,8 @@ def job(model: Job, position: QueuePosition | None) -> jobs_pb2.Job:
         updated_at=time(model.updated_at),
         is_final=model.status in FINAL,
         allowed_actions=[each for each in ACTIONS[model.status] if each != RETRY or not model.dataset_deleted],
-        queue_position=position.position if position else None,
-        waiting_reason=_waiting_reason(model, position),
+        queue_position=queue_position,
+        waiting_reason=waiting_reason,
         max_cost_usd=float(model.max_cost_usd) if model.max_cost_usd is not None else None,
         max_duration_seconds=model.max_duration_seconds,
         priority=model.priority,
@@ -240,24 +237,6 @@ def reforecast(document: Mapping[str, Any]) -> jobs_pb2.Reforecast | None:
         exceeds_p90=document["exceeds_p90"],
         limit=REASONS[document["limit"]] if document.get("limit") else None,
     )
-
-
-def _waiting_reason(model: Job, position: QueuePosition | None) -> jobs_pb2.WaitingReason | None:
-    """Returns why a job waits: in the queue, or for its trainer's scheduler; None if it does not wait."""
-    if position is not None:
-        return jobs_pb2.WaitingReason(
-            code=WAITING_CODES[position.code],
-            message=position.message,
-            gpus_needed=position.gpus_needed,
-            gpus_offered=position.gpus_offered,
-        )
-    if model.waiting_message is not None:
-        return jobs_pb2.WaitingReason(
-            code=jobs_pb2.WAITING_CODE_SCHEDULER,
-            message=model.waiting_message,
-            gpus_needed=model.gpu_config["count"],
-        )
-    return None
 
 
 def job_filter(request: jobs_pb2.ListJobsRequest) -> JobFilter:

@@ -1,4 +1,4 @@
-"""Leases, requests for them, and reports and results on them: pure."""
+"""Leases, requests for them, reports and results on them, and positions in the queue: pure."""
 
 from __future__ import annotations
 
@@ -175,3 +175,22 @@ def software(measurements: Mapping[str, Any]) -> str | None:
     ]
     packing = "packing" if stack.get("packing") else ""
     return ", ".join(filter(None, [*versions, words.get("attention"), packing, words.get("kernels")]))
+
+
+class WaitingCode(StrEnum):
+    """Why a queued job waits."""
+
+    QUEUE = "queue"
+    NO_TRAINER = "no_trainer"
+    NEXT_ATTEMPT = "next_attempt"
+    NEXT = "next"
+
+
+class QueuePosition(NamedTuple):
+    """A job's position in the queue, from 1, and why it waits."""
+
+    position: int
+    code: WaitingCode
+    message: str
+    gpus_needed: int
+    gpus_offered: int

@@ -13,8 +13,8 @@ from uuid import UUID
 import structlog
 
 from jobs_service.database.rows import as_caller
-from jobs_service.jobs.model import Job, JobState, QueuePosition, WaitingCode
-from jobs_service.queue.model import GpuCapacity
+from jobs_service.jobs.model import Job, JobState
+from jobs_service.queue.model import GpuCapacity, QueuePosition, WaitingCode
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.errors import ServiceError

@@ -12,7 +12,7 @@ from pipeline.workers.v1 import workers_pb2
 
 from jobs_service.artifacts.model import ArtifactFile
 from jobs_service.events.model import MetricPoint
-from jobs_service.jobs.model import LeaseRef, StatusReason
+from jobs_service.jobs.model import Job, LeaseRef, StatusReason
 from jobs_service.jobs.wire import training
 from jobs_service.queue.model import (
     Checkpoint,
@@ -23,7 +23,9 @@ from jobs_service.queue.model import (
     LeaseRequest,
     LeaseStatus,
     Outcome,
+    QueuePosition,
     Report,
+    WaitingCode,
 )
 from jobs_service.queue.reforecast import MAX_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, InitialForecast
 from jobs_service.settings import JobsSettings
@@ -33,6 +35,7 @@ FAILURE_REASONS = {
     workers_pb2.FAILURE_REASON_OUT_OF_MEMORY: StatusReason.OUT_OF_MEMORY,
     workers_pb2.FAILURE_REASON_NOT_SUPPORTED: StatusReason.NOT_SUPPORTED,
 }
+WAITING_CODES = {code: jobs_pb2.WaitingCode.Value(f"WAITING_CODE_{code.upper()}") for code in WaitingCode}
 
 
 class HasLease(Protocol):
@@ -177,6 +180,24 @@ def initial_forecast(estimate: bytes) -> InitialForecast:
         fastest_training=forecast.fastest_training_seconds,
         is_rough=False,
     )
+
+
+def waiting_reason(model: Job, position: QueuePosition | None) -> jobs_pb2.WaitingReason | None:
+    """Returns why a job waits: in the queue, or for its trainer's scheduler; None if it does not wait."""
+    if position is not None:
+        return jobs_pb2.WaitingReason(
+            code=WAITING_CODES[position.code],
+            message=position.message,
+            gpus_needed=position.gpus_needed,
+            gpus_offered=position.gpus_offered,
+        )
+    if model.waiting_message is not None:
+        return jobs_pb2.WaitingReason(
+            code=jobs_pb2.WAITING_CODE_SCHEDULER,
+            message=model.waiting_message,
+            gpus_needed=model.gpu_config["count"],
+        )
+    return None
 
 
 def capacity(model: GpuCapacity) -> jobs_pb2.GpuCapacity:
