@@ -10,24 +10,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rpc.errors import ServiceError
+from rpc.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, ServiceError
 from rpc.status import Failure, failure_of, log_failure
 
 
-class RouteNotFound(ServiceError):
+class RouteNotFound(NotFound):
     """No such path."""
 
-    code = "NOT_FOUND"
-    reason = "ROUTE_NOT_FOUND"
     title = "Not found"
     advice = "There is no such path; GET /api/openapi.json lists all paths."
 
 
-class MethodNotAllowed(ServiceError):
+class MethodNotAllowed(InvalidArgument):
     """A path that exists, with a method that it does not have."""
 
-    code = "INVALID_ARGUMENT"
-    reason = "METHOD_NOT_ALLOWED"
     title = "Method not allowed"
 
     def __init__(self, allowed: Iterable[str]) -> None:
@@ -35,30 +31,24 @@ class MethodNotAllowed(ServiceError):
         super().__init__(details=f"This path takes {self.allow}.")
 
 
-class NotAcceptable(ServiceError):
+class NotAcceptable(InvalidArgument):
     """An Accept header without the response's media type."""
 
-    code = "INVALID_ARGUMENT"
-    reason = "NOT_ACCEPTABLE"
     title = "Not acceptable"
 
     def __init__(self, media_type: str) -> None:
         super().__init__(details=f"The response is {media_type}; accept it, or send no Accept header.")
 
 
-class UnsupportedMediaType(ServiceError):
+class UnsupportedMediaType(InvalidArgument):
     """A body of a media type or encoding that this path does not take."""
 
-    code = "INVALID_ARGUMENT"
-    reason = "UNSUPPORTED_MEDIA_TYPE"
     title = "Unsupported media type"
 
 
-class TooManyUploads(ServiceError):
+class TooManyUploads(ResourceExhausted):
     """A caller, or the gateway, at the limit of concurrent uploads."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "TOO_MANY_UPLOADS"
     title = "Too many uploads"
 
     def __init__(self, limit: int) -> None:
@@ -68,11 +58,9 @@ class TooManyUploads(ServiceError):
         )
 
 
-class UriTooLong(ServiceError):
+class UriTooLong(InvalidArgument):
     """A path or query above its limit."""
 
-    code = "INVALID_ARGUMENT"
-    reason = "URI_TOO_LONG"
     title = "URI too long"
 
     def __init__(self, part: str, limit: int) -> None:
@@ -83,7 +71,6 @@ class RangeNotSatisfiable(ServiceError):
     """A Range header whose first byte is beyond the end of the file."""
 
     code = "OUT_OF_RANGE"
-    reason = "RANGE_NOT_SATISFIABLE"
     title = "Range not satisfiable"
     advice = "The first byte of the Range header is beyond the end of the file."
 
@@ -92,26 +79,22 @@ class RequestTimeout(ServiceError):
     """A client that stopped sending in the middle of its request."""
 
     code = "DEADLINE_EXCEEDED"
-    reason = "REQUEST_TIMEOUT"
     title = "Request timeout"
 
     def __init__(self, seconds: float) -> None:
         super().__init__(details=f"The rest of the body did not arrive within {seconds:g} seconds; send it again.")
 
 
-class CrossSiteRequest(ServiceError):
+class CrossSiteRequest(PermissionDenied):
     """A browser's request with the session cookie, sent by a page of another site."""
 
-    code = "PERMISSION_DENIED"
-    reason = "CROSS_SITE_REQUEST"
     title = "Cross-site request refused"
     advice = "Call from the page itself, or send a bearer token and no cookie."
 
 
-class UntrustedHost(ServiceError):
+class UntrustedHost(PermissionDenied):
     """A sign-in at the development issuer under a host name that another site could have pointed at this machine."""
 
-    code = "PERMISSION_DENIED"
     reason = "CROSS_SITE_REQUEST"
     title = "Sign-in refused"
 
@@ -122,11 +105,9 @@ class UntrustedHost(ServiceError):
         )
 
 
-class HeadersTooLarge(ServiceError):
+class HeadersTooLarge(ResourceExhausted):
     """More or longer headers than a request may have."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "HEADERS_TOO_LARGE"
     title = "Headers too large"
 
     def __init__(self, limit: str) -> None:

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from rpc.errors import ServiceError, ValidationFailed
-
-
-class NotFound(ServiceError):
-    """Something that does not exist or is another user's: the response is the same for both."""
-
-    code = "NOT_FOUND"
-
-
-class LimitReached(ServiceError):
-    """More of something than a user may have, or than the server accepts: `limit`, which `advice` names as `{limit}`."""
-
-    code = "RESOURCE_EXHAUSTED"
-
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(details=self.advice.format(limit=limit), metadata={"limit": str(limit)})
+from rpc.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    LimitReached,
+    NotFound,
+    ResourceExhausted,
+    ServiceError,
+    Unavailable,
+    ValidationFailed,
+)
 
 
 class IdempotencyKeyReused(ServiceError):
     """An idempotency key that a request with other content used before. `kind` and `id_`: what that request created."""
 
     code = "ALREADY_EXISTS"
-    reason = "IDEMPOTENCY_KEY_REUSED"
+    title = "Idempotency key already used"
 
     def __init__(self, kind: str, id_: str) -> None:
         super().__init__(
-            "Idempotency key already used",
             details=f"The key belongs to {kind} {id_}, which was asked for with other content; use a new key.",
             metadata={f"{kind}_id": id_},
         )
 
 
-class StorageUnavailable(ServiceError):
+class StorageUnavailable(Unavailable):
     """The storage of files does not answer."""
 
-    code = "UNAVAILABLE"
-    reason = "STORAGE_UNAVAILABLE"
     title = "Storage unavailable"
     advice = "The file cannot be kept now; try again in a few minutes."
 
@@ -46,7 +37,6 @@ class StorageUnavailable(ServiceError):
 class DatasetNotFound(NotFound):
     """No such dataset."""
 
-    reason = "DATASET_NOT_FOUND"
     title = "Dataset not found or access denied"
     advice = "Check the dataset_id against GET /api/datasets."
 
@@ -54,36 +44,31 @@ class DatasetNotFound(NotFound):
 class DatasetFileNotFound(NotFound):
     """A dataset whose file is not in the storage of this server."""
 
-    reason = "DATASET_FILE_NOT_FOUND"
     title = "Dataset file not found"
     advice = "The dataset's file is not in this server's storage: storage_bucket and storage_path say where it is."
 
 
-class DatasetNotReady(ServiceError):
+class DatasetNotReady(FailedPrecondition):
     """A dataset that is not ready for training."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "DATASET_NOT_READY"
+    title = "Dataset not ready for training"
 
     def __init__(self, *, status: str, training_ready: bool) -> None:
         ready = str(training_ready).lower()
         super().__init__(
-            "Dataset not ready for training",
             details=f"The dataset's status is '{status}' and training_ready is {ready}; "
             "it can be trained on when they are 'ready' and true.",
             metadata={"status": status, "training_ready": ready},
         )
 
 
-class DatasetInUse(ServiceError):
+class DatasetInUse(FailedPrecondition):
     """A dataset that jobs which are not final train on."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "DATASET_IN_USE"
+    title = "Dataset in use"
 
     def __init__(self, *, jobs: int) -> None:
         super().__init__(
-            "Dataset in use",
             details=f"{jobs} of its jobs are not final; wait for them, or cancel them.",
             metadata={"jobs": str(jobs)},
         )
@@ -92,37 +77,32 @@ class DatasetInUse(ServiceError):
 class DatasetLimit(LimitReached):
     """A user with the largest number of datasets."""
 
-    reason = "DATASET_LIMIT"
     title = "Too many datasets"
     advice = "A user may have {limit} datasets; delete one first."
 
 
-class StorageQuota(ServiceError):
+class StorageQuota(ResourceExhausted):
     """A file that is larger than the space its owner has left. `room`: bytes of that space."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "STORAGE_QUOTA"
+    title = "Storage quota reached"
 
     def __init__(self, *, room: int) -> None:
         super().__init__(
-            "Storage quota reached",
             details=f"You may keep {room} bytes more; delete a dataset first.",
             metadata={"room": str(room)},
         )
 
 
-class TooManyUploads(ServiceError):
+class TooManyUploads(ResourceExhausted):
     """More uploads at once than a user may have (`limit`), or than the server accepts (None)."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "TOO_MANY_UPLOADS"
+    title = "Too many uploads"
 
     def __init__(self, *, limit: int | None) -> None:
         whose = (
             "The server takes no more uploads at once" if limit is None else f"A user may have {limit} uploads at once"
         )
         super().__init__(
-            "Too many uploads",
             details=f"{whose}; try again when one is done.",
             metadata={} if limit is None else {"limit": str(limit)},
         )
@@ -133,31 +113,27 @@ class UploadTimeout(ServiceError):
 
     code = "DEADLINE_EXCEEDED"
     reason = "REQUEST_TIMEOUT"
+    title = "Upload timed out"
 
     def __init__(self, *, seconds: float) -> None:
-        super().__init__(
-            "Upload timed out", details=f"Nothing was sent for {seconds:g} seconds; upload the file again."
-        )
+        super().__init__(details=f"Nothing was sent for {seconds:g} seconds; upload the file again.")
 
 
 class JobNotFound(NotFound):
     """No such job."""
 
-    reason = "JOB_NOT_FOUND"
     title = "Job not found or access denied"
     advice = "Check the id against GET /api/jobs."
 
 
-class DoesNotFit(ServiceError):
+class DoesNotFit(FailedPrecondition):
     """A job that needs more memory than its GPUs have, GiB. `repair`: a change that makes it fit; empty if there is none."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "DOES_NOT_FIT"
+    title = "Job does not fit into GPU memory"
 
     def __init__(self, *, needed_gib: float, usable_gib: float, repair: str) -> None:
         advice = f"try: {repair}" if repair else "use GPUs with more memory"
         super().__init__(
-            "Job does not fit into GPU memory",
             details=f"It needs about {needed_gib:.1f} GiB on each GPU, which has {usable_gib:.1f}; {advice}; "
             "or set allow_oom_risk to queue it all the same.",
             metadata={"needed_gib": f"{needed_gib:.2f}", "usable_gib": f"{usable_gib:.2f}"},
@@ -172,40 +148,34 @@ class OpenJobsLimit(LimitReached):
     advice = "A user may have {limit} jobs that are not final; wait for one, or cancel one."
 
 
-class InvalidTransition(ServiceError):
+class InvalidTransition(FailedPrecondition):
     """A change that the job's state does not allow."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "INVALID_TRANSITION"
+    title = "Not in this state"
 
     def __init__(self, details: str, *, status: str) -> None:
-        super().__init__("Not in this state", details=details, metadata={"status": status})
+        super().__init__(details=details, metadata={"status": status})
 
 
-class JobFinal(ServiceError):
+class JobFinal(FailedPrecondition):
     """A change of a job that is in a final state."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "JOB_FINAL"
+    title = "Job is over"
 
     def __init__(self, *, status: str) -> None:
-        super().__init__("Job is over", details=f"It ended as '{status}'.", metadata={"status": status})
+        super().__init__(details=f"It ended as '{status}'.", metadata={"status": status})
 
 
-class LeaseLost(ServiceError):
+class LeaseLost(FailedPrecondition):
     """A report on a lease that is over."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "LEASE_LOST"
     title = "Lease lost"
     advice = "The lease is over; stop working on this job."
 
 
-class BadCursor(ServiceError):
+class BadCursor(InvalidArgument):
     """A `last_event_id` that is malformed or lies in the future."""
 
-    code = "INVALID_ARGUMENT"
-    reason = "BAD_CURSOR"
     title = "Bad cursor"
     advice = "last_event_id must be the id of a message of this watch; leave it out to start anew."
 
@@ -213,7 +183,6 @@ class BadCursor(ServiceError):
 class ArtifactNotFound(NotFound):
     """A job without result files, or without one of that name."""
 
-    reason = "ARTIFACT_NOT_FOUND"
     title = "No such file"
     advice = (
         "The job has no such result file: it is not completed, its trainer kept them elsewhere (artifact_uri), "
@@ -221,16 +190,14 @@ class ArtifactNotFound(NotFound):
     )
 
 
-class ArtifactMismatch(ServiceError):
+class ArtifactMismatch(FailedPrecondition):
     """Files of a result that differ from those that the lease has uploaded."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "ARTIFACT_MISMATCH"
+    title = "Result files differ"
 
     def __init__(self, *, files: list[str]) -> None:
         names = ", ".join(files[:10])
         super().__init__(
-            "Result files differ",
             details=f"Not uploaded with this lease, or with another size or SHA-256: {names}. Upload them again.",
             metadata={"files": names},
         )
@@ -239,7 +206,6 @@ class ArtifactMismatch(ServiceError):
 class ArtifactTooLarge(LimitReached):
     """A result with more bytes or files than the server accepts."""
 
-    reason = "ARTIFACT_TOO_LARGE"
     title = "Result too large"
     advice = "The files of a result may have {limit} bytes together."
 
@@ -247,7 +213,6 @@ class ArtifactTooLarge(LimitReached):
 class NotificationNotFound(NotFound):
     """No such notification."""
 
-    reason = "NOTIFICATION_NOT_FOUND"
     title = "Notification not found or access denied"
     advice = "Check the id against GET /api/notifications."
 
@@ -255,7 +220,6 @@ class NotificationNotFound(NotFound):
 class WebhookNotFound(NotFound):
     """No such webhook."""
 
-    reason = "WEBHOOK_NOT_FOUND"
     title = "Webhook not found or access denied"
     advice = "Check the id against GET /api/webhooks."
 
@@ -263,15 +227,12 @@ class WebhookNotFound(NotFound):
 class WebhookDeliveryNotFound(NotFound):
     """No such delivery of that webhook."""
 
-    reason = "WEBHOOK_DELIVERY_NOT_FOUND"
     title = "Delivery not found or access denied"
     advice = "Check the ids against GET /api/webhooks/{id}/deliveries."
 
 
 class WebhookUrlRefused(ValidationFailed):
     """A URL that no request may be sent to."""
-
-    reason = "WEBHOOK_URL_REFUSED"
 
     def __init__(self, why: str) -> None:
         super().__init__([("url", why)])
@@ -280,7 +241,6 @@ class WebhookUrlRefused(ValidationFailed):
 class WebhookLimit(LimitReached):
     """A user with the largest number of webhooks."""
 
-    reason = "WEBHOOK_LIMIT"
     title = "Too many webhooks"
     advice = "A user may have {limit} webhooks; delete one first."
 
@@ -288,16 +248,13 @@ class WebhookLimit(LimitReached):
 class WebhookRate(LimitReached):
     """A user who has made the service look up names and send requests as often in an hour as allowed."""
 
-    reason = "WEBHOOK_RATE"
     title = "Too many webhook calls"
     advice = "A user may create, change, test and redeliver webhooks {limit} times an hour; try again later."
 
 
-class WebhookDisabled(ServiceError):
+class WebhookDisabled(FailedPrecondition):
     """A webhook that is disabled, so that nothing can be sent to it."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "WEBHOOK_DISABLED"
     title = "Webhook is disabled"
     advice = "Enable it first: PUT /api/webhooks/{id}."
 
@@ -305,7 +262,6 @@ class WebhookDisabled(ServiceError):
 class ApiKeyNotFound(NotFound):
     """No such API key, or one that was revoked."""
 
-    reason = "API_KEY_NOT_FOUND"
     title = "API key not found or access denied"
     advice = "Check the id against GET /api/keys."
 
@@ -313,6 +269,5 @@ class ApiKeyNotFound(NotFound):
 class ApiKeyLimit(LimitReached):
     """A user with the largest number of API keys."""
 
-    reason = "API_KEY_LIMIT"
     title = "Too many API keys"
     advice = "A user may have {limit} API keys; revoke one first."

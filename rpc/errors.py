@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -9,15 +10,20 @@ from typing import ClassVar
 class ServiceError(Exception):
     """An error that its caller may see.
 
-    `code` is a gRPC status name, `reason` a value of `pipeline.errors.v1.ErrorReason` without its prefix; `rpc.status` has
-    the HTTP status. `message` is one short sentence, by default the class's `title`; `details` says where the error is and
-    what to do, by default the class's `advice`; `metadata` is for programs.
+    `code` is a gRPC status name, `reason` a value of `pipeline.errors.v1.ErrorReason` without its prefix, by default the
+    class's name: JobNotFound has JOB_NOT_FOUND. `rpc.status` has the HTTP status. `message` is one short sentence, by
+    default the class's `title`; `details` says where the error is and what to do, by default the class's `advice`;
+    `metadata` is for programs.
     """
 
     code: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL"
     title: ClassVar[str] = "internal error"
     advice: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        if "reason" not in vars(cls):
+            cls.reason = re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__).upper()
 
     def __init__(
         self, message: str | None = None, *, details: str | None = None, metadata: Mapping[str, str] | None = None
@@ -28,15 +34,60 @@ class ServiceError(Exception):
         self.metadata = dict(metadata or {})
 
 
+# The bases by code. Only their subclasses are raised.
+
+
+class InvalidArgument(ServiceError):
+    """A request that is wrong whatever the state of the server."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class FailedPrecondition(ServiceError):
+    """A request that the state of what it names does not allow."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class NotFound(ServiceError):
+    """Something that does not exist or is another user's: the response is the same for both."""
+
+    code = "NOT_FOUND"
+
+
+class PermissionDenied(ServiceError):
+    """A call that its caller may not make."""
+
+    code = "PERMISSION_DENIED"
+    title = "Permission denied"
+
+
+class Unavailable(ServiceError):
+    """Something that the server needs and that does not answer."""
+
+    code = "UNAVAILABLE"
+
+
+class ResourceExhausted(ServiceError):
+    """More than there is room for."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
+class LimitReached(ResourceExhausted):
+    """More of something than a user may have, or than the server accepts: `limit`, which `advice` names as `{limit}`."""
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(details=self.advice.format(limit=limit), metadata={"limit": str(limit)})
+
+
 class OperatorError(Exception):
     """A fault that only an operator can repair, such as a missing setting. The server ends with its text, one line."""
 
 
-class ValidationFailed(ServiceError):
+class ValidationFailed(InvalidArgument):
     """Missing fields, or values of the wrong type or outside their limits. `violations`: (field path, message) pairs."""
 
-    code = "INVALID_ARGUMENT"
-    reason = "VALIDATION_FAILED"
     title = "Validation error"
 
     def __init__(self, violations: list[tuple[str, str]]) -> None:
@@ -44,11 +95,9 @@ class ValidationFailed(ServiceError):
         self.violations = violations
 
 
-class MalformedRequest(ServiceError):
+class MalformedRequest(InvalidArgument):
     """Bytes that are not the message of the contract."""
 
-    code = "INVALID_ARGUMENT"
-    reason = "MALFORMED_REQUEST"
     title = "Malformed request"
 
 
@@ -61,10 +110,9 @@ class NoMessage(ServiceError):
     advice = "The call ended without a request."
 
 
-class UnknownService(ServiceError):
+class UnknownService(NotFound):
     """A health check of a service that this server does not have."""
 
-    code = "NOT_FOUND"
     reason = "SERVICE_UNKNOWN"
     title = "Unknown service"
     advice = "This server has no service of that name; reflection lists its services."
@@ -80,29 +128,17 @@ class Unauthenticated(ServiceError):
 class TokenExpired(Unauthenticated):
     """A token that has expired."""
 
-    reason = "TOKEN_EXPIRED"
-
 
 class UserDisabled(Unauthenticated):
     """A token of a disabled user."""
 
-    reason = "USER_DISABLED"
 
-
-class RoleNotAllowed(ServiceError):
+class RoleNotAllowed(PermissionDenied):
     """A role that may not call this RPC."""
 
-    code = "PERMISSION_DENIED"
-    reason = "ROLE_NOT_ALLOWED"
-    title = "Permission denied"
 
-
-class ScopeNotAllowed(ServiceError):
+class ScopeNotAllowed(PermissionDenied):
     """An API key without the scope that this RPC needs."""
-
-    code = "PERMISSION_DENIED"
-    reason = "SCOPE_NOT_ALLOWED"
-    title = "Permission denied"
 
     def __init__(self, scope: str) -> None:
         super().__init__(
@@ -113,12 +149,9 @@ class ScopeNotAllowed(ServiceError):
         )
 
 
-class NotOwner(ServiceError):
+class NotOwner(PermissionDenied):
     """A row that row-level security refused to the caller."""
 
-    code = "PERMISSION_DENIED"
-    reason = "NOT_OWNER"
-    title = "Permission denied"
     advice = "The row belongs to another user."
 
 
@@ -126,7 +159,6 @@ class Conflict(ServiceError):
     """Two calls that conflicted in the database."""
 
     code = "ABORTED"
-    reason = "CONFLICT"
     title = "Conflict"
     advice = "Two calls conflicted in the database; repeat this one."
 
@@ -134,27 +166,25 @@ class Conflict(ServiceError):
 class TransactionRolledBack(Conflict):
     """A transaction that Postgres rolled back because of another one. It may be repeated at once."""
 
+    reason = "CONFLICT"
+
 
 class StaleStatement(TransactionRolledBack):
     """A prepared statement on a table that a migration has changed since."""
 
+    reason = "CONFLICT"
     advice = "The database changed under this call; repeat it."
 
 
-class Overloaded(ServiceError):
+class Overloaded(ResourceExhausted):
     """The limit of concurrent calls, of a caller or of the server, is reached."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "OVERLOADED"
     title = "Server busy"
     advice = "Too many of your calls at once; try again in a second."
 
 
-class RateLimited(ServiceError):
+class RateLimited(ResourceExhausted):
     """A caller above the rate limit. `unit` is what is counted, in the plural."""
-
-    code = "RESOURCE_EXHAUSTED"
-    reason = "RATE_LIMITED"
 
     def __init__(self, per_second: float, unit: str) -> None:
         super().__init__(
@@ -164,48 +194,38 @@ class RateLimited(ServiceError):
         )
 
 
-class TooManyWatches(ServiceError):
+class TooManyWatches(ResourceExhausted):
     """The limit of open watches, uploads and waits, of a caller or of the server, is reached."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "TOO_MANY_WATCHES"
     title = "Too many watches"
 
     def __init__(self, kind: str = "of your watches, uploads and waits") -> None:
         super().__init__(details=f"Too many {kind} are open at once; close one, or try again later.")
 
 
-class BufferOverrun(ServiceError):
+class BufferOverrun(ResourceExhausted):
     """A caller that reads a stream more slowly than its messages arrive."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "BUFFER_OVERRUN"
     title = "Reader too slow"
     advice = "Events arrived faster than they were read; watch again with the last id."
 
 
-class TooLarge(ServiceError):
+class TooLarge(ResourceExhausted):
     """A body, file, message or header above its limit."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "TOO_LARGE"
     title = "Too large"
 
 
-class DatabaseUnavailable(ServiceError):
+class DatabaseUnavailable(Unavailable):
     """Postgres does not answer."""
 
-    code = "UNAVAILABLE"
-    reason = "DATABASE_UNAVAILABLE"
     title = "Database unavailable"
     advice = "The database does not answer; try again in a few seconds."
 
 
-class IssuerUnavailable(ServiceError):
+class IssuerUnavailable(Unavailable):
     """The token issuer's keys cannot be fetched, and none are cached."""
 
-    code = "UNAVAILABLE"
-    reason = "ISSUER_UNAVAILABLE"
     title = "Token issuer unavailable"
     advice = "The issuer's keys cannot be fetched; try again in a few seconds."
 
@@ -214,6 +234,5 @@ class DeadlineExceeded(ServiceError):
     """A call that did not finish before its deadline."""
 
     code = "DEADLINE_EXCEEDED"
-    reason = "DEADLINE_EXCEEDED"
     title = "Deadline exceeded"
     advice = "The call took longer than its deadline; try again with a longer one."

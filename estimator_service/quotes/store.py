@@ -82,7 +82,7 @@ class Quotes:
         except asyncpg.ForeignKeyViolationError:
             raise DatasetNotFound("dataset_id") from None  # deleted since it was priced
         if row is None:
-            raise TooManyQuotes(limits.most)
+            raise TooManyQuotes(limit=limits.most)
         return _quote(row)
 
     async def get(self, caller: Identity, quote_id: str) -> Quote:
