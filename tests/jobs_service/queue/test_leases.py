@@ -434,6 +434,28 @@ async def test_one_job_goes_to_one_trainer(stack: Stack, new_dataset: NewDataset
         await release(stack, result[0])
 
 
+# Jobs that are made ready for a race together; the races themselves are run one after the other.
+BATCH = 50
+ENDS = """
+select id, status, (select count(*) from cost_records where job_id = jobs.id) as records,
+    array(select status from job_events where job_id = jobs.id and status = any($2) order by revision) as ends
+from lora_training_jobs jobs where id = any($1)
+"""
+
+
+async def leased_at_once(stack: Stack, dataset: str, count: int) -> list[workers_pb2.Lease]:
+    """New jobs that a trainer has leased and reports on."""
+
+    async def create() -> None:
+        await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))
+
+    await asyncio.gather(*[create() for _ in range(count)])
+    leases = await lease(stack, max_jobs=count)
+    assert len(leases) == count
+    await asyncio.gather(*[report(stack, leased) for leased in leases])
+    return leases
+
+
 @ONE_WAY
 @pytest.mark.parametrize("rounds", [15, pytest.param(1_000, marks=pytest.mark.slow)])
 async def test_cancel_and_result_race_to_one_end(
@@ -441,19 +463,19 @@ async def test_cancel_and_result_race_to_one_end(
 ) -> None:
     """K09: of a concurrent cancel and result exactly one succeeds, and the events agree."""
     dataset = await new_dataset(ANN)
-    for number in range(rounds):
-        job = (await stack.jobs.CreateJob(new_request(dataset), metadata=metadata(ANN))).job
-        (leased,) = await lease(stack)
-        await report(stack, leased)
-        cancel = stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
-        calls = [cancel, complete(stack, leased)]
-        random.shuffle(calls)
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert sum(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes) == 1, f"round {number}"
-        rows = await admin.fetch("select status from job_events where job_id = $1 order by revision", uuid.UUID(job.id))
-        ended = [row["status"] for row in rows if row["status"] in FINAL]
-        assert ended == [await admin.fetchval("select status from lora_training_jobs where id = $1", job.id)]
-        assert await admin.fetchval("select count(*) from cost_records where job_id = $1", job.id) == 1
+    for start in range(0, rounds, BATCH):
+        leases = await leased_at_once(stack, dataset, min(BATCH, rounds - start))
+        for leased in leases:
+            cancel = stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=leased.job_id), metadata=metadata(ANN))
+            calls = [cancel, complete(stack, leased)]
+            random.shuffle(calls)
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert sum(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes) == 1, leased.job_id
+        ids = [uuid.UUID(leased.job_id) for leased in leases]
+        rows = await admin.fetch(ENDS, ids, [status.value for status in FINAL])
+        assert len(rows) == len(ids)
+        for row in rows:
+            assert (row["ends"], row["records"]) == ([row["status"]], 1), row["id"]
 
 
 @ONE_WAY
@@ -462,29 +484,25 @@ async def test_sweep_and_result_race_to_one_end(
     stack: Stack, admin: asyncpg.Connection, new_dataset: NewDataset, pool: Database, rounds: int
 ) -> None:
     """K16: at the instant a lease runs out, sweeper or result wins; the job is completed or queued again, never lost."""
-    sweep = sweeper(pool)
-    job = await queue(stack, new_dataset)
-    for number in range(rounds):
-        (leased,) = await lease(stack, wait_ms=5_000)
-        assert leased.job_id == job.id, f"round {number}"
-        await report(stack, leased)
-        # Statements at once, each with its own look at the row.
-        racing = [complete(stack, leased), lapse(admin, job.id), sweep.expire(), sweep.expire()]
-        random.shuffle(racing)
-        await asyncio.gather(*racing, return_exceptions=True)
+    sweep, dataset = sweeper(pool), await new_dataset(ANN)
+    for start in range(0, rounds, BATCH):
+        for leased in await leased_at_once(stack, dataset, min(BATCH, rounds - start)):
+            # Statements at once, each with its own look at the row.
+            racing = [complete(stack, leased), lapse(admin, leased.job_id), sweep.expire(), sweep.expire()]
+            random.shuffle(racing)
+            await asyncio.gather(*racing, return_exceptions=True)
 
-        async def settled(job: jobs_pb2.Job = job) -> jobs_pb2.Job | None:
-            now = await get(stack, job.id)
-            return now if now.is_final or now.status == jobs_pb2.JOB_STATUS_QUEUED else None
+            async def settled(job_id: str = leased.job_id) -> jobs_pb2.Job | None:
+                now = await get(stack, job_id)
+                return now if now.is_final or now.status == jobs_pb2.JOB_STATUS_QUEUED else None
 
-        now = await until(settled)
-        rows = await admin.fetch("select outcome from cost_records where job_id = $1 order by lease_epoch", job.id)
-        if now.status == jobs_pb2.JOB_STATUS_COMPLETED:
-            assert [row["outcome"] for row in rows] == ["completed"], f"round {number}"
-        else:
-            assert [row["outcome"] for row in rows] == ["lease_expired"], f"round {number}"
-            await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=job.id), metadata=metadata(ANN))
-        job = await queue(stack, new_dataset)
+            now = await until(settled)
+            rows = await admin.fetch("select outcome from cost_records where job_id = $1", uuid.UUID(now.id))
+            if now.status == jobs_pb2.JOB_STATUS_COMPLETED:
+                assert [row["outcome"] for row in rows] == ["completed"], now.id
+            else:
+                assert [row["outcome"] for row in rows] == ["lease_expired"], now.id
+                await stack.jobs.CancelJob(jobs_pb2.CancelJobRequest(id=now.id), metadata=metadata(ANN))
 
 
 def test_no_trainers_clock_counts() -> None:

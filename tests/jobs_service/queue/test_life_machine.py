@@ -49,7 +49,7 @@ SETTINGS = {
     "lease_ms": 600_000,
     "sweep_ms": 60_000,
     "max_attempts": 3,
-    "watch_poll_ms": 50,
+    "watch_poll_ms": 10,
     "max_watches": 10_000,
     "max_watches_per_user": 10_000,
 }
