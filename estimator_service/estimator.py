@@ -1,4 +1,4 @@
-"""Computes estimates, comparisons and the terms of quotes with one version of the catalogue."""
+"""Computes estimates and the terms of quotes with one version of the catalogue."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from estimator_service.catalogue.base_models import all_models
 from estimator_service.catalogue.gpus import all_gpus
 from estimator_service.catalogue.model import Catalogue, GpuType
 from estimator_service.datasets.model import Dataset
-from estimator_service.forecasts import comparison_wire, requests
+from estimator_service.forecasts import requests
 from estimator_service.forecasts import wire as forecast_wire
-from estimator_service.forecasts.comparison import Grid, compare
 from estimator_service.forecasts.configuration import JobConfiguration, Placement, reference_run
 from estimator_service.forecasts.plan import TrainingSpec
 from estimator_service.forecasts.repairs import Forecaster, repairs
@@ -75,17 +74,6 @@ class Estimator:
             with_warnings.warnings.extend(forecast_wire.warning(each) for each in warnings)
             return with_warnings
         return response
-
-    def grid(self, request: pb.CompareConfigurationsRequest) -> Grid:
-        """Returns the points of a comparison. Raises what `configuration` does, and TooManyPoints."""
-        return comparison_wire.grid(request, self.catalogue)
-
-    def compare(
-        self, request: pb.CompareConfigurationsRequest, grid: Grid, dataset: Dataset, corrections: Corrections
-    ) -> pb.CompareConfigurationsResponse:
-        """Estimates every point of a comparison. Raises DatasetTooLarge."""
-        comparison = compare(grid, dataset, corrections, self.catalogue)
-        return comparison_wire.response(request, grid, comparison, dataset, self.catalogue.version)
 
     def terms(self, request: requests.ConfiguredRequest, configuration: JobConfiguration, dataset: Dataset) -> Terms:
         """Returns what the price of the request's configuration depends on."""

@@ -15,6 +15,8 @@ from estimator_service.datasets.model import Dataset
 from estimator_service.datasets.store import Datasets
 from estimator_service.errors import NotQuotable
 from estimator_service.estimator import Estimator
+from estimator_service.forecasts import comparison_wire
+from estimator_service.forecasts.comparison import compare
 from estimator_service.learning import wire as learning_wire
 from estimator_service.learning.corrections import Corrections
 from estimator_service.learning.finished_jobs import MIN_USERS, FinishedJobs
@@ -79,12 +81,12 @@ class EstimatorService:
     async def CompareConfigurations(
         self, request: pb.CompareConfigurationsRequest, call: Call
     ) -> pb.CompareConfigurationsResponse:
-        estimator = self._estimator
-        grid = estimator.grid(request)
+        catalogue = self._estimator.catalogue
+        grid = comparison_wire.grid(request, catalogue)
         dataset, corrections = await self._inputs(request, call)
-        response = estimator.compare(request, grid, dataset, corrections)
+        comparison = compare(grid, dataset, corrections, catalogue)
         self._comparisons.inc()
-        return response
+        return comparison_wire.response(request, grid, comparison, dataset, catalogue.version)
 
     async def CreateQuote(self, request: pb.CreateQuoteRequest, call: Call) -> pb.CreateQuoteResponse:
         estimator = self._estimator

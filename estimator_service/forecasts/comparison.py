@@ -159,27 +159,19 @@ def pareto(points: Comparison) -> Flags:
     return is_best
 
 
-def cheapest(points: Comparison) -> int | None:
-    """Returns the cheapest point that fits and is quotable, of equals the fastest. None: no such point."""
-    return _best(points.fits & np.array(points.quotable), points.cost, points.hours)
+def best(points: Comparison, deadline_hours: float | None, budget_usd: float | None) -> dict[str, int | None]:
+    """Returns the best point for each goal, of equals the better one in the other goal. None: no point fits and meets it."""
+    cost, hours = points.cost, points.hours
+    quotable = points.fits & np.array(points.quotable)
+    goals = {"cheapest": (quotable, cost, hours), "fastest": (quotable, hours, cost)}
+    if deadline_hours is not None:
+        goals["cheapest_under_deadline"] = points.fits & (points.hours_p90 <= deadline_hours), cost, hours
+    if budget_usd is not None:
+        goals["fastest_under_budget"] = points.fits & (points.cost_p90 <= budget_usd), hours, cost
+    return {goal: _first(*order) for goal, order in goals.items()}
 
 
-def fastest(points: Comparison) -> int | None:
-    """Returns the fastest point that fits and is quotable, of equals the cheapest. None: no such point."""
-    return _best(points.fits & np.array(points.quotable), points.hours, points.cost)
-
-
-def cheapest_under(points: Comparison, deadline_hours: float) -> int | None:
-    """Returns the cheapest point that fits and meets a deadline, of equals the fastest. None: no such point."""
-    return _best(points.fits & (points.hours_p90 <= deadline_hours), points.cost, points.hours)
-
-
-def fastest_under(points: Comparison, budget_usd: float) -> int | None:
-    """Returns the fastest point that fits and meets a budget, of equals the cheapest. None: no such point."""
-    return _best(points.fits & (points.cost_p90 <= budget_usd), points.hours, points.cost)
-
-
-def _best(allowed: Flags, first: Floats, second: Floats) -> int | None:
+def _first(allowed: Flags, first: Floats, second: Floats) -> int | None:
     order = np.lexsort((second, first))
     allowed_order = order[allowed[order]]
     return int(allowed_order[0]) if len(allowed_order) else None

@@ -11,17 +11,7 @@ from estimator_service.catalogue.wire import preset_id
 from estimator_service.datasets.model import Dataset
 from estimator_service.errors import TooManyPoints
 from estimator_service.forecasts import requests
-from estimator_service.forecasts.comparison import (
-    MAX_POINTS,
-    Choice,
-    Comparison,
-    Grid,
-    cheapest,
-    cheapest_under,
-    fastest,
-    fastest_under,
-    pareto,
-)
+from estimator_service.forecasts.comparison import MAX_POINTS, Choice, Comparison, Grid, best, pareto
 from estimator_service.forecasts.plan import TrainingSpec
 from estimator_service.forecasts.wire import VERDICT_VALUES, assumptions, options
 from rpc.errors import ValidationFailed
@@ -94,12 +84,11 @@ def response(
     ]  # fmt: skip
     return pb.CompareConfigurationsResponse(
         points=points,
-        cheapest_under_deadline=(
-            cheapest_under(comparison, request.deadline_hours) if request.HasField("deadline_hours") else None
+        **best(
+            comparison,
+            request.deadline_hours if request.HasField("deadline_hours") else None,
+            request.budget_usd if request.HasField("budget_usd") else None,
         ),
-        fastest_under_budget=fastest_under(comparison, request.budget_usd) if request.HasField("budget_usd") else None,
-        cheapest=cheapest(comparison),
-        fastest=fastest(comparison),
         dataset_name=dataset.name,
         catalogue_version=version,
         assumptions=assumptions(comparison.plan.assumptions) if comparison.plan else [],

@@ -18,7 +18,8 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 from estimator_service.catalogue import base_models, gpus
 from estimator_service.catalogue.model import Catalogue
 from estimator_service.datasets.model import Dataset
-from estimator_service.estimator import Estimator
+from estimator_service.forecasts import comparison_wire
+from estimator_service.forecasts.comparison import compare
 from estimator_service.learning.corrections import FinishedJob, correct_for
 from estimator_service.physics.forecast import Point, features
 from estimator_service.physics.workload import Workload
@@ -120,7 +121,7 @@ async def test_as_many_points_as_a_comparison_may_have_take_ten_milliseconds(job
     entries += [{**entries[0], "type": gpu} for gpu in gpus.all_gpus() if gpu not in known_names][
         : 16 - len(known_names)
     ]
-    estimator = Estimator(Catalogue.model_validate(data))
+    catalogue = Catalogue.model_validate(data)
     request = pb.CompareConfigurationsRequest(
         dataset_id=ANN, base_model=LLAMA, gpu_counts=range(1, 9), preset_ids=[1, 2, 3, 4], hyperparameters=BALANCED
     )
@@ -133,10 +134,12 @@ async def test_as_many_points_as_a_comparison_may_have_take_ten_milliseconds(job
         kind: correct_for([FinishedJob(4000, 3600, 600, 1.0, run, 20, 22) for run in runs]) for kind in kinds
     }
 
-    async def compare() -> None:
-        answer = estimator.compare(request, estimator.grid(request), dataset, corrections)
+    async def call() -> None:
+        grid = comparison_wire.grid(request, catalogue)
+        comparison = compare(grid, dataset, corrections, catalogue)
+        answer = comparison_wire.response(request, grid, comparison, dataset, catalogue.version)
         assert len(answer.points) == 512
 
-    taken = await cpu_seconds(compare, calls=2, rounds=40)
+    taken = await cpu_seconds(call, calls=2, rounds=40)
     print(f"{1000 * taken:.1f} ms")
     assert taken < 0.010

@@ -15,7 +15,7 @@ from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from estimator_service.catalogue.model import read_catalogue
 from estimator_service.errors import TooManyPoints
-from estimator_service.estimator import Estimator
+from estimator_service.forecasts import comparison_wire
 from estimator_service.forecasts.comparison import cents
 from estimator_service.reference import to_cents
 from estimator_service.settings import EstimatorSettings
@@ -196,12 +196,12 @@ def test_at_most_512_points_are_compared(tmp_path: Path, types: int, fits: bool)
     more = "".join(entry.replace('"A100-80GB"', f'"X{number}"') for number in range(types - 4))
     file = tmp_path / "catalogue.toml"
     file.write_text(text[:start] + more + text[start:])
-    estimator = Estimator(read_catalogue(file))
+    catalogue = read_catalogue(file)
     request = new_request(str(uuid.uuid4()), base_model=None)
     if fits:
-        grid = estimator.grid(request)
+        grid = comparison_wire.grid(request, catalogue)
         assert len(grid.types) * len(grid.counts) * len(grid.choices) == 512
         return
     with pytest.raises(TooManyPoints) as refused:
-        estimator.grid(request)
+        comparison_wire.grid(request, catalogue)
     assert "are 544 points" in refused.value.violations[0][1]
