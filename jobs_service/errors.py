@@ -1,4 +1,4 @@
-"""Errors that the Jobs service raises on purpose, by room. `rpc.boundary` turns them into statuses."""
+"""Errors that the Jobs service raises on purpose, by package. `rpc.boundary` turns them into statuses."""
 
 from __future__ import annotations
 

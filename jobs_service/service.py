@@ -1,4 +1,4 @@
-"""JobsService: a few lines for each RPC. Above the rooms, since it shows jobs with their queue position and their events."""
+"""JobsService: a few lines for each RPC. Above the packages, since it shows jobs with their queue position and their events."""
 
 from __future__ import annotations
 

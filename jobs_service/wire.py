@@ -1,4 +1,4 @@
-"""What the messages of every room share: pages, times and amounts of money."""
+"""What the messages of all packages share: pages, times and amounts of money."""
 
 from __future__ import annotations
 

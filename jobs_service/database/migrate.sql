@@ -12,7 +12,7 @@ create table if not exists pipeline_internal.steps (
 );
 
 -- name: has_old_numbering
--- The ledger of the numbered migrations that databases had before the schema was one file a room.
+-- The ledger of the numbered migrations that databases had before the schema was one file for each package.
 select to_regclass('pipeline_internal.migrations') is not null;
 
 -- name: applied

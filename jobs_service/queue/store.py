@@ -26,6 +26,7 @@ from jobs_service.notifications.templates import (
     NotificationTemplate,
 )
 from jobs_service.queue.changes import record_metrics, stop_at_limits, warn_of_cost, write_transition
+from jobs_service.queue.initial_forecast import initial_forecast
 from jobs_service.queue.metrics import QueueMetrics
 from jobs_service.queue.model import (
     GIVEN_UP,
@@ -39,7 +40,6 @@ from jobs_service.queue.model import (
     software,
 )
 from jobs_service.queue.reforecast import MIN_STEPS, MIN_TIME, SECOND_AT_PERCENT, Progress, reforecast
-from jobs_service.queue.wire import initial_forecast
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.database.transaction import Transaction

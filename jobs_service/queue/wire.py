@@ -27,7 +27,6 @@ from jobs_service.queue.model import (
     Report,
     WaitingCode,
 )
-from jobs_service.queue.reforecast import MAX_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, InitialForecast
 from jobs_service.settings import JobsSettings
 from jobs_service.wire import cents, time
 
@@ -149,36 +148,6 @@ def lease(model: Lease, settings: JobsSettings) -> workers_pb2.Lease:
         if model.checkpoint_uri
         else None,
         validation_dataset=workers_pb2.LeaseDataset(**model.validation_dataset) if model.validation_dataset else None,
-    )
-
-
-def initial_forecast(estimate: bytes) -> InitialForecast:
-    """Returns the forecast of a job's time in its estimate, seconds."""
-    response = estimator_pb2.EstimateCostResponse.FromString(estimate)
-    if not response.HasField("forecast"):
-        total = response.estimated_duration_hours * SECONDS_PER_HOUR
-        return InitialForecast(
-            total=total,
-            total_p90=total * ROUGH_SPREAD,
-            training_p10=total / ROUGH_SPREAD,
-            training=total,
-            training_p90=total * ROUGH_SPREAD,
-            validation=0.0,
-            save=0.0,
-            fastest_training=total / MAX_FACTOR,
-            is_rough=True,
-        )
-    forecast = response.forecast
-    return InitialForecast(
-        total=forecast.seconds.p50,
-        total_p90=forecast.seconds.p90,
-        training_p10=forecast.training_seconds.p10,
-        training=forecast.training_seconds.p50,
-        training_p90=forecast.training_seconds.p90,
-        validation=forecast.validation_seconds,
-        save=forecast.save_seconds,
-        fastest_training=forecast.fastest_training_seconds,
-        is_rough=False,
     )
 
 

@@ -19,7 +19,7 @@ from trainer.console import Show
 from trainer.settings import LEASE_VARIABLE, TrainerSettings
 from trainer.supervisor.child import Child, describe_exit
 from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
-from trainer.supervisor.tasks import NotSupported, task_of
+from trainer.supervisor.tasks import UnsupportedJob, task_of
 from trainer.supervisor.work_folder import work_folder
 from trainer.task import Task
 
@@ -63,7 +63,7 @@ class Supervisor:
         self._show(job, 0, "")
         try:
             with job:
-                self._end(job)
+                self._train(job)
         except Interrupted:
             pass  # `with job` has returned it to the queue
         finally:
@@ -78,7 +78,7 @@ class Supervisor:
                     self._await(child)
                 finally:
                     child.close()
-        except NotSupported as error:
+        except UnsupportedJob as error:
             raise TrainerError(str(error)) from error
         except Stopped:
             pass  # the lease is over
@@ -96,13 +96,13 @@ class Supervisor:
             output = "\n".join(child.last_lines)
             raise TrainerError(f"The training process {describe_exit(child.exit_code)}.\n{output}".strip())
 
-    def _end(self, job: Job) -> None:
+    def _train(self, job: Job) -> None:
         """Trains a job to its result, or fails it with the reason. Raises Stopped, TrainerError, Interrupted."""
         work_dir = self._settings.trainer_work_dir.absolute()
         try:
             with work_folder(work_dir) as folder:
                 self._run(job, folder)
-        except NotSupported as error:
+        except UnsupportedJob as error:
             _fail(job, Failure(str(error), retryable=False, reason="NOT_SUPPORTED"))
         except TrainingFailed as error:
             _fail(job, error.failure)
@@ -135,7 +135,7 @@ class Supervisor:
         )
 
     def _start(self, job: Job, folder: Path) -> Child:
-        """Downloads the datasets and starts the training process. Raises Stopped, NotSupported, TrainerError."""
+        """Downloads the datasets and starts the training process. Raises Stopped, UnsupportedJob, TrainerError."""
         dataset = job.download_dataset(folder / "dataset.jsonl")
         validation = None
         if job.lease.HasField("validation_dataset"):

@@ -14,7 +14,7 @@ from trainer.task import Options, Task
 HUB = "huggingface.co/"
 
 
-class NotSupported(Exception):
+class UnsupportedJob(Exception):
     """A job that the contract allows and this trainer cannot train."""
 
 
@@ -53,10 +53,10 @@ def options_of(lease: workers_pb2.Lease) -> Options:
 def task_of(
     lease: workers_pb2.Lease, settings: TrainerSettings, work_dir: Path, dataset: Path, validation: Path | None
 ) -> Task:
-    """Returns the task of a lease. `dataset` and `validation`: the downloaded files. Raises NotSupported."""
+    """Returns the task of a lease. `dataset` and `validation`: the downloaded files. Raises UnsupportedJob."""
     plan = lease.plan
     if not plan.base_model:
-        raise NotSupported("The job's estimate does not say which base model to train; create it again.")
+        raise UnsupportedJob("The job's estimate does not say which base model to train; create it again.")
     checkpoints = f"{settings.checkpoint_url.rstrip('/')}/{lease.job_id}"
     return Task(
         job_id=lease.job_id,
@@ -93,11 +93,11 @@ def _sha256(file: Path) -> str:
 
 
 def find_model(plan: estimator_pb2.TrainingPlan, settings: TrainerSettings) -> str:
-    """Returns the model's folder in `PIPELINE_MODELS_DIR`, else its repository on the hub. Raises NotSupported."""
+    """Returns the model's folder in `PIPELINE_MODELS_DIR`, else its repository on the hub. Raises UnsupportedJob."""
     if settings.models_dir is not None and (settings.models_dir / plan.base_model / "config.json").exists():
         return str((settings.models_dir / plan.base_model).absolute())
     if not plan.source.startswith(HUB):
-        raise NotSupported(
+        raise UnsupportedJob(
             f"This trainer has no base model {plan.base_model}: make it with `pipeline trainer --demo-model DIR`, "
             "and start the trainer with `--models DIR`."
         )

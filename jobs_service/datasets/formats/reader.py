@@ -101,17 +101,20 @@ class RowReader:
         """Reads a row whose columns were mapped at upload."""
         warnings: list[RowWarning] = []
 
+        def keys(role: str) -> list[str]:
+            return [key for key, mapped_to in columns.items() if mapped_to == role]
+
         def joined(role: str) -> str:
-            found = (optional_string(row.get(key), key) for key, its in columns.items() if its == role)
+            found = (optional_string(row.get(key), key) for key in keys(role))
             return "\n\n".join(filter(None, found))
 
         def answer(role: str) -> str:
-            return string(joined(role), next(key for key, its in columns.items() if its == role))
+            return string(joined(role), keys(role)[0])
 
         roles = set(columns.values())
-        tools = read_tools({"tools": next((row.get(key) for key, its in columns.items() if its == "tools"), None)})
+        tools = read_tools({"tools": next((row.get(key) for key in keys("tools")), None)})
         if "messages" in roles:
-            key = next(key for key, its in columns.items() if its == "messages")
+            key = keys("messages")[0]
             messages = read_messages(row.get(key), key, self._mapping.roles, warnings)
             if joined("system"):
                 messages.insert(0, _system(joined("system")))
