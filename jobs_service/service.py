@@ -26,7 +26,7 @@ from jobs_service.queue import wire as queue_wire
 from jobs_service.queue.model import QueuePosition
 from jobs_service.queue.positions import QueuePositions
 from jobs_service.queue.store import QueueStore
-from jobs_service.wire import page_of, pagination, request_id
+from jobs_service.wire import idempotency_key, page_of, pagination
 from rpc.boundary import Call
 from rpc.telemetry.metrics import Metrics
 
@@ -67,18 +67,18 @@ class JobsService(OwnedFiles):
         )
 
     async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> jobs_pb2.CreateJobResponse:
-        job = await self._create(call, wire.configuration(request), request_id(request))
+        job = await self._create(call, wire.configuration(request), idempotency_key(request))
         return jobs_pb2.CreateJobResponse(job=await self._render(job))
 
-    async def _create(self, call: Call, configuration: Configuration, request_id: UUID | None) -> Job:
-        job = await self._jobs.find_request(call.identity, request_id, configuration) if request_id else None
+    async def _create(self, call: Call, configuration: Configuration, idempotency_key: UUID | None) -> Job:
+        job = await self._jobs.find_request(call.identity, idempotency_key, configuration) if idempotency_key else None
         if job is not None:
             return job
         request, timeout = wire.estimate_request(configuration), call.remaining_seconds()
         response = await self._estimator.EstimateCost(request, metadata=call.forward(), timeout=timeout)
         price = wire.price(response)
         configuration.check_memory(price)
-        return await self._jobs.create(call.identity, configuration, price, request_id)
+        return await self._jobs.create(call.identity, configuration, price, idempotency_key)
 
     async def _render(self, job: Job) -> jobs_pb2.Job:
         return self._message(job, (await self._positions.of([job])).get(job.id))
@@ -102,7 +102,7 @@ class JobsService(OwnedFiles):
             raise InvalidTransition(
                 f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
             )
-        job = await self._create(call, wire.retry_configuration(request, failed), request_id(request))
+        job = await self._create(call, wire.retry_configuration(request, failed), idempotency_key(request))
         return jobs_pb2.RetryJobResponse(job=await self._render(job))
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.GetJobResponse:

@@ -46,7 +46,7 @@ def optional_enum_word(request: Any, field: str, enum: Any, prefix: str) -> str 
     return enum_word(enum.Name(getattr(request, field)), prefix) if request.HasField(field) else None
 
 
-def request_id(request: Any) -> UUID | None:
+def idempotency_key(request: Any) -> UUID | None:
     """Returns the idempotency key of a request; None if it has none."""
     return UUID(request.request_id) if request.request_id else None
 

@@ -5,7 +5,7 @@ select * from create_job($1, $2, $3, $4);
 
 -- name: find_request
 -- The job that an idempotency key created before, even if its dataset was deleted since.
-select * from job_details where request_id = $1;
+select * from job_details where idempotency_key = $1;
 
 -- name: get_job
 -- Row-level security hides other users' jobs: no row for those either.
@@ -21,7 +21,7 @@ update lora_training_jobs set name = $2, labels = $3 where id = $1 and deleted_a
 
 -- name: delete_job
 -- Hides a final job. Its idempotency key can be used again, for a new job.
-update lora_training_jobs set deleted_at = now(), request_id = null, request_digest = null
+update lora_training_jobs set deleted_at = now(), idempotency_key = null, request_digest = null
 where id = $1 and completed_at is not null and deleted_at is null
 returning id;
 

@@ -46,7 +46,7 @@ class JobStore:
         self._max_attempts = max_attempts
 
     async def create(
-        self, caller: Identity, configuration: Configuration, price: Price, request_id: UUID | None
+        self, caller: Identity, configuration: Configuration, price: Price, idempotency_key: UUID | None
     ) -> Job:
         """Creates a job, its event and its notification, or returns the job that the same request created before.
 
@@ -61,8 +61,8 @@ class JobStore:
             "storage_usd": price.storage_usd,
             "total_steps": price.total_steps,
             "estimate": price.estimate,
-            "request_id": request_id,
-            "request_digest": configuration.digest() if request_id else None,
+            "idempotency_key": idempotency_key,
+            "request_digest": configuration.digest() if idempotency_key else None,
             "total_epochs": configuration.hyperparameters["epochs"],
             "max_attempts": self._max_attempts,
         }
@@ -84,10 +84,10 @@ class JobStore:
                 raise DatasetNotReady(**dataset)
         raise OpenJobsLimit(limit=self._max_open_jobs)
 
-    async def find_request(self, caller: Identity, request_id: UUID, configuration: Configuration) -> Job | None:
+    async def find_request(self, caller: Identity, idempotency_key: UUID, configuration: Configuration) -> Job | None:
         """Returns the job that an idempotency key created, if any. Raises IdempotencyKeyReused."""
         async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(SQL["find_request"], request_id)
+            row = await connection.fetchrow(SQL["find_request"], idempotency_key)
         return row and _same_request(row, configuration)
 
     async def get(self, caller: Identity, job_id: UUID) -> Job:
@@ -96,10 +96,10 @@ class JobStore:
             row = await connection.fetchrow(SQL["get_job"], job_id)
         return _existing(row)
 
-    async def get_by_request(self, caller: Identity, request_id: UUID) -> Job:
+    async def get_by_request(self, caller: Identity, idempotency_key: UUID) -> Job:
         """Raises JobNotFound."""
         async with as_caller(self._database, caller) as connection:
-            row = await connection.fetchrow(SQL["find_request"], request_id)
+            row = await connection.fetchrow(SQL["find_request"], idempotency_key)
         return _existing(row)
 
     async def list(self, caller: Identity, query: JobFilter, *, page: int, limit: int) -> JobPage:
@@ -147,7 +147,7 @@ def _existing(row: asyncpg.Record | None) -> Job:
 
 
 def _same_request(row: asyncpg.Record, configuration: Configuration) -> Job:
-    if row["request_id"] and row["request_digest"] != configuration.digest():
+    if row["idempotency_key"] and row["request_digest"] != configuration.digest():
         raise IdempotencyKeyReused("job", str(row["id"]))
     return read_job(row)
 

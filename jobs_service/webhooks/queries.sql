@@ -17,11 +17,11 @@ select count(*) from webhooks where user_id = (select caller_id());
 
 -- name: find_webhook
 -- The webhook that was created with an idempotency key.
-select id, request_digest from webhooks where request_id = $1;
+select id, request_digest from webhooks where idempotency_key = $1;
 
 -- name: create_webhook
 -- Returns no row if the caller has $5 webhooks already. Secrets are written and never read here.
-insert into webhooks (user_id, url, description, event_types, secret, request_id, request_digest)
+insert into webhooks (user_id, url, description, event_types, secret, idempotency_key, request_digest)
 select (select caller_id()), $1, $2, $3::text[], $4, $6, $7
 where (select count(*) from webhooks where user_id = (select caller_id())) < $5
 returning id;

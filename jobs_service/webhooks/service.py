@@ -12,7 +12,7 @@ from jobs_service.webhooks import wire
 from jobs_service.webhooks.addresses import NOT_PUBLIC, AddressGuard
 from jobs_service.webhooks.model import new_secret, show_secret
 from jobs_service.webhooks.store import WebhookStore
-from jobs_service.wire import page_of, pagination, request_id
+from jobs_service.wire import idempotency_key, page_of, pagination
 from rpc.boundary import Call
 
 # Seconds that a look-up may take while its caller waits.
@@ -29,7 +29,7 @@ class WebhookService:
     async def CreateWebhook(
         self, request: webhooks_pb2.CreateWebhookRequest, call: Call
     ) -> webhooks_pb2.CreateWebhookResponse:
-        spec, key, secret = wire.spec(request), request_id(request), new_secret()
+        spec, key, secret = wire.spec(request), idempotency_key(request), new_secret()
         if await self._store.find_request(call.identity, key, spec) is None:
             await self._check(call, request.url)
         webhook, is_new = await self._store.create(call.identity, spec, secret, key)

@@ -36,26 +36,26 @@ class WebhookStore:
         self._max_per_user = max_per_user
         self._max_uses_per_hour = max_uses_per_hour
 
-    async def find_request(self, caller: Identity, request_id: UUID | None, spec: WebhookSpec) -> Webhook | None:
+    async def find_request(self, caller: Identity, idempotency_key: UUID | None, spec: WebhookSpec) -> Webhook | None:
         """Returns the webhook that was created with an idempotency key; None if one may be created.
 
         Raises IdempotencyKeyReused, WebhookLimit.
         """
         async with as_caller(self._database, caller) as connection:
-            earlier = await _earlier(connection, request_id, spec)
+            earlier = await _earlier(connection, idempotency_key, spec)
             if earlier is None and await connection.fetchval(SQL["count_webhooks"]) >= self._max_per_user:
                 raise WebhookLimit(limit=self._max_per_user)
         return earlier
 
     async def create(
-        self, caller: Identity, spec: WebhookSpec, secret: bytes, request_id: UUID | None
+        self, caller: Identity, spec: WebhookSpec, secret: bytes, idempotency_key: UUID | None
     ) -> tuple[Webhook, bool]:
         """Returns a webhook and whether it is new. It is not if the same request created it before.
 
         Raises IdempotencyKeyReused, WebhookLimit.
         """
         async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
-            earlier = await _earlier(connection, request_id, spec)
+            earlier = await _earlier(connection, idempotency_key, spec)
             if earlier is not None:
                 return earlier, False
             webhook_id = await connection.fetchval(
@@ -65,8 +65,8 @@ class WebhookStore:
                 list(spec.event_types),
                 secret,
                 self._max_per_user,
-                request_id,
-                spec.digest() if request_id else None,
+                idempotency_key,
+                spec.digest() if idempotency_key else None,
             )
             if webhook_id is None:
                 raise WebhookLimit(limit=self._max_per_user)
@@ -155,8 +155,8 @@ class WebhookStore:
 _webhook, _attempt = reader(Webhook), reader(Attempt)
 
 
-async def _earlier(connection: Transaction, request_id: UUID | None, spec: WebhookSpec) -> Webhook | None:
-    row = request_id and await connection.fetchrow(SQL["find_webhook"], request_id)
+async def _earlier(connection: Transaction, idempotency_key: UUID | None, spec: WebhookSpec) -> Webhook | None:
+    row = idempotency_key and await connection.fetchrow(SQL["find_webhook"], idempotency_key)
     if not row:
         return None
     if row["request_digest"] != spec.digest():

@@ -23,7 +23,8 @@ from jobs_service.jobs.model import FINAL, TRANSITIONS, JobState
 Entry = Mapping[str, Any]
 RESULTS = {"complete": "completed", "fail": "failed", "release": "released"}
 TABLES = {
-    "jobs": "select id::text, user_id::text, request_id::text, status, revision, lease_epoch, artifact_uri, final_cost "
+    "jobs": "select id::text, user_id::text, idempotency_key::text as request_id, status, revision, "
+    "lease_epoch, artifact_uri, final_cost "
     "from lora_training_jobs",
     "events": "select job_id::text as job, revision, type, status, coalesce((data ->> 'progress')::float, 0) as progress "
     "from job_events order by job_id, revision",

@@ -9,7 +9,7 @@ declare
     broken text;
 begin
     broken := case
-        when not ((new.request_id is null) = (new.request_digest is null)) then 'request'
+        when not ((new.idempotency_key is null) = (new.request_digest is null)) then 'request'
         when not (new.preset_id in ('fast', 'balanced', 'quality', 'custom')) then 'preset'
         when not (new.priority between 0 and 9) then 'priority'
         when not (

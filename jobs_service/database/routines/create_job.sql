@@ -8,7 +8,7 @@ drop view if exists new_jobs;
 create view new_jobs with (security_invoker = true) as
 select
     id, user_id, dataset_id, name, labels, preset_id, hyperparameters, gpu_config, base_model, training, provider, allow_oom_risk,
-    priority, max_cost_usd, max_duration_seconds, client_estimated_cost, request_id, request_digest, retried_from,
+    priority, max_cost_usd, max_duration_seconds, client_estimated_cost, idempotency_key, request_digest, retried_from,
     estimated_total_cost, hourly_rate, storage_usd, quote_id, estimate, model_family, stack, forecast_p10_seconds, forecast_seconds,
     forecast_p90_seconds, forecast_overhead_seconds, forecast_correction, forecast_slopes, forecast_model, forecast_tokens, revision,
     max_attempts, total_epochs, total_steps
@@ -44,8 +44,8 @@ begin
     -- One creation at a time for a user, so that two cannot both take the last place below the limit, and the second of two
     -- with the same key finds the job of the first.
     perform pg_advisory_xact_lock(hashtextextended('jobs of ' || caller, 0));
-    if new_job.request_id is not null then
-        return query select * from job_details d where d.request_id = new_job.request_id;
+    if new_job.idempotency_key is not null then
+        return query select * from job_details d where d.idempotency_key = new_job.idempotency_key;
         if found then
             return;
         end if;

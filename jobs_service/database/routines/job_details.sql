@@ -14,7 +14,7 @@ create view job_columns with (security_invoker = true) as
 select
     j.id, j.user_id, j.dataset_id, j.name, j.labels, j.preset_id, j.hyperparameters, j.gpu_config, j.base_model, j.training,
     j.provider, j.allow_oom_risk, j.priority, j.max_cost_usd, j.max_duration_seconds, j.client_estimated_cost,
-    j.request_id, j.request_digest, j.retried_from, j.estimated_total_cost, j.estimate, j.status, j.status_reason,
+    j.idempotency_key, j.request_digest, j.retried_from, j.estimated_total_cost, j.estimate, j.status, j.status_reason,
     j.error_message, j.revision, j.attempt, j.max_attempts, j.retry_count, j.current_stage, j.progress, j.current_epoch,
     j.total_epochs, j.current_step, j.total_steps, j.current_metrics, j.reforecast, j.trainer, j.simulated, j.final_cost,
     j.external_job_id, j.artifact_id, j.artifact_uri, j.artifact_size, j.result_step, j.measurements, j.queued_at, j.started_at, j.completed_at, j.created_at, j.updated_at,

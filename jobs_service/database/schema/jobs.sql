@@ -24,7 +24,7 @@ create table lora_training_jobs (
     max_cost_usd numeric,
     max_duration_seconds bigint,
     client_estimated_cost numeric,
-    request_id uuid,
+    idempotency_key uuid,
     request_digest bytea,
     retried_from uuid,
     -- What the job was created with: an access token or an API key. A label of the cost metrics.
@@ -140,7 +140,7 @@ with (fillfactor = 85);
 
 -- Idempotency: one job for each key of a user. Partial, so that the planner cannot use it to look up a job by its id, which
 -- would read all of its owner's jobs.
-create unique index lora_training_jobs_request_key on lora_training_jobs (user_id, request_id) where request_id is not null;
+create unique index lora_training_jobs_request_key on lora_training_jobs (user_id, idempotency_key) where idempotency_key is not null;
 -- Begins with the owner: a user's page costs the same however many jobs others have.
 create index lora_training_jobs_list_idx on lora_training_jobs (user_id, created_at desc, id desc) include (status)
 where deleted_at is null;
@@ -171,7 +171,7 @@ grant select on lora_training_jobs to pipeline_user;
 -- Columns that cancelling and deleting set (change_job() computes the costs), and those that an owner may edit.
 grant update (
     status, current_stage, status_reason, revision, lease_expires_at, completed_at, updated_at,
-    deleted_at, request_id, request_digest, name, labels
+    deleted_at, idempotency_key, request_digest, name, labels
 ) on lora_training_jobs to pipeline_user;
 
 -- Figures over all users come from these columns only, and the statements that read them require at least five users.

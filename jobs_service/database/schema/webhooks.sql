@@ -16,7 +16,7 @@ create table webhooks (
     paused_until timestamptz,
     -- Whether its last answer came within a second and was a 2xx. Such webhooks have a larger share of the sender.
     responsive boolean not null default false,
-    request_id uuid,
+    idempotency_key uuid,
     request_digest bytea,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -24,8 +24,8 @@ create table webhooks (
     constraint webhooks_secret_check check (octet_length(secret) between 24 and 64),
     constraint webhooks_old_secret_check check ((old_secret is null) = (old_secret_until is null)),
     constraint webhooks_disabled_check check (disabled_reason in ('by_owner', 'failing', 'gone')),
-    constraint webhooks_request_key unique (user_id, request_id),
-    constraint webhooks_request_check check ((request_id is null) = (request_digest is null))
+    constraint webhooks_request_key unique (user_id, idempotency_key),
+    constraint webhooks_request_check check ((idempotency_key is null) = (request_digest is null))
 );
 create index webhooks_user_idx on webhooks (user_id);
 
@@ -103,9 +103,9 @@ using (user_id = (select caller_id())) with check (user_id = (select caller_id()
 -- All columns but the secrets, which the owner writes and only the sender reads.
 grant select (
     id, user_id, url, description, event_types, old_secret_until, disabled_reason, failing_since, paused_until,
-    request_id, request_digest, created_at, updated_at
+    idempotency_key, request_digest, created_at, updated_at
 ) on webhooks to pipeline_user;
-grant insert (user_id, url, description, event_types, secret, request_id, request_digest) on webhooks to pipeline_user;
+grant insert (user_id, url, description, event_types, secret, idempotency_key, request_digest) on webhooks to pipeline_user;
 grant update (url, description, event_types, secret, disabled_reason, failing_since, paused_until, updated_at)
 on webhooks to pipeline_user;
 grant delete on webhooks to pipeline_user;

@@ -158,7 +158,7 @@ async def test_a_policy_finds_a_job_by_its_id(
 
 # A change of a queued job that breaks each condition of check_job.sql, by the condition's name.
 BROKEN_JOBS = {
-    "request": "request_id = gen_random_uuid()",
+    "request": "idempotency_key = gen_random_uuid()",
     "preset": "preset_id = 'x'",
     "priority": "priority = 10",
     "limits": "max_cost_usd = 'NaN'",

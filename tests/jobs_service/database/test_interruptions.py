@@ -47,7 +47,7 @@ async def jobs_of(admin: asyncpg.Connection, request_id: str) -> tuple[int, int]
     """Returns the number of jobs of an idempotency key, and of their notifications."""
     row = await admin.fetchrow(
         "select count(distinct j.id), count(n.id) from lora_training_jobs j"
-        " left join lora_notifications n on n.metadata ->> 'job_id' = j.id::text where request_id = $1",
+        " left join lora_notifications n on n.metadata ->> 'job_id' = j.id::text where idempotency_key = $1",
         uuid.UUID(request_id),
     )
     return tuple(row)

@@ -82,7 +82,7 @@ async def test_a_concurrent_request_waits_for_the_first(
     running = str(
         await admin.fetchval(
             "insert into lora_training_jobs (user_id, dataset_id, preset_id, hyperparameters, gpu_config, total_epochs,"
-            " total_steps, estimated_total_cost, hourly_rate, request_id, request_digest)"
+            " total_steps, estimated_total_cost, hourly_rate, idempotency_key, request_digest)"
             """ values ($1, $2, 'balanced', '{"batch_size": 4}', '{"type": "H100", "count": 1}', 3, 1, 1, 1, $3, $4)"""
             " returning id",
             ANN,
