@@ -1,6 +1,8 @@
 # `make` prints what there is.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests start hundreds of processes. Where this is set, each of them would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up env check test test-train test-cluster train-demo lint ruff eslint types mypy imports tsc page contracts fast slow generate ui chromium debian previous campaign campaign-cluster soak attack bench lock clean
