@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 # Environment variables of a training process.
 TASK_VARIABLE, REPORTS_VARIABLE = "PIPELINE_TASK", "PIPELINE_REPORTS"
 
@@ -77,15 +79,12 @@ class Task:
 
     def write(self, file: Path) -> None:
         """Writes the task as JSON."""
-        file.write_text(json.dumps(asdict(self), indent=2))
+        file.write_bytes(TASK.dump_json(self, indent=2))
 
-    @classmethod
-    def read(cls, file: Path) -> Task:
+    @staticmethod
+    def read(file: Path) -> Task:
         """Reads a task that `write` wrote."""
-        fields = json.loads(file.read_text())
-        options = fields.pop("options")
-        options["target_modules"] = tuple(options["target_modules"])
-        return cls(options=Options(**options), **fields)
+        return TASK.validate_json(file.read_bytes())
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -103,3 +102,6 @@ class Task:
     def result_dir(self) -> Path:
         """The folder of the result's files."""
         return Path(self.work_dir) / "result"
+
+
+TASK = TypeAdapter(Task)

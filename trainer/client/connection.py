@@ -54,13 +54,12 @@ class Connection:
         """Starts a call that has one response; returns its future. Raises TrainerError for a malformed token."""
         return getattr(self._stub, name).future(request, metadata=self._metadata(), timeout=timeout_seconds)
 
-    def stream(self, name: str, request: Any, timeout_seconds: float) -> Any:
-        """Starts a call that has many responses; iterating over it raises grpc.RpcError."""
-        return getattr(self._stub, name)(request, metadata=self._metadata(), timeout=timeout_seconds)
+    def call(self, name: str, request: Any, timeout_seconds: float) -> Any:
+        """Makes a call that streams: returns its response, or an iterator of them. Raises grpc.RpcError, TrainerError.
 
-    def upload(self, name: str, requests: Iterator[Any], timeout_seconds: float) -> Any:
-        """Makes a call that sends many requests; returns its response. Raises grpc.RpcError, TrainerError."""
-        return getattr(self._stub, name)(requests, metadata=self._metadata(), timeout=timeout_seconds)
+        `request` is a message, or an iterator of them. Iterating over the responses raises grpc.RpcError.
+        """
+        return getattr(self._stub, name)(request, metadata=self._metadata(), timeout=timeout_seconds)
 
     def _metadata(self) -> list[tuple[str, str]]:
         return [("authorization", f"Bearer {read_token(self._token)}")]

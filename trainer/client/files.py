@@ -26,7 +26,7 @@ def download_dataset(connection: Connection, lease: workers_pb2.Lease, file: Pat
     )
     file_size = 0
     with file.open("ab") as target:
-        for response in connection.stream("ReadDataset", request, TRANSFER_SECONDS):
+        for response in connection.call("ReadDataset", request, TRANSFER_SECONDS):
             file_size = file_size or response.file_size
             target.write(response.chunk)
     if file.stat().st_size != file_size:
@@ -47,7 +47,7 @@ def upload_file(connection: Connection, lease: workers_pb2.Lease, file: Path) ->
                 yield workers_pb2.UploadArtifactRequest(**first, chunk=chunk)
                 first, chunk = {}, source.read(CHUNK_BYTES)
 
-    uploaded = connection.upload("UploadArtifact", requests(), TRANSFER_SECONDS).file
+    uploaded = connection.call("UploadArtifact", requests(), TRANSFER_SECONDS).file
     if (uploaded.size, uploaded.sha256) != (file.stat().st_size, digest.hexdigest()):
         raise TrainerError(f"{file.name} changed while it was uploaded")
     return files_pb2.StoredFile(name=uploaded.name, size=uploaded.size, sha256=uploaded.sha256)

@@ -22,7 +22,6 @@ KILL_SECONDS = 10.0
 # Last lines of its output that are kept, for the error message of a crash.
 LAST_LINES = 20
 READ_BYTES = 65_536
-Line = tuple[str, bytes]
 
 
 class Child:

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 MAX_LINE_BYTES = 1 << 20
 
 
@@ -58,6 +60,12 @@ class Saved:
     step: int
 
 
+# Messages of one field, by its name; the others are reports.
+KINDS: dict[str, TypeAdapter[Result | Failure | Saved]] = {
+    "result": TypeAdapter(Result),
+    "error": TypeAdapter(Failure),
+    "saved": TypeAdapter(Saved),
+}
 Message = Report | ProcessId | Result | Failure | Saved
 REPORT_FIELDS = ("step", "of", "epoch", "stage", "values", "lines", "platform_id", "checkpoint")
 
@@ -66,46 +74,15 @@ def parse(line: bytes) -> Message:
     """Parses a line. A line that is no message becomes a log line of the job."""
     text = line.decode(errors="replace").strip()
     try:
-        fields = json.loads(text)
-        return _message(fields)
+        return _message(json.loads(text))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return Report({"lines": [text]})
 
 
-def _result(
-    folder: object,
-    step: Any,
-    max_steps: Any,
-    stopped_early: object = False,
-    result_step: Any = 0,
-    values: Any = None,
-    measurements: Any = None,
-) -> Result:
-    """Converts every field of a result to its type. Raises TypeError, ValueError."""
-    return Result(
-        str(folder),
-        int(step),
-        int(max_steps),
-        bool(stopped_early),
-        int(result_step or 0),
-        dict(values or {}),
-        dict(measurements or {}),
-    )
-
-
 def _message(fields: dict[str, Any]) -> Message:
-    if "result" in fields:
-        return _result(**fields["result"])
-    if "error" in fields:
-        error = fields["error"]
-        return Failure(
-            str(error["message"]),
-            bool(error.get("retryable", True)),
-            str(error.get("reason") or ""),
-            dict(error.get("measurements") or {}),
-        )
-    if "saved" in fields:
-        return Saved(int(fields["saved"]["step"]))
+    for kind, adapter in KINDS.items():
+        if kind in fields:
+            return adapter.validate_python({name: value for name, value in fields[kind].items() if value is not None})
     if "pid" in fields:
         return ProcessId(int(fields["pid"]))
     report = {name: fields[name] for name in REPORT_FIELDS if fields.get(name) is not None}

@@ -68,18 +68,6 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def texts(row: Mapping[str, Any]) -> Iterator[str]:
-    """Yields every text that is counted in a sample's tokens."""
-    for message in row.get("messages", ()):
-        yield message["content"]
-        yield message.get("reasoning_content") or ""
-        for call in message.get("tool_calls") or ():
-            yield call["function"]["name"]
-            yield call["function"]["arguments"]
-    for key in ("tools", "prompt", "completion", "text"):
-        yield row.get(key) or ""
-
-
 def check_counts(
     rows: Sequence[Mapping[str, Any]], pairs: int | None, tokens: int | None, dataset: str = "dataset"
 ) -> None:

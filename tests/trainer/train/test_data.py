@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from jobs_service.datasets.formats.sample import texts
 from jobs_service.datasets.imports.tokens import count_tokens
 from tests.conftest import Stack
 from tests.trainer.rows import import_rows
-from trainer.train.data import read_rows, texts
+from trainer.train.data import read_rows
 
 pytestmark = pytest.mark.train
 
@@ -70,7 +71,7 @@ async def test_every_format_trains_as_it_was_estimated(stack: Stack, models: Pat
     dataset = await import_rows(stack, rows)
     stored = stored_rows(tmp_path)
     assert len(stored) == len(rows)
-    assert sum(count_tokens([text for text in texts(row) if text]) for row in stored) == dataset.total_tokens
+    assert sum(count_tokens(list(texts(row))) for row in stored) == dataset.total_tokens
     data.check_counts(stored, dataset.total_training_pairs, dataset.total_tokens)
     tokenizer = AutoTokenizer.from_pretrained(models / "demo-tiny")
     prepared = data.prepare(stored, tokenizer, sequence_length=None, validation_fraction=0, seed=1)
