@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from uuid import UUID
 
 import orjson
 
 from estimator_service.datasets.model import Dataset
 from estimator_service.errors import DatasetNotFound, DatasetNotReady
+from rpc.cache import ExpiringCache
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.identity.model import Identity
@@ -28,7 +28,7 @@ class Datasets:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._cache: OrderedDict[tuple[str, str], tuple[float, Dataset]] = OrderedDict()
+        self._cache = ExpiringCache[tuple[str, str], Dataset](CACHE_SIZE)
 
     async def get(self, caller: Identity, dataset_id: str, field: str = "dataset_id") -> Dataset:
         """Returns the dataset that a field of the request names.
@@ -38,13 +38,10 @@ class Datasets:
         key = caller.user_id, dataset_id
         now = time.monotonic()
         cached = self._cache.get(key)
-        if cached is not None and now < cached[0]:
-            return cached[1]
+        if cached is not None:
+            return cached
         dataset = await self._read(caller, UUID(dataset_id), field)
-        self._cache[key] = now + FRESH_SECONDS, dataset
-        self._cache.move_to_end(key)
-        if len(self._cache) > CACHE_SIZE:
-            self._cache.popitem(last=False)
+        self._cache.put(key, dataset, now + FRESH_SECONDS)
         return dataset
 
     async def _read(self, caller: Identity, dataset_id: UUID, field: str) -> Dataset:

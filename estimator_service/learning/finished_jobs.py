@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
@@ -21,6 +21,7 @@ import structlog
 from estimator_service.learning.admission import refusal, trust, with_possible_peak
 from estimator_service.learning.corrections import Accuracy, Correction, Corrections, FinishedJob, Kind, correct_for
 from estimator_service.physics.parameters import fitted
+from rpc.cache import ExpiringCache
 from rpc.database.pool import Database
 from rpc.database.queries import load_queries
 from rpc.identity.model import Identity
@@ -43,7 +44,7 @@ class FinishedJobs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._own: OrderedDict[str, tuple[float, Corrections]] = OrderedDict()
+        self._own = ExpiringCache[str, Corrections](CACHE_SIZE)
         self._shared = SharedCache(self._read_shared)
         self._accuracy = SharedCache(self._read_accuracy)
 
@@ -51,16 +52,13 @@ class FinishedJobs:
         """Returns the corrections that apply to a caller. Raises DatabaseUnavailable."""
         now = time.monotonic()
         cached = self._own.get(caller.user_id)
-        if cached is not None and now < cached[0]:
-            return cached[1]
+        if cached is not None:
+            return cached
         shared = await self._shared.get()
         async with self._database.as_caller(caller, role="quoter") as connection:
             own = await connection.fetch(SQL["own_finished_jobs"], fitted().version)
         corrections = {**own_corrections(own), **shared}
-        self._own[caller.user_id] = now + FRESH_SECONDS, corrections
-        self._own.move_to_end(caller.user_id)
-        if len(self._own) > CACHE_SIZE:
-            self._own.popitem(last=False)
+        self._own.put(caller.user_id, corrections, now + FRESH_SECONDS)
         return corrections
 
     async def accuracy(self) -> list[Accuracy]:
@@ -98,6 +96,14 @@ class SharedCache(Generic[T]):
             return self._value
 
 
+class JudgedJob(NamedTuple):
+    """A finished job as it was read (`job` is None if its row is malformed), and why it is left out; empty if it is used."""
+
+    row: asyncpg.Record
+    job: FinishedJob | None
+    refusal: str
+
+
 class Lesson(NamedTuple):
     """A finished job that may correct forecasts, with its owner, worker and software."""
 
@@ -110,7 +116,7 @@ class Lesson(NamedTuple):
 def own_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
     """Returns the corrections by a user's own jobs, with full weight, of the software that most of the latest jobs ran."""
     corrections = {}
-    for kind, lessons in _lessons(rows).items():
+    for kind, lessons in _lessons(judge(rows)).items():
         software = Counter(lesson.software for lesson in lessons[:LATEST_JOBS]).most_common(1)[0][0]
         jobs = [lesson.job for lesson in lessons if lesson.software == software]
         corrections[kind] = _correction(tuple(jobs[:MAX_JOBS]), None, software)
@@ -121,17 +127,17 @@ def shared_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
     """Returns the corrections by the jobs of all users, for kinds and software with enough users and workers."""
     return {
         kind: _correction(tuple(lesson.job for lesson in lessons), weights(lessons), lessons[0].software)
-        for kind, lessons in shared_lessons(rows).items()
+        for kind, lessons in shared_lessons(judge(rows)).items()
     }
 
 
-def shared_lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
+def shared_lessons(jobs: Iterable[JudgedJob]) -> dict[Kind, list[Lesson]]:
     """Returns the jobs that correct everybody's forecasts, by kind.
 
     Of several software the one with the most users is used, so that no single user can change the choice.
     """
     shared = {}
-    for kind, lessons in _lessons(rows).items():
+    for kind, lessons in _lessons(jobs).items():
         by_software: dict[str, list[Lesson]] = defaultdict(list)
         for lesson in lessons:
             if len(by_software[lesson.software]) < MAX_JOBS:
@@ -153,15 +159,14 @@ def _is_shared(lessons: Sequence[Lesson]) -> bool:
     return len(users) >= MIN_USERS and len(workers) >= MIN_WORKERS
 
 
-def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
+def _lessons(jobs: Iterable[JudgedJob]) -> dict[Kind, list[Lesson]]:
     """Returns the jobs that may correct forecasts by kind, and logs the number of the others.
 
     A job whose trainer did not report its software counts for packed and for unpacked samples.
     """
     kinds: dict[Kind, list[Lesson]] = defaultdict(list)
     refused: Counter[str] = Counter()
-    for row in rows:
-        job, reason = judged(row)
+    for row, job, reason in jobs:
         if job is None or reason:
             refused[reason] += 1
             continue
@@ -174,13 +179,17 @@ def _lessons(rows: Iterable[asyncpg.Record]) -> dict[Kind, list[Lesson]]:
     return kinds
 
 
-def judged(row: asyncpg.Record) -> tuple[FinishedJob | None, str]:
-    """Returns a finished job (None: a malformed row), and the reason why it is left out, empty if it is used."""
+def judge(rows: Iterable[asyncpg.Record]) -> list[JudgedJob]:
+    """Returns the finished jobs of rows, each with the decision whether it may correct forecasts."""
+    return [_judged(row) for row in rows]
+
+
+def _judged(row: asyncpg.Record) -> JudgedJob:
     try:
         job = _finished_job(row)
-        return job, "withdrawn" if row["is_withdrawn"] else refusal(job, row["gpu_type"] or "") or ""
+        return JudgedJob(row, job, "withdrawn" if row["is_withdrawn"] else refusal(job, row["gpu_type"] or "") or "")
     except (TypeError, ValueError, ArithmeticError):  # a malformed row must not stop the others
-        return None, "unreadable"
+        return JudgedJob(row, None, "unreadable")
 
 
 def _finished_job(row: asyncpg.Record) -> FinishedJob:

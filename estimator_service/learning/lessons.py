@@ -13,6 +13,7 @@ import sys
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 
 import asyncpg
 from rich.console import Console
@@ -21,7 +22,8 @@ from rich.table import Table
 from estimator_service.learning.finished_jobs import (
     MAX_JOBS_OF_USER,
     MAX_JOBS_OF_WORKER,
-    judged,
+    JudgedJob,
+    judge,
     shared_lessons,
     weights,
 )
@@ -71,24 +73,27 @@ def main(argv: Sequence[str]) -> int:
 
 def lessons_table(rows: Sequence[asyncpg.Record]) -> Table:
     """A line for each worker and kind of jobs, however many software it reports. `rows`: shared_finished_jobs."""
-    lines = defaultdict(list)
-    for row in rows:
-        lines[str(row["worker_id"]), row["model_family"], row["gpu_type"], row["stack"]].append(row)
+    judged_jobs = judge(rows)
+    lines: dict[tuple[str, ...], list[JudgedJob]] = defaultdict(list)
+    for each in judged_jobs:
+        lines[str(each.row["worker_id"]), each.row["model_family"], each.row["gpu_type"], each.row["stack"]].append(
+            each
+        )
     # Of a kind's packed samples, and of the others.
     shares: dict[bool, dict[tuple[str, ...], float]] = {False: defaultdict(float), True: defaultdict(float)}
-    for (family, gpu_type, stack, packed), lessons in shared_lessons(rows).items():
+    for (family, gpu_type, stack, packed), lessons in shared_lessons(judged_jobs).items():
         trusted = weights(lessons)
         for lesson, weight in zip(lessons, trusted, strict=True):
             shares[packed][lesson.worker_id, family, gpu_type, stack] += weight / sum(trusted)
     table = Table(*COLUMNS)
     table.columns[0].no_wrap = True
-    for line, jobs in sorted(lines.items(), key=lambda item: max(row["completed_at"] for row in item[1]), reverse=True):
-        software, users = (Counter(str(row[name]) for row in jobs) for name in ("software", "user_id"))
+    for line, jobs in sorted(lines.items(), key=lambda item: _latest(item[1]), reverse=True):
+        software, users = (Counter(str(each.row[name]) for each in jobs) for name in ("software", "user_id"))
         ((most, _),) = software.most_common(1)
         ((user, of_user),) = users.most_common(1)
-        finished, reasons = zip(*map(judged, jobs), strict=True)
-        refused = Counter(reason for reason in reasons if reason)
-        ratios = [job.seconds / job.forecast_seconds for job in finished if job and job.forecast_seconds]
+        refused = Counter(each.refusal for each in jobs if each.refusal)
+        finished = [each.job for each in jobs if each.job is not None]
+        ratios = [job.seconds / job.forecast_seconds for job in finished if job.forecast_seconds]
         share = max(each[line] for each in shares.values())
         table.add_row(
             *line,
@@ -97,11 +102,16 @@ def lessons_table(rows: Sequence[asyncpg.Record]) -> Table:
             str(len(users)),
             f"{of_user} of {user}",
             f"{statistics.median(ratios):.2f}" if ratios else "",
-            f"{max(row['completed_at'] for row in jobs):%Y-%m-%d}",
+            f"{_latest(jobs):%Y-%m-%d}",
             ", ".join(f"{count} {reason}" for reason, count in refused.most_common()),
             f"{share:.0%}" if share else "none",
         )
     return table
+
+
+def _latest(jobs: Sequence[JudgedJob]) -> datetime:
+    latest: datetime = max(each.row["completed_at"] for each in jobs)
+    return latest
 
 
 async def _run(settings: LessonsSettings, chosen: argparse.Namespace) -> list[asyncpg.Record]:

@@ -10,7 +10,6 @@ import asyncio
 import math
 import re
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from weakref import WeakValueDictionary
 import httpx
 import jwt
 
+from rpc.cache import ExpiringCache
 from rpc.errors import IssuerUnavailable, RoleNotAllowed, TokenExpired, Unauthenticated, UserDisabled
 from rpc.identity.api_keys import PREFIX, SHAPE, FindApiKey
 from rpc.identity.jwks import TIMEOUT_SECONDS, KeySet
@@ -108,7 +108,7 @@ class Verifier:
         self._key_lookups = asyncio.Semaphore(MAX_KEY_LOOKUPS)
         self._rates = rates
         self._map_subjects = map_subjects
-        self._verified: OrderedDict[str | None, tuple[tuple[Identity, str], float]] = OrderedDict()
+        self._verified = ExpiringCache[str | None, tuple[Identity, str]](CACHE_SIZE, clock=time.time)
         # Concurrent calls with one new token verify it once: fifty of them took fifty connections of the database.
         self._verifying: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
 
@@ -121,8 +121,7 @@ class Verifier:
 
     def cached_identity(self, authorization: str | None) -> tuple[Identity, str] | None:
         """Returns the cached result of `identify`; None if the token has to be verified."""
-        entry = self._verified.get(authorization)
-        return entry[0] if entry is not None and entry[1] > time.time() else None
+        return self._verified.get(authorization)
 
     async def identify(self, authorization: str | None) -> tuple[Identity, str]:
         """Returns the caller and the bare token of an `Authorization: Bearer …` value.
@@ -150,10 +149,7 @@ class Verifier:
             if is_key
             else min(identity.expires_at + LEEWAY_SECONDS, time.time() + TRUST_SECONDS)
         )
-        self._verified[authorization] = caller, until
-        self._verified.move_to_end(authorization)
-        while len(self._verified) > CACHE_SIZE:
-            self._verified.popitem(last=False)
+        self._verified.put(authorization, caller, until)
         return caller
 
     def consume_rate(self, identity: Identity, calls: float = 1) -> None:
