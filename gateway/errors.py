@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rpc.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, ServiceError
+from rpc.errors import InvalidArgument, LimitReached, NotFound, PermissionDenied, ResourceExhausted, ServiceError
 from rpc.status import Failure, failure_of, log_failure
 
 
@@ -46,16 +46,11 @@ class UnsupportedMediaType(InvalidArgument):
     title = "Unsupported media type"
 
 
-class TooManyUploads(ResourceExhausted):
+class TooManyUploads(LimitReached):
     """A caller, or the gateway, at the limit of concurrent uploads."""
 
     title = "Too many uploads"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            details=f"A user may have at most {limit} uploads at once, fewer while many users upload; try again later.",
-            metadata={"limit": str(limit)},
-        )
+    advice = "A user may have at most {limit} uploads at once, fewer while many users upload; try again later."
 
 
 class UriTooLong(InvalidArgument):

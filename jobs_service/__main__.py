@@ -38,7 +38,6 @@ from jobs_service.datasets.service import DatasetService
 from jobs_service.datasets.storage import Storage
 from jobs_service.datasets.store import DatasetStore
 from jobs_service.datasets.sweeper import FileSweeper
-from jobs_service.datasets.uploads import UploadLimits
 from jobs_service.events.store import EventStore
 from jobs_service.events.watch import Tailer, Watches
 from jobs_service.jobs.store import JobStore
@@ -183,7 +182,8 @@ async def open_services(
                 datasets,
                 importer,
                 Previews(storage),
-                UploadLimits(max_uploads=settings.max_uploads, max_per_user=settings.max_uploads_per_user),
+                max_uploads=settings.max_uploads,
+                max_uploads_per_user=settings.max_uploads_per_user,
                 silence_seconds=settings.upload_silence_ms / 1000,
             ),
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationService"]: NotificationService(notifications),

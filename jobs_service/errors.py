@@ -93,19 +93,11 @@ class StorageQuota(ResourceExhausted):
         )
 
 
-class TooManyUploads(ResourceExhausted):
-    """More uploads at once than a user may have (`limit`), or than the server accepts (None)."""
+class TooManyUploads(LimitReached):
+    """A user, or the server, at the limit of concurrent uploads."""
 
     title = "Too many uploads"
-
-    def __init__(self, *, limit: int | None) -> None:
-        whose = (
-            "The server takes no more uploads at once" if limit is None else f"A user may have {limit} uploads at once"
-        )
-        super().__init__(
-            details=f"{whose}; try again when one is done.",
-            metadata={} if limit is None else {"limit": str(limit)},
-        )
+    advice = "A user may have at most {limit} uploads at once, fewer while many users upload; try again later."
 
 
 class UploadTimeout(ServiceError):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing, suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -216,27 +216,17 @@ class Boundary:
         """Returns the message of a call, decoded and checked. Until it has arrived, the call is not counted as at work."""
         if not callable(request):
             return _accept(method, request)
-        user = call.identity.user_id
-        if not self._receiving.try_acquire(user):
-            raise errors.Overloaded
-        try:
+        with self._receiving.slot(call.identity.user_id, errors.Overloaded):
             async with asyncio.timeout(RECEIVE_TIMEOUT_SECONDS):
                 data = await request()
-        finally:
-            self._receiving.release(user)
         return _accept(method, data)
 
-    @contextmanager
-    def _limited(self, call: Call, *, is_long: bool) -> Iterator[None]:
+    def _limited(self, call: Call, *, is_long: bool) -> AbstractContextManager[None]:
         """Counts a call at work. Raises Overloaded or TooManyWatches if the caller's share of the limit is used up."""
-        user = call.identity.user_id
-        limit = self._streams[call.identity.role] if is_long else self._working
-        if not limit.try_acquire(user):
-            raise errors.TooManyWatches if is_long else errors.Overloaded
-        try:
-            yield
-        finally:
-            limit.release(user)
+        user, role = call.identity.user_id, call.identity.role
+        if is_long:
+            return self._streams[role].slot(user, errors.TooManyWatches)
+        return self._working.slot(user, errors.Overloaded)
 
     async def _identify(self, authorization: str | None) -> tuple[Identity, str]:
         cached = self._verifier.cached_identity(authorization)

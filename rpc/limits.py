@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from rpc.errors import RateLimited
+from rpc.errors import RateLimited, ServiceError
 
 # Most callers in the table. Beyond it, those whose last call is oldest are forgotten.
 TABLE_SIZE = 10_000
@@ -24,21 +26,21 @@ class FairLimit:
         self._used: dict[str, int] = {}
         self.total = 0
 
-    def try_acquire(self, user_id: str, amount: int = 1) -> bool:
-        """Takes an amount for a user. Returns False if that is more than the user's share."""
+    @contextmanager
+    def slot(self, user_id: str, refused: ServiceError | type[ServiceError], amount: int = 1) -> Iterator[None]:
+        """Takes an amount for a user while the body runs. Raises `refused` if that is more than the user's share."""
         used = self._used.get(user_id, 0)
         if used + amount > min(self._capacity - self.total, self._per_user):
-            return False
+            raise refused
         self._used[user_id] = used + amount
         self.total += amount
-        return True
-
-    def release(self, user_id: str, amount: int = 1) -> None:
-        """Returns an amount."""
-        self.total -= amount
-        left = self._used.pop(user_id) - amount
-        if left:
-            self._used[user_id] = left
+        try:
+            yield
+        finally:
+            self.total -= amount
+            left = self._used.pop(user_id) - amount
+            if left:
+                self._used[user_id] = left
 
 
 class RateLimiter:

@@ -128,6 +128,7 @@ class Api:
         self._silence_seconds = settings.body_timeout_ms / 1000
         self._closing = asyncio.Event()
         self._opening = asyncio.Semaphore(MAX_OPENING)
+        # The Jobs service has the same limit: of hundreds of uploads, few would even reach it to be refused there.
         self._uploads = FairLimit(settings.max_uploads, per_user=settings.max_uploads_per_user)
         self._buffered_bytes = FairLimit(settings.max_buffered_bytes)
         handlers: dict[str, dict[str, Handler]] = {}
@@ -182,13 +183,9 @@ class Api:
         check_idempotency_key(request, binding, {})
         first = binding.method.request(**self._text_fields(request, binding))
         check_upload_type(request)
-        user = request.scope["state"]["user"]
-        if not self._uploads.try_acquire(user):
-            raise TooManyUploads(self._settings.max_uploads_per_user)
-        try:
+        user, limit = request.scope["state"]["user"], self._settings.max_uploads_per_user
+        with self._uploads.slot(user, TooManyUploads(limit=limit)):
             return await upload(request, first, binding.body, call, silence_seconds=self._silence_seconds)
-        finally:
-            self._uploads.release(user)
 
     def _timeout(self, request: Request, binding: Binding) -> float:
         """Returns the deadline of a request, seconds. Raises MalformedRequest."""
@@ -235,12 +232,8 @@ class Api:
             check_json(request)
         max_bytes, user = self._settings.max_body_bytes, request.scope["state"]["user"]
         length = declared_length(request, max_bytes=max_bytes)
-        if not self._buffered_bytes.try_acquire(user, length):
-            raise Overloaded
-        try:
+        with self._buffered_bytes.slot(user, Overloaded, length):
             body = await read_body(request, max_bytes=max_bytes, timeout_seconds=self._silence_seconds)
-        finally:
-            self._buffered_bytes.release(user, length)
         if not binding.body and not body:
             return {}
         if binding.body and binding.body != "*":

@@ -12,35 +12,41 @@ from jobs_service.datasets import wire
 from jobs_service.datasets.imports.importer import Importer
 from jobs_service.datasets.preview import Previews
 from jobs_service.datasets.store import DatasetStore
-from jobs_service.datasets.uploads import UploadLimits
-from jobs_service.errors import UploadTimeout
+from jobs_service.errors import TooManyUploads, UploadTimeout
 from jobs_service.wire import DEFAULT_LIMIT, page_of, pagination
 from rpc.boundary import Call
 from rpc.errors import ValidationFailed
+from rpc.limits import FairLimit
 
 
 class DatasetService:
-    """Imports training data and shows it. `silence_seconds`: how long an upload may send nothing."""
+    """Imports training data and shows it.
+
+    A server takes `max_uploads` at once, `max_uploads_per_user` of one user. `silence_seconds`: how long an upload may send
+    nothing.
+    """
 
     def __init__(
         self,
         store: DatasetStore,
         importer: Importer,
         previews: Previews,
-        uploads: UploadLimits,
         *,
+        max_uploads: int,
+        max_uploads_per_user: int,
         silence_seconds: float,
     ) -> None:
         self._store = store
         self._importer = importer
         self._previews = previews
-        self._uploads = uploads
+        self._max_per_user = max_uploads_per_user
+        self._uploads = FairLimit(max_uploads, per_user=max_uploads_per_user)
         self._silence_seconds = silence_seconds
 
     async def ImportDataset(
         self, requests: AsyncIterator[datasets_pb2.ImportDatasetRequest], call: Call
     ) -> datasets_pb2.ImportDatasetResponse:
-        with self._uploads.slot(call.identity.user_id):
+        with self._uploads.slot(call.identity.user_id, TooManyUploads(limit=self._max_per_user)):
             first = await _first(requests, self._silence_seconds)
             dataset_id, mapping = uuid4(), wire.mapping(first)
             path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"

@@ -12,8 +12,6 @@ import orjson
 import pytest
 from pipeline.datasets.v1 import datasets_pb2
 
-from jobs_service.datasets.uploads import UploadLimits
-from jobs_service.errors import TooManyUploads
 from tests.conftest import Stack, metadata
 from tests.door import refused
 from tests.jobs_service.datasets.test_import import ANN, LINES, import_bytes
@@ -67,21 +65,3 @@ async def test_a_silent_upload_ends(stack: Stack) -> None:
     error = await asyncio.gather(*(refused(upload(stack, ANN, never)) for _ in range(3)))
     assert {each.reason for each in error} == {"REQUEST_TIMEOUT"}
     assert (await import_bytes(stack, LINE)).total_rows == 1
-
-
-def test_a_quarter_is_left_to_users_without_an_upload() -> None:
-    """Users who have uploads cannot take the last slots; users who have none can."""
-    limits = UploadLimits(max_uploads=8, max_per_user=8)
-    slots = [limits.slot("ann") for _ in range(6)]
-    for slot in slots:
-        slot.__enter__()
-    with pytest.raises(TooManyUploads), limits.slot("ann"):
-        pass
-    with limits.slot("bob"), pytest.raises(TooManyUploads), limits.slot("bob"):
-        pass
-    with limits.slot("bob"), limits.slot("eve"), pytest.raises(TooManyUploads), limits.slot("dan"):
-        pass
-    for slot in slots:
-        slot.__exit__(None, None, None)
-    with limits.slot("dan"), limits.slot("dan"):
-        pass
