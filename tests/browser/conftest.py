@@ -21,7 +21,7 @@ from pipeline.common.v1 import files_pb2
 from pipeline.workers.v1 import workers_pb2, workers_pb2_grpc
 from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright, expect
 
-from deploy.local.running import Stack, stack
+from tests.deploy.processes import Stack, stack
 
 UI = Path(__file__).parents[2] / "gateway" / "ui"
 ARGUMENTS = [

@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Response, expect
 
-from deploy.local.running import Stack
 from tests.browser.conftest import COOKIE, UI, NewContext, Person, Trainer
+from tests.deploy.processes import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -22,13 +22,13 @@ import asyncpg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.local.running import Stack, stack
 from rpc.process.logs import setup_logs
 from tests.campaign.checker import Evidence, Finding, check, read_history, read_tables
 from tests.campaign.clients import People, Person
 from tests.campaign.faults import Faults, Workers
 from tests.campaign.history import History
 from tests.conftest import insert_dataset
+from tests.deploy.processes import Stack, stack
 
 LEASE_MS, RENEW_MS, SWEEP_MS, ATTEMPTS = 3_000, 500, 200, 20
 USERS, CREATORS, WORKERS, THREADS = 4, 8, 4, 6

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.local.running import Stack
+from tests.deploy.processes import Stack
 
 # How often each kind comes, in relation to the others.
 KINDS = {"worker": 8, "worker paused": 2, "jobs server": 6, "gateway": 3, "postgres": 2}

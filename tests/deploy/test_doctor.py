@@ -24,9 +24,9 @@ from pipeline.workers.v1 import workers_pb2
 from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 
 from deploy.local.postgres import program
-from deploy.local.running import Stack, get_json, stack
+from deploy.local.running import get_json
 from deploy.settings import environment
-from tests.deploy.processes import wait_for
+from tests.deploy.processes import Stack, stack, wait_for
 
 LEASE_MS = 600_000
 

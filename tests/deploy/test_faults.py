@@ -16,9 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from deploy.local.running import Stack, stack
 from tests.clients import http_client
-from tests.deploy.processes import child, find_child, patience, wait_for
+from tests.deploy.processes import Stack, child, find_child, patience, stack, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.local.running import Stack, stack
 from rpc.telemetry.metrics import LABELS
 from tests import debian
-from tests.deploy.processes import wait_for
+from tests.deploy.processes import Stack, stack, wait_for
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local.running import get_json, read, stack
-from tests.deploy.processes import family, patience, wait_for
+from deploy.local.running import get_json, read
+from tests.deploy.processes import family, patience, stack, wait_for
 
 SECOND_START_SECONDS = 5.0
 

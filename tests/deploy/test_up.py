@@ -15,10 +15,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from deploy.local.running import Stack, get_json, stack
+from deploy.local.running import get_json
 from deploy.settings import environment
 from gateway.auth import DEMO_USER
-from tests.deploy.processes import child, wait_for
+from tests.deploy.processes import Stack, child, stack, wait_for
 
 pytestmark = pytest.mark.slow
 

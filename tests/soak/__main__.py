@@ -23,9 +23,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local.running import Stack, stack
 from rpc.process.logs import setup_logs
 from tests.conftest import insert_dataset
+from tests.deploy.processes import Stack, stack
 
 USERS, CLIENTS = 20, 12
 CALL_SECONDS = 15.0
