@@ -11,13 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import grpc
 from pipeline.common.v1 import files_pb2
 from pipeline.workers.v1 import workers_pb2
 
-from trainer.client.connection import CALL_SECONDS, Connection, pauses
-from trainer.client.errors import InvalidRequest, ResultTooLarge, Stopped, TrainerError, describe, permanent_error
+from trainer.client.connection import Connection
+from trainer.client.errors import InvalidRequest, ResultTooLarge, Stopped, TrainerError
 from trainer.client.files import download_dataset, upload_file
+from trainer.client.lease import LeaseCalls
 from trainer.client.reports import ReportBuffer, clean_text
 
 # Reports within this time are sent together.
@@ -45,13 +45,11 @@ class Job:
         self.total_steps = lease.total_steps
         self.total_epochs = lease.total_epochs
         self.attempt = lease.attempt
-        # `completed`, `failed`, `released`, or the reason of Stopped. Empty while the job runs.
-        self.outcome = ""
         # Cost up to the newest response, US dollars.
         self.current_cost = 0.0
         self._connection = connection
         self._stall_seconds = stall_seconds
-        self._transfer_seconds = transfer_seconds
+        self._calls = LeaseCalls(connection, lease, transfer_seconds=transfer_seconds)
         self._changed = threading.Condition()
         self._reports = ReportBuffer(
             lease.job_id, lease.lease_token, total_steps=lease.total_steps, total_epochs=lease.total_epochs
@@ -59,8 +57,6 @@ class Job:
         self._closing = False
         self._error: TrainerError | None = None
         self._reported_at = time.monotonic()
-        # By this machine's clock, counted from before the call that renewed it: never later than the end on the server.
-        self._lease_ends_at = self._reported_at + lease.lease_ms / 1000
         self._renewer = threading.Thread(target=self._renew, name=f"renew-{self.id}", daemon=True)
 
     def __enter__(self) -> Job:
@@ -114,6 +110,11 @@ class Job:
             self._changed.notify()
 
     @property
+    def outcome(self) -> str:
+        """`completed`, `failed`, `released`, or the reason of Stopped. Empty while the job runs."""
+        return self._calls.outcome
+
+    @property
     def step(self) -> int:
         """The last reported step, of `total_steps`."""
         return self._reports.step
@@ -122,19 +123,19 @@ class Job:
         """Raises Stopped once the lease is over, TrainerError once reports are refused for good."""
         if self._error is not None:
             raise self._error
-        self._raise_if_ended()
+        self._calls.check()
 
     def download_dataset(self, file: Path, *, validation: bool = False) -> Path:
         """Downloads the dataset to a file of JSON lines. Resumes after a broken connection.
 
         `validation`: the lease's validation dataset. Raises Stopped, TrainerError.
         """
-        return self._retried(partial(download_dataset, self._connection, self.lease, file, validation=validation))
+        return self._transfer(partial(download_dataset, self._connection, self.lease, file, validation=validation))
 
     def upload(self, folder: Path) -> list[files_pb2.StoredFile]:
         """Uploads the files of a folder as the job's result; returns what `complete` takes. Raises Stopped, TrainerError."""
         files = sorted(path for path in folder.iterdir() if path.is_file())
-        return [self._retried(partial(upload_file, self._connection, self.lease, path)) for path in files]
+        return [self._transfer(partial(upload_file, self._connection, self.lease, path)) for path in files]
 
     def complete(
         self,
@@ -154,7 +155,7 @@ class Job:
         if not self._reports.has_started:
             self.report(epoch=0.0)
         self._flush()
-        request = self._request(
+        request = self._calls.request(
             workers_pb2.CompleteJobRequest,
             artifact_uri=artifact_uri,
             artifact_id=artifact_id,
@@ -163,7 +164,7 @@ class Job:
             measurements=measurements,
             final_metrics=self._reports.final_point(values or {}),
         )
-        self._end("CompleteJob", request, "completed")
+        self._calls.end("CompleteJob", request, "completed")
 
     def fail(
         self,
@@ -178,48 +179,31 @@ class Job:
         `retryable`: another attempt may succeed.
         """
         self._flush()
-        request = self._request(
+        request = self._calls.request(
             workers_pb2.FailJobRequest,
             error_message=clean_text(error_message, MAX_ERROR) or "unknown error",
             retryable=retryable,
             reason=reason,
             measurements=measurements,
         )
-        self._end("FailJob", request, "failed")
+        self._calls.end("FailJob", request, "failed")
 
     def release(self) -> None:
         """Returns the job to the queue without losing an attempt. Raises Stopped, TrainerError."""
         self._flush()
-        self._end("ReleaseJob", self._request(workers_pb2.ReleaseJobRequest), "released")
+        self._calls.end("ReleaseJob", self._calls.request(workers_pb2.ReleaseJobRequest), "released")
 
     def leave(self) -> None:
         """Stops renewing. The dispatcher, which knows why the training ended, ends the lease; without one it expires."""
         self._stop_renewing()
-        self.outcome = self.outcome or "left to its dispatcher"
-
-    def _request(self, kind: Callable[..., Any], **fields: Any) -> Any:
-        return kind(job_id=self.lease.job_id, lease_token=self.lease.lease_token, **fields)
-
-    def _raise_if_ended(self) -> None:
-        if self.outcome:
-            raise Stopped(self.outcome)
-
-    def _end(self, name: str, request: Any, outcome: str) -> None:
-        self._stop_renewing()
-        self._raise_if_ended()
-        self._call(name, request)
-        self.outcome = outcome
+        self._calls.outcome = self.outcome or "left to its dispatcher"
 
     def _flush(self) -> None:
         """Sends all buffered reports, so that the metrics are complete before the result."""
         self._stop_renewing()
-        self._raise_if_ended()
+        self._calls.check()
         while self._reports.has_news:
             self._send_report()
-
-    def _stopped(self, reason: str) -> Stopped:
-        self.outcome = reason.lower()
-        return Stopped(self.outcome)
 
     def _stop_renewing(self) -> None:
         with self._changed:
@@ -257,64 +241,27 @@ class Job:
             if self._closing:
                 return False
             if time.monotonic() - self._reported_at > self._stall_seconds:
-                raise self._stopped("LEASE_LOST")
+                raise self._calls.stopped("LEASE_LOST")
             return True
 
     def _send_report(self) -> None:
         with self._changed:
             request = self._reports.take()
         try:
-            response, sent_at = self._call("ReportProgress", request)
+            response = self._calls.renew(request)
         except InvalidRequest as error:
             # Renews the lease without the refused report.
             with self._changed:
                 self._reports.add(lines=[f"a report was refused: {error}"])
-            response, sent_at = self._call("ReportProgress", self._request(workers_pb2.ReportProgressRequest))
-        if response.stop:
-            raise self._stopped(workers_pb2.StopReason.Name(response.stop_reason).removeprefix("STOP_REASON_"))
-        self._lease_ends_at = sent_at + self.lease.lease_ms / 1000
+            response = self._calls.renew(self._calls.request(workers_pb2.ReportProgressRequest))
         self.current_cost = response.current_cost
 
-    def _call(self, name: str, request: Any) -> tuple[Any, float]:
-        """Calls until the lease is over; returns the response and when it was sent. Raises Stopped, TrainerError."""
-        waits = pauses()
-        while True:
-            sent_at = time.monotonic()
-            try:
-                # One try even after the end: by the server's clock the lease may not be over.
-                timeout = max(1.0, min(CALL_SECONDS, self._lease_ends_at - sent_at))
-                return self._connection.start(name, request, timeout).result(), sent_at
-            except grpc.RpcError as error:
-                self._raise_if_permanent(error)
-                pause = min(next(waits), self.lease.renew_every_ms / 1000)
-                if time.monotonic() + pause > self._lease_ends_at:
-                    raise self._stopped("LEASE_LOST") from error
-            time.sleep(pause)
-
-    def _retried(self, transfer: Callable[[], Transferred]) -> Transferred:
-        """Repeats a transfer until it succeeds; none begins after `transfer_seconds`. Raises Stopped, TrainerError."""
-        waits, deadline = pauses(), time.monotonic() + self._transfer_seconds
+    def _transfer(self, transfer: Callable[[], Transferred]) -> Transferred:
+        """Repeats a transfer until it succeeds. Raises Stopped, TrainerError."""
         with self._changed:
             self._reported_at = math.inf  # a transfer has its own deadline and does not count as a stall
         try:
-            while True:
-                try:
-                    self.check()
-                    return transfer()
-                except grpc.RpcError as error:
-                    self._raise_if_permanent(error)
-                    if time.monotonic() > deadline:
-                        raise TrainerError(
-                            f"the transfer has not succeeded in {self._transfer_seconds:.0f} s: {describe(error)}"
-                        ) from error
-                time.sleep(next(waits))
+            return self._calls.transfer(transfer, self.check)
         finally:
             with self._changed:
                 self._reported_at = time.monotonic()
-
-    def _raise_if_permanent(self, error: Any) -> None:
-        permanent = permanent_error(error, can_refresh_token=self._connection.can_refresh_token)
-        if isinstance(permanent, Stopped):
-            self.outcome = permanent.reason
-        if permanent is not None:
-            raise permanent from error
