@@ -25,8 +25,8 @@ insert into unclaimed_files (path, user_id) values ($1, (select caller_id()));
 -- If no dataset has claimed the file, the next sweep removes it.
 update unclaimed_files set since = '-infinity' where path = $1;
 
--- name: kept
--- How many datasets the caller has, and the bytes of their files in storage. Excerpts of bad files are small and not counted.
+-- name: usage
+-- How many datasets the caller has, without deleted ones, and the bytes of their files in storage. Excerpts of bad files are small and not counted.
 select
     count(*) as datasets, coalesce(sum(stored_size) filter (where status = 'ready'), 0)::bigint as bytes
 from lora_datasets

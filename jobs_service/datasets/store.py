@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 from uuid import UUID
 
 from jobs_service.database.rows import Page, as_caller, as_json, read_page, reader
@@ -17,6 +18,13 @@ from rpc.errors import ServiceError
 from rpc.identity.model import Identity
 
 SQL = load_queries("jobs_service.datasets", "queries.sql")
+
+
+class Usage(NamedTuple):
+    """What counts toward a user's limits: datasets, those with errors too, and the bytes that the ready ones have in storage."""
+
+    datasets: int
+    bytes: int
 
 
 class DatasetStore:
@@ -52,12 +60,14 @@ class DatasetStore:
         Yields the bytes that the file may have. Raises DatasetLimit, StorageQuota.
         """
         async with as_caller(self._database, caller) as connection:
-            room = await self._room(connection)
-            if room <= 0:
+            usage = await self._usage(connection)
+            self._check_dataset_limit(usage)
+            remaining_bytes = self._remaining_bytes(usage)
+            if remaining_bytes <= 0:
                 raise StorageQuota(room=0)
             await connection.execute(SQL["begin_file"], path)
         try:
-            yield room
+            yield remaining_bytes
         finally:
             # If this fails, the sweeper finds the file a day later; what the body did stays done.
             with suppress(ServiceError):
@@ -77,9 +87,11 @@ class DatasetStore:
         summary = file.summary
         status = DatasetStatus.ERROR if summary.error_count else DatasetStatus.READY
         async with as_caller(self._database, caller, SQL["lock_user"]) as connection:
-            room = await self._room(connection)
-            if status == DatasetStatus.READY and file.stored_size > room:
-                raise StorageQuota(room=max(0, room))
+            usage = await self._usage(connection)
+            self._check_dataset_limit(usage)
+            remaining_bytes = self._remaining_bytes(usage)
+            if status == DatasetStatus.READY and file.stored_size > remaining_bytes:
+                raise StorageQuota(room=max(0, remaining_bytes))
             row = await connection.fetchrow(
                 SQL["create_dataset"],
                 dataset_id,
@@ -107,12 +119,16 @@ class DatasetStore:
             )
         return _dataset(row)
 
-    async def _room(self, connection: Transaction) -> int:
-        """Returns the bytes that the caller may store in addition. Raises DatasetLimit."""
-        (kept,) = await connection.fetch(SQL["kept"])
-        if kept["datasets"] >= self._max:
+    async def _usage(self, connection: Transaction) -> Usage:
+        (row,) = await connection.fetch(SQL["usage"])
+        return Usage(*row)
+
+    def _check_dataset_limit(self, usage: Usage) -> None:
+        if usage.datasets >= self._max:
             raise DatasetLimit(limit=self._max)
-        return self._max_bytes - int(kept["bytes"])
+
+    def _remaining_bytes(self, usage: Usage) -> int:
+        return self._max_bytes - usage.bytes
 
     async def delete(self, caller: Identity, dataset_id: UUID) -> None:
         """Deletes a dataset; the sweeper removes its file. Raises DatasetNotFound, DatasetInUse."""
