@@ -55,7 +55,7 @@ alter table cost_records force row level security;
 alter table trainer_offers enable row level security;
 alter table trainer_offers force row level security;
 
--- Owners read the costs of their jobs. Cancelling a job writes a row.
+-- Owners read the costs of their jobs, with SQL: no RPC returns them. Cancelling a job writes a row.
 create policy own_costs on cost_records for select to pipeline_user using (user_id = (select caller_id()));
 -- Only the row of the lease that was cancelled. An existing row is not written again.
 create policy cancelled_costs on cost_records for insert to pipeline_user
