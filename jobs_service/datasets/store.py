@@ -21,7 +21,7 @@ SQL = load_queries("jobs_service.datasets", "queries.sql")
 
 
 class Usage(NamedTuple):
-    """What counts toward a user's limits: datasets, those with errors too, and the bytes that the ready ones have in storage."""
+    """What counts toward a user's limits: datasets, with errors or not, and the bytes of the ready ones in storage."""
 
     datasets: int
     bytes: int
