@@ -34,8 +34,8 @@ async def run(settings: ServeSettings, *, share_port: bool) -> None:
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
 
         # Each service has its own limits: an estimate for CreateJob must not wait for a slot that CreateJob uses.
-        pricing = Boundary.from_settings(settings, verifier, telemetry)
-        queueing = Boundary.from_settings(settings, verifier, telemetry)
+        pricing = Boundary(settings, verifier, telemetry)
+        queueing = Boundary(settings, verifier, telemetry)
         database.watch_pool(telemetry.metrics)
         verifier.watch_caches(telemetry.metrics)
         pricing.watch_limits("estimator")

@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from estimator_service.settings import EstimatorSettings
 from gateway.settings import GatewaySettings
 from jobs_service.settings import JobsSettings, WebhookSenderSettings
 from rpc.process.logs import LogFormat
-from rpc.process.settings import check_database_url
+from rpc.process.settings import DatabaseSecret, PipelineSettings
 
 
-class LocalSettings(BaseSettings):
+class LocalSettings(PipelineSettings):
     """What every `pipeline` command reads: the local folder and the issuer of tokens."""
-
-    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
     local_dir: Path = Field(
         Path(".pipeline"), description="Folder of `pipeline up` for data, logs and generated secrets."
@@ -42,7 +39,7 @@ class UpSettings(LocalSettings):
     jobs_port: int = Field(50052, ge=0, le=65535, description="Port of the Jobs server. 0: any free one.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
     log_format: LogFormat = Field("pretty", description="Format of the servers' logs: json or pretty.")
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseSecret | None = Field(
         None, description="Administrator's URL of a database to use instead of the embedded one."
     )
     storage_url: str | None = Field(
@@ -55,8 +52,6 @@ class UpSettings(LocalSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.database_url is not None:
-            check_database_url(self.database_url)
         if not self.dev_issuer and not (self.jwt_secret or self.jwks_url):
             raise ValueError(
                 "set PIPELINE_JWT_SECRET or PIPELINE_JWKS_URL, with PIPELINE_JWT_ISSUER, "

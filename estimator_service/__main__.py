@@ -51,7 +51,7 @@ async def serve(settings: EstimatorSettings, *, share_port: bool) -> None:
         database = await stack.enter_async_context(Database.open(url, size=settings.database_pool_size))
         verifier = await stack.enter_async_context(open_verifier(settings, database.is_disabled, database.find_api_key))
         served = services(settings, database, telemetry.metrics)
-        boundary = Boundary.from_settings(settings, verifier, telemetry)
+        boundary = Boundary(settings, verifier, telemetry)
         _, report = await stack.enter_async_context(
             grpc_server(served, boundary, settings, port=settings.estimator_port, share_port=share_port)
         )

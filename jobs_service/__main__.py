@@ -63,7 +63,7 @@ from rpc.channels import open_channel
 from rpc.database.pool import Database
 from rpc.errors import OperatorError
 from rpc.identity.tokens import open_verifier
-from rpc.process.background import repeat
+from rpc.process.background import background, repeat
 from rpc.process.lifetime import until_stopped
 from rpc.process.logs import setup_logs
 from rpc.process.settings import load
@@ -93,7 +93,7 @@ async def serve(settings: JobsSettings, *, share_port: bool) -> None:
             open_channel(settings.estimator_address, [ESTIMATOR], channel_credentials(settings))
         )
         opened = await stack.enter_async_context(open_services(settings, database, channel, telemetry.metrics))
-        boundary = Boundary.from_settings(settings, verifier, telemetry)
+        boundary = Boundary(settings, verifier, telemetry)
         _, report = await stack.enter_async_context(
             grpc_server(opened, boundary, settings, port=settings.jobs_port, share_port=share_port)
         )
@@ -174,7 +174,6 @@ async def open_services(
                 is_urgent=False,
             ),
         }
-        tasks = [asyncio.create_task(each, name=name) for name, each in running.items()]
         served: Services = {
             jobs_pb2.DESCRIPTOR.services_by_name["JobsService"]: service,
             workers_pb2.DESCRIPTOR.services_by_name["WorkerService"]: WorkerService(claims, queue, files, settings),
@@ -191,12 +190,8 @@ async def open_services(
             api_keys_pb2.DESCRIPTOR.services_by_name["ApiKeyService"]: ApiKeyService(api_keys),
             audit_pb2.DESCRIPTOR.services_by_name["AuditService"]: AuditService(audit),
         }
-        try:
+        async with background(running):
             yield served
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -7,9 +7,8 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from rpc.process.settings import CommonSettings, DatabaseSettings, ProcessSettings
+from rpc.process.settings import CommonSettings, DatabaseSettings, PipelineSettings, ProcessSettings
 
 
 def _ascii(password: SecretStr) -> SecretStr:
@@ -24,10 +23,8 @@ Login = Literal["service", "estimator", "jobs", "webhooks"]
 LoginPassword = Annotated[SecretStr, AfterValidator(_ascii)]
 
 
-class WebhookAddressSettings(BaseSettings):
+class WebhookAddressSettings(PipelineSettings):
     """Addresses that webhooks may have."""
-
-    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
     webhook_ports: frozenset[Annotated[int, Field(ge=1, le=65535)]] = Field(
         frozenset({443, 8443}), min_length=1, description="Ports that webhooks may go to, as JSON."

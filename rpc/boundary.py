@@ -82,46 +82,21 @@ class Call(NamedTuple):
 class Boundary:
     """Runs calls. One per process: its limits are the process's."""
 
-    def __init__(
-        self,
-        verifier: Verifier,
-        *,
-        max_concurrent_calls: int,
-        default_timeout_seconds: float,
-        max_streams: int = 2_000,
-        max_streams_per_user: int = 50,
-        max_worker_streams: int = 2_000,
-        telemetry: Telemetry | None = None,
-    ) -> None:
+    def __init__(self, settings: CommonSettings, verifier: Verifier, telemetry: Telemetry | None = None) -> None:
         self._verifier = verifier
-        self._default_timeout = default_timeout_seconds
+        self._default_timeout = settings.default_timeout_ms / 1000
         # Calls whose token is being verified, calls whose message has not arrived, short calls at work, and long ones.
-        self._max_verifying, self._verifying = max_concurrent_calls, 0
-        self._receiving = FairLimit(RECEIVING_SHARE * max_concurrent_calls)
-        self._working = FairLimit(max_concurrent_calls)
+        self._max_verifying, self._verifying = settings.max_concurrent_calls, 0
+        self._receiving = FairLimit(RECEIVING_SHARE * settings.max_concurrent_calls)
+        self._working = FairLimit(settings.max_concurrent_calls)
         self._streams: Mapping[Role, FairLimit] = {
-            "user": FairLimit(max_streams, per_user=max_streams_per_user),
-            "worker": FairLimit(max_worker_streams, per_user=max_worker_streams),
+            "user": FairLimit(settings.max_watches, per_user=settings.max_watches_per_user),
+            "worker": FairLimit(settings.max_worker_watches),
         }
         self.telemetry = telemetry or Telemetry()
         # Bound once: an unbound structlog logger resolves its configuration on every call.
         self._log = log.bind()
         self.draining = asyncio.Event()
-
-    @classmethod
-    def from_settings(
-        cls, settings: CommonSettings, verifier: Verifier, telemetry: Telemetry | None = None
-    ) -> Boundary:
-        """Returns a boundary with the limits of the settings."""
-        return cls(
-            verifier,
-            max_concurrent_calls=settings.max_concurrent_calls,
-            default_timeout_seconds=settings.default_timeout_ms / 1000,
-            max_streams=settings.max_watches,
-            max_streams_per_user=settings.max_watches_per_user,
-            max_worker_streams=settings.max_worker_watches,
-            telemetry=telemetry,
-        )
 
     def watch_limits(self, service: str) -> None:
         """Shows calls at work and open streams as metrics of a service."""

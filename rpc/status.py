@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import grpc
 import grpc.aio
 import structlog
-from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.any import pack
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -83,9 +83,7 @@ class Failure:
             details.append(self._bad_request())
         if self.retryable:
             details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_SECONDS)))
-        return status_pb2.Status(
-            code=self.code.value[0], message=self.message, details=[_pack(detail) for detail in details]
-        )
+        return status_pb2.Status(code=self.code.value[0], message=self.message, details=map(pack, details))
 
     def _bad_request(self) -> error_details_pb2.BadRequest:
         bad_request = error_details_pb2.BadRequest()
@@ -176,9 +174,3 @@ def _upstream_failure(error: grpc.aio.AioRpcError) -> Failure:
             details = "The upstream service does not answer; try again in a few seconds."
             return Failure(grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service unavailable", details)
     return INTERNAL
-
-
-def _pack(message: Message) -> AnyMessage:
-    packed = AnyMessage()
-    packed.Pack(message)
-    return packed

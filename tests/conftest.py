@@ -40,6 +40,7 @@ from rpc.database.pool import Database
 from rpc.identity.tokens import SharedSecret, Verifier
 from rpc.in_process import LocalChannel
 from rpc.limits import RateLimiter
+from rpc.process.background import background
 from rpc.telemetry.exporters import Telemetry
 from rpc.telemetry.metrics import Metrics
 from tests.databases import Databases, TestDatabase, postgres
@@ -158,7 +159,7 @@ async def open_stack(
         )
 
         async def serve(services: Any) -> tuple[Any, str, asyncio.Event]:
-            boundary = Boundary.from_settings(jobs_settings, verifier, Telemetry(metrics))
+            boundary = Boundary(jobs_settings, verifier, Telemetry(metrics))
             if way == "local":
                 channel = LocalChannel(boundary)
                 for descriptor, servicer in services.items():
@@ -207,13 +208,8 @@ async def sending(
     settings: WebhookSenderSettings, pool: Database, metrics: Metrics | None = None
 ) -> AsyncIterator[None]:
     """Sends webhooks while its body runs."""
-    async with open_delivery_worker(settings, pool, metrics or Metrics()) as worker:
-        task = asyncio.create_task(worker.run(), name="webhooks")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async with open_delivery_worker(settings, pool, metrics or Metrics()) as worker, background({"webhooks": worker.run()}):
+        yield
 
 
 NewDataset = Callable[..., Any]

@@ -16,8 +16,6 @@ LEASE_VARIABLE = "PIPELINE_TRAINER_LEASE"
 class TrainerSettings(TlsSettings):
     """What `pipeline trainer` and `python -m trainer` read. Flags of the command line come first."""
 
-    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
-
     jobs_address: str = Field("", description="Where a trainer reaches the Jobs service: HOST:PORT.")
     trainer_token_file: Path | None = Field(
         None, description="File with a trainer's token of the role `worker`, read again for each call."

@@ -26,6 +26,7 @@ from deploy.settings import UpSettings, environment, plain
 from jobs_service.database.migrate import migrate
 from jobs_service.settings import Login
 from rpc.errors import OperatorError
+from rpc.process.background import background
 
 SERVERS = {"estimator": "estimator_service", "jobs": "jobs_service", "gateway": "gateway"}
 # Every process by name, with the command that starts it. The sender of webhooks listens on no port.
@@ -188,12 +189,10 @@ async def _postgres(data: Path, log: Path, report: Report) -> AsyncIterator[str]
                 except PostgresError as error:
                     report(str(error))
 
-    keeper = asyncio.create_task(keep(), name="keep-postgres")
     try:
-        yield server.url
+        async with background({"keep-postgres": keep()}):
+            yield server.url
     finally:
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
         server.close()
 
 
@@ -218,12 +217,10 @@ async def _supervised(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Runs a server while the body runs. Yields its task, which ends only with a SetupError."""
     server = Server(name, [sys.executable, *command], variables, logs / f"{name}.log", report)
-    keeper = asyncio.create_task(server.run(), name=f"keep-{name}")
     try:
-        yield keeper
+        async with background({f"keep-{name}": server.run()}) as (keeper,):
+            yield keeper
     finally:
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
         await server.stop()
 
 
@@ -235,17 +232,13 @@ async def _until_ready(running: Running, servers: set[asyncio.Task[None]], logs:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    probe = asyncio.create_task(ready(), name="wait-until-ready")
-    try:
+    async with background({"wait-until-ready": ready()}) as (probe,):
         done, _ = await asyncio.wait({probe, *servers}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         if not done:
             last = "; ".join(f"{name}: {last_line(logs / f'{name}.log')}" for name in COMMANDS)
             raise SetupError(f"not ready after {READY_SECONDS:.0f} s. {last}")
-    finally:
-        probe.cancel()
-        await asyncio.gather(probe, return_exceptions=True)
 
 
 async def _wait_for_failure(servers: set[asyncio.Task[None]]) -> None:

@@ -1,14 +1,28 @@
-"""Background tasks that repeat their work until they are cancelled."""
+"""Background tasks: they run while a context is open, and may repeat their work."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
 log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def background(coroutines: Mapping[str, Coroutine[Any, Any, Any]]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Runs coroutines, by the names of their tasks, while the body runs; cancels them at its end and waits for them."""
+    tasks = [asyncio.create_task(each, name=name) for name, each in coroutines.items()]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def repeat(

@@ -23,8 +23,17 @@ class DatabaseUrl:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `pgbouncer` and `schema`, and removes parameters of ORMs. Raises ValueError."""
-        parts = urlsplit(text)
+        """Reads `pgbouncer` and `schema`, and removes parameters of ORMs.
+
+        Raises ValueError, whose message does not contain the URL, because of its password.
+        """
+        if not text.startswith(("postgres://", "postgresql://")):
+            raise ValueError("must start with postgresql://")
+        try:
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError:
+            raise ValueError("is not a URL: percent-encode its password (/ is %2F, # is %23)") from None
         parameters = parse_qsl(parts.query, keep_blank_values=True)
         values = dict(parameters)
         if values.get("pgbouncer") not in BOOLEANS:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ssl
 import sys
 from pathlib import Path
-from typing import Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rpc.process.database_url import DatabaseUrl
@@ -18,19 +17,30 @@ from rpc.process.logs import LogFormat
 MIN_SECRET_BYTES = 32
 
 
-class LogSettings(BaseSettings):
-    """How a process logs."""
+def _database_url(url: SecretStr) -> SecretStr:
+    DatabaseUrl.parse(url.get_secret_value())
+    return url
+
+
+# The URL of a database. It is secret because of its password.
+DatabaseSecret = Annotated[SecretStr, AfterValidator(_database_url)]
+
+
+class PipelineSettings(BaseSettings):
+    """Settings that are read from variables which begin with PIPELINE_."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
+
+
+class LogSettings(PipelineSettings):
+    """How a process logs."""
 
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
     log_format: LogFormat = Field("auto", description="auto, json or pretty.")
 
 
-class TelemetrySettings(BaseSettings):
+class TelemetrySettings(PipelineSettings):
     """Where a process serves metrics and sends traces."""
-
-    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics; for Prometheus only, it needs no token.")
     metrics_port: int = Field(
@@ -46,10 +56,8 @@ class ProcessSettings(LogSettings, TelemetrySettings):
     """Settings of every process: logs, metrics and traces."""
 
 
-class TlsSettings(BaseSettings):
+class TlsSettings(PipelineSettings):
     """Certificates, and the authorities that are trusted."""
-
-    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
 
     tls_certificate_file: FilePath | None = Field(
         None,
@@ -137,35 +145,11 @@ class CommonSettings(ProcessSettings, TlsSettings):
         return self
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(PipelineSettings):
     """The database of a service."""
 
-    model_config = SettingsConfigDict(env_prefix="PIPELINE_", frozen=True, extra="ignore")
-
-    database_url: SecretStr = Field(description="URL of the database, as the service's own login.")
+    database_url: DatabaseSecret = Field(description="URL of the database, as the service's own login.")
     database_pool_size: int = Field(10, ge=1, le=100, description="Largest number of connections of a process.")
-
-    @model_validator(mode="after")
-    def _is_postgres(self) -> Self:
-        check_database_url(self.database_url)
-        return self
-
-
-def check_database_url(url: SecretStr) -> None:
-    """Raises ValueError for an invalid URL of a database. The message does not contain it, because of its password."""
-    text = url.get_secret_value()
-    if not text.startswith(("postgres://", "postgresql://")):
-        raise ValueError("PIPELINE_DATABASE_URL must start with postgresql://")
-    try:
-        _ = urlsplit(text).port
-    except ValueError:
-        raise ValueError(
-            "PIPELINE_DATABASE_URL is not a URL: percent-encode its password (/ is %2F, # is %23)"
-        ) from None
-    try:
-        DatabaseUrl.parse(text)
-    except ValueError as error:
-        raise ValueError(f"PIPELINE_DATABASE_URL: {error}") from None
 
 
 def check_key_pair(certificate: Path, key: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import logging
 import os
@@ -16,6 +15,7 @@ from typing import Any
 import uvloop
 
 from rpc.errors import OperatorError
+from rpc.process.background import background
 from rpc.process.logs import setup_logs
 from rpc.process.memory import trim_memory
 from rpc.process.settings import ProcessSettings
@@ -51,12 +51,8 @@ def run_server(
 
 
 async def _serve_and_trim(serving: Coroutine[Any, Any, None]) -> None:
-    trimming = asyncio.create_task(trim_memory(), name="trim-memory")
-    try:
+    async with background({"trim-memory": trim_memory()}):
         await serving
-    finally:
-        trimming.cancel()
-        await asyncio.gather(trimming, return_exceptions=True)
 
 
 def run_workers(count: int, main: Callable[[int], int]) -> int:

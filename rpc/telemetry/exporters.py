@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from rpc.errors import OperatorError
+from rpc.process.background import background
 from rpc.process.settings import TelemetrySettings
 from rpc.telemetry.metrics import Metrics
 from rpc.telemetry.server import MetricsServer
@@ -38,12 +39,11 @@ async def open_telemetry(settings: TelemetrySettings, process: str) -> AsyncIter
     with _tracer(settings, process) as tracer:
         telemetry = Telemetry(tracer=tracer)
         stop = serve_metrics(settings, telemetry)
-        lag = asyncio.create_task(telemetry.metrics.measure_lag(), name="measure-lag")
         try:
-            yield telemetry
+            async with background({"measure-lag": telemetry.metrics.measure_lag()}):
+                yield telemetry
         finally:
-            lag.cancel()
-            await asyncio.gather(lag, asyncio.to_thread(stop), return_exceptions=True)
+            await asyncio.to_thread(stop)
 
 
 def serve_metrics(settings: TelemetrySettings, telemetry: Telemetry) -> Callable[[], None]:

@@ -44,7 +44,8 @@ class Servicer:
 def boundary(*, limit: int = 64, seconds: float = 10, rates: RateLimiter | None = None) -> Boundary:
     """A boundary that believes the tests' issuer."""
     verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, rates=rates)
-    return Boundary(verifier, max_concurrent_calls=limit, default_timeout_seconds=seconds)
+    limits = {"max_concurrent_calls": limit, "default_timeout_ms": round(seconds * 1000)}
+    return Boundary(SETTINGS.model_copy(update=limits), verifier)
 
 
 Serve = Callable[..., Coroutine[Any, Any, str]]

@@ -31,7 +31,7 @@ from tests.clients import http_client
 from tests.conftest import AUDIENCE, ISSUER, SECRET
 from tests.door import Refusal, refused
 from tests.rpc.conftest import SERVICE, Servicer
-from tests.serving import serving
+from tests.serving import SETTINGS, serving
 
 CATALOGUE = f"/{SERVICE.full_name}/GetCatalogue"
 ANN = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -92,7 +92,7 @@ async def doors() -> AsyncIterator[Callable[[Verifier], Any]]:
     async with AsyncExitStack() as opened:
 
         async def serve(verifier: Verifier) -> Door:
-            boundary = Boundary(verifier, max_concurrent_calls=2000, default_timeout_seconds=10)
+            boundary = Boundary(SETTINGS.model_copy(update={"max_concurrent_calls": 2_000}), verifier)
             address = await opened.enter_async_context(serving({SERVICE: Servicer()}, boundary))
             channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
             call = channel.unary_unary(CATALOGUE)

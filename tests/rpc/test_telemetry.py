@@ -32,7 +32,7 @@ from tests.conftest import AUDIENCE, ISSUER, SECRET, TestDatabase, metadata
 from tests.door import refused
 from tests.processes import environment, running
 from tests.rpc.conftest import SERVICE, Servicer
-from tests.serving import serving
+from tests.serving import SETTINGS, serving
 
 CATALOGUE = f"/{SERVICE.full_name}/GetCatalogue"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -83,7 +83,7 @@ def samples(metrics: Metrics, name: str) -> list[tuple[dict[str, str], float]]:
 async def traced(telemetry: Telemetry, servicer: Any) -> AsyncIterator[Any]:
     """A channel to a server with that telemetry."""
     verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
-    boundary = Boundary(verifier, max_concurrent_calls=64, default_timeout_seconds=10, telemetry=telemetry)
+    boundary = Boundary(SETTINGS, verifier, telemetry)
     async with serving({SERVICE: servicer}, boundary) as address, grpc.aio.insecure_channel(address) as channel:
         yield channel
 

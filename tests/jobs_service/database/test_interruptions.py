@@ -32,7 +32,7 @@ from tests.jobs_service.events.test_watch import watching
 from tests.jobs_service.jobs.test_create_job import ANN, new_request
 from tests.jobs_service.trainers import get, lease, queue, report, until
 from tests.proxy import Proxy, proxy
-from tests.serving import serving
+from tests.serving import SETTINGS, serving
 
 ONE_WAY = pytest.mark.parametrize("stack", ["grpc"], indirect=True)
 
@@ -288,7 +288,7 @@ async def test_one_of_two_servers_dies(stack: Stack, database: TestDatabase, new
     services = {service: servicer for service, (_, servicer) in stack.services.items() if service in JOBS}
     async with Database.open(database.url, size=2) as pool:
         verifier = Verifier(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE, is_disabled=pool.is_disabled)
-        boundary = Boundary(verifier, max_concurrent_calls=256, default_timeout_seconds=10)
+        boundary = Boundary(SETTINGS, verifier)
         async with serving(services, boundary) as second:
             channel = open_channel(f"ipv4:{stack.jobs_address},{second}", JOBS)
             jobs = JobsServiceStub(channel)
