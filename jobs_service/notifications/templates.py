@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class NotificationTemplate:
+class NotificationTemplate(NamedTuple):
     """One type of notification.
 
     `template` takes the job (%1$s: `"name"`, or `for "dataset"` without a name), the error (%2$s), the attempt (%3$s), the

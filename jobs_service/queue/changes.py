@@ -32,8 +32,7 @@ async def write_transition(
     """Writes the event of each changed job, the cost record of leases that ended, and the owners' notifications."""
     if not job_ids:
         return
-    fields = [[template.type, template.title, template.template, template.priority] for template in notifications]
-    columns = [list(column) for column in zip(*fields, strict=True)] or [[], [], [], []]
+    columns = [list(column) for column in zip(*notifications, strict=True)] or [[], [], [], []]
     await connection.execute(
         SQL["write_transition"], job_ids, type_, list(log_lines) or None, outcome, result, *columns
     )
