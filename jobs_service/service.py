@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from google.protobuf.message import DecodeError
 from pipeline.estimator.v1.estimator_pb2_grpc import EstimatorServiceStub
-from pipeline.jobs.v1 import jobs_pb2
+from pipeline.jobs.v1 import jobs_pb2 as pb
 
 from jobs_service.artifacts.files import ArtifactFiles
 from jobs_service.artifacts.service import OwnedFiles, RecordDownload
@@ -66,9 +66,9 @@ class JobsService(OwnedFiles):
             "pipeline_unreadable_jobs_total", "Jobs whose stored row could not be shown in full."
         )
 
-    async def CreateJob(self, request: jobs_pb2.CreateJobRequest, call: Call) -> jobs_pb2.CreateJobResponse:
+    async def CreateJob(self, request: pb.CreateJobRequest, call: Call) -> pb.CreateJobResponse:
         job = await self._create(call, wire.configuration(request), idempotency_key(request))
-        return jobs_pb2.CreateJobResponse(job=await self._render(job))
+        return pb.CreateJobResponse(job=await self._render(job))
 
     async def _create(self, call: Call, configuration: Configuration, idempotency_key: UUID | None) -> Job:
         job = await self._jobs.find_request(call.identity, idempotency_key, configuration) if idempotency_key else None
@@ -80,10 +80,10 @@ class JobsService(OwnedFiles):
         configuration.check_memory(price)
         return await self._jobs.create(call.identity, configuration, price, idempotency_key)
 
-    async def _render(self, job: Job) -> jobs_pb2.Job:
+    async def _render(self, job: Job) -> pb.Job:
         return self._message(job, (await self._positions.of([job])).get(job.id))
 
-    def _message(self, job: Job, position: QueuePosition | None) -> jobs_pb2.Job:
+    def _message(self, job: Job, position: QueuePosition | None) -> pb.Job:
         """Returns the message of a job, without its forecast where the stored estimate cannot be decoded."""
         number, reason = position and position.position, queue_wire.waiting_reason(job, position)
         try:
@@ -96,30 +96,28 @@ class JobsService(OwnedFiles):
         log.error("job_unreadable", job_id=str(job.id), error=repr(error))
         self._unreadable.inc()
 
-    async def RetryJob(self, request: jobs_pb2.RetryJobRequest, call: Call) -> jobs_pb2.RetryJobResponse:
+    async def RetryJob(self, request: pb.RetryJobRequest, call: Call) -> pb.RetryJobResponse:
         failed = await self._jobs.get(call.identity, UUID(request.id))
         if failed.status != JobState.FAILED:
             raise InvalidTransition(
                 f"Only a failed job can be retried; this one is {failed.status}.", status=failed.status
             )
         job = await self._create(call, wire.retry_configuration(request, failed), idempotency_key(request))
-        return jobs_pb2.RetryJobResponse(job=await self._render(job))
+        return pb.RetryJobResponse(job=await self._render(job))
 
-    async def GetJob(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.GetJobResponse:
+    async def GetJob(self, request: pb.GetJobRequest, call: Call) -> pb.GetJobResponse:
         job = await self._jobs.get(call.identity, UUID(request.id))
-        return jobs_pb2.GetJobResponse(job=await self._render(job))
+        return pb.GetJobResponse(job=await self._render(job))
 
-    async def ListJobs(self, request: jobs_pb2.ListJobsRequest, call: Call) -> jobs_pb2.ListJobsResponse:
+    async def ListJobs(self, request: pb.ListJobsRequest, call: Call) -> pb.ListJobsResponse:
         query = wire.job_filter(request)
         if query.reads_all:
             call.consume_rate(LIST_ALL_CALLS)
         page = await self._jobs.list(call.identity, query, **page_of(request))
         jobs = await self._render_all(page.items)
-        return jobs_pb2.ListJobsResponse(
-            jobs=jobs, pagination=pagination(request, page), status_counts=page.status_counts
-        )
+        return pb.ListJobsResponse(jobs=jobs, pagination=pagination(request, page), status_counts=page.status_counts)
 
-    async def _render_all(self, jobs: Sequence[Job]) -> list[jobs_pb2.Job]:
+    async def _render_all(self, jobs: Sequence[Job]) -> list[pb.Job]:
         """Returns the messages of jobs, without those whose rows cannot be read: one bad row hides no other job."""
         positions = await self._positions.of(jobs)
         messages = []
@@ -130,56 +128,48 @@ class JobsService(OwnedFiles):
                 self._count_unreadable(job, error)
         return messages
 
-    async def GetJobByRequestId(
-        self, request: jobs_pb2.GetJobByRequestIdRequest, call: Call
-    ) -> jobs_pb2.GetJobByRequestIdResponse:
+    async def GetJobByRequestId(self, request: pb.GetJobByRequestIdRequest, call: Call) -> pb.GetJobByRequestIdResponse:
         job = await self._jobs.get_by_request(call.identity, UUID(request.request_id))
-        return jobs_pb2.GetJobByRequestIdResponse(job=await self._render(job))
+        return pb.GetJobByRequestIdResponse(job=await self._render(job))
 
-    async def CancelJob(self, request: jobs_pb2.CancelJobRequest, call: Call) -> jobs_pb2.CancelJobResponse:
+    async def CancelJob(self, request: pb.CancelJobRequest, call: Call) -> pb.CancelJobResponse:
         await self._queue.cancel(call.identity, UUID(request.id))
         job = await self._jobs.get(call.identity, UUID(request.id))
         if job.status != JobState.CANCELLED:
             raise JobFinal(status=job.status)
-        return jobs_pb2.CancelJobResponse(job=await self._render(job))
+        return pb.CancelJobResponse(job=await self._render(job))
 
-    async def UpdateJob(self, request: jobs_pb2.UpdateJobRequest, call: Call) -> jobs_pb2.UpdateJobResponse:
+    async def UpdateJob(self, request: pb.UpdateJobRequest, call: Call) -> pb.UpdateJobResponse:
         job = await self._jobs.update(
             call.identity, UUID(request.id), name=request.name or None, labels=list(request.labels)
         )
-        return jobs_pb2.UpdateJobResponse(job=await self._render(job))
+        return pb.UpdateJobResponse(job=await self._render(job))
 
-    async def DeleteJob(self, request: jobs_pb2.DeleteJobRequest, call: Call) -> jobs_pb2.DeleteJobResponse:
+    async def DeleteJob(self, request: pb.DeleteJobRequest, call: Call) -> pb.DeleteJobResponse:
         await self._jobs.delete(call.identity, UUID(request.id))
-        return jobs_pb2.DeleteJobResponse()
+        return pb.DeleteJobResponse()
 
-    async def ListJobEvents(self, request: jobs_pb2.ListJobEventsRequest, call: Call) -> jobs_pb2.ListJobEventsResponse:
+    async def ListJobEvents(self, request: pb.ListJobEventsRequest, call: Call) -> pb.ListJobEventsResponse:
         job = await self._jobs.get(call.identity, UUID(request.id))
         page = await self._events.list_events(call.identity, job.id, **page_of(request))
         events = [events_wire.event(event) for event in page.items]
-        return jobs_pb2.ListJobEventsResponse(events=events, pagination=pagination(request, page))
+        return pb.ListJobEventsResponse(events=events, pagination=pagination(request, page))
 
-    async def ListJobMetrics(
-        self, request: jobs_pb2.ListJobMetricsRequest, call: Call
-    ) -> jobs_pb2.ListJobMetricsResponse:
+    async def ListJobMetrics(self, request: pb.ListJobMetricsRequest, call: Call) -> pb.ListJobMetricsResponse:
         job = await self._jobs.get(call.identity, UUID(request.id))
         max_points = request.max_points or MAX_POINTS
         points, total = await self._events.list_metrics(call.identity, job.id, max_points=max_points)
-        return jobs_pb2.ListJobMetricsResponse(points=map(events_wire.metrics, points), total_points=total)
+        return pb.ListJobMetricsResponse(points=map(events_wire.metrics, points), total_points=total)
 
-    async def GetCapacity(self, request: jobs_pb2.GetCapacityRequest, call: Call) -> jobs_pb2.GetCapacityResponse:
+    async def GetCapacity(self, request: pb.GetCapacityRequest, call: Call) -> pb.GetCapacityResponse:
         capacity = await self._positions.capacity()
-        return jobs_pb2.GetCapacityResponse(gpu_types=map(queue_wire.capacity, capacity))
+        return pb.GetCapacityResponse(gpu_types=map(queue_wire.capacity, capacity))
 
-    def WatchJob(
-        self, request: jobs_pb2.WatchJobRequest, call: Call
-    ) -> AsyncGenerator[jobs_pb2.WatchJobResponse, None]:
-        return self._watch(jobs_pb2.WatchJobResponse, call, request.last_event_id, UUID(request.id))
+    def WatchJob(self, request: pb.WatchJobRequest, call: Call) -> AsyncGenerator[pb.WatchJobResponse, None]:
+        return self._watch(pb.WatchJobResponse, call, request.last_event_id, UUID(request.id))
 
-    def WatchJobs(
-        self, request: jobs_pb2.WatchJobsRequest, call: Call
-    ) -> AsyncGenerator[jobs_pb2.WatchJobsResponse, None]:
-        return self._watch(jobs_pb2.WatchJobsResponse, call, request.last_event_id, None)
+    def WatchJobs(self, request: pb.WatchJobsRequest, call: Call) -> AsyncGenerator[pb.WatchJobsResponse, None]:
+        return self._watch(pb.WatchJobsResponse, call, request.last_event_id, None)
 
     async def _watch(
         self, response: Any, call: Call, last_event_id: str, job_id: UUID | None

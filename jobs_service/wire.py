@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
-from pipeline.common.v1 import pagination_pb2
+from pipeline.common.v1 import pagination_pb2 as pb
 
 from jobs_service.database.rows import Page
 
@@ -30,10 +30,10 @@ def page_of(request: ListRequest) -> dict[str, int]:
     return {"page": request.page or 1, "limit": request.limit or DEFAULT_LIMIT}
 
 
-def pagination(request: ListRequest, listed: Page[Any]) -> pagination_pb2.Pagination:
+def pagination(request: ListRequest, listed: Page[Any]) -> pb.Pagination:
     """Returns the number of the page, of all pages and of all items."""
     page = page_of(request)
-    return pagination_pb2.Pagination(**page, total=listed.total, total_pages=math.ceil(listed.total / page["limit"]))
+    return pb.Pagination(**page, total=listed.total, total_pages=math.ceil(listed.total / page["limit"]))
 
 
 def enum_word(name: str, prefix: str) -> str:

@@ -208,7 +208,10 @@ async def sending(
     settings: WebhookSenderSettings, pool: Database, metrics: Metrics | None = None
 ) -> AsyncIterator[None]:
     """Sends webhooks while its body runs."""
-    async with open_delivery_worker(settings, pool, metrics or Metrics()) as worker, background({"webhooks": worker.run()}):
+    async with (
+        open_delivery_worker(settings, pool, metrics or Metrics()) as worker,
+        background({"webhooks": worker.run()}),
+    ):
         yield
 
 

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.api_keys.v1 import api_keys_pb2
+from pipeline.api_keys.v1 import api_keys_pb2 as pb
 
 from jobs_service.api_keys.model import SCOPES, ApiKey, NewApiKey
 from jobs_service.wire import time
@@ -18,7 +18,7 @@ _SCOPE_NUMBERS = {scope: number for number, scope in methods.SCOPES.items()}
 _ROLE_NUMBERS = {role: number for number, role in methods.ROLES.items()}
 
 
-def new_api_key(request: api_keys_pb2.CreateApiKeyRequest, role: Role) -> NewApiKey:
+def new_api_key(request: pb.CreateApiKeyRequest, role: Role) -> NewApiKey:
     """Returns the key to create, with a new secret. Raises ValidationFailed for scopes that the caller's role may not have."""
     scopes = [methods.SCOPES[number] for number in request.scopes]
     if not SCOPES[role].issuperset(scopes):
@@ -28,10 +28,10 @@ def new_api_key(request: api_keys_pb2.CreateApiKeyRequest, role: Role) -> NewApi
     return NewApiKey.generate(request.name, sorted(scopes), expires_at)
 
 
-def api_key(model: ApiKey) -> api_keys_pb2.ApiKey:
+def api_key(model: ApiKey) -> pb.ApiKey:
     """Returns the message of a key."""
     scopes: Any = [_SCOPE_NUMBERS[scope] for scope in model.scopes]
-    return api_keys_pb2.ApiKey(
+    return pb.ApiKey(
         id=str(model.id),
         name=model.name,
         prefix=model.prefix,
@@ -42,11 +42,11 @@ def api_key(model: ApiKey) -> api_keys_pb2.ApiKey:
     )
 
 
-def caller(identity: Identity) -> api_keys_pb2.Caller:
+def caller(identity: Identity) -> pb.Caller:
     """Returns the message of a caller."""
     role: Any = _ROLE_NUMBERS[identity.role]
     scopes: Any = [_SCOPE_NUMBERS[scope] for scope in sorted(identity.scopes or ())]
     expires = None if math.isinf(identity.expires_at) else time(datetime.fromtimestamp(identity.expires_at, UTC))
-    return api_keys_pb2.Caller(
+    return pb.Caller(
         user_id=identity.user_id, role=role, scopes=scopes, expires_at=expires, api_key_id=identity.api_key_id
     )

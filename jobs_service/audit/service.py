@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from google.api.httpbody_pb2 import HttpBody
-from pipeline.audit.v1 import audit_pb2
+from pipeline.audit.v1 import audit_pb2 as pb
 
 from jobs_service.audit import wire
 from jobs_service.audit.store import AuditStore
@@ -19,16 +19,12 @@ class AuditService:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
 
-    async def ListAuditEvents(
-        self, request: audit_pb2.ListAuditEventsRequest, call: Call
-    ) -> audit_pb2.ListAuditEventsResponse:
+    async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, call: Call) -> pb.ListAuditEventsResponse:
         page = await self._store.list_events(call.identity, **page_of(request), action=wire.action(request))
-        return audit_pb2.ListAuditEventsResponse(
-            events=map(wire.event, page.items), pagination=pagination(request, page)
-        )
+        return pb.ListAuditEventsResponse(events=map(wire.event, page.items), pagination=pagination(request, page))
 
     async def ExportAuditEvents(
-        self, request: audit_pb2.ExportAuditEventsRequest, call: Call
+        self, request: pb.ExportAuditEventsRequest, call: Call
     ) -> AsyncGenerator[HttpBody, None]:
         async for events in self._store.export(call.identity, action=wire.action(request)):
             yield HttpBody(content_type="application/jsonl", data=wire.json_lines(events))

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-from pipeline.audit.v1 import audit_pb2
+from pipeline.audit.v1 import audit_pb2 as pb
 
 from jobs_service.audit.model import AuditEvent
 from jobs_service.wire import optional_enum_word, time
@@ -15,15 +15,15 @@ from jobs_service.wire import optional_enum_word, time
 PREFIX = "AUDIT_ACTION_"
 
 
-def action(request: audit_pb2.ListAuditEventsRequest | audit_pb2.ExportAuditEventsRequest) -> str | None:
+def action(request: pb.ListAuditEventsRequest | pb.ExportAuditEventsRequest) -> str | None:
     """Returns the action to list; None: all."""
-    return optional_enum_word(request, "action", audit_pb2.AuditAction, PREFIX)
+    return optional_enum_word(request, "action", pb.AuditAction, PREFIX)
 
 
-def event(model: AuditEvent) -> audit_pb2.AuditEvent:
+def event(model: AuditEvent) -> pb.AuditEvent:
     """Returns the message of an event."""
-    value: Any = audit_pb2.AuditAction.Value(PREFIX + model.action.upper())
-    return audit_pb2.AuditEvent(
+    value: Any = pb.AuditAction.Value(PREFIX + model.action.upper())
+    return pb.AuditEvent(
         id=model.id,
         user_id=str(model.user_id),
         action=value,

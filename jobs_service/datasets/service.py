@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
-from pipeline.datasets.v1 import datasets_pb2
+from pipeline.datasets.v1 import datasets_pb2 as pb
 
 from jobs_service.datasets import wire
 from jobs_service.datasets.imports.importer import Importer
@@ -44,8 +44,8 @@ class DatasetService:
         self._silence_seconds = silence_seconds
 
     async def ImportDataset(
-        self, requests: AsyncIterator[datasets_pb2.ImportDatasetRequest], call: Call
-    ) -> datasets_pb2.ImportDatasetResponse:
+        self, requests: AsyncIterator[pb.ImportDatasetRequest], call: Call
+    ) -> pb.ImportDatasetResponse:
         with self._uploads.slot(call.identity.user_id, TooManyUploads(limit=self._max_per_user)):
             first = await _first(requests, self._silence_seconds)
             dataset_id, mapping = uuid4(), wire.mapping(first)
@@ -58,41 +58,35 @@ class DatasetService:
                 dataset = await self._store.create(
                     call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file
                 )
-        return datasets_pb2.ImportDatasetResponse(dataset=wire.dataset(dataset))
+        return pb.ImportDatasetResponse(dataset=wire.dataset(dataset))
 
-    async def GetDataset(self, request: datasets_pb2.GetDatasetRequest, call: Call) -> datasets_pb2.GetDatasetResponse:
+    async def GetDataset(self, request: pb.GetDatasetRequest, call: Call) -> pb.GetDatasetResponse:
         dataset = await self._store.get(call.identity, UUID(request.id))
-        return datasets_pb2.GetDatasetResponse(dataset=wire.dataset(dataset))
+        return pb.GetDatasetResponse(dataset=wire.dataset(dataset))
 
-    async def PreviewDataset(
-        self, request: datasets_pb2.PreviewDatasetRequest, call: Call
-    ) -> datasets_pb2.PreviewDatasetResponse:
+    async def PreviewDataset(self, request: pb.PreviewDatasetRequest, call: Call) -> pb.PreviewDatasetResponse:
         dataset = await self._store.get(call.identity, UUID(request.id))
         line = request.line if request.HasField("line") else None
         rows, total = await self._previews.page(
             dataset, row=request.row or 1, line=line, limit=request.limit or DEFAULT_LIMIT
         )
-        return datasets_pb2.PreviewDatasetResponse(rows=map(wire.preview_row, rows), total_rows=total)
+        return pb.PreviewDatasetResponse(rows=map(wire.preview_row, rows), total_rows=total)
 
-    async def DeleteDataset(
-        self, request: datasets_pb2.DeleteDatasetRequest, call: Call
-    ) -> datasets_pb2.DeleteDatasetResponse:
+    async def DeleteDataset(self, request: pb.DeleteDatasetRequest, call: Call) -> pb.DeleteDatasetResponse:
         await self._store.delete(call.identity, UUID(request.id))
-        return datasets_pb2.DeleteDatasetResponse()
+        return pb.DeleteDatasetResponse()
 
-    async def ListDatasets(
-        self, request: datasets_pb2.ListDatasetsRequest, call: Call
-    ) -> datasets_pb2.ListDatasetsResponse:
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, call: Call) -> pb.ListDatasetsResponse:
         status = wire.dataset_status(request)
         page = await self._store.list_all(call.identity, **page_of(request), status=status, search=request.search)
         datasets = [wire.dataset(dataset) for dataset in page.items]
-        return datasets_pb2.ListDatasetsResponse(datasets=datasets, pagination=pagination(request, page))
+        return pb.ListDatasetsResponse(datasets=datasets, pagination=pagination(request, page))
 
 
-Requests = AsyncIterator[datasets_pb2.ImportDatasetRequest]
+Requests = AsyncIterator[pb.ImportDatasetRequest]
 
 
-async def _next(requests: Requests, silence_seconds: float) -> datasets_pb2.ImportDatasetRequest | None:
+async def _next(requests: Requests, silence_seconds: float) -> pb.ImportDatasetRequest | None:
     """Returns the next message of an upload, None at its end. Raises UploadTimeout."""
     try:
         async with asyncio.timeout(silence_seconds):
@@ -101,16 +95,14 @@ async def _next(requests: Requests, silence_seconds: float) -> datasets_pb2.Impo
         raise UploadTimeout(seconds=silence_seconds) from None
 
 
-async def _first(requests: Requests, silence_seconds: float) -> datasets_pb2.ImportDatasetRequest:
+async def _first(requests: Requests, silence_seconds: float) -> pb.ImportDatasetRequest:
     first = await _next(requests, silence_seconds)
     if first is None or not first.HasField("name"):
         raise ValidationFailed([("name", "value is required")])
     return first
 
 
-async def _chunks(
-    first: datasets_pb2.ImportDatasetRequest, rest: Requests, silence_seconds: float
-) -> AsyncIterator[bytes]:
+async def _chunks(first: pb.ImportDatasetRequest, rest: Requests, silence_seconds: float) -> AsyncIterator[bytes]:
     yield first.chunk
     while (request := await _next(rest, silence_seconds)) is not None:
         late = [field.name for field, _ in request.ListFields() if field.name != "chunk"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.datasets.v1 import datasets_pb2
+from pipeline.datasets.v1 import datasets_pb2 as pb
 
 from jobs_service.datasets.formats.mapping import ColumnMapping
 from jobs_service.datasets.model import Dataset
@@ -15,18 +15,18 @@ from rpc.errors import ValidationFailed
 # Most characters of a text and most messages of a row in a preview.
 MAX_CHARACTERS, MAX_MESSAGES = 4_000, 100
 PREVIEW_TEXTS = frozenset({"tools", "prompt", "completion", "text", "error", "source"})
-_ERROR_FIELDS = [field.name for field in datasets_pb2.ValidationError.DESCRIPTOR.fields]
+_ERROR_FIELDS = [field.name for field in pb.ValidationError.DESCRIPTOR.fields]
 
 
-def dataset(model: Dataset) -> datasets_pb2.Dataset:
+def dataset(model: Dataset) -> pb.Dataset:
     """Returns the message of a dataset."""
-    return datasets_pb2.Dataset(
+    return pb.Dataset(
         id=str(model.id),
         user_id=str(model.user_id),
         name=model.name,
         description=model.description,
         format=model.format,
-        status=datasets_pb2.DatasetStatus.Value(f"DATASET_STATUS_{model.status.upper()}"),
+        status=pb.DatasetStatus.Value(f"DATASET_STATUS_{model.status.upper()}"),
         training_ready=model.training_ready,
         total_training_pairs=model.total_training_pairs,
         total_validation_pairs=model.total_validation_pairs,
@@ -46,13 +46,11 @@ def dataset(model: Dataset) -> datasets_pb2.Dataset:
         p50_tokens=model.p50_tokens,
         p95_tokens=model.p95_tokens,
         longest_tokens=model.longest_tokens,
-        token_histogram=[
-            datasets_pb2.TokenBin(up_to_tokens=edge, samples=samples) for edge, samples in model.token_histogram
-        ],
+        token_histogram=[pb.TokenBin(up_to_tokens=edge, samples=samples) for edge, samples in model.token_histogram],
     )
 
 
-def mapping(request: datasets_pb2.ImportDatasetRequest) -> ColumnMapping:
+def mapping(request: pb.ImportDatasetRequest) -> ColumnMapping:
     """Returns the mapping of columns and roles of an upload. Raises ValidationFailed."""
     try:
         return ColumnMapping.parse(request.mapping)
@@ -60,10 +58,10 @@ def mapping(request: datasets_pb2.ImportDatasetRequest) -> ColumnMapping:
         raise ValidationFailed([("mapping", str(error))]) from None
 
 
-def preview_row(row: Mapping[str, Any]) -> datasets_pb2.PreviewRow:
+def preview_row(row: Mapping[str, Any]) -> pb.PreviewRow:
     """Returns the message of a stored row, its texts cut to the size of a preview."""
     cut = _Cut()
-    message = datasets_pb2.PreviewRow(
+    message = pb.PreviewRow(
         row=row.get("row", 0),
         line=row.get("line", 0),
         pairs=row.get("pairs", 0),
@@ -87,30 +85,28 @@ class _Cut:
         return text[:MAX_CHARACTERS]
 
 
-def _message(message: Mapping[str, Any], cut: _Cut) -> datasets_pb2.PreviewMessage:
+def _message(message: Mapping[str, Any], cut: _Cut) -> pb.PreviewMessage:
     functions = [call["function"] for call in message.get("tool_calls", ())[:MAX_MESSAGES]]
-    return datasets_pb2.PreviewMessage(
+    return pb.PreviewMessage(
         role=message["role"],
         content=cut(message["content"]),
         reasoning=cut(message.get("reasoning_content", "")),
-        tool_calls=[
-            datasets_pb2.PreviewToolCall(name=cut(each["name"]), arguments=cut(each["arguments"])) for each in functions
-        ],
+        tool_calls=[pb.PreviewToolCall(name=cut(each["name"]), arguments=cut(each["arguments"])) for each in functions],
         trained=message.get("train", False),
         name=cut(message.get("name", "")),
     )
 
 
-def _error(problem: Mapping[str, Any]) -> datasets_pb2.ValidationError:
-    return datasets_pb2.ValidationError(**{key: problem[key] for key in _ERROR_FIELDS if key in problem})
+def _error(problem: Mapping[str, Any]) -> pb.ValidationError:
+    return pb.ValidationError(**{key: problem[key] for key in _ERROR_FIELDS if key in problem})
 
 
-def _warning(problem: Mapping[str, Any]) -> datasets_pb2.ValidationWarning:
-    return datasets_pb2.ValidationWarning(
+def _warning(problem: Mapping[str, Any]) -> pb.ValidationWarning:
+    return pb.ValidationWarning(
         kind=problem["kind"], message=problem["reason"], count=problem["count"], lines=problem["lines"]
     )
 
 
-def dataset_status(request: datasets_pb2.ListDatasetsRequest) -> str | None:
+def dataset_status(request: pb.ListDatasetsRequest) -> str | None:
     """Returns the status to list; None: all."""
-    return optional_enum_word(request, "status", datasets_pb2.DatasetStatus, "DATASET_STATUS_")
+    return optional_enum_word(request, "status", pb.DatasetStatus, "DATASET_STATUS_")

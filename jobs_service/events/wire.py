@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from pipeline.jobs.v1 import jobs_pb2
+from pipeline.jobs.v1 import jobs_pb2 as pb
 
 from jobs_service.events.model import JobEvent, MetricPoint
 from jobs_service.events.watch import End, Ping, Snapshot, WatchMessage
@@ -15,17 +15,17 @@ from jobs_service.jobs.wire import ACTIONS, REASONS, STATUSES, reforecast
 from jobs_service.wire import cents, cents_or_none, time
 
 
-def event(model: JobEvent) -> jobs_pb2.JobEvent:
+def event(model: JobEvent) -> pb.JobEvent:
     """Returns an event as its owner sees it."""
     data = model.data
     limit, reason = data.get("max_cost_usd"), data.get("status_reason")
     cost = Decimal(str(data.get("current_cost", 0)))
     final = data.get("final_cost")
-    return jobs_pb2.JobEvent(
+    return pb.JobEvent(
         id=model.cursor.render(model.user_id),
         job_id=str(model.job_id),
         revision=model.revision,
-        type=jobs_pb2.JobEventType.Value(f"JOB_EVENT_TYPE_{model.type.upper()}"),
+        type=pb.JobEventType.Value(f"JOB_EVENT_TYPE_{model.type.upper()}"),
         status=STATUSES[model.status],
         current_stage=data.get("current_stage", ""),
         progress=data.get("progress", 0),
@@ -47,19 +47,15 @@ def event(model: JobEvent) -> jobs_pb2.JobEvent:
     )
 
 
-def metrics(model: MetricPoint) -> jobs_pb2.JobMetrics:
+def metrics(model: MetricPoint) -> pb.JobMetrics:
     """Returns a trainer's metrics at one step."""
-    return jobs_pb2.JobMetrics(
-        step=model.step, epoch=model.epoch, values=model.values, created_at=time(model.created_at)
-    )
+    return pb.JobMetrics(step=model.step, epoch=model.epoch, values=model.values, created_at=time(model.created_at))
 
 
-Response = TypeVar("Response", jobs_pb2.WatchJobResponse, jobs_pb2.WatchJobsResponse)
+Response = TypeVar("Response", pb.WatchJobResponse, pb.WatchJobsResponse)
 
 
-def watch_message(
-    response: type[Response], model: WatchMessage, user_id: str, jobs: Sequence[jobs_pb2.Job]
-) -> Response:
+def watch_message(response: type[Response], model: WatchMessage, user_id: str, jobs: Sequence[pb.Job]) -> Response:
     """Returns a message of a watch. `jobs`: those of a snapshot."""
     update: dict[str, Any]
     match model.content:
@@ -68,8 +64,8 @@ def watch_message(
         case Snapshot(_, reset):
             update = {"reset" if reset else "snapshot": {"jobs": jobs}}
         case Ping(behind_seconds):
-            update = {"ping": jobs_pb2.WatchPing(behind_seconds=behind_seconds)}
+            update = {"ping": pb.WatchPing(behind_seconds=behind_seconds)}
         case End(reason):
-            code = jobs_pb2.WatchEndReason.Value(f"WATCH_END_REASON_{reason.upper()}")
-            update = {"end": jobs_pb2.WatchEnd(reason=code)}
+            code = pb.WatchEndReason.Value(f"WATCH_END_REASON_{reason.upper()}")
+            update = {"end": pb.WatchEnd(reason=code)}
     return response(id=model.cursor.render(user_id), **update)

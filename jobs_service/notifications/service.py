@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from pipeline.notifications.v1 import notifications_pb2
+from pipeline.notifications.v1 import notifications_pb2 as pb
 
 from jobs_service.notifications import wire
 from jobs_service.notifications.store import NotificationStore
@@ -18,18 +18,16 @@ class NotificationService:
     def __init__(self, store: NotificationStore) -> None:
         self._store = store
 
-    async def ListNotifications(
-        self, request: notifications_pb2.ListNotificationsRequest, call: Call
-    ) -> notifications_pb2.ListNotificationsResponse:
+    async def ListNotifications(self, request: pb.ListNotificationsRequest, call: Call) -> pb.ListNotificationsResponse:
         page, unread = await self._store.list_notifications(call.identity, **page_of(request), unread=request.unread)
-        return notifications_pb2.ListNotificationsResponse(
+        return pb.ListNotificationsResponse(
             notifications=[wire.notification(each) for each in page.items],
             pagination=pagination(request, page),
             unread_count=unread,
         )
 
     async def MarkNotificationRead(
-        self, request: notifications_pb2.MarkNotificationReadRequest, call: Call
-    ) -> notifications_pb2.MarkNotificationReadResponse:
+        self, request: pb.MarkNotificationReadRequest, call: Call
+    ) -> pb.MarkNotificationReadResponse:
         notification = await self._store.mark_notification_read(call.identity, UUID(request.id))
-        return notifications_pb2.MarkNotificationReadResponse(notification=wire.notification(notification))
+        return pb.MarkNotificationReadResponse(notification=wire.notification(notification))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.notifications.v1 import notifications_pb2
+from pipeline.notifications.v1 import notifications_pb2 as pb
 
 from jobs_service.notifications.model import Notification
 from jobs_service.wire import time
 
 
-def notification(model: Notification) -> notifications_pb2.Notification:
+def notification(model: Notification) -> pb.Notification:
     """Returns the message of a notification."""
     # The constructor makes a Struct of a mapping.
     metadata: Any = model.metadata
-    return notifications_pb2.Notification(
+    return pb.Notification(
         id=str(model.id),
         user_id=str(model.user_id),
         type=model.type,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pipeline.estimator.v1 import estimator_pb2
+from pipeline.estimator.v1 import estimator_pb2 as pb
 
 from jobs_service.queue.reforecast import MAX_FACTOR, ROUGH_SPREAD, SECONDS_PER_HOUR, InitialForecast
 
 
 def initial_forecast(estimate: bytes) -> InitialForecast:
     """Returns the forecast of a job's time in its estimate, seconds."""
-    response = estimator_pb2.EstimateCostResponse.FromString(estimate)
+    response = pb.EstimateCostResponse.FromString(estimate)
     if not response.HasField("forecast"):
         total = response.estimated_duration_hours * SECONDS_PER_HOUR
         return InitialForecast(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 from google.protobuf.message import DecodeError
-from pipeline.workers.v1 import workers_pb2
+from pipeline.workers.v1 import workers_pb2 as pb
 
 from jobs_service.artifacts.files import ArtifactFiles
 from jobs_service.artifacts.service import LeasedFiles
@@ -31,36 +31,34 @@ class WorkerService(LeasedFiles):
         self._queue = queue
         self._settings = settings
 
-    async def LeaseJobs(self, request: workers_pb2.LeaseJobsRequest, call: Call) -> workers_pb2.LeaseJobsResponse:
+    async def LeaseJobs(self, request: pb.LeaseJobsRequest, call: Call) -> pb.LeaseJobsResponse:
         leases = await self._claims.wait(call, wire.lease_request(request), request.wait_ms / 1000)
         readable = [await self._render(call.identity, lease) for lease in leases]
-        return workers_pb2.LeaseJobsResponse(leases=[lease for lease in readable if lease is not None])
+        return pb.LeaseJobsResponse(leases=[lease for lease in readable if lease is not None])
 
-    async def ReportProgress(
-        self, request: workers_pb2.ReportProgressRequest, call: Call
-    ) -> workers_pb2.ReportProgressResponse:
+    async def ReportProgress(self, request: pb.ReportProgressRequest, call: Call) -> pb.ReportProgressResponse:
         status = await self._queue.report(call.identity, wire.lease_ref(request), wire.report(request))
         return wire.lease_status(status)
 
-    async def GetLease(self, request: workers_pb2.GetLeaseRequest, call: Call) -> workers_pb2.GetLeaseResponse:
+    async def GetLease(self, request: pb.GetLeaseRequest, call: Call) -> pb.GetLeaseResponse:
         return wire.lease_state(await self._queue.get_lease(call.identity, wire.lease_ref(request)))
 
-    async def CompleteJob(self, request: workers_pb2.CompleteJobRequest, call: Call) -> workers_pb2.CompleteJobResponse:
+    async def CompleteJob(self, request: pb.CompleteJobRequest, call: Call) -> pb.CompleteJobResponse:
         await self._queue.complete(call.identity, wire.lease_ref(request), wire.completion(request))
-        return workers_pb2.CompleteJobResponse()
+        return pb.CompleteJobResponse()
 
-    async def FailJob(self, request: workers_pb2.FailJobRequest, call: Call) -> workers_pb2.FailJobResponse:
+    async def FailJob(self, request: pb.FailJobRequest, call: Call) -> pb.FailJobResponse:
         await self._queue.fail(call.identity, wire.lease_ref(request), wire.failure(request))
-        return workers_pb2.FailJobResponse()
+        return pb.FailJobResponse()
 
-    async def ReleaseJob(self, request: workers_pb2.ReleaseJobRequest, call: Call) -> workers_pb2.ReleaseJobResponse:
+    async def ReleaseJob(self, request: pb.ReleaseJobRequest, call: Call) -> pb.ReleaseJobResponse:
         released = await self._queue.release(call.identity, wire.lease_ref(request))
         if released is not None:
             trainer, lease_seconds = released
             self._claims.count_return(call.identity, trainer, lease_seconds)
-        return workers_pb2.ReleaseJobResponse()
+        return pb.ReleaseJobResponse()
 
-    async def _render(self, trainer: Identity, lease: Lease) -> workers_pb2.Lease | None:
+    async def _render(self, trainer: Identity, lease: Lease) -> pb.Lease | None:
         """Returns the message of a lease; fails the job and returns None where its row is not what the contract allows."""
         try:
             message = wire.lease(lease, self._settings)
