@@ -51,7 +51,7 @@ class ModelGpuType(GpuPrice):
 
     type: Annotated[str, Field(min_length=1, max_length=64)]
     name: Name
-    memory_gb: Positive
+    memory_gb: Positive | None = None  # None: gpus.toml has it
     note: Name
     offers: tuple[Offer, ...] = Field((), max_length=50)
 
@@ -181,6 +181,13 @@ class Catalogue(_Data):
             if gpu.type not in gpus.all_gpus():
                 raise ValueError(f"model_gpu_types: gpus.toml does not have {gpu.type}")
         for gpu in (*self.gpu_types, *self.model_gpu_types):
+            known = gpus.all_gpus().get(gpu.type)
+            if known is None and gpu.memory_gb is None:
+                raise ValueError(
+                    f"{gpu.type}: gpus.toml does not have it; with memory_gb here, jobs without a base model can use it"
+                )
+            if known is not None and gpu.memory_gb not in (None, known.memory_gb):
+                raise ValueError(f"{gpu.type}: memory_gb: gpus.toml has {known.memory_gb:g}; remove it here")
             providers = [offer.provider for offer in gpu.offers]
             if len(set(providers)) < len(providers):
                 raise ValueError(f"{gpu.type}: offers: a provider is repeated")

@@ -68,7 +68,7 @@ def _gpu_type(gpu: ModelGpuType) -> pb.GpuType:
         name=gpu.name,
         price_usd_per_hour=gpu.price_usd_per_hour,
         tokens_per_second=gpu.tokens_per_second if isinstance(gpu, GpuType) else 0.0,
-        memory_gb=gpu.memory_gb,
+        memory_gb=known.memory_gb if known else gpu.memory_gb or 0.0,
         note=gpu.note,
         bandwidth_gb_s=known.bandwidth_gb_s if known else 0.0,
         tflops_16bit=known.fp16_tflops if known else 0.0,

@@ -28,6 +28,8 @@ NONE = cast(Any, None)  # the catalogue needs neither datasets nor a caller
         (", price_date = 2026-08-21", "", "gpu_types.0.offers.0.price_date: Field required"),
         ("price_usd_per_hour = 2.5,", "price_usd_per_hour = 0,", "gpu_types.0.offers.0.price_usd_per_hour"),
         ('type = "H100"', 'type = "A100-80GB"', "is repeated"),
+        ('type = "H100"', 'type = "H100"\nmemory_gb = 94', "H100: memory_gb: gpus.toml has 80; remove it here"),
+        ('type = "H100"', 'type = "X100"', "X100: gpus.toml does not have it; with memory_gb here"),
         ("epochs = 3,", "epochs = 21,", "preset Balanced"),
         ("[defaults]", "[defaults", "catalogue"),
         ("step = 4", "step = 4\nstray = 1", "stray"),

@@ -193,7 +193,7 @@ def test_at_most_512_points_are_compared(tmp_path: Path, types: int, fits: bool)
     text = CATALOGUE.read_text()
     start = text.index("[[gpu_types]]")
     entry = text[start : text.index("[[gpu_types]]", start + 1)]
-    more = "".join(entry.replace('"A100-80GB"', f'"X{number}"') for number in range(types - 4))
+    more = "".join(entry.replace('"A100-80GB"', f'"X{number}"\nmemory_gb = 80') for number in range(types - 4))
     file = tmp_path / "catalogue.toml"
     file.write_text(text[:start] + more + text[start:])
     catalogue = read_catalogue(file)
