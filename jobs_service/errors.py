@@ -82,14 +82,14 @@ class DatasetLimit(LimitReached):
 
 
 class StorageQuota(ResourceExhausted):
-    """A file that is larger than the space its owner has left. `room`: bytes of that space."""
+    """A file that is larger than the space its owner has left. `remaining_bytes`: that space."""
 
     title = "Storage quota reached"
 
-    def __init__(self, *, room: int) -> None:
+    def __init__(self, *, remaining_bytes: int) -> None:
         super().__init__(
-            details=f"You may keep {room} bytes more; delete a dataset first.",
-            metadata={"room": str(room)},
+            details=f"You may keep {remaining_bytes} bytes more; delete a dataset first.",
+            metadata={"remaining_bytes": str(remaining_bytes)},
         )
 
 

@@ -148,7 +148,7 @@ class QuoteLimits(_Data):
     """How long a quote is valid, and how many unexpired quotes a user may have (`most`)."""
 
     valid_seconds: int = Field(ge=1, le=31_536_000)
-    most: int = Field(ge=1)
+    max_unexpired_per_user: int = Field(ge=1)
 
 
 class Catalogue(_Data):

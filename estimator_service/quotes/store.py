@@ -77,12 +77,12 @@ class Quotes:
                     *costs,
                     *messages,
                     limits.valid_seconds,
-                    limits.most,
+                    limits.max_unexpired_per_user,
                 )
         except asyncpg.ForeignKeyViolationError:
             raise DatasetNotFound("dataset_id") from None  # deleted since it was priced
         if row is None:
-            raise TooManyQuotes(limit=limits.most)
+            raise TooManyQuotes(limit=limits.max_unexpired_per_user)
         return _quote(row)
 
     async def get(self, caller: Identity, quote_id: str) -> Quote:

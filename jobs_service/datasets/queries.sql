@@ -17,11 +17,11 @@ left join lateral (
 ) page on true
 order by page.created_at desc, page.id desc;
 
--- name: begin_file
+-- name: reserve_file
 -- Recorded before the file's first byte is written.
 insert into unclaimed_files (path, user_id) values ($1, (select caller_id()));
 
--- name: end_file
+-- name: release_file
 -- If no dataset has claimed the file, the next sweep removes it.
 update unclaimed_files set since = '-infinity' where path = $1;
 

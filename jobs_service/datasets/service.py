@@ -52,8 +52,8 @@ class DatasetService:
             path = f"datasets/{call.identity.user_id}/{dataset_id}.jsonl"
             chunks = _chunks(first, requests, self._silence_seconds)
             async with (
-                self._store.begun(call.identity, path) as room,
-                self._importer.read(chunks, path, room=room, mapping=mapping) as file,
+                self._store.reserve_file(call.identity, path) as remaining_bytes,
+                self._importer.read(chunks, path, remaining_bytes=remaining_bytes, mapping=mapping) as file,
             ):
                 dataset = await self._store.create(
                     call.identity, dataset_id, first.name, first.description or None, first.file_name or None, file

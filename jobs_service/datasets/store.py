@@ -54,7 +54,7 @@ class DatasetStore:
         return read_page(rows, _dataset)
 
     @asynccontextmanager
-    async def begun(self, caller: Identity, path: str) -> AsyncIterator[int]:
+    async def reserve_file(self, caller: Identity, path: str) -> AsyncIterator[int]:
         """Records that a file is about to be written, so that the sweeper removes it if the body creates no dataset with it.
 
         Yields the bytes that the file may have. Raises DatasetLimit, StorageQuota.
@@ -64,15 +64,15 @@ class DatasetStore:
             self._check_dataset_limit(usage)
             remaining_bytes = self._remaining_bytes(usage)
             if remaining_bytes <= 0:
-                raise StorageQuota(room=0)
-            await connection.execute(SQL["begin_file"], path)
+                raise StorageQuota(remaining_bytes=0)
+            await connection.execute(SQL["reserve_file"], path)
         try:
             yield remaining_bytes
         finally:
             # If this fails, the sweeper finds the file a day later; what the body did stays done.
             with suppress(ServiceError):
                 async with as_caller(self._database, caller) as connection:
-                    await connection.execute(SQL["end_file"], path)
+                    await connection.execute(SQL["release_file"], path)
 
     async def create(
         self,
@@ -91,7 +91,7 @@ class DatasetStore:
             self._check_dataset_limit(usage)
             remaining_bytes = self._remaining_bytes(usage)
             if status == DatasetStatus.READY and file.stored_size > remaining_bytes:
-                raise StorageQuota(room=max(0, remaining_bytes))
+                raise StorageQuota(remaining_bytes=max(0, remaining_bytes))
             row = await connection.fetchrow(
                 SQL["create_dataset"],
                 dataset_id,

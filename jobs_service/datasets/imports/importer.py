@@ -61,17 +61,25 @@ class Importer:
 
     @asynccontextmanager
     async def read(
-        self, chunks: AsyncIterator[bytes], path: str, *, room: int, mapping: ColumnMapping | None = None
+        self, chunks: AsyncIterator[bytes], path: str, *, remaining_bytes: int, mapping: ColumnMapping | None = None
     ) -> AsyncIterator[ImportedFile]:
         """Reads a file as fast as its rows can be checked, and stores them under `path`; an excerpt if the file has bad rows.
 
-        `room`: bytes that its owner may store in addition. The body records the file. If reading or recording fails, the file
-        is removed. If it is unknown whether it was recorded, the sweeper removes it later unless a dataset has it.
+        `remaining_bytes`: what its owner may store in addition. The body records the file. If reading or recording fails, the
+        file is removed. If it is unknown whether it was recorded, the sweeper removes it later unless a dataset has it.
         Raises TooLarge, StorageQuota, StorageUnavailable, and what `chunks` raises.
         """
         started = time.monotonic()
         turn = self._turns.setdefault(path.rpartition("/")[0], asyncio.Lock())
-        work = _Work(self._threads, turn, self._storage, path, room=room, max_bytes=self._max_bytes, mapping=mapping)
+        work = _Work(
+            self._threads,
+            turn,
+            self._storage,
+            path,
+            remaining_bytes=remaining_bytes,
+            max_bytes=self._max_bytes,
+            mapping=mapping,
+        )
         try:
             await self._receive(chunks, work)
             file = work.result()
@@ -132,7 +140,7 @@ class _Work:
         storage: Storage,
         path: str,
         *,
-        room: int,
+        remaining_bytes: int,
         max_bytes: int,
         mapping: ColumnMapping | None,
     ) -> None:
@@ -142,7 +150,7 @@ class _Work:
         self._turn = turn
         self._storage = storage
         self._path = path
-        self._room = room
+        self._remaining_bytes = remaining_bytes
         self._max_bytes = max_bytes
         self._writer = storage.writer(path)
         self._stored = 0
@@ -210,8 +218,8 @@ class _Work:
 
     def _write(self, data: bytes) -> None:
         self._stored += len(data)
-        if self._stored > self._room:
-            raise StorageQuota(room=self._room)
+        if self._stored > self._remaining_bytes:
+            raise StorageQuota(remaining_bytes=self._remaining_bytes)
         self._writer.write(data)
 
 

@@ -94,10 +94,10 @@ async def test_a_user_has_a_storage_quota(stack: Stack, tmp_path: Path) -> None:
     assert [(each.code, each.reason) for each in refusals] == [
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_QUOTA")
     ] * 2
-    assert {each.metadata["room"] for each in refusals} == {"1"}
+    assert {each.metadata["remaining_bytes"] for each in refusals} == {"1"}
     await until(lambda: counted(tmp_path, 3))
     error = await refused(import_bytes(stack, LINE))
-    assert (error.reason, error.metadata["room"]) == ("STORAGE_QUOTA", "1")
+    assert (error.reason, error.metadata["remaining_bytes"]) == ("STORAGE_QUOTA", "1")
     assert (await import_bytes(stack, b"{")).status == datasets_pb2.DATASET_STATUS_ERROR
     await delete(stack, first.id)
     await import_bytes(stack, LINE)

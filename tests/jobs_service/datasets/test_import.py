@@ -385,7 +385,7 @@ async def test_a_storage_that_fails_is_unavailable(step: str) -> None:
 
     async with Importer.open(Storage(f"broken://bucket/{step}/x"), max_bytes=1000, metrics=Metrics()) as importer:
         with pytest.raises(StorageUnavailable) as caught:
-            async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
+            async with importer.read(chunks(), "a/b.jsonl", remaining_bytes=1_000_000):
                 raise AssertionError("recorded")
     assert "secret" not in caught.value.message + caught.value.details
     assert not [path for path in BrokenStorage.store if step in path]
@@ -417,7 +417,7 @@ async def test_a_file_that_is_not_recorded_is_removed(tmp_path: Path, failure: E
 
     async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1000, metrics=Metrics()) as importer:
         with pytest.raises(type(failure)):
-            async with importer.read(chunks(), "a/b.jsonl", room=1_000_000):
+            async with importer.read(chunks(), "a/b.jsonl", remaining_bytes=1_000_000):
                 raise failure
     assert files_in(tmp_path) == ["b.jsonl"] * kept
 
@@ -458,7 +458,7 @@ async def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
 
     async with Importer.open(Storage(f"file://{tmp_path}"), max_bytes=1_000_000, metrics=Metrics()) as importer:
         with pytest.raises(TooLarge):
-            async with importer.read(chunks(), "a/b.jsonl", room=10_000_000):
+            async with importer.read(chunks(), "a/b.jsonl", remaining_bytes=10_000_000):
                 raise AssertionError("recorded")
     assert not files_in(tmp_path)
 
@@ -486,7 +486,7 @@ async def test_many_files_of_one_user_delay_no_other(tmp_path: Path) -> None:
         yield orjson.dumps(LINES["messages"]) + b"\n"
 
     async def take(path: str) -> None:
-        async with importer.read(chunks(), path, room=1000):
+        async with importer.read(chunks(), path, remaining_bytes=1000):
             pass
 
     async with Importer.open(Slow(f"file://{tmp_path}"), max_bytes=1000, metrics=Metrics()) as importer:
