@@ -10,6 +10,7 @@ import shlex
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from rich.console import Console
 
 from deploy.local.processes import SetupError
 from deploy.local.running import Issuer, Running, get_json, read
-from deploy.local.up import up
 from deploy.settings import DoctorSettings, LocalSettings, UpSettings, plain
 from gateway.auth import DEMO_USER, SESSION_SECONDS
 from rpc.errors import OperatorError
@@ -86,12 +86,19 @@ def main() -> int:
 
 
 def _up(_: argparse.Namespace) -> int:
+    # Imported here: only this command needs the database's code.
+    from deploy.local.up import up
+
     settings = load(UpSettings)
     # Progress is printed to the console; the servers write logs of their own.
     setup_logs("warning")
     console = Console(highlight=False, soft_wrap=True)
     asyncio.run(
-        up(settings, lambda text: console.print(text, style="dim", markup=False), _Summary(console, settings.local_dir))
+        up(
+            settings,
+            lambda text: console.print(text, style="dim", markup=False),
+            partial(_print_summary, console, settings.local_dir),
+        )
     )
     return 0
 
@@ -199,30 +206,21 @@ def _seconds(text: str) -> int:
     return int(match[1]) * UNITS[match[2]]
 
 
-class _Summary:
+def _print_summary(console: Console, folder: Path, running: Running, dataset: str | None) -> None:
     """Prints how to reach the running stack. Each command is on a line of its own, so that it can be pasted."""
-
-    def __init__(self, console: Console, folder: Path) -> None:
-        self._console = console
-        self._folder = folder
-
-    def __call__(self, running: Running, dataset: str | None) -> None:
-        self._print(f"\nPipeline is running. Ctrl-C stops it; its data stays in {self._folder}/.", "bold green")
-        self._entry("Page", running.gateway)
-        if running.issuer is not None and dataset is not None:
-            token = running.issuer.open().token(seconds=SESSION_SECONDS)
-            self._entry("Token of the demo user, valid for 12 hours", token)
-            self._entry("Estimate the cost of training on the demo dataset", _curl(running, token, dataset))
-            self._entry("List the demo user's datasets over gRPC", _grpcurl(running, token))
-        self._entry("Metrics", "\n".join(f"{name:10}{url}" for name, url in running.metrics.items()))
-        self._entry("Logs", f"{self._folder}/logs/")
-
-    def _entry(self, title: str, text: str) -> None:
-        self._print(f"\n{title}", "bold")
-        self._print(text)
-
-    def _print(self, text: str, style: str | None = None) -> None:
-        self._console.print(text, style=style, markup=False)
+    entries = {"Page": running.gateway}
+    if running.issuer is not None and dataset is not None:
+        token = running.issuer.open().token(seconds=SESSION_SECONDS)
+        entries["Token of the demo user, valid for 12 hours"] = token
+        entries["Estimate the cost of training on the demo dataset"] = _curl(running, token, dataset)
+        entries["List the demo user's datasets over gRPC"] = _grpcurl(running, token)
+    entries["Metrics"] = "\n".join(f"{name:10}{url}" for name, url in running.metrics.items())
+    entries["Logs"] = f"{folder}/logs/"
+    text = f"\nPipeline is running. Ctrl-C stops it; its data stays in {folder}/."
+    console.print(text, style="bold green", markup=False)
+    for title, text in entries.items():
+        console.print(f"\n{title}", style="bold", markup=False)
+        console.print(text, markup=False)
 
 
 def _curl(running: Running, token: str, dataset: str) -> str:

@@ -112,7 +112,7 @@ async def _run(settings: UpSettings, report: Report, show: Show) -> None:
         gateway = f"http://{addresses['gateway']}"
         running = Running(gateway, addresses["estimator"], addresses["jobs"], admin_url, os.getpid(), issuer, metrics)
         await _until_ready(running, servers, logs)
-        dataset = await demo.ensure(running, variables, folder, report) if issuer else None
+        dataset = await demo.ensure(running, report) if issuer else None
         if issuer and settings.simulated_trainer:
             command = ["-m", "deploy.cli", "trainer", "--simulate", "--address", running.jobs]
             servers.add(await stack.enter_async_context(_supervised("trainer", command, logs, variables, report)))
