@@ -1,23 +1,28 @@
 import type { CreateJobRequest, Job } from "@/api/types";
 
+/** Fields of a request that belong to one call and not to the job. */
+type OfCall = "request_id" | "estimated_cost" | "quote_id";
+/** Every other field, so that a new one cannot be forgotten here. Null: not sent. */
+type JobFields = Record<Exclude<keyof CreateJobRequest, OfCall>, unknown>;
+
 /** The request that creates a job with the same configuration and limits. */
 export function requestOfJob(job: Job): CreateJobRequest {
-  return {
+  const fields: JobFields = {
     dataset_id: job.dataset_id,
     gpu_config: job.gpu_config,
     hyperparameters: withoutNulls(job.hyperparameters),
     preset_id: job.preset_id,
-    ...withoutNulls({
-      base_model: job.base_model,
-      training: job.training && withoutNulls(job.training),
-      provider: job.provider,
-      max_cost_usd: job.max_cost_usd,
-      max_duration_seconds: job.max_duration_seconds,
-      allow_oom_risk: job.allow_oom_risk || null,
-      name: job.name,
-      labels: job.labels.length > 0 ? job.labels : null,
-    }),
-  } as CreateJobRequest;
+    base_model: job.base_model,
+    training: job.training && withoutNulls(job.training),
+    provider: job.provider,
+    max_cost_usd: job.max_cost_usd,
+    max_duration_seconds: job.max_duration_seconds,
+    priority: job.priority,
+    allow_oom_risk: job.allow_oom_risk || null,
+    name: job.name,
+    labels: job.labels.length > 0 ? job.labels : null,
+  };
+  return withoutNulls(fields) as CreateJobRequest;
 }
 
 function withoutNulls<T extends object>(fields: T): T {

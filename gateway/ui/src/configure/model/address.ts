@@ -19,20 +19,32 @@ const PARAMETERS: Readonly<Record<Field, string>> = {
   max_duration_hours: "maxHours",
 };
 
+/** URL parameters of the other fields. A choice's is its name in the API. */
+const NAMES: Readonly<Record<Exclude<keyof Configuration, "values" | "choices">, string>> = {
+  datasetId: "datasetId",
+  presetId: "preset",
+  basedOn: "basedOn",
+  gpuType: "gpu",
+  baseModel: "model",
+  provider: "provider",
+  validation: "validation",
+  targetModules: "modules",
+  name: "name",
+  labels: "label",
+};
+
 /** Encodes the whole configuration as URL parameters, so that a link shares it. */
 export function toSearch(configuration: Configuration): URLSearchParams {
   const search = new URLSearchParams();
-  if (configuration.datasetId !== null) search.set("datasetId", configuration.datasetId);
-  search.set("preset", configuration.presetId);
-  if (configuration.presetId === "custom") search.set("basedOn", configuration.basedOn);
-  search.set("gpu", configuration.gpuType);
-  if (configuration.baseModel !== null) search.set("model", configuration.baseModel);
-  if (configuration.provider !== null) search.set("provider", configuration.provider);
+  const texts: Record<keyof typeof NAMES, string | null | readonly string[]> = {
+    ...configuration,
+    basedOn: configuration.presetId === "custom" ? configuration.basedOn : null,
+    targetModules: configuration.targetModules.join(" "),
+  };
+  for (const field of Object.keys(NAMES) as (keyof typeof NAMES)[]) {
+    for (const text of [texts[field]].flat()) if (text) search.append(NAMES[field], text);
+  }
   for (const [name, word] of Object.entries(configuration.choices)) search.set(name, word);
-  if (configuration.validation !== null) search.set("validation", configuration.validation);
-  if (configuration.targetModules.length > 0) search.set("modules", configuration.targetModules.join(" "));
-  if (configuration.name) search.set("name", configuration.name);
-  for (const label of configuration.labels) search.append("label", label);
   for (const field of FIELDS) {
     const value = configuration.values[field];
     if (value !== null && !Number.isNaN(value)) {
@@ -57,8 +69,7 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, defaul
     }
   }
   const choices = CHOICES.flatMap((name) => (search.has(name) ? [[name, search.get(name) ?? ""]] : []));
-  configuration = {
-    ...configuration,
+  const read: Omit<Configuration, "datasetId" | "presetId" | "basedOn"> = {
     values,
     gpuType: search.get("gpu") ?? configuration.gpuType,
     baseModel: search.get("model"),
@@ -69,6 +80,7 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, defaul
     name: (search.get("name") ?? "").trim().slice(0, MAX_NAME_LENGTH),
     labels: withLabels([], search.getAll("label").join()),
   };
+  configuration = { ...configuration, ...read };
   const base = catalogue.presets.find(({ id }) => id === configuration.presetId);
   const differs = base && Object.entries(hyperparameterValues(base.hyperparameters)).some(([key, value]) => values[key as Field] !== value);
   const custom = search.get("preset") === "custom" || differs === true;
@@ -77,7 +89,8 @@ export function fromSearch(search: URLSearchParams, catalogue: Catalogue, defaul
 
 /** Whether URL parameters hold any part of a configuration besides the dataset. */
 export function hasConfiguration(search: URLSearchParams): boolean {
-  return ["preset", "gpu", "model", "provider", "modules", "validation", "name", "label", ...CHOICES, ...Object.values(PARAMETERS)].some((name) => search.has(name));
+  const names = Object.values(NAMES).filter((name) => name !== NAMES.datasetId);
+  return [...names, ...CHOICES, ...Object.values(PARAMETERS)].some((name) => search.has(name));
 }
 
 /** The address of a form that is filled with a job's configuration. A deleted dataset is left out. */

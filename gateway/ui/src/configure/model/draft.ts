@@ -8,7 +8,8 @@ const KEYS = "pipeline.request-ids";
 const BASE_MODEL = "pipeline.base-model";
 const MAX_ENTRIES = 20;
 
-const DEFAULTS = { baseModel: null, choices: {}, targetModules: [], validation: null, provider: null, name: "", labels: [] };
+/** What a draft of an older version may lack. Fields that every version had are left out. */
+const DEFAULTS: Omit<Configuration, "datasetId" | "presetId" | "basedOn" | "gpuType" | "values"> = { baseModel: null, choices: {}, targetModules: [], validation: null, provider: null, name: "", labels: [] };
 
 type Entry<T> = readonly [name: string, value: T];
 
@@ -34,7 +35,6 @@ function write(store: string, name: string, value: unknown): void {
 /** Returns the draft of a dataset, or null. */
 export function getDraft(datasetId: string): Configuration | null {
   const draft = read<Configuration>(DRAFTS).find(([name]) => name === datasetId)?.[1];
-  // A draft of an older version lacks newer fields.
   return draft ? { ...DEFAULTS, ...draft, values: parseValues(draft.values) } : null;
 }
 
