@@ -359,7 +359,7 @@ async def test_the_list_shows_what_there_is_of_each_gpu_type(page: Page, person:
 
     async def counted() -> bool:
         gpu_types = (await person.ask("GET", "/api/capacity"))["gpu_types"]
-        return any(each["gpu_type"] == "V100-32GB" for each in gpu_types)
+        return any(each["gpu_type"] == "V100-32GB" and each["queued_jobs"] for each in gpu_types)
 
     # A count is up to two seconds old.
     await until(counted)
