@@ -18,17 +18,17 @@ limit 200;
 -- of finished jobs with a forecast alone. Users and workers are counted where rows are used (see shared_corrections).
 with recursive worker as (
     (
-        select worker_id, 1 as nth from lora_training_jobs
+        select worker_id, 1 as number from lora_training_jobs
         where status = 'completed' and model_family is not null and not simulated and worker_id is not null
         order by worker_id limit 1
     )
     union all
-    select n.worker_id, w.nth + 1 from worker w cross join lateral (
+    select n.worker_id, w.number + 1 from worker w cross join lateral (
         select worker_id from lora_training_jobs
         where status = 'completed' and model_family is not null and not simulated and worker_id > w.worker_id
         order by worker_id limit 1
     ) n
-    where w.nth < 500
+    where w.number < 500
 ), latest as (
     select
         j.*,

@@ -54,7 +54,7 @@ class ArtifactFiles:
         path, max_bytes = await self._store.begin_upload(caller, lease, name)
         writer = self._storage.writer(path)
         digest, size = hashlib.sha256(), 0
-        kept = False
+        is_stored = False
         try:
             async for chunk in chunks:
                 size += len(chunk)
@@ -67,9 +67,9 @@ class ArtifactFiles:
             await self._run(writer.commit)
             file = ArtifactFile(name, size, digest.hexdigest())
             await self._store.keep_upload(caller, lease, file, path)
-            kept = True
+            is_stored = True
         finally:
-            if not kept:
+            if not is_stored:
                 # Shielded: the caller may be gone, and its task cancelled.
                 await asyncio.shield(self._discard(writer, path))
         return file

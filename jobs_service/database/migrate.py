@@ -59,7 +59,7 @@ ROUTINES = (
     "create_job",
     "get_dataset",
     "keep_old_secret",
-    "forget_receiver",
+    "reset_responsive",
     "supersede_notifications",
     "write_webhook_deliveries",
     "write_audit_event",

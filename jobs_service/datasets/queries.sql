@@ -90,7 +90,7 @@ with old as materialized (
         select from lora_datasets d
         where d.user_id = old.user_id and d.storage_path = old.path and d.deleted_at is null
     )
-), kept as (
+), claimed as (
     delete from unclaimed_files where path in (select path from used)
 )
 update unclaimed_files set since = now()

@@ -86,24 +86,24 @@ with point as (
 ), value as (
     select
         p.step, v.name, v.value,
-        row_number() over (partition by v.name order by p.step) - 1 as nth, count(*) over (partition by v.name) as n
+        row_number() over (partition by v.name order by p.step) - 1 as index, count(*) over (partition by v.name) as n
     from point p
     cross join lateral (select key as name, value::text::double precision as value from jsonb_each(p.values)) v
 ), part as (
-    select *, case when n > $2 then nth * greatest(1, ($2 - 2) / 2) / n else nth end as part from value
+    select *, case when n > $2 then index * greatest(1, ($2 - 2) / 2) / n else index end as part from value
 ), ranked as (
     select
         *, row_number() over (partition by name, part order by value, step) as from_below,
         row_number() over (partition by name, part order by value desc, step) as from_above
     from part
-), kept as (
+), thinned as (
     select step, jsonb_object_agg(name, value) as values
     from ranked
-    where n <= $2 or nth in (0, n - 1) or ($2 >= 4 and (from_below = 1 or from_above = 1))
+    where n <= $2 or index in (0, n - 1) or ($2 >= 4 and (from_below = 1 or from_above = 1))
     group by step
 )
-select p.step, p.epoch, k.values, p.created_at, p.total
-from kept k join point p on p.step = k.step
+select p.step, p.epoch, t.values, p.created_at, p.total
+from thinned t join point p on p.step = t.step
 order by p.step;
 
 -- name: prune_events

@@ -8,19 +8,19 @@
 -- Returns how far the walk went even if nothing was claimed.
 with recursive turn as (
     (
-        select webhook_id, 1 as nth from webhook_deliveries
+        select webhook_id, 1 as walked from webhook_deliveries
         where status in ('pending', 'sending') and webhook_id >= $1
         order by webhook_id limit 1
     )
     union all
-    select n.webhook_id, t.nth + 1
+    select n.webhook_id, t.walked + 1
     from turn t
     cross join lateral (
         select webhook_id from webhook_deliveries
         where status in ('pending', 'sending') and webhook_id > t.webhook_id
         order by webhook_id limit 1
     ) n
-    where t.nth < $2
+    where t.walked < $2
 ), busy as (
     select * from unnest($7::uuid[], $8::uuid[], $9::boolean[]) as b (webhook_id, user_id, responsive)
 ), due as (
@@ -40,16 +40,16 @@ with recursive turn as (
 ), share as (
     select due.*, row_number() over (partition by user_id, responsive order by next_attempt_at) + (
         select count(*) from busy b where b.user_id = due.user_id and (due.responsive or not b.responsive)
-    ) as user_nth
+    ) as user_rank
     from due
 ), fair as (
-    select *, row_number() over (partition by responsive order by user_nth, next_attempt_at) as nth
+    select *, row_number() over (partition by responsive order by user_rank, next_attempt_at) as rank
     from share
-    where user_nth <= case when responsive then $4::integer else $5::integer end
+    where user_rank <= case when responsive then $4::integer else $5::integer end
 ), chosen as (
     select d.id, w.url, w.secret, w.responsive, case when w.old_secret_until > now() then w.old_secret end as old_secret
     from (
-        select id, webhook_id from fair where responsive or nth <= $11::integer order by user_nth, next_attempt_at limit $3
+        select id, webhook_id from fair where responsive or rank <= $11::integer order by user_rank, next_attempt_at limit $3
     ) f
     join webhooks w on w.id = f.webhook_id
     join webhook_deliveries d on d.id = f.id
@@ -68,8 +68,8 @@ with recursive turn as (
 ), attempt as (
     insert into webhook_attempts (delivery_id, number, user_id) select id, attempt_count, user_id from claimed
 )
-select walked.webhook_id as walked_to, walked.nth as walked, c.*
-from (select webhook_id, nth from turn order by nth desc limit 1) walked
+select last.webhook_id as walked_to, last.walked, c.*
+from (select webhook_id, walked from turn order by walked desc limit 1) last
 left join claimed c on true;
 
 -- name: finish_attempt

@@ -123,15 +123,15 @@ class JsonDocuments:
     def _forget(self) -> None:
         """Drops the bytes that were read. Keeps the size of a row that is too long, and the beginning of a gap."""
         if self._in_row:
-            kept = self._data[self._begin :]
-            if self._dropped + len(kept) > MAX_RECORD_BYTES:
+            rest = self._data[self._begin :]
+            if self._dropped + len(rest) > MAX_RECORD_BYTES:
                 self._dropped += self._scan - self._begin
                 self._move_to(self._scan)
-                kept = self._data[self._scan :]
+                rest = self._data[self._scan :]
         else:
             if self._depth == self._base or self._closed:
                 self._extend_gap(self._scan)
             self._move_to(self._scan)
-            kept = self._data[self._scan :]
-        self._scan -= len(self._data) - len(kept)
-        self._data, self._begin = kept, 0
+            rest = self._data[self._scan :]
+        self._scan -= len(self._data) - len(rest)
+        self._data, self._begin = rest, 0

@@ -18,7 +18,10 @@ PLACEHOLDERS = ("<image>", "<video>", "<audio>", "<|image|>", "<|video|>", "<|au
 
 
 class RowReader:
-    """Reads the rows of one file into samples of one shape, that of the first row. `mapping`: of its columns and roles."""
+    """Reads the rows of one file into samples of one shape, that of the first row.
+
+    `mapping`: columns and roles that the upload maps.
+    """
 
     def __init__(self, mapping: ColumnMapping | None = None) -> None:
         self.format: str | None = None
@@ -44,10 +47,10 @@ class RowReader:
             name, used = "mapped", tuple(columns)
             sample = self._mapped(row, columns)
         else:
-            found = keys.detect(row)
-            if found is None:
+            detected = keys.detect(row)
+            if detected is None:
                 raise BadRowError(keys.unknown_format(row))
-            name, used = found
+            name, used = detected
             sample = self._read(name, row, used)
         self._check_unread(row, name, used, sample)
         if self.format is None:
@@ -105,8 +108,8 @@ class RowReader:
             return [key for key, mapped_to in columns.items() if mapped_to == role]
 
         def joined(role: str) -> str:
-            found = (optional_string(row.get(key), key) for key in keys(role))
-            return "\n\n".join(filter(None, found))
+            strings = (optional_string(row.get(key), key) for key in keys(role))
+            return "\n\n".join(filter(None, strings))
 
         def answer(role: str) -> str:
             return string(joined(role), keys(role)[0])

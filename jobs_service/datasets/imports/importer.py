@@ -170,8 +170,8 @@ class _Work:
 
     def result(self) -> ImportedFile:
         """Returns the summary of the file, and where it is stored."""
-        kept = (self._storage.bucket, self._path) if self._stored else (None, None)
-        return ImportedFile(self._ingestion.result(), self.received, self._stored, *kept)
+        location = (self._storage.bucket, self._path) if self._stored else (None, None)
+        return ImportedFile(self._ingestion.result(), self.received, self._stored, *location)
 
     async def discard(self) -> None:
         """Removes the stored file once the running step has ended."""

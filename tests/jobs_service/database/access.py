@@ -92,9 +92,9 @@ select r.rolname, p.privilege, case
         where a.attrelid = c.oid and a.attnum > 0 and has_column_privilege(r.oid, c.oid, a.attnum, p.privilege)
     )
 end as columns
-from pg_roles r, pg_class c, unnest(array['select', 'insert', 'update', 'delete']) with ordinality p (privilege, nth)
+from pg_roles r, pg_class c, unnest(array['select', 'insert', 'update', 'delete']) with ordinality p (privilege, ordinal)
 where c.oid = $1::text::regclass and r.rolname = any($2::text[])
-order by r.rolname, p.nth
+order by r.rolname, p.ordinal
 """
 
 
