@@ -3,7 +3,17 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import type { CreateJobRequest, Job, JobEvent } from "@/api/types";
 import { calls, pass, installFakeNetwork, wrapper } from "@/testing/network";
-import { ACTIVE_REFRESH_MS, useCreateTrainingJob, useJobEvents, useTrainingJob, useTrainingJobs, withEvent, withNewEvent } from "./queries";
+import {
+  ACTIVE_REFRESH_MS,
+  METRICS_REFRESH_MS,
+  useCreateTrainingJob,
+  useJobEvents,
+  useJobMetrics,
+  useTrainingJob,
+  useTrainingJobs,
+  withEvent,
+  withNewEvent,
+} from "./queries";
 
 installFakeNetwork();
 
@@ -88,6 +98,54 @@ describe("a watched job", () => {
     await act(() => log.respond({ events: [{ revision: 3 }] }));
     await act(() => calls.at(-1)!.respond({ events: [{ revision: 4 }, { revision: 3 }] }));
     expect(result.current[1].data).toEqual([{ revision: 4 }, { revision: 3 }]);
+  });
+
+  describe("and its metrics", () => {
+    const old = [{ step: 10, values: { loss: 0.5, eval_loss: 0.6 } }];
+    const fetches = () => calls.filter(({ url }) => url.includes("metrics"));
+
+    /** Renders a running job with a live watch and one point. */
+    async function renderMetrics() {
+      const { result } = renderHook(
+        () => {
+          const { data } = useTrainingJob("j");
+          return useJobMetrics("j", !data?.is_final);
+        },
+        { wrapper },
+      );
+      await pass(1);
+      await act(() => fetches()[0]!.respond({ points: [] }));
+      await act(() => calls[0]!.respond(job("running")));
+      act(() => send("snapshot", { jobs: [] }));
+      await pass(1);
+      await act(() => fetches().at(-1)!.respond({ points: old }));
+      const before = fetches().length;
+      return { result, fetchesSince: () => fetches().slice(before) };
+    }
+
+    it("has each metric at the steps that a report had it for, and fetches once for the events of a second", async () => {
+      const { result, fetchesSince } = await renderMetrics();
+      for (const revision of [4, 5]) {
+        act(() => send("event", { ...progress, revision, current_step: revision + 7, current_metrics: { loss: 0.4, eval_loss: 0.6 } }));
+      }
+      await pass(METRICS_REFRESH_MS);
+      expect(result.current.data).toEqual(old);
+      expect(fetchesSince()).toHaveLength(1);
+      const points = [...old, { step: 11, values: { loss: 0.45 } }, { step: 12, values: { loss: 0.4 } }];
+      await act(() => fetchesSince()[0]!.respond({ points }));
+      await pass(2 * METRICS_REFRESH_MS);
+      expect(result.current.data).toEqual(points);
+      expect(fetchesSince()).toHaveLength(1);
+    });
+
+    it("has the last report's once the job has ended", async () => {
+      const { result, fetchesSince } = await renderMetrics();
+      act(() => send("event", { ...progress, type: "completed", is_final: true }));
+      await pass(1);
+      const points = [...old, { step: 12, values: { loss: 0.4 } }];
+      await act(() => fetchesSince()[0]!.respond({ points }));
+      expect(result.current.data).toEqual(points);
+    });
   });
 });
 

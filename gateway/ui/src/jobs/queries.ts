@@ -29,6 +29,8 @@ import { useJobWatch } from "./watch/use-job-watch";
 export const ACTIVE_REFRESH_MS = 4000;
 /** With a live watch, for the values that no event has: queue position and cost so far. */
 const LIVE_REFRESH_MS = 15_000;
+/** After an event, the metrics are fetched in this time: at most that often, however many events come. */
+export const METRICS_REFRESH_MS = 1000;
 /** As many points as a chart of this size can show. */
 const CURVE_POINTS = 500;
 const SHOWN_EVENTS = 50;
@@ -142,8 +144,10 @@ export function useTrainingJob(id: string): UseQueryResult<Job, ApiError> {
     addToLog(queries, event);
     queries.setQueryData<Job>(key, (current) => current && withEvent(current, event));
     queries.setQueryData<JobEvent[]>(["jobs", "events", id], (events) => events && withNewEvent(events, event));
-    queries.setQueryData<JobMetrics[]>(["jobs", "metrics", id], (points) => points && withMetrics(points, event));
-    if (event.type !== "progress") {
+    // An event's `current_metrics` are the latest of each name, also those of earlier steps: the points themselves are fetched.
+    const isProgress = event.type === "progress";
+    void queries.invalidateQueries({ queryKey: ["jobs", "metrics", id], refetchType: isProgress ? "none" : "active" });
+    if (!isProgress) {
       // An event does not have everything that a transition changes: times, queue position, trainer.
       void queries.invalidateQueries({ queryKey: key });
       void queries.invalidateQueries({ queryKey: ["notifications"] });
@@ -208,18 +212,6 @@ export function withNewEvent(events: JobEvent[], event: JobEvent): JobEvent[] {
   return [event, ...events].slice(0, SHOWN_EVENTS);
 }
 
-function withMetrics(points: JobMetrics[], event: JobEvent): JobMetrics[] {
-  const values = Object.fromEntries(
-    Object.entries(event.current_metrics).filter((entry): entry is [string, number] => typeof entry[1] === "number"),
-  );
-  if (Object.keys(values).length === 0) return points;
-  const { current_step: step, current_epoch: epoch, created_at } = event;
-  // Values of one step are merged: a trainer may report loss and eval loss one after the other.
-  const same = points.find((point) => point.step === step);
-  const others = points.filter((point) => point.step < step);
-  return [...others, { step, epoch, created_at, values: { ...same?.values, ...values } }];
-}
-
 /** The latest events of a job, newest first. */
 export function useJobEvents(id: string, isLive: boolean): UseQueryResult<JobEvent[], ApiError> {
   return useQuery<JobEvent[], ApiError>({
@@ -233,9 +225,15 @@ export function useJobEvents(id: string, isLive: boolean): UseQueryResult<JobEve
   });
 }
 
-/** The metrics of a job, by step. */
-export function useJobMetrics(id: string, isLive: boolean): UseQueryResult<JobMetrics[], ApiError> {
-  return useQuery<JobMetrics[], ApiError>({ ...metricsQuery(id), refetchInterval: isLive ? LIVE_REFRESH_MS : false });
+/** The metrics of a job, by step. Those of an active job are fetched soon after an event, and now and then. */
+export function useJobMetrics(id: string, isActive: boolean): UseQueryResult<JobMetrics[], ApiError> {
+  return useQuery<JobMetrics[], ApiError>({
+    ...metricsQuery(id),
+    refetchInterval: ({ state }) => {
+      if (!isActive) return false;
+      return state.isInvalidated && state.status === "success" ? METRICS_REFRESH_MS : LIVE_REFRESH_MS;
+    },
+  });
 }
 
 /** Cancels a job that is not final. */
