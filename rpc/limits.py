@@ -38,7 +38,8 @@ class FairLimit:
             yield
         finally:
             self.total -= amount
-            left = self._used.pop(user_id) - amount
+            # Of two slots of amount 0, as for empty bodies, the first one to end removes the entry.
+            left = self._used.pop(user_id, 0) - amount
             if left:
                 self._used[user_id] = left
 

@@ -50,6 +50,14 @@ def test_a_share_is_as_much_as_is_free() -> None:
         assert fill(FairLimit(12, per_user=2), "ann") == 2
 
 
+def test_slots_of_nothing_may_overlap() -> None:
+    """Two requests of a user with empty bodies take no share and may be under way at once."""
+    limit = FairLimit(12)
+    with limit.slot("ann", Overloaded, 0), limit.slot("ann", Overloaded, 0):
+        assert limit.total == 0
+    assert limit.total == 0
+
+
 async def test_one_users_excess_is_refused_and_others_are_served(serve: Serve) -> None:
     """L02: a call above its caller's share is refused at once and may be retried; another user's call is served."""
     running, go = asyncio.Semaphore(0), asyncio.Event()
