@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rpc.errors import InvalidArgument, LimitReached, NotFound, PermissionDenied, ResourceExhausted, ServiceError
+from rpc.errors import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, ServiceError
 from rpc.status import Failure, failure_of, log_failure
 
 
@@ -44,13 +44,6 @@ class UnsupportedMediaType(InvalidArgument):
     """A body of a media type or encoding that this path does not take."""
 
     title = "Unsupported media type"
-
-
-class TooManyUploads(LimitReached):
-    """A caller, or the gateway, at the limit of concurrent uploads."""
-
-    title = "Too many uploads"
-    advice = "A user may have at most {limit} uploads at once, fewer while many users upload; try again later."
 
 
 class UriTooLong(InvalidArgument):

@@ -93,13 +93,6 @@ class StorageQuota(ResourceExhausted):
         )
 
 
-class TooManyUploads(LimitReached):
-    """A user, or the server, at the limit of concurrent uploads."""
-
-    title = "Too many uploads"
-    advice = "A user may have at most {limit} uploads at once, fewer while many users upload; try again later."
-
-
 class UploadTimeout(ServiceError):
     """An upload that sends nothing for too long."""
 

@@ -203,6 +203,13 @@ class TooManyWatches(ResourceExhausted):
         super().__init__(details=f"Too many {kind} are open at once; close one, or try again later.")
 
 
+class TooManyUploads(LimitReached):
+    """A user, or the server, at the limit of concurrent uploads, in the gateway or in the Jobs service."""
+
+    title = "Too many uploads"
+    advice = "A user may have at most {limit} uploads at once, fewer while many users upload; try again later."
+
+
 class BufferOverrun(ResourceExhausted):
     """A caller that reads a stream more slowly than its messages arrive."""
 

@@ -30,9 +30,8 @@ from gateway.api.stream import stream_response
 from gateway.api.uploads import check_upload_type, upload
 from gateway.auth import authorization, client_address
 from gateway.endpoint import Endpoint, Handler
-from gateway.errors import TooManyUploads
 from gateway.settings import GatewaySettings
-from rpc.errors import Overloaded, Unauthenticated, ValidationFailed
+from rpc.errors import Overloaded, TooManyUploads, Unauthenticated, ValidationFailed
 from rpc.identity.model import Identity
 from rpc.identity.origin import CLIENT_ADDRESS, Origin, current_origin
 from rpc.identity.tokens import LEEWAY_SECONDS, Verifier
@@ -128,7 +127,7 @@ class Api:
         self._silence_seconds = settings.body_timeout_ms / 1000
         self._closing = asyncio.Event()
         self._opening = asyncio.Semaphore(MAX_OPENING)
-        # The Jobs service has the same limit: of hundreds of uploads, few would even reach it to be refused there.
+        # The Jobs service has the same limit; here uploads are refused before a call is opened for each.
         self._uploads = FairLimit(settings.max_uploads, per_user=settings.max_uploads_per_user)
         self._buffered_bytes = FairLimit(settings.max_buffered_bytes)
         handlers: dict[str, dict[str, Handler]] = {}

@@ -12,10 +12,10 @@ from jobs_service.datasets import wire
 from jobs_service.datasets.imports.importer import Importer
 from jobs_service.datasets.preview import Previews
 from jobs_service.datasets.store import DatasetStore
-from jobs_service.errors import TooManyUploads, UploadTimeout
+from jobs_service.errors import UploadTimeout
 from jobs_service.wire import DEFAULT_LIMIT, page_of, pagination
 from rpc.boundary import Call
-from rpc.errors import ValidationFailed
+from rpc.errors import TooManyUploads, ValidationFailed
 from rpc.limits import FairLimit
 
 
