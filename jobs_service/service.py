@@ -70,15 +70,15 @@ class JobsService(OwnedFiles):
         job = await self._create(call, wire.configuration(request), idempotency_key(request))
         return pb.CreateJobResponse(job=await self._render(job))
 
-    async def _create(self, call: Call, configuration: Configuration, idempotency_key: UUID | None) -> Job:
-        job = await self._jobs.find_request(call.identity, idempotency_key, configuration) if idempotency_key else None
+    async def _create(self, call: Call, configuration: Configuration, key: UUID | None) -> Job:
+        job = await self._jobs.find_request(call.identity, key, configuration) if key else None
         if job is not None:
             return job
         request, timeout = wire.estimate_request(configuration), call.remaining_seconds()
         response = await self._estimator.EstimateCost(request, metadata=call.forward(), timeout=timeout)
         price = wire.price(response)
         configuration.check_memory(price)
-        return await self._jobs.create(call.identity, configuration, price, idempotency_key)
+        return await self._jobs.create(call.identity, configuration, price, key)
 
     async def _render(self, job: Job) -> pb.Job:
         return self._message(job, (await self._positions.of([job])).get(job.id))

@@ -9,7 +9,7 @@ from rpc.boundary import Boundary
 from rpc.process.settings import CommonSettings
 from rpc.server.grpc_server import Services, grpc_server
 
-# Who its callers are is the boundary's to know.
+# No token has this secret: each boundary has a verifier of its own.
 SETTINGS = CommonSettings(jwt_secret="a-secret-that-nobody-ever-looks-at", jwt_issuer="tests", drain_seconds=0.2)
 
 

@@ -145,7 +145,7 @@ class LearningRateLimit(_Data):
 
 
 class QuoteLimits(_Data):
-    """How long a quote is valid, and how many unexpired quotes a user may have (`most`)."""
+    """How long a quote is valid, and how many unexpired quotes a user may have."""
 
     valid_seconds: int = Field(ge=1, le=31_536_000)
     max_unexpired_per_user: int = Field(ge=1)

@@ -26,7 +26,8 @@ insert into unclaimed_files (path, user_id) values ($1, (select caller_id()));
 update unclaimed_files set since = '-infinity' where path = $1;
 
 -- name: usage
--- How many datasets the caller has, without deleted ones, and the bytes of their files in storage. Excerpts of bad files are small and not counted.
+-- How many datasets the caller has, without deleted ones, and the bytes of their files in storage. Excerpts of bad files are small
+-- and not counted.
 select
     count(*) as datasets, coalesce(sum(stored_size) filter (where status = 'ready'), 0)::bigint as bytes
 from lora_datasets

@@ -12,7 +12,8 @@ select * from job_details where idempotency_key = $1;
 select * from job_details where id = $1;
 
 -- name: list_jobs
--- The function is in database/routines/list_jobs.sql, with the names of the parameters. Row-level security adds the owner, which leads the index.
+-- The function is in database/routines/list_jobs.sql, with the names of the parameters. Row-level security adds the owner, which
+-- leads the index.
 select * from list_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: update_job
