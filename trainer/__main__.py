@@ -27,12 +27,12 @@ from trainer.simulate import STALL_SECONDS, Simulation, SimulationOptions
 from trainer.supervisor import gpus as gpu_types
 from trainer.supervisor.supervisor import Supervisor
 
-# GPUs that a job may ask for, at most.
+# Most GPUs of one job.
 GPUS_PER_JOB = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command line of a trainer."""
+    """Adds the command-line options of a trainer."""
     parser.add_argument(
         "--gpus",
         type=_gpus,
@@ -53,18 +53,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     simulated = parser.add_argument_group("a simulated trainer")
     simulated.add_argument("--simulate", action="store_true", help="train nothing, and report made-up curves")
     simulated.add_argument(
-        "--speed", type=_positive, metavar="N", help="N times faster than estimated; else a minute for each job"
+        "--speed", type=_positive, metavar="N", help="N times faster than estimated; default: one minute for each job"
     )
     simulated.add_argument(
         "--jobs", type=int, choices=range(1, 65), default=4, metavar="N", help="jobs at once, 1 to 64"
     )
     simulated.add_argument("--slow", type=_positive, default=1.0, metavar="N", help="take N times as long")
-    faults = {"crash": "kill the process", "hang": "fall silent", "fail": "end with an error", "lie": "report any step"}
+    faults = {
+        "crash": "kill the process",
+        "hang": "stop reporting",
+        "fail": "end with an error",
+        "lie": "report random steps",
+    }
     for name, effect in faults.items():
         simulated.add_argument(
             f"--{name}", type=_share, default=0.0, metavar="SHARE", help=f"share of jobs, 0 to 1, to {effect} in"
         )
-    simulated.add_argument("--seed", type=int, default=0, help="chooses the jobs of those shares")
+    simulated.add_argument("--seed", type=int, default=0, help="seed for the random choice of these jobs")
 
 
 def run(
@@ -165,7 +170,7 @@ def _make_demo_model(folder: Path) -> None:
     _require_torch()
     from trainer.demo_model import make
 
-    print(make(folder))  # noqa: T201 - the command's answer
+    print(make(folder))  # noqa: T201 - the command's output
 
 
 def _require_torch() -> None:

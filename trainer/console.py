@@ -11,24 +11,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from trainer.client import Job
 
-# Called with a job, its completed steps, and how it ended; an empty string while it runs.
-Show = Callable[[Job, int, str], None]
+# Called with a job, its completed steps, and its outcome: an empty string while it runs.
+ShowProgress = Callable[[Job, int, str], None]
 
 
 @contextmanager
-def open_display(kind: str) -> Iterator[Show]:
-    """Opens the display of jobs. `kind`: kind of trainer in its lines, such as `simulated`."""
+def open_display(kind: str) -> Iterator[ShowProgress]:
+    """Opens the display of jobs. `kind`: a word before each line, such as `simulated`; may be empty."""
     console = Console(highlight=False, soft_wrap=True)
 
     def title(job: Job) -> str:
         return f"{kind} job {job.id}, attempt {job.attempt}".strip()
 
-    begun = set[str]()
+    shown = set[str]()
 
-    def show_line(job: Job, step: int, ended: str) -> None:
-        if ended or job.lease.lease_token not in begun:
-            begun.add(job.lease.lease_token)
-            console.print(f"{title(job)}: {ended or f'{job.total_steps} steps to go'}")
+    def show_line(job: Job, step: int, outcome: str) -> None:
+        if outcome or job.lease.lease_token not in shown:
+            shown.add(job.lease.lease_token)
+            console.print(f"{title(job)}: {outcome or f'{job.total_steps} steps to go'}")
 
     if not console.is_terminal:
         yield show_line
@@ -40,10 +40,10 @@ def open_display(kind: str) -> Iterator[Show]:
         def bar(job: Job) -> TaskID:
             return progress.add_task(title(job), total=job.total_steps)
 
-        def show_bar(job: Job, step: int, ended: str) -> None:
-            if ended:
+        def show_bar(job: Job, step: int, outcome: str) -> None:
+            if outcome:
                 progress.remove_task(bar(job))
-                console.print(f"{title(job)}: {ended}")
+                console.print(f"{title(job)}: {outcome}")
             else:
                 progress.update(bar(job), completed=step)
 

@@ -1,4 +1,4 @@
-"""Makes `demo-tiny`: a random two-layer Llama with a tokenizer trained on the spot. No network, no GPU, a few seconds."""
+"""Makes the base model `demo-tiny`: a Llama of two layers with random weights, and its tokenizer. Needs no network or GPU."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trainer.train.data import CHATML
 
 NAME = "demo-tiny"
 PADDING, START, END = "<pad>", "<|im_start|>", "<|im_end|>"
-# Its shape in the catalogue.
+# The model's shape, as in the catalogue.
 VOCABULARY, HIDDEN, FEED_FORWARD, LAYERS, HEADS, KEY_VALUE_HEADS = 2048, 64, 128, 2, 4, 2
-LONGEST = 8192
+MAX_POSITIONS = 8192
 SEED = 0
 
 
 def make(folder: Path) -> Path:
-    """Writes the model into a folder of its name inside `folder`. Returns that folder."""
+    """Writes the model to `folder`/demo-tiny, in a few seconds. Returns that path."""
     target = folder / NAME
     tokenizer = _tokenizer()
     torch.manual_seed(SEED)
@@ -32,7 +32,7 @@ def make(folder: Path) -> Path:
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         num_key_value_heads=KEY_VALUE_HEADS,
-        max_position_embeddings=LONGEST,
+        max_position_embeddings=MAX_POSITIONS,
         # With a smaller range, an adapter moves the logits of tied, frozen embeddings too little to reduce the loss.
         initializer_range=HIDDEN**-0.5,
         tie_word_embeddings=True,
@@ -47,7 +47,7 @@ def make(folder: Path) -> Path:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE, trained on the chapters of Python's language reference that `help()` shows."""
+    """Returns a byte-level BPE tokenizer, trained on the chapters of Python's language reference that `help()` shows."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -59,5 +59,9 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(topics.values(), trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PADDING, eos_token=END, chat_template=CHATML, model_max_length=LONGEST
+        tokenizer_object=tokenizer,
+        pad_token=PADDING,
+        eos_token=END,
+        chat_template=CHATML,
+        model_max_length=MAX_POSITIONS,
     )

@@ -14,7 +14,7 @@ LEASE_VARIABLE = "PIPELINE_TRAINER_LEASE"
 
 
 class TrainerSettings(TlsSettings):
-    """What `pipeline trainer` and `python -m trainer` read. Flags of the command line come first."""
+    """Settings of `pipeline trainer` and `python -m trainer`. Command-line options take precedence."""
 
     jobs_address: str = Field("", description="Where a trainer reaches the Jobs service: HOST:PORT.")
     trainer_token_file: Path | None = Field(
@@ -24,7 +24,7 @@ class TrainerSettings(TlsSettings):
     trainer_lease: SecretStr | None = Field(
         None, description="A lease as JSON, set by a dispatcher: the trainer trains this one and ends."
     )
-    trainer_name: str = Field("", max_length=100, description="Name of a trainer, for people. Default: the host's.")
+    trainer_name: str = Field("", max_length=100, description="Display name of a trainer. Default: the host's name.")
     trainer_command: str = Field(
         "", description="Command that trains instead of `trainer.train`: see docs/trainers.md. Split as a shell would."
     )
@@ -84,7 +84,7 @@ class NodeSettings(BaseSettings):
 
 
 class DispatcherSettings(TrainerSettings, ProcessSettings):
-    """What `pipeline dispatcher` reads on top of a trainer's settings."""
+    """Settings of `pipeline dispatcher`, in addition to those of a trainer."""
 
     dispatcher_name: str = Field(
         "pipeline",
@@ -92,7 +92,7 @@ class DispatcherSettings(TrainerSettings, ProcessSettings):
         description="Name of a dispatcher: two that share a namespace or a Ray cluster need two names.",
     )
     dispatcher_poll_seconds: float = Field(
-        5, ge=0.05, le=60, description="Seconds between a dispatcher's looks at the cluster."
+        5, ge=0.05, le=60, description="Seconds between a dispatcher's passes over the cluster."
     )
     dispatcher_start_seconds: float = Field(
         1_200,

@@ -1,4 +1,4 @@
-"""`pipeline trainer --simulate`: leases jobs and reports plausible metrics, without a GPU.
+"""`pipeline trainer --simulate`: leases jobs and reports made-up metrics, without a GPU.
 
 It uses the same client as every trainer. Options make it crash, hang, slow down or report wrong steps, to show what happens to
 such jobs. Its jobs are marked as simulated.
@@ -15,19 +15,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainer.client import Interrupted, Job, Trainer
-from trainer.console import Show
+from trainer.console import ShowProgress
 
 NAME = "simulated"
-# Duration of every job without the option `speed`.
-MINUTE = 60.0
+# Duration of a job without the option `speed`.
+DEFAULT_SECONDS = 60.0
 # Assumed duration of a job without an estimate.
 UNESTIMATED_SECONDS = 3600.0
 # Reports of a job.
-POINTS = 300
-# Standard deviation of a step's throughput, as a share of it.
-WAVERING = 0.04
-# Shares of a job's time before and after the training itself.
-LOADING, SAVING = 0.06, 0.01
+REPORTS = 300
+# Standard deviation of a step's throughput, relative to the estimated one.
+THROUGHPUT_SD = 0.04
+# Shares of a job's time for loading the model and for saving the result.
+LOADING_SHARE, SAVING_SHARE = 0.06, 0.01
 # A job that hangs goes to another trainer after this long without a report.
 STALL_SECONDS = 15.0
 
@@ -51,7 +51,7 @@ class SimulatedError(Exception):
 
 
 class Curves:
-    """Metrics of each step, from the job's configuration and its estimate. Pure: a step always has the same."""
+    """Metrics of each step, from the job's configuration and its estimate. Deterministic: a step always has the same values."""
 
     def __init__(self, job: Job) -> None:
         chosen = job.hyperparameters
@@ -63,19 +63,19 @@ class Curves:
         self._pace = max(2.0, job.total_steps / 50) * math.sqrt(5e-5 / chosen.learning_rate)
         self._noise = 0.12 / math.sqrt(chosen.batch_size)
 
-    def at(self, step: int) -> dict[str, float]:
+    def metrics(self, step: int) -> dict[str, float]:
         """Returns a loss that falls as a power of the step, a rate with warm-up and cosine decay, and a noisy throughput."""
         noise = random.Random(f"{self._job.id}/{step}")  # noqa: S311 - no secret
         return {
             "loss": self._loss(step) * (1 + noise.gauss(0, self._noise)),
             "learning_rate": self._rate(step),
             "grad_norm": 0.3 * self._loss(step) * math.exp(noise.gauss(0, 0.2)),
-            "tokens_per_second": self._throughput * (1 - abs(noise.gauss(0, WAVERING))),
+            "tokens_per_second": self._throughput * (1 - abs(noise.gauss(0, THROUGHPUT_SD))),
         }
 
-    def slowness(self, values: Mapping[str, float]) -> float:
-        """Returns the duration of a step, divided by that of the mean step, from its throughput."""
-        mean = self._throughput * (1 - WAVERING * math.sqrt(2 / math.pi))
+    def relative_duration(self, values: Mapping[str, float]) -> float:
+        """Returns the duration of a step relative to the mean step, from its throughput."""
+        mean = self._throughput * (1 - THROUGHPUT_SD * math.sqrt(2 / math.pi))
         return mean / values["tokens_per_second"] if mean else 1.0
 
     def validation(self, epoch: int) -> float:
@@ -96,10 +96,10 @@ class Curves:
 class Simulation:
     """Runs jobs, each in a thread, until it is stopped."""
 
-    def __init__(self, trainer: Trainer, options: SimulationOptions, show: Show) -> None:
+    def __init__(self, trainer: Trainer, options: SimulationOptions, show: ShowProgress) -> None:
         self._trainer, self._options, self._show = trainer, options, show
         self._stopping = threading.Event()
-        self._free = threading.Semaphore(options.jobs)
+        self._slots = threading.Semaphore(options.jobs)
 
     def stop(self) -> None:
         """Leases no more jobs, and returns the leased ones to the queue."""
@@ -111,11 +111,11 @@ class Simulation:
         threads: set[threading.Thread] = set()
         try:
             while not self._stopping.is_set():
-                if not self._free.acquire(timeout=1):
+                if not self._slots.acquire(timeout=1):
                     continue
                 leased = self._trainer.lease()
                 if not leased:
-                    self._free.release()
+                    self._slots.release()
                 threads = {each for each in threads if each.is_alive()}
                 for job in leased:
                     thread = threading.Thread(target=self._work, args=[job], name=f"train-{job.id}")
@@ -137,42 +137,42 @@ class Simulation:
         except Exception as error:
             error_text = f": {error}"
         finally:
-            self._free.release()
+            self._slots.release()
             self._show(job, 0, (job.outcome or "lost") + error_text)
 
     def _train(self, job: Job, curves: Curves) -> None:
         options = self._options
-        chance = random.Random(f"{options.seed}/{job.id}/{job.attempt}")  # noqa: S311 - no secret
-        seconds = options.slow * (MINUTE if options.speed is None else curves.seconds / options.speed)
-        # Faults by the report after which they happen.
+        rng = random.Random(f"{options.seed}/{job.id}/{job.attempt}")  # noqa: S311 - no secret
+        seconds = options.slow * (DEFAULT_SECONDS if options.speed is None else curves.seconds / options.speed)
+        # Faults by the number of the report after which they happen.
         faults = {
-            int(POINTS * chance.uniform(0.1, 0.9)): fault
+            int(REPORTS * rng.uniform(0.1, 0.9)): fault
             for fault, share in ((_crash, options.crash), (self._hang, options.hang), (_fail, options.fail))
-            if chance.random() < share
+            if rng.random() < share
         }
-        lies = chance.random() < options.lie
+        reports_random_steps = rng.random() < options.lie
         notice = f"{NAME}: nothing is trained; the curves of {job.gpu_config.count} {job.gpu_config.type} are made up"
         job.report(stage=f"loading model ({NAME})", platform_id=f"{NAME}-{job.lease.lease_epoch}", lines=[notice])
-        self._pause(seconds * LOADING)
+        self._pause(seconds * LOADING_SHARE)
         epoch = 0
-        for point in range(1, POINTS + 1):
-            step = max(1, job.total_steps * point // POINTS)
-            values, lines = curves.at(step), []
+        for number in range(1, REPORTS + 1):
+            step = max(1, job.total_steps * number // REPORTS)
+            values, lines = curves.metrics(step), []
             if step * job.total_epochs // job.total_steps > epoch:
                 epoch += 1
                 values["eval_loss"] = curves.validation(epoch)
                 lines = [f"{NAME}: epoch {epoch} of {job.total_epochs}, eval_loss {values['eval_loss']:.4f}"]
-            reported = chance.randint(1, job.total_steps) if lies else step
+            reported = rng.randint(1, job.total_steps) if reports_random_steps else step
             epochs_done = reported * job.total_epochs / job.total_steps
             job.report(reported, epoch=epochs_done, stage=f"training ({NAME})", values=values, lines=lines)
             self._show(job, reported, "")
-            if point in faults:
-                faults[point](job)
-            # As long as the reported throughput says.
-            self._pause(seconds * (1 - LOADING - SAVING) / POINTS * curves.slowness(values))
+            if number in faults:
+                faults[number](job)
+            # Matches the reported throughput.
+            self._pause(seconds * (1 - LOADING_SHARE - SAVING_SHARE) / REPORTS * curves.relative_duration(values))
         job.report(stage=f"saving adapter ({NAME})")
-        self._pause(seconds * SAVING)
-        final = curves.at(job.total_steps) | {"eval_loss": curves.validation(job.total_epochs)}
+        self._pause(seconds * SAVING_SHARE)
+        final = curves.metrics(job.total_steps) | {"eval_loss": curves.validation(job.total_epochs)}
         job.complete(f"{NAME}://adapters/{job.id}", values=final)
 
     def _hang(self, job: Job) -> None:

@@ -45,7 +45,7 @@ def curves(**hyperparameters: Any) -> Curves:
 def test_curves_could_be_true() -> None:
     """Loss falls, the learning rate warms up and decays, and throughput is at most the catalogue's."""
     made = curves()
-    points = [made.at(step) for step in range(1, 3751)]
+    points = [made.metrics(step) for step in range(1, 3751)]
     losses = [statistics.mean(each["loss"] for each in points[at : at + 250]) for at in range(0, 3750, 250)]
     assert all(later < earlier for earlier, later in itertools.pairwise(losses)), losses
     rates = [each["learning_rate"] for each in points]
@@ -54,7 +54,7 @@ def test_curves_could_be_true() -> None:
     assert rates[-1] == pytest.approx(0, abs=1e-9)
     assert 3000 < statistics.mean(each["tokens_per_second"] for each in points) < 3600
     assert max(each["tokens_per_second"] for each in points) <= 3600
-    assert points == [curves().at(step) for step in range(1, 3751)]
+    assert points == [curves().metrics(step) for step in range(1, 3751)]
     assert curves(rank=64).validation(3) < made.validation(3) < curves(rank=4).validation(3)
     assert made.seconds == 2842
 

@@ -1,4 +1,4 @@
-"""Calls to the Jobs service: channel, token, deadlines, and when to try again."""
+"""Calls to the Jobs service: channel, token, deadlines, and retries."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.workers.v1.workers_pb2_grpc import WorkerServiceStub
 from trainer.client.errors import TrainerError
 from trainer.client.tokens import Token, read_token
 
-# Time that a call may take beyond what it waits for, seconds.
+# Deadline of a call, seconds. For LeaseJobs it is added to the time that the call waits for a job.
 CALL_SECONDS = 10.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
-OPTIONS = [
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 5.0
+CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -33,9 +33,9 @@ class Connection:
                 f"{address} is a URL: give the Jobs service's gRPC address as HOST:PORT, such as jobs.internal:50052"
             )
         self._channel = (
-            grpc.secure_channel(address, credentials, OPTIONS)
+            grpc.secure_channel(address, credentials, CHANNEL_OPTIONS)
             if credentials
-            else grpc.insecure_channel(address, OPTIONS)
+            else grpc.insecure_channel(address, CHANNEL_OPTIONS)
         )
         stub: Any = WorkerServiceStub
         self._stub = stub(self._channel)  # its types are those of grpc.aio
@@ -65,9 +65,9 @@ class Connection:
         return [("authorization", f"Bearer {read_token(self._token)}")]
 
 
-def pauses() -> Iterator[float]:
-    """Yields growing pauses between tries, seconds. They are random, so that trainers do not retry at the same time."""
-    pause = FIRST_PAUSE_SECONDS
+def backoff() -> Iterator[float]:
+    """Yields the pauses between retries, seconds: exponential backoff with jitter."""
+    pause = MIN_BACKOFF_SECONDS
     while True:
         yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        pause = min(pause * 2, MAX_BACKOFF_SECONDS)

@@ -25,7 +25,7 @@ STILL_LEASED = frozenset({"ARTIFACT_MISMATCH", "INVALID_TRANSITION"})
 
 
 class Stopped(Exception):
-    """The job is no longer this trainer's: stop working on it.
+    """The lease is over. The trainer must stop working on the job.
 
     `reason`: `cancelled`, `cost_limit`, `duration_limit`, `lease_lost`, or how the job ended otherwise.
     """
@@ -40,11 +40,11 @@ class Interrupted(BaseException):
 
 
 class TrainerError(Exception):
-    """A call that the service refuses however often it is repeated: an invalid token, a value out of range."""
+    """An error that a retry does not fix: an invalid token, a value out of range, a wrong setting."""
 
 
 class ResultTooLarge(TrainerError):
-    """A result that is larger than the service takes, on this attempt as on every other."""
+    """A result that is larger than the service accepts. Another attempt would fail for the same reason."""
 
 
 class InvalidRequest(TrainerError):
@@ -84,9 +84,9 @@ def reason_of(error: Any) -> str:
 
 def describe(error: Any) -> str:
     """Returns a failed call in one line: status, reason, message, and invalid fields."""
-    status, bad = rpc_status.from_call(error), error_details_pb2.BadRequest()
+    status, violations = rpc_status.from_call(error), error_details_pb2.BadRequest()
     for detail in status.details if status else ():
-        if detail.Unpack(bad):
+        if detail.Unpack(violations):
             break
-    fields = "; ".join(f"{each.field}: {each.description}" for each in bad.field_violations)
+    fields = "; ".join(f"{each.field}: {each.description}" for each in violations.field_violations)
     return f"{error.code().name} {reason_of(error)}: {error.details()}" + (f" ({fields})" if fields else "")

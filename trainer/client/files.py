@@ -14,12 +14,12 @@ from trainer.client.connection import Connection
 from trainer.client.errors import TrainerError
 
 CHUNK_BYTES = 512 * 1024
-# Deadline of one transfer in the contract, seconds.
+# Deadline of one transfer, as in the contract, seconds.
 TRANSFER_SECONDS = 1800.0
 
 
 def download_dataset(connection: Connection, lease: workers_pb2.Lease, file: Path, *, validation: bool) -> Path:
-    """Appends the missing rest of the dataset, or of the validation dataset, to a file. Raises grpc.RpcError, TrainerError."""
+    """Downloads the dataset, or the validation dataset, from the end of `file` on. Raises grpc.RpcError, TrainerError."""
     offset = file.stat().st_size if file.exists() else 0
     request = workers_pb2.ReadDatasetRequest(
         job_id=lease.job_id, lease_token=lease.lease_token, offset=offset, validation=validation
@@ -35,17 +35,17 @@ def download_dataset(connection: Connection, lease: workers_pb2.Lease, file: Pat
 
 
 def upload_file(connection: Connection, lease: workers_pb2.Lease, file: Path) -> files_pb2.StoredFile:
-    """Uploads one file of the result, and checks that it arrived whole. Raises grpc.RpcError, TrainerError."""
+    """Uploads one file of the result, and checks its size and SHA-256. Raises grpc.RpcError, TrainerError."""
     digest = hashlib.sha256()
 
     def requests() -> Iterator[Any]:
         with file.open("rb") as source:
-            first: dict[str, str] = {"job_id": lease.job_id, "lease_token": lease.lease_token, "name": file.name}
+            header: dict[str, str] = {"job_id": lease.job_id, "lease_token": lease.lease_token, "name": file.name}
             chunk = source.read(CHUNK_BYTES)
-            while first or chunk:
+            while header or chunk:
                 digest.update(chunk)
-                yield workers_pb2.UploadArtifactRequest(**first, chunk=chunk)
-                first, chunk = {}, source.read(CHUNK_BYTES)
+                yield workers_pb2.UploadArtifactRequest(**header, chunk=chunk)
+                header, chunk = {}, source.read(CHUNK_BYTES)
 
     uploaded = connection.call("UploadArtifact", requests(), TRANSFER_SECONDS).file
     if (uploaded.size, uploaded.sha256) != (file.stat().st_size, digest.hexdigest()):

@@ -20,7 +20,7 @@ from trainer.client.files import download_dataset, upload_file
 from trainer.client.lease import LeaseCalls
 from trainer.client.reports import ReportBuffer, clean_text
 
-# Reports within this time are sent together.
+# Reports within this time are sent in one request.
 SEND_SECONDS = 0.5
 MAX_ERROR = 2_000
 
@@ -28,10 +28,10 @@ Transferred = TypeVar("Transferred")
 
 
 class Job:
-    """A job that this trainer has leased. As a context manager it renews the lease, and ends it with the body:
+    """A job that this trainer has leased. As a context manager it renews the lease while the body runs.
 
-    an exception fails the attempt and is raised again; leaving without a result fails it too; Interrupted and other exceptions
-    that are no Exception return the job to the queue; Stopped is swallowed.
+    A body that ends without `complete`, `fail` or `release` fails the attempt, and so does an exception, which is raised again.
+    Interrupted, and others that do not derive from Exception, return the job to the queue. Stopped is suppressed.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Job:
                     self.fail(f"{type(error).__name__}: {error}", retryable=not isinstance(error, ResultTooLarge))
                 else:
                     self.release()
-        except (Stopped, TrainerError) as late:
+        except (Stopped, TrainerError) as report_error:
             if error is not None:
-                error.add_note(f"and the end of the job could not be reported: {late}")
+                error.add_note(f"and the end of the job could not be reported: {report_error}")
         finally:
             self._stop_renewing()
         return stopped
@@ -194,7 +194,7 @@ class Job:
         self._calls.end("ReleaseJob", self._calls.request(workers_pb2.ReleaseJobRequest), "released")
 
     def leave(self) -> None:
-        """Stops renewing. The dispatcher, which knows why the training ended, ends the lease; without one it expires."""
+        """Stops renewing the lease and does not end it: the dispatcher ends it with the reason. Without one it expires."""
         self._stop_renewing()
         self._calls.outcome = self.outcome or "left to its dispatcher"
 
@@ -202,7 +202,7 @@ class Job:
         """Sends all buffered reports, so that the metrics are complete before the result."""
         self._stop_renewing()
         self._calls.check()
-        while self._reports.has_news:
+        while self._reports.has_unsent:
             self._send_report()
 
     def _stop_renewing(self) -> None:
@@ -213,7 +213,7 @@ class Job:
             self._renewer.join()
 
     def _renew(self) -> None:
-        """Sends reports as they come, and at least as often as the lease asks for."""
+        """Sends reports as they are added, and renews the lease at least every `renew_every_ms`."""
         while True:
             try:
                 if not self._wait_for_report():
@@ -231,12 +231,12 @@ class Job:
 
     def _wait_for_report(self) -> bool:
         """Waits until a report is due; returns False once the lease is no longer renewed."""
-        every = self.lease.renew_every_ms / 1000
-        due = time.monotonic() + every
+        interval = self.lease.renew_every_ms / 1000
+        due = time.monotonic() + interval
         with self._changed:
-            self._changed.wait_for(lambda: self._closing, timeout=min(SEND_SECONDS, every / 2))
+            self._changed.wait_for(lambda: self._closing, timeout=min(SEND_SECONDS, interval / 2))
             self._changed.wait_for(
-                lambda: self._closing or self._reports.has_news, timeout=max(0.0, due - time.monotonic())
+                lambda: self._closing or self._reports.has_unsent, timeout=max(0.0, due - time.monotonic())
             )
             if self._closing:
                 return False

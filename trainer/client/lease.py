@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import grpc
 from pipeline.workers.v1 import workers_pb2
 
-from trainer.client.connection import CALL_SECONDS, Connection, pauses
+from trainer.client.connection import CALL_SECONDS, Connection, backoff
 from trainer.client.errors import Stopped, TrainerError, describe, permanent_error
 
 Transferred = TypeVar("Transferred")
@@ -24,7 +24,7 @@ class LeaseCalls:
         self._connection = connection
         self._lease = lease
         self._transfer_seconds = transfer_seconds
-        # By this machine's clock, counted from before the call that renewed it: never later than the end on the server.
+        # Monotonic time. Counted from before the call that renewed the lease, so that it is never after the end on the server.
         self._ends_at = time.monotonic() + lease.lease_ms / 1000
 
     def check(self) -> None:
@@ -59,9 +59,9 @@ class LeaseCalls:
     def transfer(self, transfer: Callable[[], Transferred], check: Callable[[], None]) -> Transferred:
         """Repeats a transfer until it succeeds; none begins after `transfer_seconds`. Raises Stopped, TrainerError.
 
-        `check` is called before each try and may raise.
+        `check` is called before each attempt and may raise.
         """
-        waits, deadline = pauses(), time.monotonic() + self._transfer_seconds
+        waits, deadline = backoff(), time.monotonic() + self._transfer_seconds
         while True:
             try:
                 check()
@@ -76,11 +76,11 @@ class LeaseCalls:
 
     def _call(self, name: str, request: Any) -> tuple[Any, float]:
         """Returns the response, and when its request was sent. Raises Stopped, TrainerError."""
-        waits = pauses()
+        waits = backoff()
         while True:
             sent_at = time.monotonic()
             try:
-                # One try even after the end: by the server's clock the lease may not be over.
+                # One attempt even after the end: by the server's clock the lease may not be over.
                 timeout = max(1.0, min(CALL_SECONDS, self._ends_at - sent_at))
                 return self._connection.start(name, request, timeout).result(), sent_at
             except grpc.RpcError as error:

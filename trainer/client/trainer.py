@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from pipeline.workers.v1 import workers_pb2
 
-from trainer.client.connection import CALL_SECONDS, Connection, pauses
+from trainer.client.connection import CALL_SECONDS, Connection, backoff
 from trainer.client.errors import TrainerError, describe, is_transient
 from trainer.client.files import TRANSFER_SECONDS
 from trainer.client.job import Job
@@ -46,7 +46,7 @@ class Trainer:
         self._connection = Connection(address, token, credentials)
         self._gpus = dict(gpus)
         self._name = name
-        self._times = {"stall_seconds": stall_seconds, "transfer_seconds": transfer_seconds}
+        self._timeouts = {"stall_seconds": stall_seconds, "transfer_seconds": transfer_seconds}
         self._simulated = simulated
         self._stopping = threading.Event()
         self._calls: set[Any] = set()
@@ -59,7 +59,7 @@ class Trainer:
         self._connection.close()
 
     def jobs(self) -> Iterator[Job]:
-        """Yields one job after the other, waiting for each. Ends with `stop`. Raises TrainerError."""
+        """Leases jobs one after the other and yields them, until `stop`. Raises TrainerError."""
         while not self._stopping.is_set():
             yield from self.lease()
 
@@ -71,7 +71,7 @@ class Trainer:
         gpus: Mapping[str, int] | None = None,
         deferred: bool = False,
     ) -> list[Job]:
-        """Leases jobs, each to be used as a context manager. Returns none if none is queued within `wait_seconds`.
+        """Leases jobs, each to be used as a context manager. Returns an empty list if no job is queued within `wait_seconds`.
 
         `gpus`: free GPUs, if they are not those of the constructor. `deferred`: a scheduler starts the jobs later, and they
         cost nothing until they report. Retries while the service cannot be reached or is overloaded. Raises TrainerError.
@@ -85,7 +85,7 @@ class Trainer:
             simulated=self._simulated,
             deferred=deferred,
         )
-        for pause in pauses():
+        for pause in backoff():
             if self._stopping.is_set():
                 break
             call = self._connection.start("LeaseJobs", request, wait_seconds + CALL_SECONDS)
@@ -109,7 +109,7 @@ class Trainer:
 
     def resume(self, lease: workers_pb2.Lease) -> Job:
         """Returns the job of a lease that another process of the same user took."""
-        return Job(self._connection, lease, **self._times)
+        return Job(self._connection, lease, **self._timeouts)
 
     def stop(self) -> None:
         """Leases no more jobs. Leased jobs continue."""

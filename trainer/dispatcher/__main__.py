@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command line of a dispatcher."""
+    """Adds the command-line options of a dispatcher."""
     engine = parser.add_mutually_exclusive_group(required=True)
     engine.add_argument("--kubernetes", action="store_true", help="run each job as a TrainJob of Kubeflow Trainer")
     engine.add_argument("--ray", metavar="URL", help="run each job on the Ray cluster with this dashboard")
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: dispatcher.stop())
-        log.info("dispatching", engine=_name(arguments), service=address)
+        log.info("dispatcher_started", engine=_name(arguments), service=address)
         dispatcher.run()
 
 

@@ -1,4 +1,4 @@
-"""Free GPUs of a Kubernetes cluster by the catalogue's types, from the cluster's objects as JSON: pure."""
+"""Free GPUs of a Kubernetes cluster by the catalogue's types, from the cluster's objects as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from trainer.supervisor.gpus import type_of
 
-# Names of GPUs as a resource.
+# Names of GPUs as Kubernetes resources.
 RESOURCES = ("nvidia.com/gpu", "amd.com/gpu")
 # Labels of nodes and Kueue's flavors that name the GPU: those of the vendors' feature discovery and of GKE.
 PRODUCT_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "cloud.google.com/gke-accelerator")
-# Words in the names of shares of a GPU, which the catalogue does not have.
-SHARES = ("SHARED", "MIG")
+# Words in the product names of GPUs that pods share (time-slicing, MIG). The catalogue has no such types.
+SHARED_PRODUCTS = ("SHARED", "MIG")
 FINISHED_PODS = ("Succeeded", "Failed")
 
 
@@ -43,39 +43,39 @@ class Pool:
         return Layout(nodes, count // nodes)
 
     def largest_job(self, max_nodes: int) -> int:
-        """Returns the largest number of GPUs for which a job of that size, and of every smaller one, can be placed now."""
+        """Returns the most GPUs of a job that can be placed now, if every smaller job can be, too."""
         count = 0
-        while self._has_room(count + 1, max_nodes):
+        while self._fits(count + 1, max_nodes):
             count += 1
         return count
 
-    def _has_room(self, count: int, max_nodes: int) -> bool:
+    def _fits(self, count: int, max_nodes: int) -> bool:
         nodes, gpus = self.layout(count)
         return nodes <= min(max_nodes, sum(free // gpus for free in self.free))
 
 
 def product_type(product: str, types: Mapping[str, str]) -> str | None:
-    """Returns the catalogue's type of a product label. `types`: the operator's own names. None: it is not offered."""
+    """Returns the catalogue's type of a product label. `types`: the operator's own names. None: it has none."""
     if product in types:
         return types[product]
     name = product.replace("-", " ").replace("_", " ")
-    return None if any(word in name.split() for word in SHARES) else type_of(name)
+    return None if any(word in name.split() for word in SHARED_PRODUCTS) else type_of(name)
 
 
 def of_nodes(
     nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], types: Mapping[str, str]
 ) -> dict[str, Pool]:
-    """Returns the pools of ready nodes that accept pods."""
+    """Returns the pools of ready nodes that are schedulable, by GPU type."""
     used: dict[str, Counter[str]] = defaultdict(Counter)
     for pod in pods:
         if pod.get("status", {}).get("phase") not in FINISHED_PODS and (node_name := pod["spec"].get("nodeName")):
             used[node_name] += _requests(pod["spec"])
     pools = dict[str, Pool]()
     for node in nodes:
-        if not _takes_pods(node):
+        if not _is_schedulable(node):
             continue
         for resource in RESOURCES:
-            size = _size(node, resource)
+            size = _gpu_count(node, resource)
             pool = _pool(pools, _labels(node), resource, types) if size else None
             if pool is not None:
                 pool.free.append(max(0, size - used[node["metadata"]["name"]][resource]))
@@ -115,11 +115,11 @@ def of_queue(
     for node in nodes:
         for pool in pools.values():
             if any(_labels(node).get(label) in products for label, products in pool.products.items()):
-                pool.node_size = max(pool.node_size, _size(node, pool.resource))
+                pool.node_size = max(pool.node_size, _gpu_count(node, pool.resource))
     return pools
 
 
-def _takes_pods(node: Mapping[str, Any]) -> bool:
+def _is_schedulable(node: Mapping[str, Any]) -> bool:
     conditions = node.get("status", {}).get("conditions", ())
     is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
     return is_ready and not node.get("spec", {}).get("unschedulable")
@@ -129,7 +129,7 @@ def _labels(node: Mapping[str, Any]) -> Mapping[str, str]:
     return dict(node["metadata"].get("labels") or {})
 
 
-def _size(node: Mapping[str, Any], resource: str) -> int:
+def _gpu_count(node: Mapping[str, Any], resource: str) -> int:
     return int(node.get("status", {}).get("allocatable", {}).get(resource, 0))
 
 

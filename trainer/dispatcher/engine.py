@@ -28,7 +28,7 @@ class Phase(Enum):
     PLACED = auto()
     # Its processes are being ended.
     STOPPING = auto()
-    # Ended in favour of others, without an error of the job.
+    # Ended by the scheduler or with its node, without an error of the job.
     PREEMPTED = auto()
     SUCCEEDED = auto()
     FAILED = auto()
@@ -47,7 +47,7 @@ class Run:
 
 
 class Unavailable(Exception):
-    """A service cannot be reached or is overloaded. The same may succeed after `pause_seconds`."""
+    """A service cannot be reached or is overloaded. A retry after `pause_seconds` may succeed."""
 
     def __init__(self, message: str, pause_seconds: float = 0.0) -> None:
         super().__init__(message)
@@ -59,17 +59,17 @@ class EngineUnavailable(Unavailable):
 
 
 class EngineRefused(Exception):
-    """The engine refuses a run for good. The text, for the operator, says why."""
+    """The engine refuses a run permanently. The message, for the operator, says why."""
 
 
 class Engine(Protocol):
     """Runs leases. Methods raise EngineUnavailable."""
 
     def runs(self) -> Sequence[Run]:
-        """Returns every run of this dispatcher's name, also of earlier processes."""
+        """Returns every run of a dispatcher with this name, including those that an earlier process started."""
 
     def offers(self) -> Mapping[str, int]:
-        """Returns free GPUs by the catalogue's types: those that one job can have."""
+        """Returns the most GPUs that one more job can have, by GPU type of the catalogue."""
 
     def start(self, lease: workers_pb2.Lease) -> None:
         """Starts a lease. Idempotent. Raises EngineRefused."""

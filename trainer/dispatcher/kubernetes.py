@@ -1,6 +1,6 @@
 """Kubernetes as an engine: one TrainJob of Kubeflow Trainer for each lease, with Kueue or without.
 
-A lease is recorded in a Secret before its TrainJob is created. Every pass lists all objects: no watch can break or miss one.
+A lease is recorded in a Secret before its TrainJob is created. Every pass lists all objects instead of watching them.
 All requests go through the official client, as plain JSON.
 """
 
@@ -29,7 +29,7 @@ from trainer.dispatcher.trainjob import (
     LEASE_KEY,
     VERSION,
     Naming,
-    owned_by,
+    owner_patch,
     run_of,
     secret_of,
     train_job,
@@ -37,19 +37,19 @@ from trainer.dispatcher.trainjob import (
 from trainer.settings import DispatcherSettings
 
 CALL_SECONDS = 15.0
-# Objects of one page of a list, and how often a list that expires between pages is begun.
-PAGE, MAX_LISTINGS = 250, 5
+# Objects of one page of a list, and attempts at a list that expires between its pages.
+PAGE_SIZE, MAX_LIST_ATTEMPTS = 250, 5
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 KUEUE = "kueue.x-k8s.io/v1beta2"
 # Statuses after which the same request may succeed, beside those from 500 on.
 TRANSIENT = frozenset({408, 425, 429})
-# The longest pause that the API server may ask for, seconds: leases that wait have to be renewed.
+# Longest pause that Retry-After may set, seconds: the leases of waiting runs have to be renewed meanwhile.
 MAX_PAUSE_SECONDS = 10.0
 # Passes for which free GPUs are cached while no run changes: a large cluster has many nodes and pods.
 POOL_PASSES = 3
 # Characters of a response in an error message.
-MAX_SHOWN = 300
+MAX_QUOTED = 300
 
 
 class ApiError(Exception):
@@ -82,7 +82,7 @@ class KubernetesEngine:
         self._core = f"/api/v1/namespaces/{namespace}"
         self._train_jobs = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/trainjobs"
         self._kueue, self._own_kueue = f"/apis/{KUEUE}", f"/apis/{KUEUE}/namespaces/{namespace}"
-        # Phases of the last list of runs; pools, and until when they are used.
+        # Phases of the last list of runs; cached pools, and until when they are used (monotonic seconds).
         self._phases: Mapping[str, Phase] = {}
         self._pools: Mapping[str, capacity.Pool] = {}
         self._pools_until = 0.0
@@ -102,8 +102,8 @@ class KubernetesEngine:
     def offers(self) -> Mapping[str, int]:
         """Returns the GPUs of the largest job that fits into the queue's free quota, or on the nodes' free GPUs."""
         max_nodes = self._settings.kubernetes_nodes_per_job
-        rooms = {gpu_type: pool.largest_job(max_nodes) for gpu_type, pool in self._read_pools().items()}
-        return {gpu_type: count for gpu_type, count in rooms.items() if count > 0}
+        counts = {gpu_type: pool.largest_job(max_nodes) for gpu_type, pool in self._read_pools().items()}
+        return {gpu_type: count for gpu_type, count in counts.items() if count > 0}
 
     def start(self, lease: workers_pb2.Lease) -> None:
         """Creates Secret and TrainJob if they are missing."""
@@ -119,9 +119,9 @@ class KubernetesEngine:
             self._delete(secret)
             raise EngineRefused(str(error)) from error
         try:
-            self._request("PATCH", secret, body=owned_by(created))
+            self._request("PATCH", secret, body=owner_patch(created))
         except ApiError as error:
-            # It was deleted since: the next try creates it again.
+            # The Secret was deleted meanwhile: the next pass creates it again.
             raise EngineUnavailable(str(error)) from error
 
     def delete(self, run: Run) -> None:
@@ -148,7 +148,7 @@ class KubernetesEngine:
         for secret in secrets:
             name = secret["metadata"]["name"]
             job = jobs.get(name)
-            # A Secret with these labels that has no lease is not deleted: somebody else created it.
+            # A Secret with these labels that has no lease is not deleted: another program created it.
             with suppress(json_format.ParseError, KeyError, ValueError):
                 lease = read_lease(base64.b64decode(secret["data"][LEASE_KEY]).decode())
                 if name_of(lease) != name:
@@ -186,12 +186,12 @@ class KubernetesEngine:
         return pools
 
     def _list(self, path: str, selector: str) -> Iterator[dict[str, Any]]:
-        """Returns all objects of a list, read in pages. A list that expires between pages is begun again."""
-        for _ in range(MAX_LISTINGS):
+        """Returns all objects of a list, read in pages. Starts again if the list expires between pages."""
+        for _ in range(MAX_LIST_ATTEMPTS):
             items, token = list[dict[str, Any]](), ""
             try:
                 while True:
-                    query = [("limit", str(PAGE)), ("labelSelector", selector), ("continue", token)]
+                    query = [("limit", str(PAGE_SIZE)), ("labelSelector", selector), ("continue", token)]
                     page = self._request("GET", path, query=[each for each in query if each[1]])
                     items += page.get("items") or []
                     token = page["metadata"].get("continue", "")
@@ -200,7 +200,7 @@ class KubernetesEngine:
             except ApiError as error:
                 if error.status != 410:
                     raise EngineUnavailable(str(error)) from error
-        raise EngineUnavailable(f"GET {path}: the list expired {MAX_LISTINGS} times before its end.")
+        raise EngineUnavailable(f"GET {path}: the list expired {MAX_LIST_ATTEMPTS} times before its end.")
 
     def _get(self, path: str) -> dict[str, Any]:
         try:
@@ -218,7 +218,7 @@ class KubernetesEngine:
         return True
 
     def _create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Creates an object and returns it. An existing object of that name is from an earlier try, and is returned."""
+        """Creates an object and returns it. Returns an existing object of that name: an earlier attempt created it."""
         try:
             return self._request("POST", path, body=body)
         except ApiError as error:
@@ -249,19 +249,19 @@ class KubernetesEngine:
             raise EngineUnavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status < 300:
             return dict(json.loads(text))
-        message = f"{method} {path}: {response.status} {_message(text)}"
+        message = f"{method} {path}: {response.status} {_error_message(text)}"
         if response.status in TRANSIENT or response.status >= 500:
-            raise EngineUnavailable(message, _seconds(response.headers.get("Retry-After")))
+            raise EngineUnavailable(message, _retry_after_seconds(response.headers.get("Retry-After")))
         raise ApiError(response.status, message)
 
 
-def _message(text: bytes) -> str:
+def _error_message(text: bytes) -> str:
     """Returns the message of an error response."""
     try:
-        return str(json.loads(text)["message"])[:MAX_SHOWN]
+        return str(json.loads(text)["message"])[:MAX_QUOTED]
     except (ValueError, KeyError, TypeError):
-        return text.decode(errors="replace")[:MAX_SHOWN]
+        return text.decode(errors="replace")[:MAX_QUOTED]
 
 
-def _seconds(header: str | None) -> float:
+def _retry_after_seconds(header: str | None) -> float:
     return min(float(header), MAX_PAUSE_SECONDS) if header and header.isdecimal() else 0.0

@@ -1,7 +1,7 @@
 """Leases jobs that an engine can place, starts them there, and reports to the Jobs service how they ended.
 
-Every pass reads runs and leases again, so a new process continues with those of the last one. It starts the timeouts of runs
-anew. Leases that the last one had not recorded on the engine expire, which costs their jobs no attempt.
+Every pass reads runs and leases again, so a new process manages the runs of the process before it. It restarts their timeouts.
+Leases that the earlier process had not recorded on the engine expire, and their jobs lose no attempt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_REASON, MAX_ERROR = 500, 2_000
 # Time without new leases after the engine refused one, seconds: the operator has to change something.
 REFUSED_SECONDS = 60.0
 # Leases that are read concurrently.
-CALLS_AT_ONCE = 16
+MAX_CONCURRENT_CALLS = 16
 # Phases of runs that have no GPUs yet. Their GPUs are not offered.
 UNPLACED = frozenset({Phase.RECORDED, Phase.WAITING, Phase.SUSPENDED})
 ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.PREEMPTED})
@@ -63,7 +63,7 @@ class Dispatcher:
         self._runs: Sequence[Run] = ()
         # Leases that the engine has not recorded yet, by token.
         self._unrecorded: dict[str, workers_pb2.Lease] = {}
-        # By token: when a lease was renewed and with which reason; and when its run was first seen placed.
+        # By token, in monotonic seconds: when a lease was renewed and with which reason; when its run was first seen placed.
         self._renewed: dict[str, tuple[float, str]] = {}
         self._placed_at: dict[str, float] = {}
         self._refused_until = 0.0
@@ -85,7 +85,7 @@ class Dispatcher:
                     continue
             except Unavailable as error:
                 if not self._is_failing:
-                    log.warning("dispatcher", error=str(error))
+                    log.warning("dispatch_failed", error=str(error))
                 self._is_failing = True
                 pause = max(pause, error.pause_seconds)
             self._stopping.wait(pause)
@@ -94,38 +94,38 @@ class Dispatcher:
                 self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, lease)
 
     def _pass(self) -> bool:
-        """Handles every run, then leases one more job. Returns whether it waited for one."""
+        """Handles every run, then leases one more job if GPUs are free. Returns whether it called LeaseJobs, which waits."""
         try:
-            self._record()
+            self._start_unrecorded()
             self._runs = self._engine.runs()
         except EngineUnavailable:
-            self._keep_waiting_leases()
+            self._renew_waiting_leases()
             raise
-        for run, lease in zip(self._runs, self._leases([run.lease for run in self._runs]), strict=True):
-            self._settle(run, lease)
-        self._forget()
+        for run, lease in zip(self._runs, self._read_leases([run.lease for run in self._runs]), strict=True):
+            self._reconcile(run, lease)
+        self._drop_old_times()
         offers = self._offers()
-        self._metrics.show(offers, self._runs)
+        self._metrics.update(offers, self._runs)
         if self._unrecorded or not offers or time.monotonic() < self._refused_until:
             return False
         jobs = self._trainer.lease(wait_seconds=self._poll_seconds, gpus=offers, deferred=True)
         self._unrecorded.update((job.lease.lease_token, job.lease) for job in jobs)
-        self._record()
+        self._start_unrecorded()
         return True
 
     def _offers(self) -> Mapping[str, int]:
         """Returns free GPUs by type, less those of runs that are not placed yet."""
-        claimed = Counter[str]()
+        reserved = Counter[str]()
         for run in self._runs:
             if run.phase in UNPLACED:
-                claimed[run.lease.gpu_config.type] += run.lease.gpu_config.count
-        free = {gpu_type: count - claimed[gpu_type] for gpu_type, count in self._engine.offers().items()}
+                reserved[run.lease.gpu_config.type] += run.lease.gpu_config.count
+        free = {gpu_type: count - reserved[gpu_type] for gpu_type, count in self._engine.offers().items()}
         return {gpu_type: count for gpu_type, count in free.items() if count > 0}
 
-    def _record(self) -> None:
+    def _start_unrecorded(self) -> None:
         """Starts leases that the engine has not recorded yet."""
         for token, lease in list(self._unrecorded.items()):
-            (state,) = self._leases([lease])
+            (state,) = self._read_leases([lease])
             if state is not None:
                 if state.waiting:
                     self._renew(lease, "Waiting for its scheduler.")
@@ -140,7 +140,7 @@ class Dispatcher:
             self._refused_until = time.monotonic() + REFUSED_SECONDS
             self._end("ReleaseJob", workers_pb2.ReleaseJobRequest, lease)
 
-    def _settle(self, run: Run, lease: workers_pb2.GetLeaseResponse | None) -> None:
+    def _reconcile(self, run: Run, lease: workers_pb2.GetLeaseResponse | None) -> None:
         """Ends a run whose lease is over, and the lease of a run that has ended. Otherwise starts or renews it."""
         if lease is not None and run.phase is Phase.SUSPENDED and not lease.waiting:
             run = replace(run, phase=Phase.PREEMPTED)
@@ -176,17 +176,17 @@ class Dispatcher:
             return
         self._renew(run.lease, run.reason)
 
-    def _keep_waiting_leases(self) -> None:
+    def _renew_waiting_leases(self) -> None:
         """Renews the leases of waiting runs while the engine is unavailable."""
         waiting = [run.lease for run in self._runs if run.lease.lease_token in self._renewed]
         leases = [*waiting, *self._unrecorded.values()]
-        for lease, state in zip(leases, self._leases(leases), strict=True):
+        for lease, state in zip(leases, self._read_leases(leases), strict=True):
             if state is None:
                 self._unrecorded.pop(lease.lease_token, None)
             elif state.waiting:
                 self._renew(lease, "The cluster cannot be reached.")
 
-    def _forget(self) -> None:
+    def _drop_old_times(self) -> None:
         """Drops the times of leases without a run."""
         tokens = {run.lease.lease_token for run in self._runs}
         self._renewed = {token: value for token, value in self._renewed.items() if token in tokens}
@@ -208,17 +208,17 @@ class Dispatcher:
         if self._call("ReportProgress", request) is not None:
             self._renewed[token] = now, text
 
-    def _leases(self, leases: Sequence[workers_pb2.Lease]) -> list[workers_pb2.GetLeaseResponse | None]:
+    def _read_leases(self, leases: Sequence[workers_pb2.Lease]) -> list[workers_pb2.GetLeaseResponse | None]:
         """Returns the state of each lease; None for those that are over. Reads several concurrently."""
         states = list[workers_pb2.GetLeaseResponse | None]()
-        for start in range(0, len(leases), CALLS_AT_ONCE):
+        for start in range(0, len(leases), MAX_CONCURRENT_CALLS):
             calls = [
                 self._connection.start(
                     "GetLease",
                     workers_pb2.GetLeaseRequest(job_id=lease.job_id, lease_token=lease.lease_token),
                     CALL_SECONDS,
                 )
-                for lease in leases[start : start + CALLS_AT_ONCE]
+                for lease in leases[start : start + MAX_CONCURRENT_CALLS]
             ]
             responses = [self._result("GetLease", call) for call in calls]
             states += [None if response is None or response.stop else response for response in responses]

@@ -10,14 +10,14 @@ from trainer.dispatcher.engine import Phase, Run
 
 
 class DispatcherMetrics:
-    """The metrics of the last pass."""
+    """Gauges of the last pass."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._free = metrics.gauge("pipeline_dispatcher_free_gpus_count", "GPUs free for jobs.", ["gpu_type"])
         self._runs = metrics.gauge("pipeline_dispatcher_runs_count", "Runs on the cluster.", ["gpu_type", "state"])
 
-    def show(self, offers: Mapping[str, int], runs: Sequence[Run]) -> None:
-        """Replaces the metrics of the last pass."""
+    def update(self, offers: Mapping[str, int], runs: Sequence[Run]) -> None:
+        """Sets the gauges to the offers and runs of a pass."""
         self._free.clear()
         self._runs.clear()
         for gpu_type, count in offers.items():

@@ -23,10 +23,10 @@ from trainer.dispatcher.engine import EngineRefused, EngineUnavailable, Phase, R
 from trainer.settings import LEASE_VARIABLE, DispatcherSettings
 
 CALL_SECONDS = 15.0
-ACCELERATOR = "accelerator_type:"
-DISPATCHER = "pipeline.dispatcher"
-# Amount of a node's accelerator resource that a run requests: it selects the node and leaves the rest to others.
-SLICE = 0.001
+ACCELERATOR_PREFIX = "accelerator_type:"
+DISPATCHER_KEY = "pipeline.dispatcher"
+# Amount of a node's accelerator resource that a run requests: enough to select a node with that GPU type.
+ACCELERATOR_AMOUNT = 0.001
 PHASES = {
     "PENDING": Phase.WAITING,
     "RUNNING": Phase.PLACED,
@@ -36,9 +36,9 @@ PHASES = {
 }
 MAX_NODES = 10_000
 # Characters of a response in an error message.
-MAX_SHOWN = 300
-# Seconds before an ended job is deleted.
-KEPT_SECONDS = 10.0
+MAX_QUOTED = 300
+# Time between the end of a job and its deletion, seconds.
+DELETE_DELAY_SECONDS = 10.0
 
 
 class RayEngine:
@@ -49,7 +49,7 @@ class RayEngine:
             raise TrainerError(f"{address} is not the address of a Ray dashboard, such as http://ray-head:8265")
         self._client = httpx.Client(base_url=address, timeout=CALL_SECONDS)
         self._settings = settings
-        # When a job was first seen to have ended, by name.
+        # When a job was first seen to have ended, by name, in monotonic seconds.
         self._ended_at: dict[str, float] = {}
 
     def close(self) -> None:
@@ -60,9 +60,9 @@ class RayEngine:
         """Returns the run of every job with this dispatcher's name."""
         runs = []
         for job in self._request("GET", "/api/jobs/"):
-            if (job.get("metadata") or {}).get(DISPATCHER) != self._settings.dispatcher_name:
+            if (job.get("metadata") or {}).get(DISPATCHER_KEY) != self._settings.dispatcher_name:
                 continue
-            # A job of this name without a lease is not deleted: somebody else submitted it.
+            # A job of this name without a lease is not deleted: another program submitted it.
             with suppress(json_format.ParseError, KeyError, TypeError):
                 lease = read_lease(job["runtime_env"]["env_vars"][LEASE_VARIABLE])
                 if name_of(lease) != job["submission_id"]:
@@ -90,9 +90,9 @@ class RayEngine:
             "submission_id": name_of(lease),
             "entrypoint": shlex.join(["python", "-m", "trainer"]),
             "entrypoint_num_gpus": lease.gpu_config.count,
-            "entrypoint_resources": {resource: SLICE},
+            "entrypoint_resources": {resource: ACCELERATOR_AMOUNT},
             "runtime_env": {"env_vars": variables},
-            "metadata": {DISPATCHER: self._settings.dispatcher_name, "job": lease.job_id},
+            "metadata": {DISPATCHER_KEY: self._settings.dispatcher_name, "job": lease.job_id},
         }
         try:
             self._request("POST", "/api/jobs/", job)
@@ -102,11 +102,11 @@ class RayEngine:
                 raise
 
     def delete(self, run: Run) -> None:
-        """Stops the job. Deletes it KEPT_SECONDS after its end: until then Ray may write its state again."""
+        """Stops the job. Deletes it DELETE_DELAY_SECONDS after its end: until then Ray may write its state again."""
         with suppress(EngineRefused):
             if run.phase in (Phase.WAITING, Phase.PLACED):
                 self._request("POST", f"/api/jobs/{run.name}/stop")
-            elif time.monotonic() - self._ended_at.setdefault(run.name, time.monotonic()) > KEPT_SECONDS:
+            elif time.monotonic() - self._ended_at.setdefault(run.name, time.monotonic()) > DELETE_DELAY_SECONDS:
                 self._request("DELETE", f"/api/jobs/{run.name}")
 
     def _nodes(self) -> list[tuple[str, str, int]]:
@@ -120,9 +120,9 @@ class RayEngine:
         nodes = []
         for node in listed:
             total = node["resources_total"]
-            names = [name for name in total if name.startswith(ACCELERATOR)]
+            names = [name for name in total if name.startswith(ACCELERATOR_PREFIX)]
             for name in names if node["state"] == "ALIVE" else ():
-                gpu_type = product_type(name.removeprefix(ACCELERATOR), self._settings.dispatcher_gpu_types)
+                gpu_type = product_type(name.removeprefix(ACCELERATOR_PREFIX), self._settings.dispatcher_gpu_types)
                 if gpu_type is not None:
                     nodes.append((gpu_type, name, int(total.get("GPU", 0)) - used[node["node_id"]]["GPU"]))
         return nodes
@@ -138,7 +138,7 @@ class RayEngine:
                 return response.json()
         except (httpx.HTTPError, ValueError) as error:
             raise EngineUnavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
-        message = f"{method} {path}: {response.status_code} {response.text[-MAX_SHOWN:]}"
+        message = f"{method} {path}: {response.status_code} {response.text[-MAX_QUOTED:]}"
         # Ray responds with 500 to errors of the caller, with the reason at the end.
         if method == "GET" or response.status_code in (429, 502, 503, 504):
             raise EngineUnavailable(message)

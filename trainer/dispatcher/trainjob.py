@@ -16,9 +16,9 @@ GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
 # Labels of all objects of a dispatcher. The second one has its name.
 MANAGED_BY, DISPATCHER = "app.kubernetes.io/managed-by", "pipeline.dispatcher/name"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-# The Secret's only key, and the replicated job of the runtime that trains.
+# The Secret's only key; the runtime's replicated job in which training runs.
 LEASE_KEY, NODE_JOB = "lease", "node"
-PENDING_WORDS = "Waiting for the cluster."
+PENDING_REASON = "Waiting for the cluster."
 # Reasons of a pod's condition DisruptionTarget: preemption or a drained node, and a lost node.
 PREEMPTED = frozenset({"PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"})
 LOST_NODE = frozenset({"DeletionByTaintManager", "DeletionByPodGC"})
@@ -95,7 +95,7 @@ def secret_of(lease: workers_pb2.Lease, naming: Naming, text: str) -> dict[str, 
     }
 
 
-def owned_by(job: Mapping[str, Any]) -> dict[str, Any]:
+def owner_patch(job: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a patch that makes a TrainJob the owner of a Secret: they are deleted together."""
     owner = {
         "apiVersion": f"{GROUP}/{VERSION}",
@@ -115,7 +115,7 @@ def run_of(
     """Returns the run of a lease, from its TrainJob, the TrainJob's pods, and Kueue's Workload."""
     name = name_of(lease)
     if job is None:
-        return Run(name, lease, Phase.RECORDED, PENDING_WORDS)
+        return Run(name, lease, Phase.RECORDED, PENDING_REASON)
     alive = [pod for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
     conditions = _true_conditions(job)
     if "Complete" in conditions:
@@ -140,17 +140,17 @@ def _true_conditions(resource: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
 def _failed(
     name: str, lease: workers_pb2.Lease, pods: Sequence[Mapping[str, Any]], condition: Mapping[str, Any]
 ) -> Run:
-    """Returns a failed run. A pod that the cluster ended explains it best: the other pods crash because of that."""
+    """Returns a failed run. The reason of a pod that the cluster ended comes first: the other pods crash because of it."""
     failed, pods = Run(name, lease, Phase.FAILED), sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
-    for ending in (_ended_by_cluster, _crashed):
+    for classify in (_ended_by_cluster, _crashed):
         for pod in pods:
-            run = ending(failed, pod)
+            run = classify(failed, pod)
             if run is not None:
                 return run
     reason = condition.get("reason", "")
-    words = f"The TrainJob failed ({reason}). {condition.get('message', '')}".strip()
+    text = f"The TrainJob failed ({reason}). {condition.get('message', '')}".strip()
     return Run(
-        name, lease, Phase.FAILED, words, retryable=reason not in ("DeadlineExceeded", "TrainingRuntimeNotSupported")
+        name, lease, Phase.FAILED, text, retryable=reason not in ("DeadlineExceeded", "TrainingRuntimeNotSupported")
     )
 
 
@@ -164,7 +164,7 @@ def _ended_by_cluster(failed: Run, pod: Mapping[str, Any]) -> Run | None:
         return replace(failed, phase=Phase.PREEMPTED, reason=f"Its pod was preempted ({disruption}).")
     if disruption in LOST_NODE or status.get("reason") == "NodeLost":
         return replace(failed, reason=f"Its node was lost ({disruption or 'NodeLost'}). {message}".strip())
-    if any(ended.get("reason") == "OOMKilled" for ended in _terminated(pod)):
+    if any(state.get("reason") == "OOMKilled" for state in _terminated(pod)):
         reason = "The pod ran out of memory (OOMKilled): its limit is in the ClusterTrainingRuntime."
         return replace(failed, reason=reason, retryable=False)
     return None
@@ -172,10 +172,10 @@ def _ended_by_cluster(failed: Run, pod: Mapping[str, Any]) -> Run | None:
 
 def _crashed(failed: Run, pod: Mapping[str, Any]) -> Run | None:
     """Returns the run if the pod's process failed, with the exit code; else None."""
-    for ended in _terminated(pod):
-        if ended.get("exitCode"):
-            words = f"The pod ended with exit code {ended['exitCode']}. {ended.get('message', '')}"
-            return replace(failed, reason=words.strip())
+    for state in _terminated(pod):
+        if state.get("exitCode"):
+            text = f"The pod ended with exit code {state['exitCode']}. {state.get('message', '')}"
+            return replace(failed, reason=text.strip())
     return None
 
 
@@ -189,7 +189,7 @@ def _queue_reason(workload: Mapping[str, Any] | None) -> str:
     """Returns Kueue's reason for not admitting a Workload."""
     for condition in (workload or {}).get("status", {}).get("conditions", ()):
         if condition["type"] == "QuotaReserved" and condition["status"] == "False":
-            return str(condition.get("message") or condition.get("reason") or PENDING_WORDS)
+            return str(condition.get("message") or condition.get("reason") or PENDING_REASON)
     checks = [each.get("message") for each in (workload or {}).get("status", {}).get("admissionChecks", ())]
     return next((str(message) for message in checks if message), "Waiting for Kueue.")
 
@@ -198,8 +198,8 @@ def _scheduling_reason(pods: Sequence[Mapping[str, Any]]) -> str:
     for pod in pods:
         for condition in pod.get("status", {}).get("conditions", ()):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                return str(condition.get("message") or condition.get("reason") or PENDING_WORDS)
-    return PENDING_WORDS
+                return str(condition.get("message") or condition.get("reason") or PENDING_REASON)
+    return PENDING_REASON
 
 
 def _container_reason(pods: Sequence[Mapping[str, Any]]) -> str:

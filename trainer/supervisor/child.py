@@ -19,21 +19,21 @@ from trainer.task import REPORTS_VARIABLE, TASK_VARIABLE
 
 POLL_SECONDS = 0.2
 KILL_SECONDS = 10.0
-# Last lines of its output that are kept, for the error message of a crash.
+# Lines at the end of the output that are stored, for the error message of a crash.
 LAST_LINES = 20
 READ_BYTES = 65_536
 
 
 class Child:
-    """One training process and those that it starts. The thread that starts it reads its output and messages.
+    """One training process and its children. The thread that starts it must read its output and messages.
 
-    The kernel kills the process when that thread ends, so that nothing trains without a lease.
+    The kernel kills the process when that thread ends, so that no training continues without a lease.
     """
 
     def __init__(self, command: Sequence[str], task_file: Path, environment: Mapping[str, str]) -> None:
         self._pipe = task_file.with_name("reports")
         os.mkfifo(self._pipe, 0o600)
-        # Opened for reading and writing, so that there is no end of file between two writers.
+        # Opened for writing, too, so that there is no end of file between two writers.
         self._reports = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._process = subprocess.Popen(  # noqa: S603 - the operator's own command or ours
@@ -62,17 +62,17 @@ class Child:
         while True:
             ended = self.exit_code is not None
             ready, _, _ = select.select([self._reports, self._output], [], [], 0 if ended else POLL_SECONDS)
-            anything = False
+            has_read = False
             for source in ready:
                 for line in self._read(source):
-                    anything = True
+                    has_read = True
                     if source == self._reports:
                         yield parse(line)
                     else:
                         text = line.decode(errors="replace").rstrip()
                         self.last_lines.append(text)
                         yield text
-            if ended and not anything:
+            if ended and not has_read:
                 return
             yield None
 
@@ -83,16 +83,16 @@ class Child:
             self._signal(self.pid, signal.SIGTERM)
 
     def is_overdue(self, seconds: float) -> bool:
-        """Whether SIGTERM was sent longer ago than that."""
+        """Whether SIGTERM was sent more than `seconds` ago."""
         return self._terminated_at is not None and time.monotonic() - self._terminated_at > seconds
 
     def kill(self) -> None:
-        """Kills the process and all that it started."""
-        until = time.monotonic() + KILL_SECONDS
+        """Kills the process and its children, and waits for it, up to KILL_SECONDS."""
+        deadline = time.monotonic() + KILL_SECONDS
         self._signal(self.pid, signal.SIGKILL)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(max(0.1, until - time.monotonic()))
+        self._process.wait(max(0.1, deadline - time.monotonic()))
 
     def close(self) -> None:
         """Kills the process if it still runs, and closes its pipes."""

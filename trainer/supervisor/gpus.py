@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from trainer.client import TrainerError
 
-# Names in NVML (regular expressions) and types of the catalogue. The first match counts. A GH200, a GB200 and a laptop's
+# Names in NVML (regular expressions) and types of the catalogue. The first match is used. A GH200, a GB200 and a laptop's
 # RTX 4090 are other types.
 TYPES = (
     (r"A100.*80G", "A100-80GB"),

@@ -60,7 +60,7 @@ class Saved:
     step: int
 
 
-# Messages of one field, by its name; the others are reports.
+# Types of the messages that have one field, by its name. A message without any of these fields is a report.
 KINDS: dict[str, TypeAdapter[Result | Failure | Saved]] = {
     "result": TypeAdapter(Result),
     "error": TypeAdapter(Failure),
@@ -71,7 +71,7 @@ REPORT_FIELDS = ("step", "of", "epoch", "stage", "values", "lines", "platform_id
 
 
 def parse(line: bytes) -> Message:
-    """Parses a line. A line that is no message becomes a log line of the job."""
+    """Parses a line. A line that is not a message becomes a log line of the job."""
     text = line.decode(errors="replace").strip()
     try:
         return _message(json.loads(text))

@@ -1,4 +1,4 @@
-"""Leases jobs and trains each in its own process, so that running out of memory, a crash or a hang ends only that process."""
+"""Leases jobs and trains each in its own process, so that an out-of-memory error, a crash or a hang ends only that process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import protovalidate
 from pipeline.workers.v1 import workers_pb2
 
 from trainer.client import Interrupted, Job, ResultTooLarge, Stopped, Trainer, TrainerError
-from trainer.console import Show
+from trainer.console import ShowProgress
 from trainer.settings import LEASE_VARIABLE, TrainerSettings
 from trainer.supervisor.child import Child, describe_exit
 from trainer.supervisor.messages import Failure, ProcessId, Report, Result, Saved
@@ -23,9 +23,9 @@ from trainer.supervisor.tasks import UnsupportedJob, task_of
 from trainer.supervisor.work_folder import work_folder
 from trainer.task import Task
 
-# The last one is Ray's: it repeats the variables of Ray's job, including the lease.
+# Variables that the training process does not inherit. The last one is Ray's: it contains the variables of Ray's job.
 SECRET_VARIABLES = ("PIPELINE_TRAINER_TOKEN", LEASE_VARIABLE, "RAY_JOB_CONFIG_JSON_ENV_VAR")
-# Time that a training process has to end after its result or its error. torchrun would wait minutes for a node that was lost.
+# Time that a training process has to exit after its result or error, seconds. torchrun would wait minutes for a lost node.
 END_SECONDS = 10.0
 
 
@@ -40,7 +40,7 @@ class TrainingFailed(Exception):
 class Supervisor:
     """Trains one job after the other until it is stopped. `nodes`: machines of a training, each with a supervisor."""
 
-    def __init__(self, trainer: Trainer, settings: TrainerSettings, show: Show, *, nodes: int = 1) -> None:
+    def __init__(self, trainer: Trainer, settings: TrainerSettings, show: ShowProgress, *, nodes: int = 1) -> None:
         self._trainer, self._settings, self._show = trainer, settings, show
         self._nodes = nodes
         self._stopping = threading.Event()
@@ -107,14 +107,14 @@ class Supervisor:
         except TrainingFailed as error:
             _fail(job, error.failure)
         except TrainerError as error:
-            # If the service refuses every call, it refuses the next lease too, which ends the trainer.
+            # The trainer ends at its next call for a lease if the service refuses every call.
             _fail(job, Failure(str(error), retryable=not isinstance(error, ResultTooLarge)))
         except FileNotFoundError as error:
             _fail(job, Failure(f"The training's result is missing: {error.filename}."))
         except OSError as error:
-            # Every other job would fail here as well.
-            _fail(job, Failure(f"The trainer cannot keep its files: {error.strerror or error}."))
-            raise TrainerError(f"files cannot be kept in {work_dir}: {error}") from error
+            # Every other job would fail in the same way.
+            _fail(job, Failure(f"The trainer cannot write its files: {error.strerror or error}."))
+            raise TrainerError(f"files cannot be written to {work_dir}: {error}") from error
 
     def _run(self, job: Job, folder: Path) -> None:
         job.report(stage="loading dataset")
@@ -130,7 +130,7 @@ class Supervisor:
         job.complete(
             files=job.upload(result_folder),
             values=result.values,
-            result_step=_mapped(result, job.total_steps),
+            result_step=_job_step(result, job.total_steps),
             measurements=_measurements(result.measurements),
         )
 
@@ -213,15 +213,14 @@ class Supervisor:
         return [sys.executable, *torchrun, "-m", "trainer.train"]
 
     def _environment(self, task: Task) -> dict[str, str]:
-        # The training process gets no tokens.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET_VARIABLES)}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(SECRET_VARIABLES)}
         offline = {} if task.may_download else {"HF_HUB_OFFLINE": "1"}
         threads = str(max(1, (os.cpu_count() or 1) * self._nodes // task.gpu_count))
         return {
             "OMP_NUM_THREADS": threads,
             "PYTHONUNBUFFERED": "1",
             "TOKENIZERS_PARALLELISM": "false",
-            **kept,
+            **inherited,
             **offline,
         }
 
@@ -257,7 +256,7 @@ def _measurements(fields: dict[str, Any]) -> workers_pb2.Measurements | None:
     return message if message.ListFields() else None
 
 
-def _mapped(result: Result, total_steps: int) -> int:
+def _job_step(result: Result, total_steps: int) -> int:
     """Returns the step of the result in the job's count of steps; 0 for the last step."""
     if result.result_step <= 0 or result.max_steps <= 0:
         return 0

@@ -23,15 +23,19 @@ def options_of(lease: workers_pb2.Lease) -> Options:
     plan, hyperparameters = lease.plan, lease.hyperparameters
     training = plan.training
 
-    def word(enum: object, value: int, prefix: str) -> str:
+    def enum_name(enum: object, value: int, prefix: str) -> str:
         return str(enum.Name(value)).removeprefix(prefix).lower()  # type: ignore[attr-defined] # a generated enum
 
     defaults = Options()
     return Options(
-        method=word(estimator_pb2.TrainingMethod, training.method, "TRAINING_METHOD_") if training.method else "lora",
+        method=enum_name(estimator_pb2.TrainingMethod, training.method, "TRAINING_METHOD_")
+        if training.method
+        else "lora",
         sequence_length=training.sequence_length or None,
         gradient_accumulation=training.gradient_accumulation or 1,
-        precision=word(estimator_pb2.Precision, training.precision, "PRECISION_") if training.precision else "bf16",
+        precision=enum_name(estimator_pb2.Precision, training.precision, "PRECISION_")
+        if training.precision
+        else "bf16",
         activation_checkpointing=training.activation_checkpointing
         if training.HasField("activation_checkpointing")
         else True,

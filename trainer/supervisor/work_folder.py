@@ -19,9 +19,9 @@ def work_folder(parent: Path) -> Iterator[Path]:
     A folder is in use while its lock file is locked, also by a process in another container. Raises OSError.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    # Locked until the new folder has its own lock.
-    with (parent / LOCK).open("w") as making:
-        fcntl.flock(making, fcntl.LOCK_EX)
+    # Held until the new folder has its own lock.
+    with (parent / LOCK).open("w") as parent_lock:
+        fcntl.flock(parent_lock, fcntl.LOCK_EX)
         for lock_file in parent.glob(f"*/{LOCK}"):
             with suppress(OSError), lock_file.open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,16 +20,16 @@ from trainer.train.checkpoints import Checkpoints
 from trainer.train.measure import WARM_UP_STEPS, Meter
 from trainer.train.pipe import Pipe
 
-# Smallest share of a training between two checkpoints.
+# Smallest time between two checkpoints, as a share of the whole training.
 CHECKPOINT_SHARE = 0.02
-# Files of a checkpoint in addition to the training library's: our progress, and the best state.
+# What we add to the Trainer's checkpoint: a file with our progress, and the folder of the best state.
 PROGRESS, BEST = "progress.json", "best"
-# Metrics of the library's logs that are reported.
+# Metrics of the Trainer's logs that are reported.
 LOGGED = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy", "entropy")
 
 
-def agreed(flags: Sequence[bool]) -> list[bool]:
-    """Returns which flags any process has set, so that all processes save and stop at the same step."""
+def any_process(flags: Sequence[bool]) -> list[bool]:
+    """Returns, for each flag, whether any process has set it: all processes have to save and stop at the same step."""
     if not torch.distributed.is_initialized():
         return list(flags)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
@@ -89,17 +89,25 @@ class BestState(TrainerCallback):  # type: ignore[misc] # as above
         self.folder = folder / BEST
         self.loss, self.step, self.stopped_early = math.inf, 0, False
         self._patience, self._pipe = patience, pipe
-        self._worse = 0
+        self._epochs_without_improvement = 0
 
     @property
     def progress(self) -> dict[str, Any]:
         """The fields of a checkpoint's progress."""
-        return {"best_loss": self.loss, "best_step": self.step, "worse": self._worse} if self.step else {}
+        return (
+            {"best_loss": self.loss, "best_step": self.step, "worse": self._epochs_without_improvement}
+            if self.step
+            else {}
+        )
 
     def restore(self, checkpoint: Path, progress: dict[str, Any]) -> None:
         """Restores the best state from a checkpoint."""
         if progress.get("best_step"):
-            self.loss, self.step, self._worse = progress["best_loss"], progress["best_step"], progress["worse"]
+            self.loss, self.step, self._epochs_without_improvement = (
+                progress["best_loss"],
+                progress["best_step"],
+                progress["worse"],
+            )
             shutil.copytree(checkpoint / BEST, self.folder, dirs_exist_ok=True)
 
     def on_evaluate(
@@ -108,15 +116,17 @@ class BestState(TrainerCallback):  # type: ignore[misc] # as above
         """Keeps the best state so far, and ends a training that no longer improves."""
         loss = metrics.get("eval_loss", math.inf)
         if loss < self.loss:
-            self.loss, self.step, self._worse = loss, state.global_step, 0
+            self.loss, self.step, self._epochs_without_improvement = loss, state.global_step, 0
             if state.is_world_process_zero:
                 model.save_pretrained(self.folder)
             return
-        self._worse += 1
-        if self._patience is not None and self._worse >= self._patience:
+        self._epochs_without_improvement += 1
+        if self._patience is not None and self._epochs_without_improvement >= self._patience:
             self.stopped_early = True
             control.should_training_stop = True
-            self._pipe.log(f"Validation loss has not fallen for {self._worse} epochs: training ends early.")
+            self._pipe.log(
+                f"Validation loss has not fallen for {self._epochs_without_improvement} epochs: training ends early."
+            )
 
 
 class Saving(TrainerCallback):  # type: ignore[misc] # as above
@@ -132,7 +142,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
         self._must_stop = False
         self.stopped = False
 
-    def listen(self) -> None:
+    def handle_sigterm(self) -> None:
         """Installs the handler of SIGTERM."""
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -141,11 +151,11 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
         signal.signal(signal.SIGTERM, stop)
 
     @staticmethod
-    def stop_listening() -> None:
+    def ignore_sigterm() -> None:
         """Ignores SIGTERM from here on: the training has ended.
 
-        The interpreter's end restores default actions only. A process that SIGTERM kills there counts as failed, and torchrun
-        on the other nodes waits minutes for it.
+        Else SIGTERM could kill the process while it exits. torchrun on the other nodes would count that as a failure and wait
+        minutes for it.
         """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -161,7 +171,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
         is_due = now - self._saved_at >= max(self._seconds, CHECKPOINT_SHARE * per_step * self._max_steps)
         is_last = state.global_step >= state.max_steps
         # SIGTERM may reach any node. Clocks differ: that of the first process decides.
-        stop, save = agreed([self._must_stop, is_due and state.is_world_process_zero])
+        stop, save = any_process([self._must_stop, is_due and state.is_world_process_zero])
         if (stop or save) and not is_last:
             control.should_save = True
         if stop and not is_last:
@@ -180,7 +190,7 @@ class Saving(TrainerCallback):  # type: ignore[misc] # as above
                     shutil.copytree(self._best.folder, folder / BEST, dirs_exist_ok=True)
                 progress = {**self._best.progress, "trained_tokens": self._meter.trained_tokens}
                 (folder / PROGRESS).write_text(json.dumps(progress))
-                # A pickle, which this trainer does not read.
+                # A pickle, which is not needed to resume.
                 (folder / "training_args.bin").unlink(missing_ok=True)
                 uri = self._checkpoints.save(folder, state.global_step)
             self._pipe.report(checkpoint={"uri": uri, "step": state.global_step})

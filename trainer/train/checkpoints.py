@@ -19,7 +19,7 @@ import fsspec
 from trainer.train.errors import CheckpointError
 
 MANIFEST = "manifest.json"
-KEPT = 2
+MAX_CHECKPOINTS = 2
 
 
 class Checkpoints:
@@ -47,7 +47,7 @@ class Checkpoints:
             manifest = {"step": step, "identity": self._identity, "files": files}
             with self._filesystem.open(f"{target}/{MANIFEST}", "wb") as opened:
                 opened.write(json.dumps(manifest, indent=2).encode())
-            for old in self._steps()[:-KEPT]:
+            for old in self._steps()[:-MAX_CHECKPOINTS]:
                 self._filesystem.rm(f"{self._root}/{_name(old)}", recursive=True)
         except Exception as error:  # each kind of storage has exceptions of its own
             with suppress(Exception):  # an incomplete checkpoint is useless, and the storage may be full
@@ -57,17 +57,17 @@ class Checkpoints:
 
     def load(self, folder: Path) -> tuple[int | None, list[str]]:
         """Copies the newest complete checkpoint into a folder. Returns its step, if any, and lines for the job's log."""
-        remarks = list[str]()
+        log_lines = list[str]()
         for step in reversed(self._steps()):
             try:
                 self.fetch(step, folder)
             except CheckpointError as error:
-                remarks.append(str(error))
+                log_lines.append(str(error))
                 continue
-            return step, [*remarks, f"Training goes on from the checkpoint of step {step}."]
-        if remarks:
-            remarks.append("Training starts anew.")
-        return None, remarks
+            return step, [*log_lines, f"Training resumes from the checkpoint of step {step}."]
+        if log_lines:
+            log_lines.append("Training starts from the beginning.")
+        return None, log_lines
 
     def fetch(self, step: int, folder: Path) -> None:
         """Copies the checkpoint of a step into a folder. Raises CheckpointError."""

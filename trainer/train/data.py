@@ -18,7 +18,7 @@ from trainer.train.errors import DatasetError, NotSupported
 
 # The label that PyTorch's cross entropy ignores.
 IGNORED = -100
-# Smallest number of samples to validate with: the loss of fewer says little.
+# Smallest number of samples to validate with: the loss of fewer is too noisy.
 MIN_VALIDATION = 20
 # The template for models without one: ChatML, with the assistant's messages marked for the loss.
 CHATML = (
@@ -49,12 +49,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Samples to train on and to validate with. `remarks`: lines for the job's log. `longest`: in tokens, after cutting."""
+    """Samples to train on and to validate with. `log_lines`: lines for the job's log. `longest`: tokens, after cutting."""
 
     train: list[Sample]
     validation: list[Sample]
     longest: int
-    remarks: list[str]
+    log_lines: list[str]
 
 
 def read_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -145,7 +145,7 @@ def _last_message(row: Mapping[str, Any], tokenizer: Any) -> Sample:
     messages, tools = _messages(row)
     *prompt, answer = messages
     answers = [message for message in prompt if message["role"] == "assistant" and message.get("train", True)]
-    if answer["role"] != "assistant" or not answer.get("train", True) or (answers and _has_marks(messages)):
+    if answer["role"] != "assistant" or not answer.get("train", True) or (answers and _has_excluded_messages(messages)):
         raise NotSupported(
             f"The dataset says which messages the loss includes (row {row.get('row')}), and the model's chat template can "
             "only train on the last message of a conversation."
@@ -157,7 +157,7 @@ def _last_message(row: Mapping[str, Any], tokenizer: Any) -> Sample:
     return _split(list(whole), _common_prefix(before, whole))
 
 
-def _has_marks(messages: Sequence[Mapping[str, Any]]) -> bool:
+def _has_excluded_messages(messages: Sequence[Mapping[str, Any]]) -> bool:
     return any(message["role"] == "assistant" and not message.get("train", True) for message in messages)
 
 
@@ -172,7 +172,7 @@ def _messages(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Any] |
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = dict(call["function"])
-    with suppress(ValueError):  # arguments that are no JSON stay text
+    with suppress(ValueError):  # arguments that are not JSON stay text
         function["arguments"] = json.loads(function["arguments"] or "{}")
     return {**call, "function": function}
 
@@ -215,31 +215,33 @@ def prepare(
     Raises NotSupported, DatasetError.
     """
     is_chat = any("messages" in row for row in (*rows, *validation_rows))
-    template, remark = chat_template(tokenizer) if is_chat else (None, "")
-    remarks = [remark] if remark else []
-    train = _cut([encode(row, tokenizer, template) for row in rows], sequence_length, remarks)
+    template, log_line = chat_template(tokenizer) if is_chat else (None, "")
+    log_lines = [log_line] if log_line else []
+    train = _cut([encode(row, tokenizer, template) for row in rows], sequence_length, log_lines)
     if validation_rows:
-        validation = _cut([encode(row, tokenizer, template) for row in validation_rows], sequence_length, remarks)
-        remarks.append(f"{len(validation)} samples of the validation dataset are validated with.")
+        validation = _cut([encode(row, tokenizer, template) for row in validation_rows], sequence_length, log_lines)
+        log_lines.append(f"{len(validation)} samples of the validation dataset are validated with.")
     else:
         train, validation = _split_off(train, validation_fraction, seed)
         if validation:
-            remarks.append(f"{len(validation)} of {len(train) + len(validation)} samples are held back for validation.")
+            log_lines.append(
+                f"{len(validation)} of {len(train) + len(validation)} samples are held out for validation."
+            )
     longest = max(len(sample.input_ids) for sample in train)
-    return Prepared(train, validation, longest, remarks)
+    return Prepared(train, validation, longest, log_lines)
 
 
-def _cut(samples: list[Sample], length: int | None, remarks: list[str]) -> list[Sample]:
+def _cut(samples: list[Sample], length: int | None, log_lines: list[str]) -> list[Sample]:
     """Returns samples cut to `length` tokens, without those that have nothing left to train on."""
     if length is None:
         return samples
     longer = sum(len(sample.input_ids) > length for sample in samples)
     if longer:
-        remarks.append(f"{longer} of {len(samples)} samples are longer than {length} tokens and are cut.")
+        log_lines.append(f"{longer} of {len(samples)} samples are longer than {length} tokens and are cut.")
     cut = [Sample(each.input_ids[:length], each.labels[:length]) for each in samples]
     kept = [each for each in cut if any(label != IGNORED for label in each.labels)]
     if len(kept) < len(cut):
-        remarks.append(f"{len(cut) - len(kept)} samples are left out: the cut leaves nothing to train on.")
+        log_lines.append(f"{len(cut) - len(kept)} samples are left out: the cut leaves nothing to train on.")
     if not kept:
         raise DatasetError(f"samples that are cut at {length} tokens leave nothing to train on")
     return kept
@@ -252,10 +254,10 @@ def _split_off(samples: list[Sample], fraction: float, seed: int) -> tuple[list[
     validation = frozenset(order[: validation_count(len(samples), fraction)])
     train = [sample for index, sample in enumerate(samples) if index not in validation]
     if not train:
-        raise DatasetError(f"all {len(samples)} samples would be held back for validation: it needs at least 20")
+        raise DatasetError(f"all {len(samples)} samples would be held out for validation: it needs at least 20")
     return train, [samples[index] for index in sorted(validation)]
 
 
 def validation_count(samples: int, fraction: float) -> int:
-    """Returns how many samples a validation fraction holds back: none, or at least MIN_VALIDATION."""
+    """Returns how many samples a validation fraction holds out: none, or at least MIN_VALIDATION."""
     return max(MIN_VALIDATION, round(samples * fraction)) if fraction > 0 else 0

@@ -11,21 +11,20 @@ from typing import Any
 import torch
 import transformers
 
-# First steps, which do not count for the speed: they warm up caches and kernels.
+# First steps, which the speed leaves out: they warm up caches and kernels.
 WARM_UP_STEPS = 20
 GIB = 2**30
-Parts = dict[str, float]
 
 
 class Meter:
-    """Adds up tokens and seconds of a training."""
+    """Measures a training: tokens, and seconds of each part."""
 
     def __init__(self) -> None:
-        self.seconds: Parts = {"load": 0.0, "eval": 0.0, "checkpoint": 0.0}
+        self.seconds: dict[str, float] = {"load": 0.0, "eval": 0.0, "checkpoint": 0.0}
         self.trained_tokens = 0
         self._speeds: list[float] = []
         self._began = self._last_step = 0.0
-        self._elsewhere = 0.0
+        self._part_seconds = 0.0
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -39,12 +38,12 @@ class Meter:
     def add(self, name: str, seconds: float) -> None:
         """Adds seconds to a part."""
         self.seconds[name] += seconds
-        self._elsewhere += seconds
+        self._part_seconds += seconds
 
     def start(self) -> None:
         """Starts the time of the first step."""
         self._began = self._last_step = time.monotonic()
-        self._elsewhere = 0.0
+        self._part_seconds = 0.0
 
     def step(self, tokens: int, *, counts: bool) -> float:
         """Adds the tokens, without padding, of the steps since the last call. Returns their tokens per second.
@@ -52,8 +51,8 @@ class Meter:
         `counts`: whether they count for the speed, after the warm-up.
         """
         now = time.monotonic()
-        seconds = now - self._last_step - self._elsewhere
-        self._last_step, self._elsewhere = now, 0.0
+        seconds = now - self._last_step - self._part_seconds
+        self._last_step, self._part_seconds = now, 0.0
         self.trained_tokens += tokens
         speed = tokens / max(seconds, 1e-6)
         if counts:

@@ -44,13 +44,13 @@ class Pipe:
     def _send(self, message: dict[str, Any]) -> None:
         if self._file is None:
             return
-        line = memoryview(json.dumps(message, default=_plain).encode() + b"\n")
+        line = memoryview(json.dumps(message, default=_to_json).encode() + b"\n")
         with self._lock:
             while line:
                 line = line[os.write(self._file, line) :]
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Returns tensors and NumPy scalars as numbers, anything else as text."""
     try:
         number = value.item()

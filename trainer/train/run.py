@@ -24,9 +24,9 @@ from trainer.train.pipe import Pipe
 
 # Share of steps of the learning rate's warm-up; then it decays as a cosine.
 WARM_UP_SHARE = 0.03
-# Most steps of a training that are logged.
+# Most steps of a training whose metrics are logged.
 LOGGED_STEPS = 2_000
-# What a result's `training_args.json` leaves out: paths of this machine.
+# Left out of a result's `training_args.json`: paths of this machine, and tokens.
 PRIVATE_ARGUMENTS = ("output_dir", "logging_dir", "hub_token", "push_to_hub_token")
 
 
@@ -49,7 +49,7 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
         seed=options.seed,
         validation_rows=validation_rows,
     )
-    pipe.log(*samples.remarks)
+    pipe.log(*samples.log_lines)
     pipe.report(stage="loading model")
     set_seed(options.seed)
     with meter.part("load"):
@@ -68,10 +68,10 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
         progress = json.loads((checkpoint / PROGRESS).read_text())
         best.restore(checkpoint, progress)
         meter.trained_tokens = progress["trained_tokens"]
-    saving.listen()
+    saving.handle_sigterm()
     pipe.pid()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    saving.stop_listening()
+    saving.ignore_sigterm()
     state = trainer.state
     if saving.stopped:
         pipe.send("saved", step=state.global_step)
@@ -105,15 +105,15 @@ def run(task: Task, pipe: Pipe, meter: Meter) -> None:
 
 
 def planned_steps(task: Task, samples: int) -> int:
-    """Returns the optimizer steps: those of the estimate, or the training's own for a reference estimate."""
-    return own_steps(task, samples) if task.is_reference else task.total_steps
+    """Returns the optimizer steps: those of the estimate, or those that the samples need for a reference estimate."""
+    return steps_without_packing(task, samples) if task.is_reference else task.total_steps
 
 
-def own_steps(task: Task, samples: int) -> int:
+def steps_without_packing(task: Task, samples: int) -> int:
     """Returns the optimizer steps of all epochs, without packing."""
     options = task.options
-    together = options.batch_size * task.gpu_count * options.gradient_accumulation
-    return math.ceil(samples / together) * options.epochs
+    samples_per_step = options.batch_size * task.gpu_count * options.gradient_accumulation
+    return math.ceil(samples / samples_per_step) * options.epochs
 
 
 def _log_plan(task: Task, samples: Prepared, steps: int, base: Any, pipe: Pipe) -> None:
@@ -122,17 +122,17 @@ def _log_plan(task: Task, samples: Prepared, steps: int, base: Any, pipe: Pipe) 
     device = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"the CPU ({torch.get_num_threads()} threads)"
     )
-    together = options.batch_size * task.gpu_count * options.gradient_accumulation
+    samples_per_step = options.batch_size * task.gpu_count * options.gradient_accumulation
     lines = [
         f"{task.base_model}, {options.method}, {trained:,} trained parameters, {options.precision}, on {device}.",
-        f"{steps} steps: {len(samples.train)} samples, {options.epochs} epochs, {together} samples a step.",
+        f"{steps} steps: {len(samples.train)} samples, {options.epochs} epochs, {samples_per_step} samples a step.",
     ]
     if task.is_reference:
         lines.append(
             f"The job counts {task.total_steps} steps, as its estimate did; these {steps} are mapped onto them."
         )
-    elif not options.packing and own_steps(task, len(samples.train)) != steps:
-        lines.append(f"Every sample once an epoch would be {own_steps(task, len(samples.train))} steps.")
+    elif not options.packing and steps_without_packing(task, len(samples.train)) != steps:
+        lines.append(f"Every sample once an epoch would be {steps_without_packing(task, len(samples.train))} steps.")
     pipe.log(*lines)
 
 
@@ -187,8 +187,8 @@ def _resume(checkpoints: Checkpoints, folder: Path, pipe: Pipe, accelerator: Acc
     """Copies the newest complete checkpoint into a folder of each node and returns it, if any. Raises CheckpointError."""
     step = None
     if accelerator.is_main_process:
-        step, remarks = checkpoints.load(folder)
-        pipe.log(*remarks)
+        step, log_lines = checkpoints.load(folder)
+        pipe.log(*log_lines)
     (step,) = broadcast_object_list([step])
     if step is None:
         return None

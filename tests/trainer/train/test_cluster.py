@@ -51,7 +51,7 @@ async def test_a_preempted_and_killed_training_has_the_adapter_of_a_whole_one(
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert files[name] == whole[name], name
     assert done.attempt == 2
-    assert any("goes on from the checkpoint" in line for line in await log_of(stack, job))
+    assert any("resumes from the checkpoint" in line for line in await log_of(stack, job))
 
 
 async def test_two_nodes_train_what_one_does(stack: Stack, environment: dict[str, str], tmp_path: Path) -> None:
@@ -74,4 +74,4 @@ async def test_two_nodes_train_what_one_does(stack: Stack, environment: dict[str
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert files[name] == whole[name], name
     assert done.attempt == 1
-    assert sum("goes on from the checkpoint" in line for line in await log_of(stack, job)) == 1
+    assert sum("resumes from the checkpoint" in line for line in await log_of(stack, job)) == 1

@@ -73,7 +73,7 @@ async def test_killed_anywhere_it_goes_on_bit_for_bit(stack: Stack, models: Path
     files = await files_of(stack, done)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert files[name] == expected[name], name
-    assert any("goes on from the checkpoint" in line for line in await log_of(stack, job))
+    assert any("resumes from the checkpoint" in line for line in await log_of(stack, job))
 
 
 async def test_a_killed_jobs_server_costs_nothing(database: TestDatabase, models: Path, tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ async def test_a_trainer_without_room_for_the_dataset_ends(stack: Stack, models:
         with file_limit(process.pid, 1_000):
             now = await until(stack, job, lambda job: job.attempt == 2)
             assert await process.wait() == 2
-    assert now.error_message == "The trainer cannot keep its files: File too large."
-    assert (folder / "trainer.log").read_text().splitlines()[-1].startswith("trainer: files cannot be kept in ")
+    assert now.error_message == "The trainer cannot write its files: File too large."
+    assert (folder / "trainer.log").read_text().splitlines()[-1].startswith("trainer: files cannot be written to ")
 
 
 async def test_a_trainer_told_to_end_releases_its_job(stack: Stack, models: Path, tmp_path: Path) -> None:
@@ -223,17 +223,17 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     assert sorted(path.name for path in kept.iterdir()) == ["step-000000002", "step-000000003"]
     (kept / "step-000000003" / "state").write_text("?")
-    step, remarks = store.load(tmp_path / "one")
+    step, log_lines = store.load(tmp_path / "one")
     assert (step, (tmp_path / "one" / "checkpoint-2" / "state").read_text()) == (2, "2")
-    assert "differs" in remarks[0]
+    assert "differs" in log_lines[0]
     (kept / "step-000000003" / "manifest.json").unlink()
-    step, remarks = store.load(tmp_path / "two")
+    step, log_lines = store.load(tmp_path / "two")
     assert (step, (tmp_path / "two" / "checkpoint-2" / "state").read_text()) == (2, "2")
-    assert "incomplete" in remarks[0]
+    assert "incomplete" in log_lines[0]
     other = Checkpoints(f"file://{tmp_path}/kept", {"base_model": "b", "world_size": 1})
-    step, remarks = other.load(tmp_path / "three")
+    step, log_lines = other.load(tmp_path / "three")
     assert step is None
-    assert "its base_model is different" in remarks[1]
+    assert "its base_model is different" in log_lines[1]
 
 
 async def test_a_storage_that_fails_is_named(stack: Stack, models: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ async def test_what_cannot_be_honoured_fails_at_once(stack: Stack, models: Path,
 
 
 async def test_validation_chooses_the_best_state(stack: Stack, models: Path, tmp_path: Path) -> None:
-    """Samples are held back, eval loss is reported after each epoch, and the result has the best step."""
+    """Samples are held out, eval loss is reported after each epoch, and the result has the best step."""
     job = await queue(stack, validation_fraction=0.1)
     assert job.total_steps == 2 * -(-(48 - 20) // 8)
     async with trainer(stack, tmp_path / "trainer", models, "--once"):
