@@ -24,7 +24,7 @@ from pipeline.webhooks.v1 import webhooks_pb2
 
 from gateway.api.openapi import document
 from gateway.api.routes import bindings
-from gateway.api_keys import api_keys_of
+from gateway.api_keys import api_key_lookup
 from gateway.app import Gateway
 from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
@@ -54,10 +54,10 @@ async def serve(settings: GatewaySettings, *, share_port: bool) -> None:
     """Serves until SIGTERM."""
     async with AsyncExitStack() as stack:
         telemetry = await stack.enter_async_context(open_telemetry(settings, "gateway"))
-        trust = channel_credentials(settings)
-        estimator = await stack.enter_async_context(open_channel(settings.estimator_address, ESTIMATOR, trust))
-        jobs = await stack.enter_async_context(open_channel(settings.jobs_address, JOBS, trust))
-        verifier = await stack.enter_async_context(open_verifier(settings, find_api_key=api_keys_of(jobs)))
+        credentials = channel_credentials(settings)
+        estimator = await stack.enter_async_context(open_channel(settings.estimator_address, ESTIMATOR, credentials))
+        jobs = await stack.enter_async_context(open_channel(settings.jobs_address, JOBS, credentials))
+        verifier = await stack.enter_async_context(open_verifier(settings, find_api_key=api_key_lookup(jobs)))
         channels = by_name(ESTIMATOR, estimator) | by_name(JOBS, jobs)
         verifier.watch_caches(telemetry.metrics)
         ready = partial(health, {"estimator": estimator, "jobs": jobs})
@@ -80,7 +80,7 @@ def by_name(services: list[ServiceDescriptor], channel: Any) -> dict[str, Any]:
 
 
 async def health(channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, bool]:
-    """Returns which servers are serving by gRPC's health check. They are while their database responds."""
+    """Returns, for each server, whether gRPC's health check says SERVING: it does while the server's database answers."""
 
     async def serves(channel: grpc.aio.Channel) -> bool:
         try:
@@ -94,7 +94,7 @@ async def health(channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, bool]
 
 
 class Unconnected:
-    """Stands in for a channel where the routes are needed but never called: for the OpenAPI document."""
+    """A channel that is never called: the OpenAPI document needs the routes only."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_, **__: None
@@ -105,13 +105,13 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
     arguments.add_argument("command", nargs="?", choices=["serve", "openapi"], default="serve")
     arguments.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port")
-    chosen = arguments.parse_args()
-    if chosen.command == "openapi":
+    parsed = arguments.parse_args()
+    if parsed.command == "openapi":
         bound = [each for service in (*ESTIMATOR, *JOBS) for each in bindings(methods(service), Unconnected())]
         cookie = GatewaySettings.model_fields["session_cookie"].default
         sys.stdout.buffer.write(orjson.dumps(document(bound, cookie=cookie), option=orjson.OPT_INDENT_2) + b"\n")
         return 0
-    return run_server("gateway", serve, load(GatewaySettings), chosen.workers)
+    return run_server("gateway", serve, load(GatewaySettings), parsed.workers)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from rpc.status import failure_of
 
 LOOKUP_TIMEOUT_SECONDS = 3.0
 
-_REFUSALS = {error.reason: error for error in (Unauthenticated, TokenExpired, UserDisabled)}
+_ERRORS = {error.reason: error for error in (Unauthenticated, TokenExpired, UserDisabled)}
 
 
-def api_keys_of(channel: grpc.aio.Channel) -> FindApiKey:
+def api_key_lookup(channel: grpc.aio.Channel) -> FindApiKey:
     """Returns the look-up of API keys over a channel to the Jobs service."""
     stub = ApiKeyServiceStub(channel)
 
@@ -36,7 +36,7 @@ def api_keys_of(channel: grpc.aio.Channel) -> FindApiKey:
             if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
                 raise
             failure = failure_of(error)
-            raise _REFUSALS.get(failure.reason, Unauthenticated)(failure.message, details=failure.details) from None
+            raise _ERRORS.get(failure.reason, Unauthenticated)(failure.message, details=failure.details) from None
         caller = response.caller
         scopes = frozenset(SCOPES[number] for number in caller.scopes)
         expires_at = caller.expires_at.seconds + caller.expires_at.nanos / 1e9

@@ -54,11 +54,11 @@ CORS_HEADERS = (
 CORS_EXPOSED_HEADERS = ("x-request-id", "retry-after")
 GZIP_MINIMUM_BYTES = 1024
 GZIP_LEVEL = 5
-# Headers with which a client could pretend to be another user or service. Nothing reads them; the log line has their number.
-FORGED = re.compile(rb"x-user-id|x-role|x-internal-.*|grpc-status|grpc-metadata-.*|x-.*-bin")
+# Headers with which a client could try to impersonate a user or a service. They are not read; the log line has their number.
+UNTRUSTED_HEADERS = re.compile(rb"x-user-id|x-role|x-internal-.*|grpc-status|grpc-metadata-.*|x-.*-bin")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
-# Stands in metrics for unknown methods and routes.
+# Label value in metrics of unknown methods and routes.
 OTHER = "_OTHER"
 
 log = structlog.get_logger()
@@ -170,7 +170,7 @@ class RequestContext:
 
     def _write_log(self, scope: Scope, status: int | None, started: int) -> None:
         state = scope["state"]
-        forged = sum(len(values) for name, values in state["headers"].items() if _is_forged(name))
+        untrusted = sum(len(values) for name, values in state["headers"].items() if _is_untrusted(name))
         write = self._log.debug if state["path"] in QUIET_PATHS else self._log.info
         write(
             "http",
@@ -183,7 +183,7 @@ class RequestContext:
             user=state.get("user"),
             request_id=state["request_id"],
             trace_id=state["trace_id"],
-            **({"dropped_headers": forged} if forged else {}),
+            **({"dropped_headers": untrusted} if untrusted else {}),
         )
 
 
@@ -232,5 +232,5 @@ def _labels(scope: Scope) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1024)
-def _is_forged(header: bytes) -> bool:
-    return FORGED.fullmatch(header) is not None
+def _is_untrusted(header: bytes) -> bool:
+    return UNTRUSTED_HEADERS.fullmatch(header) is not None

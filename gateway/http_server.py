@@ -230,7 +230,7 @@ async def http_server(
         bound_port: int = listener.getsockname()[1]
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve-http")
         try:
-            # uvicorn says that it has started by a flag only.
+            # uvicorn sets a flag when it has started, and has no event to wait for.
             while not server.started and not serving.done():  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)
             log.info("serving", address=f"http://{host}:{bound_port}")

@@ -171,11 +171,11 @@ class Page:
             raise RouteNotFound
         path = scope["path"].lstrip("/")
         try:
-            full_path, found = self._files.lookup_path(path)
+            full_path, file_stat = self._files.lookup_path(path)
         except (OSError, ValueError):
             # The path cannot be the name of a file.
             raise RouteNotFound from None
-        if found is not None and stat.S_ISREG(found.st_mode):
+        if file_stat is not None and stat.S_ISREG(file_stat.st_mode):
             response: Response = self._file(request, path, full_path)
         elif self._is_navigation(request, path):
             response = FileResponse(self._index, headers={"cache-control": "no-cache"})

@@ -33,9 +33,9 @@ from rpc.telemetry.traces import SERVER_ERRORS, TRACEPARENT, trace_rpc
 
 # A client sends the message together with the call.
 RECEIVE_TIMEOUT_SECONDS = 5.0
-# Limit of calls whose message has not arrived, as a multiple of the limit of calls at work. They need a little memory only.
-RECEIVING_SHARE = 4
-# Longest random pause before each further attempt at a transaction that conflicted with another, seconds.
+# Limit of calls whose message has not arrived, relative to the limit of calls at work. Such a call needs little memory.
+RECEIVING_FACTOR = 4
+# Longest random pause before each retry of a call whose transaction conflicted with another, seconds.
 RETRY_SECONDS = (0.01, 0.05, 0.2)
 
 log = structlog.get_logger()
@@ -87,7 +87,7 @@ class Boundary:
         self._default_timeout = settings.default_timeout_ms / 1000
         # Calls whose token is being verified, calls whose message has not arrived, short calls at work, and long ones.
         self._max_verifying, self._verifying = settings.max_concurrent_calls, 0
-        self._receiving = FairLimit(RECEIVING_SHARE * settings.max_concurrent_calls)
+        self._receiving = FairLimit(RECEIVING_FACTOR * settings.max_concurrent_calls)
         self._working = FairLimit(settings.max_concurrent_calls)
         self._streams: Mapping[Role, FairLimit] = {
             "user": FairLimit(settings.max_watches, per_user=settings.max_watches_per_user),
@@ -99,7 +99,7 @@ class Boundary:
         self.draining = asyncio.Event()
 
     def watch_limits(self, service: str) -> None:
-        """Shows calls at work and open streams as metrics of a service."""
+        """Registers metrics of calls at work and open streams, with the label `service`."""
         watch = self.telemetry.metrics.watch
         working, receiving = self._working, self._receiving
         watch("pipeline_calls_at_work_count", "Short calls at work.", partial(_total, working), service=service)
@@ -226,7 +226,7 @@ class Boundary:
     ) -> T:
         """Runs a call: identity, rate, role and scope, deadline, `work`, then the log line, metrics and span.
 
-        A function and not a context manager, which would double its cost.
+        It is not a context manager because that would double its cost.
         """
         started = time.perf_counter()
         span = trace_rpc(self.telemetry.tracer, method.path, metadata.get(TRACEPARENT))

@@ -38,19 +38,19 @@ class ServiceError(Exception):
 
 
 class InvalidArgument(ServiceError):
-    """A request that is wrong whatever the state of the server."""
+    """A request that is invalid in any state of the server."""
 
     code = "INVALID_ARGUMENT"
 
 
 class FailedPrecondition(ServiceError):
-    """A request that the state of what it names does not allow."""
+    """A request that the state of its resource does not allow."""
 
     code = "FAILED_PRECONDITION"
 
 
 class NotFound(ServiceError):
-    """Something that does not exist or is another user's: the response is the same for both."""
+    """A resource that does not exist or belongs to another user: the response is the same for both."""
 
     code = "NOT_FOUND"
 
@@ -63,26 +63,26 @@ class PermissionDenied(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Something that the server needs and that does not answer."""
+    """A service, database or storage that the server needs does not answer."""
 
     code = "UNAVAILABLE"
 
 
 class ResourceExhausted(ServiceError):
-    """More than there is room for."""
+    """A limit of a user or of the server is reached."""
 
     code = "RESOURCE_EXHAUSTED"
 
 
 class LimitReached(ResourceExhausted):
-    """More of something than a user may have, or than the server accepts: `limit`, which `advice` names as `{limit}`."""
+    """A request for more than a user may have, or the server accepts. `advice` contains `{limit}`, which is replaced."""
 
     def __init__(self, *, limit: int) -> None:
         super().__init__(details=self.advice.format(limit=limit), metadata={"limit": str(limit)})
 
 
 class OperatorError(Exception):
-    """A fault that only an operator can repair, such as a missing setting. The server ends with its text, one line."""
+    """A fault that only an operator can repair, such as a missing setting. The process exits with its one-line message."""
 
 
 class ValidationFailed(InvalidArgument):

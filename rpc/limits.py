@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from rpc.errors import RateLimited, ServiceError
 
-# Most callers in the table. Beyond it, those whose last call is oldest are forgotten.
+# Most callers in the table. Beyond it, those whose last call is oldest are removed.
 TABLE_SIZE = 10_000
 # Size of a burst, in seconds of the rate.
 BURST_SECONDS = 2.0
 
 
 class FairLimit:
-    """Shares a capacity among users: a user may have as much as is free for others, and at most `per_user`.
+    """Shares a capacity among users: a user may take as much as stays free for the others, and at most `per_user`.
 
     With k users at their limit, each has capacity / (k + 1), and the same amount is free for the next user.
     """
@@ -61,15 +61,16 @@ class RateLimiter:
         # At most a second of the rate, so that a caller with a low limit can make expensive calls, too.
         calls = min(calls, max(1, self._per_second))
         # Removed and inserted again, so that the table is in the order of the callers' last calls.
-        bucket = max(self._full_at.pop(caller, now), now)
-        full_at = bucket + calls / self._per_second
+        previous = max(self._full_at.pop(caller, now), now)
+        full_at = previous + calls / self._per_second
         refused = full_at > now + max(BURST_SECONDS, calls / self._per_second)
-        self._full_at[caller] = bucket if refused else full_at
+        self._full_at[caller] = previous if refused else full_at
         if len(self._full_at) > TABLE_SIZE:
-            self._forget(now)
+            self._shrink(now)
         if refused:
             raise RateLimited(self._per_second, self._unit)
 
-    def _forget(self, now: float) -> None:
-        waiting = [(caller, full_at) for caller, full_at in self._full_at.items() if full_at > now]
-        self._full_at = dict(waiting[-TABLE_SIZE // 2 :])
+    def _shrink(self, now: float) -> None:
+        """Removes callers whose bucket is full, and all but the newest `TABLE_SIZE` / 2 of the others."""
+        not_full = [(caller, full_at) for caller, full_at in self._full_at.items() if full_at > now]
+        self._full_at = dict(not_full[-TABLE_SIZE // 2 :])

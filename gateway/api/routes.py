@@ -169,12 +169,12 @@ class Api:
             )
         check_accept(request, JSON)
         if binding.method.client_streaming:
-            reply = await self._upload(request, binding, partial(binding.call, metadata=metadata, timeout=timeout))
+            response = await self._upload(request, binding, partial(binding.call, metadata=metadata, timeout=timeout))
         else:
-            reply = await binding.call(
+            response = await binding.call(
                 await self._request_message(request, binding), metadata=metadata, timeout=timeout
             )
-        body = b'{"success":true,"data":' + orjson.dumps(binding.encode(reply)) + b"}"
+        body = b'{"success":true,"data":' + orjson.dumps(binding.encode(response)) + b"}"
         return Response(body, binding.method.http_success, {"cache-control": "no-store"}, JSON)
 
     async def _upload(self, request: Request, binding: Binding, call: Callable[..., Any]) -> Message:
@@ -198,7 +198,7 @@ class Api:
             async with asyncio.timeout(seconds):
                 return await self._verifier.identify(credentials)
         except Unauthenticated:
-            # Counted after it failed: failures of one caller do not keep out others at the same address.
+            # Only failures are counted: valid callers at the same address are not refused.
             self._failed_sign_ins.take(client_address(request, self._settings))
             raise
 

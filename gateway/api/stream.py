@@ -1,8 +1,8 @@
 """Server streams as server-sent events.
 
 Each message is one event: `id` is its field `id`, and `event` and `data` are the name and value of the field that is set in its
-oneof. A silent stream is kept open with comments. A stream that must end says why with `event: error` or `event: end`.
-A client that reconnects sends the last id, which `routes.py` passes on as `last_event_id`; what follows it is for the service.
+oneof. A silent stream gets a comment every `PING_SECONDS`. The event `error` or `end` says why a stream ended early.
+A client that reconnects sends the last id. `routes.py` passes it on as `last_event_id`; the service sends what follows it.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 
 
 class GuardError(OperatorError):
-    """The database does not protect users' rows from each other, so that nothing may be served from it."""
+    """The database does not protect users' rows from each other. The service must not use it."""
 
 
 class ConnectionRefused(OperatorError):
@@ -46,7 +46,7 @@ class translated_errors:  # noqa: N801 - a context manager: `with translated_err
         if error is None:
             return
         if isinstance(error, asyncpg.PostgresError):
-            # It contains the refused row, which must not be logged.
+            # The detail contains the refused row, which must not be logged.
             error.detail = None
         match error:
             case asyncpg.QueryCanceledError():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -42,7 +43,7 @@ URL_ERRORS = (
     asyncpg.PostgresSyntaxError,
     asyncpg.exceptions.ClientConfigurationError,
 )
-POOLER_FOUND = (
+POOLER_MESSAGE = (
     "PIPELINE_DATABASE_URL leads to a pooler (PgBouncer, Supavisor): add pgbouncer=true to its parameters, "
     "?pgbouncer=true where it has none; pgbouncer=false for a proxy that keeps sessions"
 )
@@ -51,7 +52,7 @@ log = structlog.get_logger()
 
 
 class Database:
-    """A pool that connects on first use, so that a server starts without its database and is NOT_SERVING until then."""
+    """A pool that connects on first use: a server starts without its database, and is NOT_SERVING until it answers."""
 
     def __init__(self, pool: asyncpg.Pool, *, pgbouncer: bool | None) -> None:
         self._pool = pool
@@ -61,7 +62,7 @@ class Database:
         self.healthy = False
 
     def watch_pool(self, metrics: Metrics) -> None:
-        """Shows the pool as metrics."""
+        """Registers metrics of the pool."""
         connections, idle = "db_client_connection_count", self._pool.get_idle_size
         for state, read in (("used", lambda: self._pool.get_size() - idle()), ("idle", idle)):
             metrics.watch(connections, "Connections of the pool.", read, db_client_connection_state=state)
@@ -172,13 +173,13 @@ class Database:
             # PgBouncer raises this for all of its errors, such as a PostgreSQL that does not answer.
             if "unsupported startup parameter" not in str(error):
                 raise
-            raise ConnectionRefused(POOLER_FOUND) from error
+            raise ConnectionRefused(POOLER_MESSAGE) from error
         try:
             if not self._is_guarded:
                 await self._check_session(connection)
             row = await connection.fetchrow(SQL["guard"], timeout=CONNECT_TIMEOUT_SECONDS)
             changes = [] if self._is_guarded or row["tables"] == 0 else await access_differences(connection)
-            connection.keep_session()
+            connection.mark_settled()
         finally:
             await self._pool.release(connection)
         if row["tables"] == 0:
@@ -195,7 +196,7 @@ class Database:
     async def _check_session(self, connection: asyncpg.Connection) -> None:
         session = await connection.fetchrow(SQL["session"], timeout=CONNECT_TIMEOUT_SECONDS)
         if session["process"] != connection.get_server_pid() and self._pgbouncer is None:
-            raise ConnectionRefused(POOLER_FOUND)
+            raise ConnectionRefused(POOLER_MESSAGE)
         if session["statement_timeout"] != SESSION_SETTINGS["statement_timeout"]:
             settings = ", ".join(f"{name} = {value}" for name, value in SESSION_SETTINGS.items())
             raise ConnectionRefused(
@@ -219,7 +220,7 @@ class Database:
                 # asyncpg's texts do not contain the URL's password.
                 healthy, reason = False, f"{type(error).__name__}: {error}"
             if healthy != self.healthy or (reason and not self.healthy):
-                log.log(20 if healthy else 40, "database", healthy=healthy, error=reason or None)
+                log.log(logging.INFO if healthy else logging.ERROR, "database", healthy=healthy, error=reason or None)
             if healthy != self.healthy:
                 self.healthy = healthy
                 await report(healthy)
@@ -233,7 +234,7 @@ class Database:
             connection = await self._acquire(ACQUIRE_TIMEOUT_SECONDS)
             try:
                 yield connection
-                connection.keep_session()
+                connection.mark_settled()
             finally:
                 await self._pool.release(connection)
 
@@ -264,8 +265,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
 
     _is_settled = False
 
-    def keep_session(self) -> None:
-        """Marks that every statement has completed, so that `reset` has at most a transaction to end."""
+    def mark_settled(self) -> None:
+        """Records that every statement has completed: `reset` then has at most a transaction to end."""
         self._is_settled = True
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own signature

@@ -18,7 +18,7 @@ rollback;
 select;
 
 -- name: session
--- Tells whether there is a pooler, which gives clients its own process numbers, and whether the session has our settings.
+-- Returns what shows whether there is a pooler, which gives clients its own process numbers, and whether the session has our settings.
 select pg_backend_pid() as process, current_setting('statement_timeout') as statement_timeout;
 
 -- name: guard
@@ -68,7 +68,7 @@ select
 -- Lists everything that decides who may read and write what, one line each: row-level security of each table, policies, grants to
 -- our roles and to everybody, views, functions, triggers, and our roles. Roles belong to the cluster: ours are those that this
 -- database refers to. Reads catalogue tables only, as the guard does. $1: the schema.
-with ours as (
+with our_role as (
     select oid, rolname::text as name, rolsuper or rolbypassrls or rolcreaterole or rolcreatedb as is_powerful, rolinherit
     from pg_roles
     where rolname like 'pipeline\_%' and exists (
@@ -107,13 +107,13 @@ select format(
 from pg_policy p join relation r on r.oid = p.polrelid
 union all
 select format('grant %s on %s to %s%s', lower(g.privilege_type), r.name, o.name, case when g.is_grantable then ' with grant option' end)
-from relation r cross join aclexplode(r.relacl) g join ours o on o.oid = g.grantee
+from relation r cross join aclexplode(r.relacl) g join our_role o on o.oid = g.grantee
 where g.grantee <> r.relowner
 union all
 select format(
     'grant %s (%s) on %s to %s', lower(g.privilege_type), string_agg(a.attname, ', ' order by a.attname), r.name, o.name
 )
-from relation r join pg_attribute a on a.attrelid = r.oid cross join aclexplode(a.attacl) g join ours o on o.oid = g.grantee
+from relation r join pg_attribute a on a.attrelid = r.oid cross join aclexplode(a.attacl) g join our_role o on o.oid = g.grantee
 where g.grantee <> r.relowner
 group by g.privilege_type, r.name, o.name
 union all
@@ -122,7 +122,7 @@ select format(
     case when p.prosecdef then ' with the rights of ' || (select rolname from pg_roles where oid = p.proowner) end,
     coalesce((
         select string_agg(o.name, ', ' order by o.name)
-        from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g join ours o on o.oid = g.grantee
+        from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g join our_role o on o.oid = g.grantee
     ), 'nobody'),
     md5(p.prosrc)
 )
@@ -140,7 +140,7 @@ select format(
         from pg_auth_members m join pg_roles r on r.oid = m.roleid where m.member = o.oid
     ), 'nobody')
 )
-from ours o where o.oid <> 0
+from our_role o where o.oid <> 0
 order by line;
 
 -- name: recorded_access

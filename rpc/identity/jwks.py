@@ -18,7 +18,7 @@ TTL_SECONDS = 300.0
 # Shortest time between two fetches, even if tokens name unknown key ids.
 COOLDOWN_SECONDS = 30.0
 # The same while no keys are cached.
-COLD_COOLDOWN_SECONDS = 1.0
+EMPTY_COOLDOWN_SECONDS = 1.0
 TIMEOUT_SECONDS = 3.0
 MAX_BYTES = 256 * 1024
 
@@ -63,7 +63,7 @@ class KeySet:
         now = time.monotonic()
         stale = now - self._fetched_at > self._ttl
         unknown = self._keys is None or kid not in self._keys
-        cooldown = min(self._cooldown, COLD_COOLDOWN_SECONDS) if self._keys is None else self._cooldown
+        cooldown = min(self._cooldown, EMPTY_COOLDOWN_SECONDS) if self._keys is None else self._cooldown
         return (stale or unknown) and now - self._tried_at >= cooldown
 
     async def _refresh(self, kid: str | None) -> None:

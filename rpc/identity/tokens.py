@@ -1,4 +1,4 @@
-"""Verifies bearer tokens, JWTs and API keys, and returns whose they are.
+"""Verifies bearer tokens (JWTs and API keys) and returns the caller's identity.
 
 Of a JWT it reads `iss`, `aud`, `sub` (the user), `role`, `exp`, `nbf` and `iat`: see `_claims`, `_check_is_access_token` and
 `_identity`.
@@ -29,11 +29,11 @@ from rpc.process.settings import CommonSettings
 from rpc.telemetry.metrics import Metrics
 
 LEEWAY_SECONDS = 30
-# How long a verified token is trusted without another check whether its user is disabled.
+# How long a verified token is accepted without another check whether its user is disabled.
 TRUST_SECONDS = 30.0
 # The same for an API key, and whether it is revoked.
 KEY_TRUST_SECONDS = 10.0
-# Concurrent look-ups of API keys. Without a limit, invented keys would use up the database's connections.
+# Concurrent look-ups of API keys. Without a limit, invalid keys could use up the database's connections.
 MAX_KEY_LOOKUPS = 2
 CACHE_SIZE = 10_000
 MAX_TOKEN_BYTES = 8_192
@@ -109,11 +109,11 @@ class Verifier:
         self._rates = rates
         self._map_subjects = map_subjects
         self._verified = ExpiringCache[str | None, tuple[Identity, str]](CACHE_SIZE, clock=time.time)
-        # Concurrent calls with one new token verify it once: fifty of them took fifty connections of the database.
+        # Concurrent calls with the same new token verify it once; otherwise each would take a database connection.
         self._verifying: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
 
     def watch_caches(self, metrics: Metrics) -> None:
-        """Shows the cache of tokens and the age of the issuer's keys as metrics."""
+        """Registers metrics of the token cache and of the age of the issuer's keys."""
         metrics.watch("pipeline_token_cache_count", "Verified tokens in the cache.", lambda: len(self._verified))
         metrics.watch(
             "pipeline_jwks_age_seconds", "Age of the issuer's keys; 0 for a secret.", lambda: self._keys.age_seconds()

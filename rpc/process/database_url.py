@@ -1,4 +1,4 @@
-"""Parses a database's URL, which may have parameters of ORMs and poolers that PostgreSQL does not know."""
+"""Parses a database's URL, which may have parameters of ORMs and poolers that PostgreSQL does not accept."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class DatabaseUrl:
         if values.get("schema", "public") != "public":
             raise ValueError("schema must be public, where the tables are")
         removed = ORM_PARAMETERS | {"pgbouncer", "schema"}
-        kept = [(name, value) for name, value in parameters if name not in removed]
-        dsn = text if len(kept) == len(parameters) else urlunsplit(parts._replace(query=urlencode(kept)))
+        remaining = [(name, value) for name, value in parameters if name not in removed]
+        dsn = text if len(remaining) == len(parameters) else urlunsplit(parts._replace(query=urlencode(remaining)))
         return cls(dsn, BOOLEANS[values.get("pgbouncer")])
 
     def connect_arguments(self) -> dict[str, Any]:

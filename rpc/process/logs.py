@@ -38,7 +38,7 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
         render = _json
     stderr = _Stderr(render)
     structlog.configure(
-        processors=[_stamp],
+        processors=[_add_level_and_time],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *_: _Logger(stderr),
         cache_logger_on_first_use=True,
@@ -53,8 +53,8 @@ def setup_logs(level: str = "info", log_format: LogFormat = "auto") -> None:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
 
-def _stamp(logger: Any, method: str, event: EventDict) -> tuple[tuple[EventDict], dict[str, Any]]:
-    """Adds level and time. The event is rendered when it is written."""
+def _add_level_and_time(logger: Any, method: str, event: EventDict) -> tuple[tuple[EventDict], dict[str, Any]]:
+    """Processor of structlog: adds level and time. The event is rendered when it is written."""
     return (_with_time(logger, method, event),), {}
 
 

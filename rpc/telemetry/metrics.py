@@ -115,7 +115,7 @@ class Metrics:
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
     def watch_all(self, name: str, documentation: str, labels: Sequence[str], read: Callable[[], Values]) -> None:
-        """Registers a gauge whose labels change; `read` is as in `watch` and returns all values."""
+        """Registers a gauge with varying labels; `read` is as in `watch`, and returns the values of all series."""
         self.registry.register(_Readings(_checked(name, labels), documentation, labels, read))
 
     async def measure_lag(self) -> None:

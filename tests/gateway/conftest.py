@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.__main__ import ESTIMATOR, JOBS, by_name
-from gateway.api_keys import api_keys_of
+from gateway.api_keys import api_key_lookup
 from gateway.app import Gateway
 from gateway.http_server import http_server
 from gateway.settings import GatewaySettings
@@ -101,7 +101,7 @@ async def open_gateway(stack: Stack, telemetry: Telemetry | None = None, **overr
         SharedSecret(SECRET),
         issuer=ISSUER,
         audience=AUDIENCE,
-        find_api_key=api_keys_of(stack.jobs_channel),
+        find_api_key=api_key_lookup(stack.jobs_channel),
         rates=rates,
     )
 
