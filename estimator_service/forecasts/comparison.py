@@ -160,7 +160,7 @@ def pareto(points: Comparison) -> Flags:
 
 
 def best(points: Comparison, deadline_hours: float | None, budget_usd: float | None) -> dict[str, int | None]:
-    """Returns the best point for each goal, of equals the better one in the other goal. None: no point fits and meets it."""
+    """Returns the index of the best point for each goal; the other goal breaks ties. None: no point fits and meets the goal."""
     cost, hours = points.cost, points.hours
     quotable = points.fits & np.array(points.quotable)
     goals = {"cheapest": (quotable, cost, hours), "fastest": (quotable, hours, cost)}

@@ -65,7 +65,7 @@ class JobForecast(NamedTuple):
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """In words, what makes the forecast uncertain: what is outside the measured runs, or was not counted."""
+        """Reasons why the forecast is uncertain, as text: properties outside the measured runs, or not counted."""
         return self.plan.doubts + self.forecast.reasons + self._startup_doubt
 
     @property
@@ -75,20 +75,20 @@ class JobForecast(NamedTuple):
 
     @property
     def confidence(self) -> Confidence:
-        """How far to trust the range."""
+        """The confidence in the range."""
         if self.plan.doubts:
             return "low"
         return "medium" if self._startup_doubt and self.forecast.confidence == "high" else self.forecast.confidence
 
     @property
     def training_seconds(self) -> tuple[float, float, float]:
-        """P10, P50 and P90 of the training steps' time."""
+        """P10, P50 and P90 of the time of the training steps, seconds."""
         steps, numbers = self.totals.total_steps, self.forecast.numbers
         return steps * numbers.step_p10, steps * numbers.step, steps * numbers.step_p90
 
     @property
     def fastest_training_seconds(self) -> float:
-        """The time that no trainer can beat for the training steps, whatever the corrections."""
+        """Lower bound of the time of the training steps, seconds, with any corrections."""
         uncorrected = self.training_seconds[1] * self.point.speed_correction
         return uncorrected / max_speedup(self.forecast.features, self.point.gpu)
 
@@ -117,11 +117,11 @@ def load(planned: Plan) -> Load:
 
 def totals(amounts: Load, numbers: Numbers, count: Any, price: Any, defaults: JobDefaults) -> JobTotals:
     """Returns the forecast of a job on `count` GPUs at `price` US dollars an hour each."""
-    up = np.ceil if isinstance(numbers.step, np.ndarray) else math.ceil
-    together = amounts.per_step * count
-    steps_per_epoch = up(amounts.sequences / together)
+    round_up = np.ceil if isinstance(numbers.step, np.ndarray) else math.ceil
+    sequences_per_step = amounts.per_step * count
+    steps_per_epoch = round_up(amounts.sequences / sequences_per_step)
     total_steps = steps_per_epoch * amounts.epochs
-    validations = amounts.validation_sequences / together * amounts.forward_share * amounts.epochs
+    validations = amounts.validation_sequences / sequences_per_step * amounts.forward_share * amounts.epochs
     startup = (defaults.startup_seconds + amounts.loaded_bytes / (defaults.load_gb_per_second * GB)) / SECONDS_PER_HOUR
     save = (defaults.save_seconds + amounts.saved_bytes / (defaults.save_gb_per_second * GB)) / SECONDS_PER_HOUR
     steps = total_steps + validations
@@ -131,9 +131,9 @@ def totals(amounts: Load, numbers: Numbers, count: Any, price: Any, defaults: Jo
     later = (defaults.startup_p90_seconds - defaults.startup_seconds) / SECONDS_PER_HOUR
     faster = steps * (numbers.step - numbers.step_p10) / SECONDS_PER_HOUR
     slower = steps * (numbers.step_p90 - numbers.step) / SECONDS_PER_HOUR
-    root = np.sqrt if isinstance(numbers.step, np.ndarray) else math.sqrt
-    hours_p10 = hours - root(earlier * earlier + faster * faster)
-    hours_p90 = hours + root(later * later + slower * slower)
+    square_root = np.sqrt if isinstance(numbers.step, np.ndarray) else math.sqrt
+    hours_p10 = hours - square_root(earlier * earlier + faster * faster)
+    hours_p90 = hours + square_root(later * later + slower * slower)
     rate = price * count
     return JobTotals(
         steps_per_epoch=steps_per_epoch,

@@ -17,7 +17,7 @@ from estimator_service.physics.workload import ATTENTION, Method, Precision, Sta
 DEFAULT_LENGTH = 2048  # if the lengths of samples were not counted
 MAX_LENGTH = 131_072
 MIN_LENGTH = 128
-MIN_VALIDATION = 20  # samples of a validation fraction at least: with fewer the loss is too noisy
+MIN_VALIDATION = 20  # fewest samples of a validation fraction: the loss of fewer is too noisy
 MAX_GPUS = 8  # of a job
 LENGTH_MULTIPLE = 8  # lengths are padded to a multiple of it, for tensor cores
 
@@ -42,7 +42,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
-    """What a request says of the training; `batch` is that of each GPU."""
+    """The training that a request asks for; `batch` is that of each GPU."""
 
     model: Model
     options: Options
@@ -219,7 +219,7 @@ def _precision(requested: Precision | None, traits: Traits) -> Precision:
 
 
 def canonical(spec: TrainingSpec, planned: Plan) -> dict[str, object]:
-    """Returns the configuration with everything filled in: requests that mean the same have the same."""
+    """Returns the configuration with all defaults filled in. Equivalent requests have equal ones."""
     w = planned.workload
     return {
         "base_model": spec.model.name,

@@ -103,11 +103,11 @@ def _pairs(
         firsts.insert(0, _with_method(spec, placement, "qlora", "Quantise the base model to 4 bits (QLoRA)"))
     for first in map(list, firsts):
         if first and first[0][0].gpu_type is None:
-            yield (_together(one, two) for one in first for two in _other_gpus(one[1], one[2], others))
-        yield (_together(one, two) for one in first for two in _more_gpus(one[1], one[2]))
+            yield (_combined(one, two) for one in first for two in _other_gpus(one[1], one[2], others))
+        yield (_combined(one, two) for one in first for two in _more_gpus(one[1], one[2]))
 
 
-def _together(first: Candidate, second: Candidate) -> Candidate:
+def _combined(first: Candidate, second: Candidate) -> Candidate:
     """Returns the second candidate, which was made from the first, with the changes of both."""
     one, two = first[0], second[0]
     change = Change(

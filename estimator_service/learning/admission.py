@@ -16,14 +16,14 @@ from estimator_service.physics.step_time import TimeParameters
 
 # Shorter trainings measure start-up rather than speed.
 MIN_TRAINING_SECONDS = 60.0
-# A run this much slower than its forecast is broken.
+# A run that is slower than its forecast by more than this factor is taken for broken.
 MAX_SLOWDOWN = 10.0
-# Of counted to forecast tokens: tokenizers differ by a factor of three, and early stopping leaves out epochs.
+# Largest ratio of counted and forecast tokens: tokenizers differ by a factor of three, and early stopping skips epochs.
 MAX_TOKEN_RATIO = 20.0
-# Possible peaks of one GPU, GiB: between a CUDA context and more than any GPU has; and the largest factor to the forecast.
+# Plausible peaks of one GPU, GiB: from a CUDA context to more than any GPU has. Then their largest ratio to the forecast.
 PEAK_GIB = (0.2, 1024.0)
 MAX_PEAK_RATIO = 3.0
-# Rounds in which weights are made even among users and workers by turns (iterative proportional fitting).
+# Iterations that balance the weights of users and of workers by turns (iterative proportional fitting).
 ROUNDS = 8
 FEATURES = len(TimeParameters._fields) + 6
 

@@ -22,12 +22,12 @@ from estimator_service.physics.parameters import Parameters, fitted
 Kind = tuple[str, str, str, bool]  # model family, GPU type, stack of the formulas, whether samples are packed
 Array = NDArray[np.float64]
 
-FREEDOM = 4.0  # degrees of freedom of Student's t: a run three deviations off has a third of the weight
-ROUNDS = 24
+DEGREES_OF_FREEDOM = 4.0  # of Student's t: a run that is three deviations off has about a third of the weight
+ITERATIONS = 24
 # Corrections stay within the errors of the published runs, their source held out: 99.7 % of speeds and 96 % of peaks are within
 # a factor of 2, nine tenths of peaks within 1.5.
 MAX_SPEED_CORRECTION, MAX_MEMORY_CORRECTION = 2.0, 1.5
-DIGITS = 9  # of a factor, so that a point gets the same alone and among 512, whose sums are in another order
+DIGITS = 9  # of a factor: sums in another order must give one point the same factor as a table of 512
 
 
 class Prior(NamedTuple):
@@ -35,29 +35,31 @@ class Prior(NamedTuple):
 
     slopes: Array  # of each parameter of the model
     shared: float  # of the error that all runs of a kind share
-    alike: float  # of the error that similar runs share
-    misfit: float  # of the error that remains however many runs are known
+    similar: float  # of the error that similar runs share
+    residual: float  # of the error that remains with any number of runs
     noise: float
-    alone: float  # factor of the noise added for a single run that no other confirms
-    apart: float  # length scale: natural logarithms of size or tokens
-    same: int  # how many of a run's categories must be equal for runs to be similar
+    single_run: float  # factor of the noise that is added if there is a single run
+    length_scale: float  # of the kernel, in natural logarithms of size or tokens
+    matching: int  # categories of a run that must be equal for runs to be similar
 
     def covariance(self, runs: Array, others: Array) -> Array:
         """Returns the covariance of the errors of two lists of runs, each a row of `features`."""
         slopes = len(self.slopes)
-        near: Array = np.zeros((len(runs), len(others)))
+        distance: Array = np.zeros((len(runs), len(others)))
         for column in range(slopes, slopes + POSITIONS):
-            near += (runs[:, None, column] - others[None, :, column]) ** 2
-        same: Any = 1.0
-        for column in range(slopes + POSITIONS, slopes + POSITIONS + self.same):
-            same = same * (runs[:, None, column] == others[None, :, column])
+            distance += (runs[:, None, column] - others[None, :, column]) ** 2
+        matches: Any = 1.0
+        for column in range(slopes + POSITIONS, slopes + POSITIONS + self.matching):
+            matches = matches * (runs[:, None, column] == others[None, :, column])
         linear: Array = (runs[:, :slopes] * self.slopes) @ others[:, :slopes].T
-        covariance: Array = linear + self.shared + self.alike * same * np.exp(-0.5 * near / self.apart**2)
+        covariance: Array = (
+            linear + self.shared + self.similar * matches * np.exp(-0.5 * distance / self.length_scale**2)
+        )
         return covariance
 
     def variance(self, runs: Array) -> Array:
         """Returns the `covariance` of each run with itself."""
-        variance: Array = runs[:, : len(self.slopes)] ** 2 @ self.slopes + self.shared + self.alike
+        variance: Array = runs[:, : len(self.slopes)] ** 2 @ self.slopes + self.shared + self.similar
         return variance
 
 
@@ -74,10 +76,10 @@ class Posterior:
     def apply(self, runs: Array) -> tuple[list[float], list[float]]:
         """Returns the factors of speed and the factors of the range's width for runs with these features."""
         shared = self.prior.covariance(runs, self.runs)
-        before = self.prior.variance(runs) + self.prior.misfit
-        now = before - np.sum((shared @ self.precision) * shared, axis=1)
+        prior_variance = self.prior.variance(runs) + self.prior.residual
+        variance = prior_variance - np.sum((shared @ self.precision) * shared, axis=1)
         factors = np.round(np.exp(shared @ self.weights), DIGITS)
-        return factors.tolist(), np.round(np.sqrt(now / before), DIGITS).tolist()
+        return factors.tolist(), np.round(np.sqrt(variance / prior_variance), DIGITS).tolist()
 
 
 class FinishedJob(NamedTuple):
@@ -103,10 +105,10 @@ class FinishedJob(NamedTuple):
         The overhead counts as forecast if that leaves more than half of the time for the training, else in proportion.
         """
         training = self.forecast_seconds - self.overhead_seconds
-        taken = self.seconds - self.overhead_seconds
-        if taken < self.overhead_seconds:
-            taken = self.seconds * training / self.forecast_seconds
-        return math.log(training * self.correction * self.token_ratio / taken)
+        measured = self.seconds - self.overhead_seconds
+        if measured < self.overhead_seconds:
+            measured = self.seconds * training / self.forecast_seconds
+        return math.log(training * self.correction * self.token_ratio / measured)
 
 
 class Accuracy(NamedTuple):
@@ -133,12 +135,12 @@ def speed_prior(p: Parameters) -> Prior:
     """The prior of speeds. Runs on one and on several GPUs are similar: else more GPUs could beat perfect scaling."""
     s = p.spread
     slopes = (s.looseness * np.array(p.time_sd)) ** 2
-    return Prior(slopes, s.source_sd**2, s.alike_sd**2, s.misfit_sd**2, s.run_sd, s.alone, apart=2.0, same=1)
+    return Prior(slopes, s.source_sd**2, s.alike_sd**2, s.misfit_sd**2, s.run_sd, s.alone, length_scale=2.0, matching=1)
 
 
 def memory_prior(p: Parameters) -> Prior:
     """The prior of peaks of memory. It has no slopes, and runs on one and on several GPUs, which may shard weights, differ."""
-    return speed_prior(p)._replace(slopes=np.zeros(0), apart=1.0, same=2)
+    return speed_prior(p)._replace(slopes=np.zeros(0), length_scale=1.0, matching=2)
 
 
 def correct_for(jobs: Sequence[FinishedJob], trust: Sequence[float] | None = None, software: str = "") -> Correction:
@@ -209,15 +211,15 @@ def posterior(
     log_ratios: Sequence[float], runs: Sequence[Sequence[float]] | Array, prior: Prior, trust: Array | None = None
 ) -> Posterior:
     """Returns the posterior of runs of one kind from logs of measured ÷ forecast, the runs' features and weights, 0 to 1."""
-    observed, where = np.array(log_ratios), np.array(runs, dtype=float)
+    observed, rows = np.array(log_ratios), np.array(runs, dtype=float)
     count = len(observed)
     trusted = np.ones(count) if trust is None else trust
-    noise = (prior.noise * (1.0 + prior.alone / float(np.sum(trusted)) ** 2)) ** 2
-    shared = prior.covariance(where, where)
-    # How odd a run is does not depend on how much it is trusted: else many runs of little trust would outlast few of much.
+    noise = (prior.noise * (1.0 + prior.single_run / float(np.sum(trusted)) ** 2)) ** 2
+    shared = prior.covariance(rows, rows)
+    # The outlier weight does not depend on trust. Otherwise many runs of low trust would outweigh a few of high trust.
     weights = trusted
-    for _ in range(ROUNDS):
-        moved = shared @ np.linalg.solve(shared + np.diag(noise / weights), observed)
-        weights = trusted * (FREEDOM + 1.0) / (FREEDOM + (observed - moved) ** 2 / noise)
+    for _ in range(ITERATIONS):
+        predicted = shared @ np.linalg.solve(shared + np.diag(noise / weights), observed)
+        weights = trusted * (DEGREES_OF_FREEDOM + 1.0) / (DEGREES_OF_FREEDOM + (observed - predicted) ** 2 / noise)
     precision: Any = np.linalg.inv(shared + np.diag(noise / weights))
-    return Posterior(count, prior, where, precision @ observed, precision)
+    return Posterior(count, prior, rows, precision @ observed, precision)

@@ -96,7 +96,7 @@ class SharedCache(Generic[T]):
             return self._value
 
 
-class JudgedJob(NamedTuple):
+class CheckedJob(NamedTuple):
     """A finished job as it was read (`job` is None if its row is malformed), and why it is left out; empty if it is used."""
 
     row: asyncpg.Record
@@ -116,7 +116,7 @@ class Lesson(NamedTuple):
 def own_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
     """Returns the corrections by a user's own jobs, with full weight, of the software that most of the latest jobs ran."""
     corrections = {}
-    for kind, lessons in _lessons(judge(rows)).items():
+    for kind, lessons in _lessons(check_jobs(rows)).items():
         software = Counter(lesson.software for lesson in lessons[:LATEST_JOBS]).most_common(1)[0][0]
         jobs = [lesson.job for lesson in lessons if lesson.software == software]
         corrections[kind] = _correction(tuple(jobs[:MAX_JOBS]), None, software)
@@ -127,14 +127,14 @@ def shared_corrections(rows: Iterable[asyncpg.Record]) -> Corrections:
     """Returns the corrections by the jobs of all users, for kinds and software with enough users and workers."""
     return {
         kind: _correction(tuple(lesson.job for lesson in lessons), weights(lessons), lessons[0].software)
-        for kind, lessons in shared_lessons(judge(rows)).items()
+        for kind, lessons in shared_lessons(check_jobs(rows)).items()
     }
 
 
-def shared_lessons(jobs: Iterable[JudgedJob]) -> dict[Kind, list[Lesson]]:
-    """Returns the jobs that correct everybody's forecasts, by kind.
+def shared_lessons(jobs: Iterable[CheckedJob]) -> dict[Kind, list[Lesson]]:
+    """Returns the jobs that correct the forecasts of all users, by kind.
 
-    Of several software the one with the most users is used, so that no single user can change the choice.
+    Among several versions of software, the one with the most users is used: no single user can change the choice.
     """
     shared = {}
     for kind, lessons in _lessons(jobs).items():
@@ -154,12 +154,12 @@ def weights(lessons: Sequence[Lesson]) -> tuple[float, ...]:
 
 
 def _is_shared(lessons: Sequence[Lesson]) -> bool:
-    """Whether lessons come from enough users and workers to correct everybody's forecasts."""
+    """Whether lessons come from enough users and workers to correct the forecasts of all users."""
     users, workers = {lesson.user_id for lesson in lessons}, {lesson.worker_id for lesson in lessons}
     return len(users) >= MIN_USERS and len(workers) >= MIN_WORKERS
 
 
-def _lessons(jobs: Iterable[JudgedJob]) -> dict[Kind, list[Lesson]]:
+def _lessons(jobs: Iterable[CheckedJob]) -> dict[Kind, list[Lesson]]:
     """Returns the jobs that may correct forecasts by kind, and logs the number of the others.
 
     A job whose trainer did not report its software counts for packed and for unpacked samples.
@@ -179,17 +179,17 @@ def _lessons(jobs: Iterable[JudgedJob]) -> dict[Kind, list[Lesson]]:
     return kinds
 
 
-def judge(rows: Iterable[asyncpg.Record]) -> list[JudgedJob]:
+def check_jobs(rows: Iterable[asyncpg.Record]) -> list[CheckedJob]:
     """Returns the finished jobs of rows, each with the decision whether it may correct forecasts."""
-    return [_judged(row) for row in rows]
+    return [_checked(row) for row in rows]
 
 
-def _judged(row: asyncpg.Record) -> JudgedJob:
+def _checked(row: asyncpg.Record) -> CheckedJob:
     try:
         job = _finished_job(row)
-        return JudgedJob(row, job, "withdrawn" if row["is_withdrawn"] else refusal(job, row["gpu_type"] or "") or "")
+        return CheckedJob(row, job, "withdrawn" if row["is_withdrawn"] else refusal(job, row["gpu_type"] or "") or "")
     except (TypeError, ValueError, ArithmeticError):  # a malformed row must not stop the others
-        return JudgedJob(row, None, "unreadable")
+        return CheckedJob(row, None, "unreadable")
 
 
 def _finished_job(row: asyncpg.Record) -> FinishedJob:

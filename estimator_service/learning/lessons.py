@@ -22,8 +22,8 @@ from rich.table import Table
 from estimator_service.learning.finished_jobs import (
     MAX_JOBS_OF_USER,
     MAX_JOBS_OF_WORKER,
-    JudgedJob,
-    judge,
+    CheckedJob,
+    check_jobs,
     shared_lessons,
     weights,
 )
@@ -59,11 +59,11 @@ def main(argv: Sequence[str]) -> int:
     change.add_argument("--withdraw", type=uuid.UUID, metavar="ID", help="worker whose jobs must not correct forecasts")
     change.add_argument("--restore", type=uuid.UUID, metavar="ID", help="worker whose jobs may correct forecasts again")
     parser.add_argument("--reason", default="withdrawn by an operator", help="why, for the next operator")
-    chosen = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     # Without markup: the software that trainers report may have brackets.
     console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False)
     try:
-        rows = asyncio.run(_run(load(LessonsSettings), chosen))
+        rows = asyncio.run(_run(load(LessonsSettings), arguments))
     except (OSError, asyncpg.PostgresError) as error:
         console.print(f"lessons: {error}", style="red")
         return 2
@@ -72,16 +72,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def lessons_table(rows: Sequence[asyncpg.Record]) -> Table:
-    """A line for each worker and kind of jobs, however many software it reports. `rows`: shared_finished_jobs."""
-    judged_jobs = judge(rows)
-    lines: dict[tuple[str, ...], list[JudgedJob]] = defaultdict(list)
-    for each in judged_jobs:
+    """Returns a table with a line for each worker and kind of jobs. `rows`: of `shared_finished_jobs`."""
+    checked_jobs = check_jobs(rows)
+    lines: dict[tuple[str, ...], list[CheckedJob]] = defaultdict(list)
+    for each in checked_jobs:
         lines[str(each.row["worker_id"]), each.row["model_family"], each.row["gpu_type"], each.row["stack"]].append(
             each
         )
     # Of a kind's packed samples, and of the others.
     shares: dict[bool, dict[tuple[str, ...], float]] = {False: defaultdict(float), True: defaultdict(float)}
-    for (family, gpu_type, stack, packed), lessons in shared_lessons(judged_jobs).items():
+    for (family, gpu_type, stack, packed), lessons in shared_lessons(checked_jobs).items():
         trusted = weights(lessons)
         for lesson, weight in zip(lessons, trusted, strict=True):
             shares[packed][lesson.worker_id, family, gpu_type, stack] += weight / sum(trusted)
@@ -109,20 +109,20 @@ def lessons_table(rows: Sequence[asyncpg.Record]) -> Table:
     return table
 
 
-def _latest(jobs: Sequence[JudgedJob]) -> datetime:
+def _latest(jobs: Sequence[CheckedJob]) -> datetime:
     latest: datetime = max(each.row["completed_at"] for each in jobs)
     return latest
 
 
-async def _run(settings: LessonsSettings, chosen: argparse.Namespace) -> list[asyncpg.Record]:
+async def _run(settings: LessonsSettings, arguments: argparse.Namespace) -> list[asyncpg.Record]:
     url = DatabaseUrl.parse(settings.database_url.get_secret_value())
     connection = await asyncpg.connect(**url.connect_arguments(), timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=60.0)
     try:
-        if chosen.withdraw:
-            await connection.execute(SQL["withdraw_worker"], chosen.withdraw, chosen.reason)
-        if chosen.restore:
-            await connection.execute(SQL["restore_worker"], chosen.restore)
-        arguments = fitted().version, MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER
-        return list(await connection.fetch(SQL["shared_finished_jobs"], *arguments))
+        if arguments.withdraw:
+            await connection.execute(SQL["withdraw_worker"], arguments.withdraw, arguments.reason)
+        if arguments.restore:
+            await connection.execute(SQL["restore_worker"], arguments.restore)
+        limits = MAX_JOBS_OF_USER, MAX_JOBS_OF_WORKER
+        return list(await connection.fetch(SQL["shared_finished_jobs"], fitted().version, *limits))
     finally:
         await connection.close()

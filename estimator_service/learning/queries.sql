@@ -13,8 +13,8 @@ order by completed_at desc
 limit 200;
 
 -- name: shared_finished_jobs
--- The same of all users: of each worker as many of its latest jobs as of any other, and of those the latest of each user, users
--- taking turns. So nobody's many jobs push out what others taught. Runs as the Estimator's login, whose policy shows it these columns
+-- The same of all users: an equal number of the latest jobs of each worker, and of those the latest of each user, users taking
+-- turns. So the jobs of one user or worker cannot displace those of others. Runs as the Estimator's login, whose policy shows it these columns
 -- of finished jobs with a forecast alone. Users and workers are counted where rows are used (see shared_corrections).
 with recursive worker as (
     (
@@ -68,7 +68,7 @@ where worker_rank <= $3
 order by model_family, gpu_type, stack, turn, completed_at desc, user_id;
 
 -- name: accuracy
--- Compares forecasts with what the latest jobs took, in all (month null) and by month. No row comes from fewer users than $1.
+-- Compares forecasts with the durations of the latest jobs, in all (month null) and by month. No row comes from fewer users than $1.
 -- What it reads is bounded, in the order of lora_training_jobs_accuracy_idx.
 select
     to_char(month, 'YYYY-MM') as month, count(*) as jobs,
@@ -90,9 +90,10 @@ order by month desc nulls first
 limit 25;
 
 -- name: withdraw_worker
--- Takes back what a worker's jobs taught, until it is restored.
+-- Excludes a worker's jobs from corrections, until it is restored.
 insert into withdrawn_workers (worker_id, reason) values ($1, $2)
 on conflict (worker_id) do update set reason = excluded.reason, withdrawn_at = now();
 
 -- name: restore_worker
+-- Ends the exclusion of a worker's jobs.
 delete from withdrawn_workers where worker_id = $1;

@@ -28,12 +28,12 @@ VERDICTS: tuple[memory.Verdict, ...] = ("fits", "tight", "does_not_fit")
 METHODS = get_args(Method)
 # Columns at the end of a point's features: its position (size, tokens of a sample, tokens of a micro-step) and its kinds.
 POSITIONS, KINDS = 3, 2
-# Beyond this factor of a forecast's speed even a step without arithmetic (waiting for the host or for links) was not trained.
+# A run that is faster than its forecast by more than this factor is not possible, even if its steps wait for host or links.
 MAX_SPEEDUP = 4.0
 
 
 class Point(NamedTuple):
-    """A configuration on `count` GPUs, with the factors that finished jobs taught: 1 where they taught nothing."""
+    """A configuration on `count` GPUs, with the correction factors from finished jobs: 1 without such jobs."""
 
     workload: Workload
     gpu: Gpu
@@ -185,8 +185,8 @@ def _footprint_count(point: Point, zero: int) -> int:
     return point.count if zero else min(point.count, 2)
 
 
-def _gather(keys: Sequence[Hashable], count: Callable[[int], Sequence[float]]) -> NDArray[np.float64]:
-    """Columns of `count` at each position, called once for each different key."""
+def _gather(keys: Sequence[Hashable], compute: Callable[[int], Sequence[float]]) -> NDArray[np.float64]:
+    """Returns the columns of `compute` at each position, called once for each distinct key."""
     rows: dict[Hashable, int] = {}
     first: list[int] = []
     index = []
@@ -196,7 +196,7 @@ def _gather(keys: Sequence[Hashable], count: Callable[[int], Sequence[float]]) -
             row = rows[key] = len(rows)
             first.append(position)
         index.append(row)
-    counted = np.array([count(position) for position in first], dtype=float)
+    counted = np.array([compute(position) for position in first], dtype=float)
     return counted[index].T
 
 
@@ -247,18 +247,18 @@ def _numbers(
 
 def _verdict(used: Memory, f: Footprint, capacity: Any, p: Parameters) -> Any:
     """Index into VERDICTS. Refuses only what would not fit even if the forecast were too high by its margin."""
-    lean = used
+    smallest = used
     if isinstance(f.may_be_pure, np.ndarray) or f.may_be_pure:
         # A full fine-tuning that states no precision of its states is refused only if it does not fit in 16 bits either.
         pure = f.pure + f.may_be_pure * (1.0 - f.pure)
-        lean = memory.allocated(f._replace(pure=pure, wide=f.wide * (1.0 - f.may_be_pure)), p.memory)
-    needed = lean.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
+        smallest = memory.allocated(f._replace(pure=pure, wide=f.wide * (1.0 - f.may_be_pure)), p.memory)
+    needed = smallest.total * (1.0 - p.spread.memory_margin) + p.memory.context_gib * memory.GIB
     full = memory.peak(used, f, p.memory, math.inf).total
     return (full > TIGHT_FROM * capacity) * 1 + (needed > capacity) * 1
 
 
 def fits(point: Point, parameters: Parameters | None = None) -> bool:
-    """Whether a point fits, with room to spare: a part of `forecast` at a tenth of its price."""
+    """Whether a point fits, with room to spare: a part of `forecast` that takes a tenth of its time."""
     p = parameters or fitted()
     zero = zero_stage(point.workload, point.gpu, point.count, p.memory)
     f = footprint(point.workload, zero=zero, count=point.count)

@@ -16,7 +16,7 @@ from estimator_service.physics.step_time import TimeParameters
 
 
 class Spread(BaseModel):
-    """How far predictions miss, as factors and logs of them: from fits that saw no row of the source they predict."""
+    """Errors of predictions, as factors and their logs. Each is from a fit without the rows of the source that it predicts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,11 +24,11 @@ class Spread(BaseModel):
     unseen_family: PositiveFloat
     unseen_stack: PositiveFloat
     source_sd: PositiveFloat  # log spread of what makes all of a source's runs faster or slower
-    looseness: PositiveFloat  # log spread of a source's parameters, times that which physics leaves them
+    looseness: PositiveFloat  # log spread of a source's parameters, relative to that of their priors
     run_sd: PositiveFloat  # log spread of a run measured again
-    alike_sd: PositiveFloat  # log spread of what no number of the model can say, and runs that are alike share
-    misfit_sd: PositiveFloat  # log spread that stays, however many runs of a source were seen
-    alone: float  # how much more of it a run counts for that no other vouches for
+    alike_sd: PositiveFloat  # log spread of the error that similar runs share and the model does not explain
+    misfit_sd: PositiveFloat  # log spread that remains with any number of runs of a source
+    alone: float  # factor of the noise that is added if there is a single run
     memory_margin: PositiveFloat  # share by which memory may be over-estimated before a job that runs is refused
 
 
@@ -63,7 +63,7 @@ class Parameters(NamedTuple):
     spread: Spread
     widths: Mapping[str, Width]  # by class of run
     evidence: Evidence
-    time_sd: tuple[float, ...]  # what physics leaves each time parameter, as standard deviations of logs
+    time_sd: tuple[float, ...]  # prior standard deviation of the log of each time parameter
     version: str  # twelve hex digits that change with anything here
 
 

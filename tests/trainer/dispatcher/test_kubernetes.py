@@ -245,7 +245,7 @@ async def test_a_list_that_expires_is_begun_again(
     stack: Stack, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list that expires between pages (410) is begun again, so no run counts as missing."""
-    monkeypatch.setattr(kubernetes, "PAGE", 1)
+    monkeypatch.setattr(kubernetes, "PAGE_SIZE", 1)
     cluster.is_closed = True
     jobs = [await queue(stack, count=1) for _ in range(2)]
     async with dispatching(stack, cluster):
