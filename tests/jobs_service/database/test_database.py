@@ -393,7 +393,6 @@ async def test_an_empty_pool_is_unavailable_in_time(
 
 async def test_a_busy_pool_is_no_unavailable_database(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """S06: the health check waits for a connection while calls use all of them."""
-    monkeypatch.setattr("rpc.database.pool.ACQUIRE_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr("rpc.database.pool.HEALTH_INTERVAL_SECONDS", 0.05)
     result: asyncio.Queue[bool] = asyncio.Queue()
     async with Database.open(database.url, size=1) as pool, asyncio.timeout(20):
@@ -401,7 +400,8 @@ async def test_a_busy_pool_is_no_unavailable_database(database: TestDatabase, mo
         assert await result.get()
         async with pool.as_caller(CALLER):
             for _ in range(4):
-                with pytest.raises(DatabaseUnavailable):
+                with monkeypatch.context() as impatient, pytest.raises(DatabaseUnavailable):
+                    impatient.setattr("rpc.database.pool.ACQUIRE_TIMEOUT_SECONDS", 0.05)
                     await pool.is_disabled(ANN)
         assert not await pool.is_disabled(ANN)
         assert result.empty()
