@@ -148,12 +148,12 @@ class Access:
             await self._admin.execute(f"grant all on all tables in schema public to {', '.join(CALLERS)}")
             yield
 
-    async def reach(self, tables: Iterable[str]) -> list[str]:
-        """The rows that each role reaches by each command where everything is granted."""
+    async def reach(self, tables: Iterable[str], roles: Iterable[str] = CALLERS) -> list[str]:
+        """The rows that each of the roles reaches by each command where everything is granted."""
         return [
             f"{table} | {role} | {command} | {found}"
             for table in sorted(tables)
-            for role in CALLERS
+            for role in roles
             for command, found in (await self._reached(table, role)).items()
             if found
         ]
