@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, TextIO, cast
@@ -93,12 +94,12 @@ class _Stderr:
         if len(self._buffer) >= MAX_BUFFERED:
             self.flush()
         elif self._loop is None or not self._loop.is_running():
-            try:
+            # Outside of the `except`: a traceback that is rendered there would have this RuntimeError in it.
+            with suppress(RuntimeError):
                 self._loop = asyncio.get_running_loop()
-            except RuntimeError:
-                self.flush()
-            else:
                 self._loop.call_later(FLUSH_SECONDS, self.flush)
+                return
+            self.flush()
 
     def flush(self) -> None:
         """Writes the buffered entries."""

@@ -66,3 +66,19 @@ def test_no_line_has_an_api_key(log_format: str) -> None:
     assert ran.stderr.count("pk_[redacted]") == 4
     assert "/api/jobs/pk_[redacted]" in ran.stderr
     assert key[3:] not in ran.stderr
+
+
+def test_a_traceback_outside_an_event_loop_has_nothing_of_the_log_in_it() -> None:
+    """A command without an event loop logs an exception as it was raised."""
+    program = """
+import structlog
+from rpc.process.logs import setup_logs
+setup_logs("info", "json")
+try:
+    raise ValueError("the cause")
+except ValueError:
+    structlog.get_logger().exception("failed")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "ValueError: the cause" in ran.stderr
+    assert "RuntimeError" not in ran.stderr
