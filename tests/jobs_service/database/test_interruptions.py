@@ -148,8 +148,11 @@ async def test_cancelled_calls_leave_nothing(
         return len(asyncio.all_tasks()) <= before + 2
 
     await until(quiet, 15)
-    value = "select count(*) from pg_stat_activity where usename = 'pipeline_service' and state <> 'idle'"
-    await until(partial(_none, admin, value))
+    open_transactions = """
+        select count(*) from pg_stat_activity
+        where datname = current_database() and usename = 'pipeline_service' and state <> 'idle'
+    """
+    await until(partial(_none, admin, open_transactions))
     assert (await get(stack, job.id)).status == jobs_pb2.JOB_STATUS_QUEUED
     async with watching(stack, job.id) as watcher:
         await watcher.has("snapshot")
