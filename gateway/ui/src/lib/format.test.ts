@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { ago, bytes, duration, moneyChange, scientific } from "./format";
+import { aboutDuration, ago, bytes, duration, moneyChange, scientific } from "./format";
 
 it.each([
   [0.005, "under a minute"],
@@ -9,6 +9,10 @@ it.each([
   [2.08, "2 h 05 min"],
   [1300.5, "1,300 h 30 min"],
 ])("formats %s hours", (hours, text) => expect(duration(hours)).toBe(text));
+
+it("formats an estimated duration", () => {
+  expect([aboutDuration(0.8), aboutDuration(0.001)]).toEqual(["about 48 min", "under a minute"]);
+});
 
 it.each([
   [5e-5, "5e-5"],

@@ -41,6 +41,12 @@ export function duration(hours: number): string {
   return rest === 0 ? `${whole} h` : `${whole} h ${String(rest).padStart(2, "0")} min`;
 }
 
+/** Formats a duration that is only estimated: `about 45 min`, `under a minute`. */
+export function aboutDuration(hours: number): string {
+  const text = duration(hours);
+  return text === duration(0) ? text : `about ${text}`;
+}
+
 export function bytes(value: number): string {
   const units = ["B", "KB", "MB", "GB", "TB"];
   let index = 0;

@@ -1,6 +1,6 @@
 import type { Job } from "@/api/types";
 import { cn } from "@/lib/cn";
-import { capitalise, count, duration } from "@/lib/format";
+import { aboutDuration, capitalise, count } from "@/lib/format";
 import { formatMetric, metricName } from "@/jobs/charts/series";
 import { JobProgress } from "@/jobs/job-progress";
 import { Fact, Panel } from "./panel";
@@ -33,7 +33,7 @@ export function ProgressPanel({ job }: { job: Job }) {
           {count(job.current_step)} of {count(job.total_steps)}
         </Fact>
         <Fact name="Time left">
-          {job.is_final ? "none" : job.seconds_left === null ? "unknown yet" : `about ${duration(job.seconds_left / 3600)}`}
+          {job.is_final ? "none" : job.seconds_left === null ? "unknown yet" : aboutDuration(job.seconds_left / 3600)}
         </Fact>
         {metrics.map(([name, value]) => (
           <Fact key={name} name={metricName(name)}>
@@ -69,7 +69,7 @@ function statusText(job: Job): string {
     case "initializing":
       return job.waiting_reason === null ? "A trainer is preparing it." : `Waiting for its cluster: ${job.waiting_reason.message} This time is free.`;
     case "running":
-      return job.seconds_left === null ? "Training." : `Training, about ${duration(job.seconds_left / 3600)} left.`;
+      return job.seconds_left === null ? "Training." : `Training, ${aboutDuration(job.seconds_left / 3600)} left.`;
     case "completed":
       if (job.simulated) return "Completed. It was simulated: nothing was trained, so there is no adapter.";
       if (job.artifact_size !== null) return "Completed.";
