@@ -15,6 +15,8 @@ import httpx
 from pipeline.jobs.v1 import jobs_pb2
 from pipeline.jobs.v1.jobs_pb2_grpc import JobsServiceStub
 
+from rpc.process.background import background
+
 TIMEOUT_SECONDS = 10.0
 PAUSE_SECONDS = 0.02
 
@@ -69,10 +71,5 @@ async def measuring(gateway: str, jobs: str, tokens: list[str]) -> AsyncIterator
                         measured.errors[str(error) or type(error).__name__] += 1
                     await asyncio.sleep(PAUSE_SECONDS)
 
-        tasks = [asyncio.create_task(client(token), name="innocent") for token in tokens]
-        try:
+        async with background({f"innocent-{number}": client(token) for number, token in enumerate(tokens)}):
             yield measured
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
